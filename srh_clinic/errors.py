@@ -1,0 +1,41 @@
+"""The error that a user can mend, and the exit codes of the command line."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from pathlib import Path
+
+
+class ExitCode(IntEnum):
+    """What the process tells its caller."""
+
+    DONE = 0
+    DEFECT = 1
+    """A defect of ours: an exception that is not an :class:`InputError`."""
+    INPUT = 2
+    """The call or its input is wrong; one sentence on stderr says how."""
+    FLAGGED = 3
+    """Done, but the result carries flags (only with ``--strict``)."""
+
+
+class InputError(ValueError):
+    """The call or its input is wrong and its user can mend it.
+
+    The message is one sentence that says what was found and what is needed; the file, when there is one, comes first.
+
+    Parameters
+    ----------
+    found
+        What was found, for example ``"an RGB image"``.
+    needed
+        What is needed instead, for example ``"two 16-bit monochrome optical paths"``.
+    path
+        The file or folder that the sentence is about.
+    """
+
+    def __init__(self, found: str, needed: str, path: str | Path | None = None) -> None:
+        self.found = found
+        self.needed = needed
+        self.path = None if path is None else Path(path)
+        where = "" if path is None else f"{path}: "
+        super().__init__(f"{where}found {found}; needed {needed}.")

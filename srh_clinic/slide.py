@@ -1,0 +1,99 @@
+"""What the whole of srh-clinic sees of an image: a lazy, two-channel slide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from srh_clinic.errors import InputError
+from srh_clinic.intensity import Counts
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who and what a slide shows, as its file says; never printed by default.
+
+    ``source`` is the file or folder it came from; ``attributes`` holds what a writer needs to make a derived object of the
+    same study (for DICOM: the header data set), opaque to the core.
+    """
+
+    patient_id: str = ""
+    specimen_id: str = ""
+    study_uid: str = ""
+    series_uid: str = ""
+    source: str = ""
+    attributes: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@runtime_checkable
+class Slide(Protocol):
+    """A lazy two-channel image: CH2 (2845 cm-1) and CH3 (2930 cm-1) in counts.
+
+    ``notes`` are facts about the reading that a result must carry, for example ``"stretched from 8 bits"``.
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+
+    @property
+    def um_per_px(self) -> float:
+        """Edge length of a pixel in micrometres."""
+
+    @property
+    def identity(self) -> Identity: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+    def read(self, y: int, x: int, height: int, width: int) -> Counts:
+        """The region with its top left corner at ``(y, x)``, uint16 counts ``(2, height, width)``.
+
+        The region must lie within the slide; anything else raises ``ValueError``.
+        """
+
+
+def check_region(shape: tuple[int, int], y: int, x: int, height: int, width: int) -> None:
+    """Raise ``ValueError`` unless the region lies within ``shape`` and is not empty."""
+    if height < 1 or width < 1 or y < 0 or x < 0 or y + height > shape[0] or x + width > shape[1]:
+        raise ValueError(f"region y={y} x={x} {height}x{width} is not within a slide of {shape[0]}x{shape[1]} pixels")
+
+
+@dataclass(frozen=True)
+class ArraySlide:
+    """A slide held in memory.
+
+    Parameters
+    ----------
+    counts
+        uint16 ``(2, H, W)``, channel 0 CH2, channel 1 CH3.
+    um_per_px
+        Pixel edge in micrometres.
+
+    Raises
+    ------
+    InputError
+        When the array is not uint16 ``(2, H, W)`` or the pixel size is not positive.
+    """
+
+    counts: Counts
+    um_per_px: float
+    identity: Identity = field(default_factory=Identity)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        counts = np.asarray(self.counts)
+        if counts.ndim != 3 or counts.shape[0] != 2 or counts.dtype != np.uint16 or 0 in counts.shape:
+            raise InputError(f"an array of {counts.dtype} with shape {counts.shape}", "uint16 counts of shape (2, H, W)")
+        if not self.um_per_px > 0:
+            raise InputError(f"a pixel size of {self.um_per_px} um", "a positive pixel size in micrometres")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return int(self.counts.shape[1]), int(self.counts.shape[2])
+
+    def read(self, y: int, x: int, height: int, width: int) -> Counts:
+        check_region(self.shape, y, x, height, width)
+        return self.counts[:, y : y + height, x : x + width]
