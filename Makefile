@@ -1,0 +1,62 @@
+# make demo       install, simulate a degraded tumor case, restore and classify it
+# make test       install as a user gets it, then ruff, mypy and pytest
+# make benchmark  speed and memory of the restoration on this machine
+# make train      the demonstration weights, from simulated tissue (hours)
+#
+# One environment serves all: the active one (venv or conda) when torch is in it, else ./.venv. When python3 itself has torch,
+# ./.venv borrows it. Needs Python 3.11 or newer, pip and make.
+
+SHELL := /bin/bash
+PYTHON3 ?= python3
+
+has_torch = $(shell "$(1)" -c 'import importlib.util as u, sys; sys.exit(not (u.find_spec("torch") and sys.version_info >= (3, 11)))' 2>/dev/null && echo yes)
+active := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX))
+ENV := $(if $(and $(active),$(call has_torch,$(active)/bin/python)),$(active),$(CURDIR)/.venv)
+PYTHON := $(ENV)/bin/python
+SRH := $(ENV)/bin/srh-clinic
+DEPENDENCIES := $(ENV)/.srh-clinic-dependencies
+PIP := "$(PYTHON)" -m pip install --disable-pip-version-check
+
+.PHONY: demo test benchmark train install clean
+
+$(PYTHON):
+	@"$(PYTHON3)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "srh-clinic needs Python 3.11 or newer; '$(PYTHON3)' is $$("$(PYTHON3)" --version 2>&1). Name another: make PYTHON3=/path/to/python3.11" >&2; exit 2; }
+	"$(PYTHON3)" -m venv $(if $(call has_torch,$(PYTHON3)),--system-site-packages) "$(ENV)"
+
+# torch and torchvision come from one pip call, so that they match; a torch that is there already is kept as it is.
+$(DEPENDENCIES): pyproject.toml | $(PYTHON)
+	@echo "Installing what srh-clinic needs into $(ENV)."
+	@echo "With the default torch wheels that is about 6 GB and takes some minutes; a torch that is already there is kept."
+	@"$(PYTHON)" -c 'from importlib import metadata as m; print("".join(f"{d.name}=={d.version}\n" for d in m.distributions() if d.name in ("torch", "torchvision")), end="")' > "$@.keep"
+	rm -rf build
+	$(PIP) --constraint "$@.keep" torch torchvision 'setuptools>=77' '.[dev]'
+	@rm "$@.keep"; touch "$@"
+
+# The package itself is built anew each time: a stale copy would be tested in its place.
+install: $(DEPENDENCIES)
+	@rm -rf build
+	@$(PIP) --quiet --no-deps --no-build-isolation --force-reinstall .
+
+demo: install
+	@rm -rf demo
+	"$(SRH)" simulate demo/case --diagnosis tumor --quality 0.3 --size 1024 --seed 0
+	"$(SRH)" diagnose demo/case --out demo/result
+
+# From tests/, because Python started in the root would find the folder srh_clinic/ there instead of what is installed.
+test: install
+	"$(PYTHON)" -m ruff check .
+	"$(PYTHON)" -m ruff format --check .
+	cd tests && "$(PYTHON)" -m mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p srh_clinic
+	cd tests && "$(PYTHON)" -m pytest
+
+benchmark: install
+	"$(SRH)" benchmark speed
+
+train: install
+	"$(SRH)" train denoiser --data phantom --out runs/phantom-demo
+	"$(SRH)" train calibrator --data phantom --out runs/phantom-demo
+	"$(SRH)" train classifier --data phantom --out runs/phantom-demo
+
+clean:
+	rm -rf build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
