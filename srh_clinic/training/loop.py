@@ -1,0 +1,245 @@
+"""The training loop that all tasks share: steps, moving average, checkpoints, log, resume.
+
+All randomness of a step is a pure function of (seed, step): numpy's and torch's generators are keyed anew at each. So a
+checkpoint holds no generator's state, and a run that was cut and resumed gives the same weights, bit for bit (on a CPU with
+the same number of threads).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from srh_clinic.errors import InputError
+
+
+class LoopSettings(BaseModel):
+    """What all tasks' configurations share."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(gt=0)
+    """Length of the whole run; the learning rate is a function of the step alone."""
+    learning_rate: float = Field(gt=0)
+    """At its height, after the warm-up."""
+    warmup_steps: int = Field(default=200, ge=0)
+    decay: Literal["cosine", "linear"] = "cosine"
+    final_rate: float = Field(default=0.02, ge=0, le=1)
+    """Learning rate at the last step, as a share of the highest."""
+    weight_decay: float = Field(default=1e-4, ge=0)
+    clip_norm: float = Field(default=1.0, gt=0)
+    """Largest norm of the gradient."""
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    """Decay of the weights' moving average, reached from below: ``min(ema_decay, (1 + step) / (10 + step))``."""
+    seed: int = 0
+    bf16: bool = False
+    """bfloat16 autocast on CUDA; never on a CPU, where it is many times slower."""
+    channels_last: bool = False
+    log_every: int = Field(default=50, gt=0)
+    """Steps between two lines of the log."""
+    checkpoint_seconds: float = Field(default=180.0, gt=0)
+    validate_seconds: float = Field(default=300.0, gt=0)
+
+
+class Task(Protocol):
+    """What a training needs beyond the loop."""
+
+    name: str
+
+    def create(self) -> nn.Module:
+        """The network with fresh weights, drawn from torch's global generator."""
+
+    def loss(self, network: nn.Module, rng: np.random.Generator) -> Tensor:
+        """Scalar loss of one random batch, drawn from ``rng`` and torch's global generator alone."""
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """Measures on fixed held-out data; the network is the moving average, in evaluation mode."""
+
+
+def learning_rate(settings: LoopSettings, step: int) -> float:
+    """Learning rate of a step (0-based): linear warm-up, then cosine or linear decay to ``final_rate``."""
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    progress = (step - settings.warmup_steps) / max(settings.steps - settings.warmup_steps, 1)
+    height = 0.5 * (1 + math.cos(math.pi * progress)) if settings.decay == "cosine" else 1 - progress
+    return settings.learning_rate * (settings.final_rate + (1 - settings.final_rate) * height)
+
+
+def pick_device(name: str) -> torch.device:
+    """``"auto"`` is CUDA where there is one, else the CPU; any other name is torch's."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"the device {name!r}", "auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"the device {name!r} but no CUDA device", "auto or cpu")
+    return device
+
+
+def fit(
+    task: Task,
+    settings: LoopSettings,
+    folder: Path,
+    device: torch.device,
+    *,
+    seconds: float | None = None,
+    report: Callable[[dict[str, Any]], None] = lambda line: None,
+) -> tuple[dict[str, Tensor], int]:
+    """Train, resuming from ``folder/checkpoint.pt`` when it is there.
+
+    Writes ``folder/log.jsonl`` (a line every ``log_every`` steps: step, seconds, loss averaged since the last line, lr; and
+    one for each validation) and ``folder/checkpoint.pt``. After ``seconds`` of this call it checkpoints and returns, whole run
+    or not; ``report`` gets each line of the log.
+
+    Returns
+    -------
+    The moving average of the weights (on the CPU) and the number of steps done.
+
+    Raises
+    ------
+    InputError
+        When the checkpoint was made with other settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(settings.seed)
+    network = task.create().to(device)
+    if settings.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    average = {key: value.clone() for key, value in network.state_dict().items()}
+    step, before = _resume(folder, settings, network, optimiser, average, device)
+    log = _Log(folder / "log.jsonl", step, report)
+    started = checkpointed = validated = time.monotonic()
+    losses: list[Tensor] = []
+
+    def elapsed() -> float:
+        return before + time.monotonic() - started
+
+    network.train()
+    while step < settings.steps and (seconds is None or time.monotonic() - started < seconds):
+        rng = np.random.default_rng((settings.seed, step))
+        torch.manual_seed(int(rng.integers(0, 2**63)))
+        rate = learning_rate(settings, step)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        with torch.autocast("cuda", torch.bfloat16, enabled=settings.bf16 and device.type == "cuda"):
+            loss = task.loss(network, rng)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
+        optimiser.step()
+        _update_average(average, network, min(settings.ema_decay, (1 + step) / (10 + step)))
+        step += 1
+        losses.append(loss.detach())
+        if step % settings.log_every == 0 or step == settings.steps:
+            mean_loss = float(torch.stack(losses).mean())
+            losses.clear()
+            if not math.isfinite(mean_loss):
+                raise RuntimeError(f"the loss of {task.name} is {mean_loss} at step {step}")
+            log.write({"step": step, "seconds": round(elapsed(), 1), "loss": mean_loss, "lr": rate})
+        if time.monotonic() - validated > settings.validate_seconds or step == settings.steps:
+            log.write({"step": step, "seconds": round(elapsed(), 1), "validation": _validate(task, average, device)})
+            validated = time.monotonic()
+        if time.monotonic() - checkpointed > settings.checkpoint_seconds:
+            _save_checkpoint(folder, settings, network, optimiser, average, step, elapsed())
+            checkpointed = time.monotonic()
+    _save_checkpoint(folder, settings, network, optimiser, average, step, elapsed())
+    return {key: value.detach().cpu().contiguous() for key, value in average.items()}, step
+
+
+class _Log:
+    """JSON lines on disk; lines after the step that a run resumes from are dropped."""
+
+    def __init__(self, path: Path, step: int, report: Callable[[dict[str, Any]], None]) -> None:
+        self.path, self.report = path, report
+        kept = []
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
+        path.write_text("".join(line + "\n" for line in kept))
+
+    def write(self, line: dict[str, Any]) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        self.report(line)
+
+
+@torch.no_grad()
+def _update_average(average: dict[str, Tensor], network: nn.Module, decay: float) -> None:
+    floats, targets = [], []
+    for key, value in network.state_dict().items():
+        if value.is_floating_point():
+            floats.append(average[key])
+            targets.append(value)
+        else:
+            average[key].copy_(value)
+    torch._foreach_lerp_(floats, targets, 1 - decay)
+
+
+def _validate(task: Task, average: dict[str, Tensor], device: torch.device) -> dict[str, float]:
+    network = task.create().to(device)
+    network.load_state_dict(average)
+    with torch.inference_mode():
+        return {name: round(float(value), 6) for name, value in task.validate(network.eval()).items()}
+
+
+def _save_checkpoint(
+    folder: Path,
+    settings: LoopSettings,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+    step: int,
+    seconds: float,
+) -> None:
+    """Write a whole checkpoint or none: to a temporary name, then renamed."""
+    unfinished = folder / "checkpoint.pt.tmp"
+    torch.save(
+        {
+            "settings": settings.model_dump(mode="json"),
+            "network": network.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "average": average,
+            "step": step,
+            "seconds": seconds,
+        },
+        unfinished,
+    )
+    unfinished.replace(folder / "checkpoint.pt")
+
+
+def _resume(
+    folder: Path,
+    settings: LoopSettings,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+    device: torch.device,
+) -> tuple[int, float]:
+    """Load the folder's checkpoint, if any, into the arguments; the step and the seconds that it stands at."""
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        return 0, 0.0
+    state = torch.load(path, map_location=device, weights_only=True)
+    pace = {"log_every", "checkpoint_seconds", "validate_seconds"}
+    mine = settings.model_dump(mode="json", exclude=pace)
+    theirs = {key: value for key, value in state["settings"].items() if key not in pace}
+    if mine != theirs:
+        changed = sorted(key for key in mine if mine[key] != theirs.get(key))
+        found = f"a checkpoint with other settings ({', '.join(changed)})"
+        raise InputError(found, "the same settings, or another folder", path)
+    network.load_state_dict(state["network"])
+    optimiser.load_state_dict(state["optimiser"])
+    for key, value in state["average"].items():
+        average[key].copy_(value)
+    return int(state["step"]), float(state["seconds"])
