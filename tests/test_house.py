@@ -1,0 +1,161 @@
+"""The shape of the house: who may import whom, what is installed under which name, and how soon the command line answers."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+WINGS = ("classifiers", "integration", "validation")
+"""Folders at the top of the repository that are installed inside ``srh_clinic``."""
+
+FLOORS = {
+    0: ("errors", "intensity", "slide", "tiling", "resampling"),
+    1: ("rscd", "simulation", "bundles", "metrics", "display", "tissue"),
+    2: ("integration", "classifiers", "restorers", "guards", "trust", "training"),
+    3: ("pictures", "pipeline", "casepage", "cohort", "transforms"),
+    4: ("validation",),
+    5: ("cli",),
+}
+FLOOR_OF = {part: floor for floor, parts in FLOORS.items() for part in parts}
+
+SAME_FLOOR = {
+    ("training", "classifiers"),
+    ("training", "restorers"),
+    ("pipeline", "pictures"),
+    ("casepage", "pipeline"),
+    ("cohort", "pipeline"),
+    ("transforms", "pipeline"),
+}
+
+
+def source_files() -> Iterator[tuple[str, Path]]:
+    """Every module of the product by its installed name."""
+    for folder in ("srh_clinic", *WINGS):
+        prefix = "srh_clinic" if folder == "srh_clinic" else f"srh_clinic.{folder}"
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            yield ".".join((prefix, *(part for part in parts if part != "__init__"))), path
+
+
+def part_of(module: str) -> str | None:
+    """``srh_clinic.rscd.sampler`` is of the part ``rscd``; the package itself is of none."""
+    names = module.split(".")
+    return names[1] if len(names) > 1 else None
+
+
+def imported_parts(module: str, path: Path) -> Iterator[str]:
+    """The parts of srh_clinic that a module imports, anywhere in its text, also inside functions and for type checking."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            names = [f"{origin}.{alias.name}" for alias in node.names] if origin == "srh_clinic" else [origin]
+        else:
+            continue
+        for name in names:
+            part = part_of(name) if name.split(".")[0] == "srh_clinic" else None
+            if part is not None and not part.startswith("__"):
+                yield part
+
+
+def test_every_module_stands_on_a_floor() -> None:
+    parts = {part_of(module) for module, _ in source_files()} - {None}
+    assert parts <= set(FLOOR_OF)
+
+
+def test_imports_run_down() -> None:
+    wrong = []
+    for module, path in source_files():
+        here = part_of(module)
+        if here is None:
+            continue
+        for there in imported_parts(module, path):
+            if there == here or FLOOR_OF[there] < FLOOR_OF[here] or (here, there) in SAME_FLOOR:
+                continue
+            ground = FLOORS[0]
+            if here in ground and there in ground and ground.index(there) < ground.index(here):
+                continue
+            wrong.append(f"{module} (floor {FLOOR_OF[here]}) imports {there} (floor {FLOOR_OF[there]})")
+    assert wrong == []
+
+
+def test_dicom_is_known_to_integration_alone() -> None:
+    dicom = {"pydicom", "highdicom", "pynetdicom", "dicomweb_client"}
+    wrong = []
+    for module, path in source_files():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if dicom & {name.split(".")[0] for name in names} and part_of(module) not in ("integration", "validation"):
+                wrong.append(module)
+    assert wrong == []
+
+
+def test_package_list_equals_the_folders() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    folders = {module for module, path in source_files() if path.name == "__init__.py"}
+    assert set(setuptools["packages"]) == folders
+    assert {name: setuptools["package-dir"][f"srh_clinic.{name}"] for name in WINGS} == {name: name for name in WINGS}
+
+
+def test_every_public_name_is_documented() -> None:
+    missing = []
+    for module, path in source_files():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if tree.body and ast.get_docstring(tree) is None:
+            missing.append(module)
+        missing += [
+            f"{module}.{node.name}"
+            for node in tree.body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)
+            and not node.name.startswith("_")
+            and ast.get_docstring(node) is None
+        ]
+    assert missing == []
+
+
+def test_a_script_beside_its_own_validation_and_classifiers_uses_srh_clinic(tmp_path: Path) -> None:
+    (tmp_path / "validation.py").write_text("OWN = 'validation of the script'\n")
+    (tmp_path / "classifiers").mkdir()
+    (tmp_path / "classifiers" / "__init__.py").write_text("OWN = 'classifiers of the script'\n")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import numpy as np\n"
+        "import classifiers, validation\n"
+        "import srh_clinic.classifiers, srh_clinic.integration, srh_clinic.validation\n"
+        "from srh_clinic.slide import ArraySlide\n"
+        "assert srh_clinic.classifiers is not classifiers and not hasattr(srh_clinic.classifiers, 'OWN')\n"
+        "assert srh_clinic.validation is not validation and not hasattr(srh_clinic.validation, 'OWN')\n"
+        "print(classifiers.OWN, validation.OWN, ArraySlide(np.zeros((2, 3, 4), np.uint16), 0.47).shape, sep='; ')\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "classifiers of the script; validation of the script; (3, 4)"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["diagnose", "--help"], ["bundle", "--help"], ["--version"]])
+def test_help_answers_without_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from srh_clinic.cli import main\n"
+        f"sys.argv = ['srh-clinic', *{arguments!r}]\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit as stop:\n"
+        "    assert not stop.code, stop.code\n"
+        "slow = {'torch', 'monai', 'timm', 'scipy', 'skimage', 'matplotlib', 'pydicom', 'highdicom'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
