@@ -105,7 +105,7 @@ def three_channel(counts: Counts, recipe: Recipe) -> Unit:
         ``opensrh``: unit intensities, the difference raised by 5,000 counts (Jiang et al. 2022).
         ``hollon2020``: CH2 and CH3 stretched from their 3rd to their 97th percentile in this patch, the difference cut at 0
         (Hollon et al. 2020).
-        ``rscd``: CH2 and CH3 histogram-equalised over their own range, the difference raised by 5,000 counts (Lyu et al. 2025).
+        ``rscd``: CH2 and CH3 histogram-equalised, the difference raised by 5,000 counts (Lyu et al. 2025).
 
     Raises
     ------

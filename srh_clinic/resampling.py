@@ -1,0 +1,148 @@
+"""A slide at another pixel size, lazily, and a small picture of a slide of any size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from srh_clinic.errors import InputError
+from srh_clinic.intensity import FULL_SCALE, Counts
+from srh_clinic.slide import Identity, Slide, check_region
+
+BLOCK = 2048
+"""Edge in pixels of the blocks in which a whole slide is read: bounds the memory, whatever the slide's size."""
+
+
+def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The Catmull-Rom kernel (Keys 1981, a = -1/2) at a distance in pixels."""
+    d = np.abs(distance)
+    near = (1.5 * d - 2.5) * d * d + 1
+    far = ((-0.5 * d + 2.5) * d - 4) * d + 2
+    return np.where(d < 1, near, np.where(d < 2, far, 0.0))
+
+
+def _weights(start: int, count: int, scale: float, available: int) -> tuple[int, int, csr_array]:
+    """Interpolation of ``count`` output pixels from ``start`` on: first source pixel, number of them, matrix of weights.
+
+    ``scale`` is source pixels per output pixel; when it is above 1 the kernel widens with it, against aliasing. Pixel centres
+    lie at half-integers in both grids, so the outer edges of the images fall together. Beyond the edge the last pixel repeats.
+    """
+    width = max(scale, 1.0)
+    centre = (np.arange(start, start + count) + 0.5) * scale - 0.5
+    taps = np.arange(2 * math.ceil(2 * width) + 1)
+    source = np.floor(centre - 2 * width).astype(np.int64)[:, None] + taps
+    weight = _cubic((source - centre[:, None]) / width)
+    weight /= weight.sum(axis=1, keepdims=True)
+    source = np.clip(source, 0, available - 1)
+    first, last = int(source.min()), int(source.max())
+    rows = np.repeat(np.arange(count), len(taps))
+    # csr_array sums entries of the same place: the repeated edge pixel.
+    matrix = csr_array((weight.ravel(), (rows, source.ravel() - first)), shape=(count, last - first + 1))
+    return first, last - first + 1, matrix
+
+
+@dataclass(frozen=True)
+class ResampledSlide:
+    """A slide seen at another pixel size: cubic interpolation, with a wider kernel where it shrinks, computed on reading.
+
+    What a region shows does not depend on how the slide is cut into regions.
+
+    Parameters
+    ----------
+    source
+        The slide as it is.
+    um_per_px
+        The wanted pixel edge in micrometres.
+
+    Raises
+    ------
+    InputError
+        When the pixel size is not positive, or so large that nothing of the slide is left.
+    """
+
+    source: Slide
+    um_per_px: float
+
+    def __post_init__(self) -> None:
+        if not self.um_per_px > 0 or min(self.source.shape) / self.scale < 1:
+            raise InputError(
+                f"a pixel size of {self.um_per_px} um for a slide of {self.source.shape} pixels of {self.source.um_per_px} um",
+                "one at which at least one pixel remains",
+            )
+
+    @property
+    def scale(self) -> float:
+        """Source pixels per pixel of this slide."""
+        return self.um_per_px / self.source.um_per_px
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels of the new size."""
+        height, width = self.source.shape
+        return round(height / self.scale), round(width / self.scale)
+
+    @property
+    def identity(self) -> Identity:
+        """The identity of the source."""
+        return self.source.identity
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The notes of the source."""
+        return self.source.notes
+
+    def read(self, y: int, x: int, height: int, width: int) -> Counts:
+        """The region at the new pixel size, uint16 counts ``(2, height, width)``; ``ValueError`` outside the slide."""
+        check_region(self.shape, y, x, height, width)
+        top, rows, vertical = _weights(y, height, self.scale, self.source.shape[0])
+        left, columns, horizontal = _weights(x, width, self.scale, self.source.shape[1])
+        region = self.source.read(top, left, rows, columns).astype(np.float64)
+        resampled = np.stack([(horizontal @ (vertical @ channel).T).T for channel in region])
+        return np.clip(np.rint(resampled), 0, FULL_SCALE - 1).astype(np.uint16)
+
+
+def blocks(shape: tuple[int, int], edge: int) -> Iterator[tuple[int, int, int, int]]:
+    """Regions ``(y, x, height, width)`` of at most ``edge`` squared that cover ``shape`` once, row by row."""
+    for y in range(0, shape[0], edge):
+        for x in range(0, shape[1], edge):
+            yield y, x, min(edge, shape[0] - y), min(edge, shape[1] - x)
+
+
+def thumbnail(slide: Slide, longest: int = 2048) -> tuple[Counts, int]:
+    """A small picture of a slide, and how many of the slide's pixels (per axis) each of its pixels averages.
+
+    The slide is read in blocks, so memory does not grow with it. A slide whose longer edge is at most ``longest`` comes back
+    as it is, with factor 1.
+
+    Returns
+    -------
+    tuple
+        uint16 counts ``(2, h, w)`` with ``h, w <= longest``, and the factor; the last row and column average what is left.
+    """
+    factor = math.ceil(max(slide.shape) / longest)
+    if factor == 1:
+        return slide.read(0, 0, *slide.shape), 1
+    picture = np.empty((2, *(math.ceil(edge / factor) for edge in slide.shape)), dtype=np.uint16)
+    for y, x, height, width in blocks(slide.shape, max(BLOCK // factor, 1) * factor):
+        small = block_mean(slide.read(y, x, height, width), factor)
+        top, left = y // factor, x // factor
+        picture[:, top : top + small.shape[1], left : left + small.shape[2]] = np.rint(small)
+    return picture, factor
+
+
+def block_mean(counts: Counts, factor: int) -> NDArray[np.float64]:
+    """Means over squares of ``factor`` pixels, ``(C, H, W)`` to ``(C, ceil(H / factor), ceil(W / factor))``.
+
+    The squares at the lower and right edge average the pixels that they have.
+    """
+    height, width = counts.shape[1:]
+    tops, lefts = np.arange(0, height, factor), np.arange(0, width, factor)
+    sums = np.add.reduceat(np.add.reduceat(counts, tops, axis=1, dtype=np.float64), lefts, axis=2)
+    area = np.outer(np.diff(np.append(tops, height)), np.diff(np.append(lefts, width)))
+    return np.asarray(sums / area)
