@@ -1,0 +1,52 @@
+"""Restorative Step-Calibrated Diffusion: schedule, samplers, networks, calibrator, and Algorithm 1 over a stream of tiles.
+
+The names are loaded when they are used, so that importing one of them does not load the networks' libraries for all.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from srh_clinic.rscd.calibrator import StepCalibrator, q_sample, two_region
+    from srh_clinic.rscd.networks import CompactUNet, create_calibrator, create_denoiser
+    from srh_clinic.rscd.noise import block_noise
+    from srh_clinic.rscd.restoration import RSCD, RestoredTile, RSCDSettings, Tile
+    from srh_clinic.rscd.sampler import ancestral, ddim, mean_only
+    from srh_clinic.rscd.schedule import Schedule, create_schedule
+
+__all__ = [
+    "RSCD",
+    "CompactUNet",
+    "RSCDSettings",
+    "RestoredTile",
+    "Schedule",
+    "StepCalibrator",
+    "Tile",
+    "ancestral",
+    "block_noise",
+    "create_calibrator",
+    "create_denoiser",
+    "create_schedule",
+    "ddim",
+    "mean_only",
+    "q_sample",
+    "two_region",
+]
+
+_MODULES = {
+    "calibrator": ("StepCalibrator", "q_sample", "two_region"),
+    "networks": ("CompactUNet", "create_calibrator", "create_denoiser"),
+    "noise": ("block_noise",),
+    "restoration": ("RSCD", "RSCDSettings", "RestoredTile", "Tile"),
+    "sampler": ("ancestral", "ddim", "mean_only"),
+    "schedule": ("Schedule", "create_schedule"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

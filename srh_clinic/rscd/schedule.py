@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from srh_clinic.errors import InputError
+
 TOTAL_STEPS = 1000
 ScheduleName = Literal["cosine", "linear"]
 
@@ -63,6 +65,10 @@ class Schedule:
         """``sqrt((1 - alpha_bar) / alpha_bar)``: the noise in a state after its signal is scaled back to gain 1."""
         return np.sqrt((1.0 - self.alpha_bar) / self.alpha_bar)
 
+    def alpha_bar_at(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
+        """``alpha_bar`` by index (any shape), where index -1 is the clean image, whose ``alpha_bar`` is 1."""
+        return np.where(np.asarray(t) < 0, 1.0, self.alpha_bar[t])
+
     def index_of_sigma(self, sigma: NDArray[np.float64]) -> NDArray[np.int64]:
         """The index whose state, scaled to gain 1, has noise nearest to ``sigma`` (model units, any shape)."""
         target = np.asarray(sigma, dtype=np.float64)
@@ -76,7 +82,8 @@ def create_schedule(name: ScheduleName = "cosine", total_steps: int = TOTAL_STEP
     """A schedule by name.
 
     ``cosine`` is Nichol and Dhariwal 2021 with s = 0.008 and betas clipped to [1e-4, 0.9999] (the paper's; the clip touches the
-    first 13 steps); ``linear`` is Ho et al. 2020, 1e-4 to 0.02 (an ablation). Step counts of the two do not compare.
+    first 13 steps); ``linear`` is Ho et al. 2020, 1e-4 to 0.02 (an ablation). Step counts of the two do not compare. Any other
+    name raises :class:`~srh_clinic.errors.InputError`.
     """
     if name == "cosine":
         s = 0.008
@@ -86,6 +93,6 @@ def create_schedule(name: ScheduleName = "cosine", total_steps: int = TOTAL_STEP
     elif name == "linear":
         beta = np.linspace(1e-4, 0.02, total_steps)
     else:
-        raise ValueError(f"found schedule {name!r}; needed 'cosine' or 'linear'.")
+        raise InputError(f"the schedule {name!r}", "'cosine' or 'linear'")
     beta.setflags(write=False)
     return Schedule(name=name, beta=beta)

@@ -1,0 +1,385 @@
+"""Restorative Step-Calibrated Diffusion (RSCD), Algorithm 1 of the paper, over a stream of tiles.
+
+A calibrator says which step of a diffusion a degraded tile resembles; the tile runs some reverse steps from there, is calibrated
+again, and so on until nothing is left to remove. Every tile is at its own step: the networks see full batches of tiles at different
+steps, a finished tile leaves and the next takes its place.
+
+Three conventions matter and are easily confused:
+
+* an index ``t`` counts from 0, and a state at index ``t`` has ``t + 1`` reverse steps before it;
+* the calibrator names the index whose ``schedule.sigma`` is the noise in the image *as it stands*;
+* a diffusion's state at ``t`` carries its image at a gain of ``sqrt(alpha_bar_t)``, a microscope's image has gain 1. With
+  ``prescale`` the gain is followed: the calibrator sees ``x / gain``, the index taken is the one whose state has that noise once its
+  gain is divided out (``schedule.index_of_sigma``), and the state is scaled to the gain of that index.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from srh_clinic.errors import InputError
+from srh_clinic.intensity import Counts, counts_to_model, model_to_counts
+from srh_clinic.rscd.noise import block_noise
+from srh_clinic.rscd.sampler import (
+    Indices,
+    Variance,
+    ancestral,
+    ddim,
+    denoised,
+    descent,
+    mean_only,
+    reverse_variance,
+)
+from srh_clinic.rscd.schedule import TOTAL_STEPS, Schedule
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""Model-space states ``(N, 2, H, W)`` and their indices, long ``(N,)``, to the noise in them, ``(N, 2, H, W)``."""
+
+Calibrator = Callable[[Tensor], ArrayLike]
+"""Model-space images ``(N, 2, H, W)`` to the index that each resembles, ``(N,)``, not rounded."""
+
+Callback = Callable[[dict[str, Any]], None]
+"""Called after each evaluation of the denoiser; see :meth:`RSCD.stream`."""
+
+Profile = Literal["paper-text", "paper-algorithm1", "official"]
+
+StopReason = Literal["completed", "clean", "round-limit", "single-round", "skipped"]
+"""Why a tile stopped.
+
+``completed``
+    Few steps were left and ran to the end without another calibration.
+``clean``
+    The calibrator saw no steps left.
+``round-limit``
+    The last allowed round ran all that was left.
+``single-round``
+    Every step ran in one round, because ``fixed_steps`` or ``recalibrate=False`` said so.
+``skipped``
+    The first prediction lay below ``skip_below``: the tile is left alone.
+"""
+
+
+class RSCDSettings(BaseModel):
+    """How RSCD runs; every setting of the paper and of its released code.
+
+    Defaults measured best or are the paper's; ``variance="beta", prescale=False, sampler="ancestral"`` is the paper to the letter.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    profile: Profile = "paper-text"
+    """When to stop. ``paper-text``: with fewer than ``recalibration_interval`` steps left, run them and stop.
+    ``paper-algorithm1``: until the calibrator sees none left. ``official``, the released code: with an index below
+    ``recalibration_interval``, run index + 3 steps and stop."""
+    sampler: Literal["ancestral", "ddim", "mean"] = "ddim"
+    """Reverse step: the paper's, the deterministic one with an evaluation per ``ddim_stride`` steps, or the mean-only one."""
+    recalibration_interval: int = Field(default=10, ge=1, le=TOTAL_STEPS)
+    """Reverse steps between two calibrations, the paper's d."""
+    max_rounds: int = Field(default=15, ge=1)
+    """Rounds a tile may take; the last of them runs all that is left."""
+    cap: int = Field(default=190, ge=0, lt=TOTAL_STEPS)
+    """Largest index taken from the calibrator (the paper's T' = 200 is where the denoiser's training ends)."""
+    skip_below: int = -1
+    """A tile whose first predicted index is below this is left alone."""
+    variance: Variance = "posterior"
+    """Noise variance of an ancestral step: the posterior's, or beta_t as in the paper."""
+    prescale: bool = True
+    """Follow the gain of the state (see the module's docstring); False takes the image as it is, as paper and released code do."""
+    ddim_stride: int = Field(default=4, ge=1)
+    """Reverse steps to one evaluation of the denoiser, for ``sampler="ddim"``."""
+    fixed_steps: int | None = Field(default=None, ge=1, le=TOTAL_STEPS)
+    """Run this many steps on every tile and ask no calibrator (an ablation)."""
+    recalibrate: bool = True
+    """False runs all steps of the first calibration in one round (an ablation)."""
+    batch_size: int = Field(default=8, ge=1)
+    """Tiles in one evaluation; it changes no result but by float rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """A tile on its way in: uint16 counts ``(2, H, W)`` whose top left corner lies at ``(y, x)`` of the slide."""
+
+    key: int
+    counts: Counts
+    y: int = 0
+    x: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class RestoredTile:
+    """A tile on its way out.
+
+    ``predicted`` is the index of the first calibration, before the cap (with ``fixed_steps``, the index begun at); ``steps`` the
+    reverse steps run in all ``rounds``; ``evaluations`` the forward passes of the denoiser they took. ``flags`` may hold ``capped``
+    (a prediction lay above the cap) and ``skipped``.
+    """
+
+    key: int
+    counts: Counts
+    predicted: int
+    steps: int
+    rounds: int
+    stop_reason: str
+    flags: tuple[str, ...]
+    evaluations: int
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one calibration decides: ``steps`` reverse steps from index ``t``, and whether the tile stops after them."""
+
+    t: int
+    steps: int
+    stop_reason: StopReason | None = None
+
+
+def plan_round(index: int, rounds: int, settings: RSCDSettings) -> Round:
+    """Algorithm 1's decision after a calibration, for each profile.
+
+    Parameters
+    ----------
+    index
+        0-based index of the state; below 0 nothing is left to remove.
+    rounds
+        Rounds already run.
+    """
+    interval = settings.recalibration_interval
+    steps = index + 1
+    official_end = settings.profile == "official" and settings.recalibrate and index < interval
+    if official_end:
+        steps = min(index + 3, TOTAL_STEPS)
+    if steps <= 0:
+        return Round(t=-1, steps=0, stop_reason="clean")
+    if not settings.recalibrate:
+        return Round(t=steps - 1, steps=steps, stop_reason="single-round")
+    if official_end or (settings.profile == "paper-text" and steps < interval):
+        return Round(t=steps - 1, steps=steps, stop_reason="completed")
+    if rounds + 1 == settings.max_rounds:
+        return Round(t=steps - 1, steps=steps, stop_reason="round-limit")
+    return Round(t=steps - 1, steps=min(steps, interval))
+
+
+@dataclass(eq=False)
+class _Progress:
+    """A tile under way: its state ``x`` in model space ``(2, H, W)``, which carries its image at ``gain``."""
+
+    tile: Tile
+    x: Tensor
+    gain: float = 1.0
+    path: list[int] = field(default_factory=list)
+    """Indices of the round still to go; the first is the state's own, the last is where the round ends."""
+    stop_reason: StopReason | None = None
+    predicted: int | None = None
+    steps: int = 0
+    rounds: int = 0
+    evaluations: int = 0
+    flags: set[str] = field(default_factory=set)
+
+    @property
+    def in_round(self) -> bool:
+        return len(self.path) > 1
+
+    @property
+    def finished(self) -> bool:
+        return self.stop_reason is not None and not self.in_round
+
+
+@dataclass(frozen=True, eq=False)
+class RSCD:
+    """Algorithm 1 of the paper.
+
+    Parameters
+    ----------
+    denoiser
+        Predicts the noise in a state; any callable, a network in evaluation mode or a closed form.
+    calibrator
+        Predicts the index that an image resembles; not called with ``fixed_steps``.
+    schedule
+        The schedule that both were trained with.
+    settings
+        How to run.
+    device, dtype
+        Where and how precisely states are kept.
+    noise
+        Source of the ancestral sampler's noise, called as :func:`~srh_clinic.rscd.noise.block_noise` is.
+    """
+
+    denoiser: Denoiser
+    calibrator: Calibrator
+    schedule: Schedule
+    settings: RSCDSettings = RSCDSettings()
+    device: str | torch.device = "cpu"
+    dtype: torch.dtype = torch.float32
+    noise: Callable[..., NDArray[Any]] = block_noise
+
+    def stream(self, tiles: Iterable[Tile], seed: int = 0, callback: Callback | None = None) -> Iterator[RestoredTile]:
+        """Restore tiles as they come; each is handed on as soon as it is finished, which is not the order they came in.
+
+        At most twice ``batch_size`` tiles are held at a time, so that both networks see full batches: some wait for the calibrator
+        until a batch of them has gathered, the others run.
+
+        Parameters
+        ----------
+        tiles
+            All of one size.
+        seed
+            Of the noise, 0 to 2**64 - 1.
+        callback
+            Called after each evaluation with ``keys`` (list), ``rounds`` (rounds run before, ``(N,)``), ``t`` and ``t_next``
+            (int64 ``(N,)``), ``x``, ``denoised`` and ``x_next`` (model-space states, ``(N, 2, H, W)``) and ``gain`` of ``x_next``
+            (float64 ``(N,)``).
+
+        Raises
+        ------
+        InputError
+            When tiles differ in size, or a network answers with values that are not finite.
+        """
+        source = iter(tiles)
+        size = self.settings.batch_size
+        waiting: deque[_Progress] = deque()
+        running: list[_Progress] = []
+        while True:
+            room = 2 * size - len(waiting) - len(running)
+            waiting.extend(self._begin(tile) for tile in islice(source, room))
+            if not waiting and not running:
+                return
+            if len(waiting) >= size or not running:
+                calibrated = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+                self._calibrate(calibrated)
+                yield from (self._retire(one) for one in calibrated if one.finished)
+                running.extend(one for one in calibrated if one.in_round)
+            if batch := running[:size]:
+                self._evaluate(batch, seed, callback)
+                yield from (self._retire(one) for one in batch if one.finished)
+                waiting.extend(one for one in batch if not one.in_round and not one.finished)
+                running = [one for one in batch if one.in_round] + running[size:]
+
+    def _begin(self, tile: Tile) -> _Progress:
+        return _Progress(tile, torch.as_tensor(counts_to_model(tile.counts), dtype=self.dtype, device=self.device))
+
+    @torch.inference_mode()
+    def _calibrate(self, batch: Sequence[_Progress]) -> None:
+        """Give each tile its next round, or a reason to stop."""
+        for one, predicted in zip(batch, self._predict(batch), strict=True):
+            if one.predicted is None:
+                one.predicted = predicted
+                if predicted < self.settings.skip_below:
+                    one.stop_reason = "skipped"
+                    one.flags.add("skipped")
+                    continue
+            plan = plan_round(self._index(one, predicted), one.rounds, self.settings)
+            one.stop_reason = plan.stop_reason
+            if plan.steps:
+                stride = self.settings.ddim_stride if self.settings.sampler == "ddim" else 1
+                one.path = descent(plan.t, plan.steps, stride)
+                if self.settings.prescale:
+                    self._scale(one, float(np.sqrt(self.schedule.alpha_bar[plan.t])))
+
+    def _predict(self, batch: Sequence[_Progress]) -> list[int]:
+        """The index that each image, at a gain of 1, resembles."""
+        if self.settings.fixed_steps is not None:
+            return [self.settings.fixed_steps - 1] * len(batch)
+        images = _stack([one.x / one.gain for one in batch])
+        predicted = np.asarray(self.calibrator(images), dtype=np.float64)
+        _require_finite(bool(np.isfinite(predicted).all()), "calibrator")
+        return [int(index) for index in np.rint(predicted)]
+
+    def _index(self, one: _Progress, predicted: int) -> int:
+        """Index of the state that a predicted index stands for."""
+        if self.settings.fixed_steps is not None:
+            return predicted
+        if predicted > self.settings.cap:
+            one.flags.add("capped")
+            predicted = self.settings.cap
+        if self.settings.prescale and predicted >= 0:
+            return int(self.schedule.index_of_sigma(self.schedule.sigma[predicted]))
+        return predicted
+
+    @staticmethod
+    def _scale(one: _Progress, gain: float) -> None:
+        one.x = one.x * (gain / one.gain)
+        one.gain = gain
+
+    @torch.inference_mode()
+    def _evaluate(self, batch: Sequence[_Progress], seed: int, callback: Callback | None) -> None:
+        """Bring each tile of the batch one evaluation further."""
+        x = _stack([one.x for one in batch])
+        t, t_next = (np.array([one.path[i] for one in batch], dtype=np.int64) for i in (0, 1))
+        eps = self.denoiser(x, torch.as_tensor(t, device=x.device))
+        x_next = self._step(x, eps, t, t_next, batch, seed)
+        gain = np.sqrt(self.schedule.alpha_bar_at(t_next)) if self.settings.prescale else np.ones(len(batch))
+        if callback is not None:
+            callback(
+                {
+                    "keys": [one.tile.key for one in batch],
+                    "rounds": np.array([one.rounds for one in batch]),
+                    "t": t,
+                    "t_next": t_next,
+                    "x": x,
+                    "denoised": denoised(x, eps, t, self.schedule),
+                    "x_next": x_next,
+                    "gain": gain,
+                }
+            )
+        for i, one in enumerate(batch):
+            # A view would keep the whole batch alive for as long as its slowest tile.
+            one.x, one.gain = x_next[i].clone(), float(gain[i])
+            one.steps += int(t[i] - t_next[i])
+            one.evaluations += 1
+            one.path = one.path[1:]
+            one.rounds += not one.in_round
+
+    def _step(self, x: Tensor, eps: Tensor, t: Indices, t_next: Indices, batch: Sequence[_Progress], seed: int) -> Tensor:
+        if self.settings.sampler == "ddim":
+            return ddim(x, eps, t, t_next, self.schedule)
+        if self.settings.sampler == "mean":
+            return mean_only(x, eps, t, t_next, self.schedule)
+        return ancestral(x, eps, t, t_next, self.schedule, self._draw(x, t, batch, seed), self.settings.variance)
+
+    def _draw(self, x: Tensor, t: Indices, batch: Sequence[_Progress], seed: int) -> Tensor:
+        """Noise of each tile's own place, round and step; none is made where none would be added."""
+        noise = np.zeros(tuple(x.shape), dtype=np.float32)
+        variance = reverse_variance(self.schedule, self.settings.variance)
+        height, width = x.shape[-2:]
+        for i, (one, step) in enumerate(zip(batch, t.tolist(), strict=True)):
+            if variance[step] > 0:
+                noise[i] = self.noise(seed, one.tile.y, one.tile.x, height, width, round=one.rounds, step=step)
+        return torch.as_tensor(noise, dtype=x.dtype, device=x.device)
+
+    def _retire(self, one: _Progress) -> RestoredTile:
+        assert one.predicted is not None  # noqa: S101 - a tile finishes only after a calibration
+        assert one.stop_reason is not None  # noqa: S101
+        image = (one.x / one.gain).cpu().numpy()
+        _require_finite(bool(np.isfinite(image).all()), "denoiser")
+        return RestoredTile(
+            key=one.tile.key,
+            counts=model_to_counts(image),
+            predicted=one.predicted,
+            steps=one.steps,
+            rounds=one.rounds,
+            stop_reason=one.stop_reason,
+            flags=tuple(sorted(one.flags)),
+            evaluations=one.evaluations,
+        )
+
+
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) > 1:
+        raise InputError(f"tiles of the shapes {sorted(shapes)}", "tiles of one size")
+    return torch.stack(list(tensors))
+
+
+def _require_finite(finite: bool, network: str) -> None:
+    if not finite:
+        raise InputError(f"values that are not finite from the {network}", "a bundle with sound weights")
