@@ -21,7 +21,7 @@ CELL = 16
 CONTRAST = 3.0
 """Tissue must be this many times brighter than the darker part of the slide for that part to be taken for glass."""
 
-SPREAD = 4.0
+SPREAD = 5.0
 """A cell is glass up to this many robust standard deviations above the glass's median."""
 
 

@@ -63,4 +63,4 @@ def test_the_mask_of_a_thumbnail_speaks_of_slide_pixels() -> None:
     mask = tissue_mask(counts, factor=8)
     assert mask.cell == 16
     assert mask.within(0, 0, 512 * 8, 240 * 8) == 1.0
-    assert mask.within(0, 336 * 8, 512 * 8, 176 * 8) == 0.0
+    assert mask.within(0, 336 * 8, 512 * 8, 176 * 8) < 0.01
