@@ -1,0 +1,112 @@
+"""Pools of simulated training images on disk: made once from seeds, then read as memory maps.
+
+Seeds below :data:`VALIDATION_SEED` train, those from there on validate, those from :data:`PROTOCOL_SEED` on belong to the
+protocol's test phantoms alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from srh_clinic.intensity import Counts, unit_to_counts
+from srh_clinic.simulation.phantom import CLASSES, simulate_patch
+from srh_clinic.simulation.signal import raman_signal
+from srh_clinic.simulation.texture import generic_texture
+from srh_clinic.simulation.tissue import KINDS_OF_DIAGNOSIS, PAINTERS
+
+VALIDATION_SEED = 8_000_000
+PROTOCOL_SEED = 9_000_000
+POOL_FILE = 250
+"""Images in one file of a pool."""
+
+UNREADABLE_SEVERITY = 0.6
+"""Patches at or above this severity teach the classifier *non-diagnostic*: an expert could not read them."""
+
+_TISSUE_SHARES = {
+    "white_matter": 0.18,
+    "grey_matter": 0.18,
+    "glioma": 0.26,
+    "metastasis_discohesive": 0.1,
+    "metastasis_glandular": 0.1,
+    "blood": 0.05,
+    "necrosis": 0.06,
+    "debris": 0.04,
+    "empty": 0.01,
+    "out_of_focus": 0.02,
+}
+
+
+def clean_sample(seed: int) -> Counts:
+    """One clean training image, uint16 counts ``(2, 256, 256)``: half generic texture, half tissue."""
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
+    if rng.random() < 0.5:
+        return unit_to_counts(generic_texture(rng))
+    kind = str(rng.choice(list(_TISSUE_SHARES), p=list(_TISSUE_SHARES.values())))
+    return np.rint(raman_signal(rng, PAINTERS[kind](rng, (256, 256)))).astype(np.uint16)
+
+
+def classifier_sample(seed: int) -> tuple[Counts, int]:
+    """One labelled training patch, uint16 counts ``(2, 256, 256)`` and the index of its class in ``CLASSES``.
+
+    A third is clean, a third degraded but readable, a third degraded beyond :data:`UNREADABLE_SEVERITY` and therefore labelled
+    non-diagnostic.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
+    diagnosis = str(rng.choice(CLASSES, p=[0.4, 0.35, 0.25]))
+    kind = str(rng.choice(KINDS_OF_DIAGNOSIS[diagnosis]))
+    draw = rng.random()
+    severity = 0.0 if draw < 1 / 3 else rng.uniform(0.02, 0.5) if draw < 2 / 3 else rng.uniform(UNREADABLE_SEVERITY, 1.0)
+    phantom = simulate_patch(kind, severity, int(rng.integers(2**62)))
+    if severity == 0.0:
+        return phantom.clean, CLASSES.index(diagnosis)
+    label = "nondiagnostic" if severity >= UNREADABLE_SEVERITY else diagnosis
+    return phantom.counts, CLASSES.index(label)
+
+
+def _write_pool(
+    out: Path, prefix: str, suffix: str, count: int, seed: int, workers: int, write: Callable[..., None]
+) -> Iterator[int]:
+    out.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(workers) as executor:
+        waiting = []
+        for start in range(0, count, POOL_FILE):
+            path = out / f"{prefix}-{seed + start:07d}{suffix}"
+            size = min(POOL_FILE, count - start)
+            if path.exists():
+                yield size
+                continue
+            waiting.append((size, executor.submit(write, path, seed + start, size)))
+        for size, future in waiting:
+            future.result()
+            yield size
+
+
+def _write_clean(path: Path, seed: int, count: int) -> None:
+    images = np.stack([clean_sample(seed + i) for i in range(count)])
+    temporary = path.with_suffix(".tmp.npy")
+    np.save(temporary, images)
+    temporary.rename(path)
+
+
+def _write_labelled(path: Path, seed: int, count: int) -> None:
+    samples = [classifier_sample(seed + i) for i in range(count)]
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez(temporary, counts=np.stack([c for c, _ in samples]), labels=np.array([label for _, label in samples]))
+    temporary.rename(path)
+
+
+def training_pool(out: str | Path, count: int, seed: int = 0, workers: int = 2) -> Iterator[int]:
+    """Write ``count`` clean images as ``pool-*.npy``, uint16 counts ``(M, 2, 256, 256)``; yields how many each file holds.
+
+    Files that exist are kept: a pool that was cut off goes on where it stopped.
+    """
+    yield from _write_pool(Path(out), "pool", ".npy", count, seed, workers, _write_clean)
+
+
+def classifier_pool(out: str | Path, count: int, seed: int = 0, workers: int = 2) -> Iterator[int]:
+    """Write ``count`` labelled patches as ``class-*.npz``: ``counts`` uint16 ``(M, 2, 256, 256)``, ``labels`` ``(M,)``."""
+    yield from _write_pool(Path(out), "class", ".npz", count, seed, workers, _write_labelled)
