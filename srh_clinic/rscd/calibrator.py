@@ -30,12 +30,13 @@ def q_sample(x0: Tensor, t: Tensor, noise: Tensor, schedule: Schedule, gain: Gai
     x0
         Clean images in model space ``(N, 2, H, W)``.
     t
-        Step indices, long, ``(N,)`` or one for each pixel ``(N, 1, H, W)``.
+        Step indices, long, ``(N,)`` or one for each pixel ``(N, 1, H, W)``; -1 is the clean image.
     noise
         Standard normal, shaped as ``x0``.
     """
-    sigma = torch.as_tensor(schedule.sigma, dtype=x0.dtype, device=x0.device)[t]
-    scale = torch.as_tensor(np.sqrt(schedule.alpha_bar), dtype=x0.dtype, device=x0.device)[t]
+    sigma_of_steps = torch.from_numpy(np.concatenate([[0.0], schedule.sigma])).to(x0)
+    scale_of_steps = torch.from_numpy(np.concatenate([[1.0], np.sqrt(schedule.alpha_bar)])).to(x0)
+    sigma, scale = sigma_of_steps[t + 1], scale_of_steps[t + 1]
     if t.ndim == 1:
         sigma, scale = sigma[:, None, None, None], scale[:, None, None, None]
     return (scale * x0 if gain == "state" else x0) + sigma * noise
@@ -51,7 +52,7 @@ def two_region(
     x0, noise
         Model space and standard normal, ``(N, 2, H, W)``.
     t, t_small
-        Step indices, long ``(N,)``, ``t_small <= t``.
+        Step indices, long ``(N,)``, ``-1 <= t_small <= t``.
     mask
         bool ``(N, H, W)``.
     """

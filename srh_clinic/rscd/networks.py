@@ -90,8 +90,8 @@ class StepRegressor(nn.Module):
         places count, so that the noisier of two regions can win. ``"mlp"``: average pooling and Linear-100-ReLU-Linear, the
         head of the released calibrator.
     scale
-        ``"root"``: the head's output is ``sqrt(t / 100)``, which spends the network's accuracy on small indices.
-        ``"linear"``: it is ``t``.
+        ``"root"``: the head's output is ``sqrt((t + 1) / 100)``, the root of the steps, which spends the network's accuracy on
+        few steps; a clean image has -1. ``"linear"``: it is ``t``.
     options
         Further keywords of ``timm.create_model``, such as ``{"channels": [32, 64, 128, 256]}`` for a slimmer ResNet.
     """
@@ -130,12 +130,12 @@ class StepRegressor(nn.Module):
 
     def to_latent(self, t: Tensor) -> Tensor:
         """Step indices on the scale of :meth:`latent`."""
-        return (t / 100.0).sqrt() if self.scale == "root" else t
+        return ((t + 1.0) / 100.0).sqrt() if self.scale == "root" else t
 
     def forward(self, x: Tensor) -> Tensor:
         """Predicted 0-based step index, float ``(N,)``, of model-space images ``(N, 2, H, W)``."""
         latent = self.latent(x)
-        return 100.0 * latent.clamp(min=0.0) ** 2 if self.scale == "root" else latent
+        return 100.0 * latent.clamp(min=0.0) ** 2 - 1.0 if self.scale == "root" else latent
 
 
 class AttentionHead(nn.Module):

@@ -72,7 +72,7 @@ StopReason = Literal["completed", "clean", "round-limit", "single-round", "skipp
 class RSCDSettings(BaseModel):
     """How RSCD runs; every setting of the paper and of its released code.
 
-    Defaults measured best or are the paper's; ``variance="beta", prescale=False, sampler="ancestral"`` is the paper to the letter.
+    ``sampler="ancestral", variance="beta", prescale=False`` with either paper profile is the paper to the letter.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -154,13 +154,12 @@ def plan_round(index: int, rounds: int, settings: RSCDSettings) -> Round:
         Rounds already run.
     """
     interval = settings.recalibration_interval
-    steps = index + 1
-    official_end = settings.profile == "official" and settings.recalibrate and index < interval
-    if official_end:
-        steps = min(index + 3, TOTAL_STEPS)
+    single_round = settings.fixed_steps is not None or not settings.recalibrate
+    official_end = settings.profile == "official" and not single_round and index < interval
+    steps = min(index + 3, TOTAL_STEPS) if official_end else index + 1
     if steps <= 0:
         return Round(t=-1, steps=0, stop_reason="clean")
-    if not settings.recalibrate:
+    if single_round:
         return Round(t=steps - 1, steps=steps, stop_reason="single-round")
     if official_end or (settings.profile == "paper-text" and steps < interval):
         return Round(t=steps - 1, steps=steps, stop_reason="completed")
@@ -179,7 +178,7 @@ class _Progress:
     path: list[int] = field(default_factory=list)
     """Indices of the round still to go; the first is the state's own, the last is where the round ends."""
     stop_reason: StopReason | None = None
-    predicted: int | None = None
+    predicted: int = -1
     steps: int = 0
     rounds: int = 0
     evaluations: int = 0
@@ -188,10 +187,6 @@ class _Progress:
     @property
     def in_round(self) -> bool:
         return len(self.path) > 1
-
-    @property
-    def finished(self) -> bool:
-        return self.stop_reason is not None and not self.in_round
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,12 +251,13 @@ class RSCD:
             if len(waiting) >= size or not running:
                 calibrated = [waiting.popleft() for _ in range(min(size, len(waiting)))]
                 self._calibrate(calibrated)
-                yield from (self._retire(one) for one in calibrated if one.finished)
                 running.extend(one for one in calibrated if one.in_round)
+                yield from (self._retire(one, one.stop_reason) for one in calibrated if one.stop_reason and not one.in_round)
             if batch := running[:size]:
                 self._evaluate(batch, seed, callback)
-                yield from (self._retire(one) for one in batch if one.finished)
-                waiting.extend(one for one in batch if not one.in_round and not one.finished)
+                ended = [one for one in batch if not one.in_round]
+                yield from (self._retire(one, one.stop_reason) for one in ended if one.stop_reason)
+                waiting.extend(one for one in ended if not one.stop_reason)
                 running = [one for one in batch if one.in_round] + running[size:]
 
     def _begin(self, tile: Tile) -> _Progress:
@@ -271,7 +267,7 @@ class RSCD:
     def _calibrate(self, batch: Sequence[_Progress]) -> None:
         """Give each tile its next round, or a reason to stop."""
         for one, predicted in zip(batch, self._predict(batch), strict=True):
-            if one.predicted is None:
+            if one.rounds == 0:
                 one.predicted = predicted
                 if predicted < self.settings.skip_below:
                     one.stop_reason = "skipped"
@@ -356,9 +352,7 @@ class RSCD:
                 noise[i] = self.noise(seed, one.tile.y, one.tile.x, height, width, round=one.rounds, step=step)
         return torch.as_tensor(noise, dtype=x.dtype, device=x.device)
 
-    def _retire(self, one: _Progress) -> RestoredTile:
-        assert one.predicted is not None  # noqa: S101 - a tile finishes only after a calibration
-        assert one.stop_reason is not None  # noqa: S101
+    def _retire(self, one: _Progress, stop_reason: StopReason) -> RestoredTile:
         image = (one.x / one.gain).cpu().numpy()
         _require_finite(bool(np.isfinite(image).all()), "denoiser")
         return RestoredTile(
@@ -367,7 +361,7 @@ class RSCD:
             predicted=one.predicted,
             steps=one.steps,
             rounds=one.rounds,
-            stop_reason=one.stop_reason,
+            stop_reason=stop_reason,
             flags=tuple(sorted(one.flags)),
             evaluations=one.evaluations,
         )

@@ -1,0 +1,330 @@
+"""Tiles of a slide: where they lie, how they are kept on disk, and how they become one slide again."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srh_clinic.errors import InputError
+from srh_clinic.intensity import FULL_SCALE, Counts
+from srh_clinic.slide import Identity, Slide, check_region
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """Overlapping square tiles that cover a slide; the last row and column are moved back to end with it.
+
+    Parameters
+    ----------
+    shape
+        Height and width of the slide in pixels.
+    tile
+        Edge of a tile in pixels. A slide smaller than that gets one tile in that axis, which :func:`read_tile` fills by reflection.
+    overlap
+        Pixels that neighbours share, at most half a tile.
+
+    Raises
+    ------
+    InputError
+        When shape, tile or overlap are out of range.
+    """
+
+    shape: tuple[int, int]
+    tile: int = 256
+    overlap: int = 32
+
+    def __post_init__(self) -> None:
+        if min(self.shape) < 1 or self.tile < 1 or not 0 <= self.overlap <= self.tile // 2:
+            found = f"tiles of {self.tile} px that overlap by {self.overlap} px on a slide of {self.shape[0]} x {self.shape[1]} px"
+            raise InputError(found, "a slide with pixels and an overlap of at most half a tile")
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
+        """Upper edge of each row of tiles."""
+        return self._offsets(self.shape[0])
+
+    @cached_property
+    def columns(self) -> NDArray[np.int64]:
+        """Left edge of each column of tiles."""
+        return self._offsets(self.shape[1])
+
+    @cached_property
+    def positions(self) -> NDArray[np.int64]:
+        """Top left corner ``(y, x)`` of each tile, row by row, ``(N, 2)``; a tile's index is its place in this list."""
+        y, x = np.meshgrid(self.rows, self.columns, indexing="ij")
+        return np.stack([y.ravel(), x.ravel()], axis=1)
+
+    def __len__(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+    def within(self, y: int, x: int, height: int, width: int) -> Iterator[tuple[int, int, int]]:
+        """Index, y and x of every tile that shares a pixel with a region."""
+        rows = np.flatnonzero((self.rows < y + height) & (self.rows + self.tile > y))
+        columns = np.flatnonzero((self.columns < x + width) & (self.columns + self.tile > x))
+        for i in rows.tolist():
+            for j in columns.tolist():
+                yield i * len(self.columns) + j, int(self.rows[i]), int(self.columns[j])
+
+    def _offsets(self, length: int) -> NDArray[np.int64]:
+        last = max(length - self.tile, 0)
+        offsets = np.arange(0, last, self.tile - self.overlap, dtype=np.int64)
+        return np.append(offsets, last)
+
+
+def read_tile(slide: Slide, y: int, x: int, tile: int) -> Counts:
+    """The tile with its top left corner at ``(y, x)``, uint16 counts ``(2, tile, tile)``; beyond the slide's end it is reflected."""
+    height, width = min(tile, slide.shape[0] - y), min(tile, slide.shape[1] - x)
+    return np.pad(slide.read(y, x, height, width), ((0, 0), (0, tile - height), (0, tile - width)), mode="reflect")
+
+
+def feather(tile: int, overlap: int) -> NDArray[np.float32]:
+    """Weight of each pixel of a tile before normalisation, float32 ``(tile, tile)``: a linear ramp over the overlap, never zero."""
+    profile = _profile(tile, overlap)
+    return np.outer(profile, profile).astype(np.float32)
+
+
+def _profile(tile: int, overlap: int) -> NDArray[np.float64]:
+    """One axis of :func:`feather`, float64 ``(tile,)``."""
+    from_edge = np.minimum(np.arange(tile), np.arange(tile)[::-1]) + 1
+    return np.minimum(from_edge / (overlap + 1), 1.0)
+
+
+class TileStore:
+    """Finished tiles of one run in a folder, whole after any cut.
+
+    ``tiles.bin`` holds each tile at its own offset (sparse: what was never put takes no room), ``records.jsonl`` a line for each
+    finished one, written after the tile and carrying the checksum of its bytes. Opening cuts off a half-written line and forgets
+    tiles whose bytes did not reach the disk.
+
+    Parameters
+    ----------
+    path
+        The folder; made when it does not exist.
+    grid
+        Where the tiles lie.
+    fingerprint
+        Names everything the tiles depend on: source, settings, seed, weights.
+
+    Raises
+    ------
+    InputError
+        When the folder holds tiles of another grid or fingerprint, or cannot be written.
+    """
+
+    def __init__(self, path: str | Path, grid: TileGrid, fingerprint: str) -> None:
+        self.path = Path(path)
+        self.grid = grid
+        self.fingerprint = fingerprint
+        self._lines: dict[int, dict[str, Any]] = {}
+        with _writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._claim()
+            self._tiles = _open_to_update(self.path / "tiles.bin")
+            self._journal = _open_to_update(self.path / "records.jsonl")
+            self._recover()
+
+    def put(self, index: int, counts: Counts, record: dict[str, Any]) -> None:
+        """Keep a finished tile, uint16 counts ``(2, tile, tile)``, and what is to be known of it (anything JSON holds).
+
+        Raises
+        ------
+        InputError
+            When the disk is full or the folder is gone.
+        """
+        if counts.shape != self._shape or counts.dtype != np.uint16:
+            raise ValueError(f"found {counts.dtype} {counts.shape}; needed uint16 {self._shape}.")
+        content = np.ascontiguousarray(counts, dtype="<u2").tobytes()
+        line = {"index": index, "crc32": zlib.crc32(content), "record": record}
+        with _writing(self.path):
+            self._tiles.seek(index * len(content))
+            _write_all(self._tiles, content)
+            self._journal.seek(0, os.SEEK_END)
+            _write_all(self._journal, json.dumps(line).encode() + b"\n")
+        self._lines[index] = line
+
+    @property
+    def done(self) -> NDArray[np.bool_]:
+        """Which tiles are finished, bool ``(N,)``."""
+        finished = np.zeros(len(self.grid), dtype=bool)
+        finished[list(self._lines)] = True
+        return finished
+
+    def __contains__(self, index: int) -> bool:
+        return index in self._lines
+
+    def get(self, index: int) -> Counts:
+        """A finished tile, uint16 counts ``(2, tile, tile)``; ``KeyError`` when it is not finished."""
+        if index not in self._lines:
+            raise KeyError(index)
+        return np.frombuffer(self._content(index), dtype="<u2").reshape(self._shape).astype(np.uint16)
+
+    def record(self, index: int) -> dict[str, Any]:
+        """What :meth:`put` was told of a finished tile; ``KeyError`` when it is not finished."""
+        return dict(self._lines[index]["record"])
+
+    def close(self) -> None:
+        """Close the files; what was put stays."""
+        self._tiles.close()
+        self._journal.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        return 2, self.grid.tile, self.grid.tile
+
+    def _content(self, index: int) -> bytes:
+        size = 2 * self.grid.tile * self.grid.tile * np.dtype(np.uint16).itemsize
+        self._tiles.seek(index * size)
+        return self._tiles.read(size)
+
+    def _claim(self) -> None:
+        """Write whose tiles these are, or compare it with what is written."""
+        header = self.path / "store.json"
+        ours = {"fingerprint": self.fingerprint, "shape": list(self.grid.shape)}
+        ours |= {"tile": self.grid.tile, "overlap": self.grid.overlap}
+        if header.exists():
+            if header.read_text(encoding="utf-8") != json.dumps(ours):
+                raise InputError("tiles of another run", "the same source, settings, seed and weights, or another folder", self.path)
+        elif any(self.path.iterdir()):
+            raise InputError("a folder that holds something else", "an empty folder for tiles", self.path)
+        else:
+            # Beside the folder, for a cut between the two lines must leave it empty.
+            fresh = self.path.with_name(f"{self.path.name}.store.json.tmp")
+            fresh.write_text(json.dumps(ours), encoding="utf-8")
+            fresh.replace(header)
+
+    def _recover(self) -> None:
+        """Take up every whole record whose tile is whole, and cut off the rest of a half-written line."""
+        whole = 0
+        for text in self._journal.readlines():
+            try:
+                line = json.loads(text)
+            except ValueError:
+                break
+            if not text.endswith(b"\n"):
+                break
+            whole += len(text)
+            self._lines[line["index"]] = line
+        self._journal.truncate(whole)
+        for index, line in list(self._lines.items()):
+            if zlib.crc32(self._content(index)) != line["crc32"]:
+                del self._lines[index]
+
+
+@dataclass(frozen=True, eq=False)
+class MosaicSlide:
+    """A slide whose finished tiles replace the source, blended on every read.
+
+    Each tile of the grid, finished or not, has its feathered share of a pixel, and an unfinished one's share is the source's: a
+    restored tile fades into a neighbour that was left alone. Where no tile was restored the source is shown exactly. Only the tiles
+    that a read touches are loaded.
+
+    Raises
+    ------
+    InputError
+        When source and grid differ in size.
+    """
+
+    source: Slide
+    grid: TileGrid
+    store: TileStore
+
+    def __post_init__(self) -> None:
+        if self.source.shape != self.grid.shape:
+            raise InputError(f"a slide of {self.source.shape} and a grid for {self.grid.shape}", "a grid of the slide's shape")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.source.shape
+
+    @property
+    def um_per_px(self) -> float:
+        return self.source.um_per_px
+
+    @property
+    def identity(self) -> Identity:
+        return self.source.identity
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.source.notes
+
+    def read(self, y: int, x: int, height: int, width: int) -> Counts:
+        check_region(self.shape, y, x, height, width)
+        source = self.source.read(y, x, height, width)
+        change = np.zeros(source.shape, dtype=np.float32)
+        for index, top, left in self.grid.within(y, x, height, width):
+            if index not in self.store:
+                continue
+            rows = slice(max(y, top), min(y + height, top + self.grid.tile))
+            columns = slice(max(x, left), min(x + width, left + self.grid.tile))
+            here = (slice(None), _shifted(rows, y), _shifted(columns, x))
+            restored = self.store.get(index)[:, _shifted(rows, top), _shifted(columns, left)].astype(np.float32)
+            share = np.outer(
+                self._profile[_shifted(rows, top)] / self._row_sums[rows],
+                self._profile[_shifted(columns, left)] / self._column_sums[columns],
+            ).astype(np.float32)
+            change[here] += share * (restored - source[here])
+        return np.clip(np.rint(source + change), 0, FULL_SCALE - 1).astype(np.uint16)
+
+    @cached_property
+    def _profile(self) -> NDArray[np.float64]:
+        return _profile(self.grid.tile, self.grid.overlap)
+
+    @cached_property
+    def _row_sums(self) -> NDArray[np.float64]:
+        return self._weight_sums(self.shape[0], self.grid.rows)
+
+    @cached_property
+    def _column_sums(self) -> NDArray[np.float64]:
+        return self._weight_sums(self.shape[1], self.grid.columns)
+
+    def _weight_sums(self, length: int, offsets: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Sum of all tiles' weights along one axis, ``(length,)``; the weights are separable and so is their sum."""
+        sums = np.zeros(length)
+        for offset in offsets.tolist():
+            part = sums[offset : offset + self.grid.tile]
+            part += self._profile[: len(part)]
+        return sums
+
+
+def _shifted(span: slice, origin: int) -> slice:
+    return slice(span.start - origin, span.stop - origin)
+
+
+def _open_to_update(path: Path) -> FileIO:
+    path.touch()
+    return FileIO(path, "r+")
+
+
+def _write_all(file: FileIO, content: bytes) -> None:
+    """Write every byte: an unbuffered file may take fewer, as it does just before the disk is full."""
+    view = memoryview(content)
+    while view:
+        view = view[file.write(view) :]
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Tell a full disk or a missing permission as what a user can mend."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(error.strerror or str(error), "room and permission to write tiles", path) from error
