@@ -1,0 +1,8 @@
+"""Files in and out: DICOM whole slide images and TIFF stacks become slides, slides become DICOM."""
+
+from srh_clinic.integration.converter import convert
+from srh_clinic.integration.dicom_reader import DicomSlide
+from srh_clinic.integration.dicom_writer import write_wsi
+from srh_clinic.integration.reader import read_slide
+
+__all__ = ["DicomSlide", "convert", "read_slide", "write_wsi"]

@@ -1,0 +1,253 @@
+"""The attributes of the VL Whole Slide Microscopy images that we write (PS3.3 A.32.8), original and derived."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, VLWholeSlideMicroscopyImageStorage
+from pydicom.valuerep import DSfloat
+
+from srh_clinic import __version__
+from srh_clinic.errors import InputError
+from srh_clinic.integration.dicom_reader import NOTES_PREFIX
+from srh_clinic.integration.optical_path import SCHEME, channel_of, coded, optical_path
+from srh_clinic.slide import Identity, Slide
+
+_UID_NAMESPACE = uuid.UUID("0d1b6a5e-6f0c-5a3e-9f0e-51e2a7c4d930")
+
+_SLICE_MM = 0.001
+"""Nominal thickness of the optical section; SRH images a plane of fresh tissue."""
+
+_FROM_SOURCE = (
+    # what a derived image shares with its source: patient, study, specimen, container, frame of reference, acquisition
+    "SpecificCharacterSet TimezoneOffsetFromUTC "
+    "PatientName PatientID IssuerOfPatientID OtherPatientIDsSequence PatientBirthDate PatientSex PatientAge "
+    "PatientIdentityRemoved DeidentificationMethod DeidentificationMethodCodeSequence "
+    "StudyInstanceUID StudyDate StudyTime StudyID StudyDescription AccessionNumber IssuerOfAccessionNumberSequence "
+    "ReferringPhysicianName "
+    "ContainerIdentifier IssuerOfTheContainerIdentifierSequence ContainerTypeCodeSequence ContainerComponentSequence "
+    "SpecimenDescriptionSequence AcquisitionContextSequence AcquisitionDateTime "
+    "FrameOfReferenceUID PositionReferenceIndicator TotalPixelMatrixOriginSequence ImageOrientationSlide "
+    "FocusMethod ExtendedDepthOfField BurnedInAnnotation SpecimenLabelInImage"
+).split()
+
+_EQUIPMENT = (
+    "Manufacturer InstitutionName StationName ManufacturerModelName DeviceSerialNumber SoftwareVersions "
+    "DateOfLastCalibration TimeOfLastCalibration"
+).split()
+
+
+def derived_uid(*entropy: str) -> UID:
+    """A UID that is a function of ``entropy`` alone (PS3.5 B.2: ``2.25.`` and a name-based UUID)."""
+    return UID(f"2.25.{uuid.uuid5(_UID_NAMESPACE, json.dumps(entropy)).int}")
+
+
+def image_header(
+    slide: Slide,
+    channels: Sequence[int],
+    frame_shape: tuple[int, int],
+    *,
+    number: int,
+    content: str,
+    created: datetime,
+) -> Dataset:
+    """Header of an original image without its pixel data.
+
+    Parameters
+    ----------
+    slide
+        What the image shows.
+    channels
+        The channels (0 CH2, 1 CH3) that this instance holds, in the order of its frames.
+    frame_shape
+        Rows and columns of a tile.
+    number
+        Instance Number.
+    content
+        What makes the series unique, a digest of its pixels: its UIDs follow from it.
+    created
+        Time of acquisition and of creation.
+    """
+    header = Dataset()
+    _set_identity(header, slide.identity, content, created)
+    _set_image(header, slide, frame_shape, len(channels))
+    header.SOPInstanceUID = derived_uid("instance", content, *map(str, channels))
+    header.InstanceNumber = number
+    header.OpticalPathSequence = [optical_path(channel) for channel in channels]
+    header.NumberOfOpticalPaths = len(channels)
+    header.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    header.SharedFunctionalGroupsSequence = [_shared_groups(header.ImageType, slide.um_per_px)]
+    if slide.notes:
+        header.ImageComments = NOTES_PREFIX + "; ".join(slide.notes)
+    return header
+
+
+def make_derived(
+    header: Dataset, source: Identity, channels: Sequence[int], provenance: Mapping[str, Any], created: datetime
+) -> None:
+    """Turn an original header into that of an image restored from ``source``: same study, new series, its origin stated.
+
+    UIDs follow from the source's, the provenance and the layout, so that a repeated run makes the same objects.
+
+    Raises
+    ------
+    InputError
+        When the source's headers hold no optical path for a channel.
+    """
+    origins: tuple[Dataset, ...] = source.attributes.get("headers", ())
+    run = json.dumps(provenance, sort_keys=True, default=str)
+    layout = [str(header.Rows), str(header.Columns), *map(str, channels)]
+    entropy = [*(str(origin.SOPInstanceUID) for origin in origins), run]
+    if not origins:  # a source without DICOM identity gives its pixels' digest instead
+        entropy.append(str(header.SeriesInstanceUID))
+    header.SOPInstanceUID = derived_uid("derived instance", *entropy, *layout)
+    header.SeriesInstanceUID = derived_uid("derived series", *entropy, *layout[:2])
+    header.SeriesDescription = "SRH restored by srh-clinic, research use only"
+    header.ImageType = ["DERIVED", "PRIMARY", "VOLUME", "NONE"]
+    header.SharedFunctionalGroupsSequence[0].WholeSlideMicroscopyImageFrameTypeSequence[0].FrameType = header.ImageType
+    header.DerivationDescription = _derivation(run)
+    header.DerivationCodeSequence = [coded("SRH-RESTORED", SCHEME, "Restored stimulated Raman histology")]
+    header.ContributingEquipmentSequence = [_processing_equipment(provenance, created)]
+    if not origins:
+        return
+    first = origins[0]
+    for keyword in _FROM_SOURCE:
+        if keyword in first:
+            header[keyword] = copy.deepcopy(first[keyword])
+        elif keyword == "SpecificCharacterSet":
+            del header.SpecificCharacterSet
+    header.SeriesNumber = int(first.get("SeriesNumber") or 0) + 1000
+    header.OpticalPathSequence = [_path_of(origins, channel) for channel in channels]
+    header.SourceImageSequence = [_reference(origin, purpose=True) for origin in origins]
+    referenced = Dataset()
+    referenced.SeriesInstanceUID = first.SeriesInstanceUID
+    referenced.ReferencedInstanceSequence = [_reference(origin, purpose=False) for origin in origins]
+    header.ReferencedSeriesSequence = [referenced]
+    header.ContributingEquipmentSequence = [_acquisition_equipment(first), *header.ContributingEquipmentSequence]
+
+
+def _set_identity(header: Dataset, identity: Identity, content: str, created: datetime) -> None:
+    """Patient, study, series, frame of reference, equipment, specimen and container."""
+    date, time = created.strftime("%Y%m%d"), created.strftime("%H%M%S")
+    header.SpecificCharacterSet = "ISO_IR 192"
+    header.SOPClassUID = VLWholeSlideMicroscopyImageStorage
+    header.PatientName, header.PatientID = "", identity.patient_id
+    header.PatientBirthDate, header.PatientSex = "", ""
+    header.StudyInstanceUID = identity.study_uid or derived_uid("study", content)
+    header.StudyDate, header.StudyTime, header.StudyID = date, time, ""
+    header.ReferringPhysicianName, header.AccessionNumber = "", ""
+    header.SeriesInstanceUID = derived_uid("series", content)
+    header.SeriesNumber, header.Modality = 1, "SM"
+    header.FrameOfReferenceUID = derived_uid("frame of reference", content)
+    header.PositionReferenceIndicator = "SLIDE_CORNER"
+    header.Manufacturer, header.ManufacturerModelName = "srh-clinic", "srh-clinic"
+    header.DeviceSerialNumber, header.SoftwareVersions = "none", __version__
+    header.AcquisitionDateTime = date + time
+    header.ContentDate, header.ContentTime = date, time
+    header.AcquisitionContextSequence = []
+    specimen_id = identity.specimen_id or "unknown"
+    header.ContainerIdentifier = specimen_id
+    header.IssuerOfTheContainerIdentifierSequence = []
+    header.ContainerTypeCodeSequence = [coded("433466003", "SCT", "Microscope slide")]
+    specimen = Dataset()
+    specimen.SpecimenIdentifier = specimen_id
+    specimen.SpecimenUID = derived_uid("specimen", content)
+    specimen.IssuerOfTheSpecimenIdentifierSequence = []
+    specimen.SpecimenPreparationSequence = []
+    specimen.PrimaryAnatomicStructureSequence = [coded("12738006", "SCT", "Brain")]
+    header.SpecimenDescriptionSequence = [specimen]
+
+
+def _set_image(header: Dataset, slide: Slide, frame_shape: tuple[int, int], n_paths: int) -> None:
+    """Whole slide image, pixel description and TILED_FULL dimension organisation (PS3.3 C.8.12.4, C.7.6.17)."""
+    height, width = slide.shape
+    rows, columns = frame_shape
+    header.ImagedVolumeWidth = width * slide.um_per_px / 1000
+    header.ImagedVolumeHeight = height * slide.um_per_px / 1000
+    header.ImagedVolumeDepth = _SLICE_MM * 1000
+    header.TotalPixelMatrixColumns, header.TotalPixelMatrixRows = width, height
+    header.TotalPixelMatrixFocalPlanes = 1
+    origin = Dataset()
+    origin.XOffsetInSlideCoordinateSystem, origin.YOffsetInSlideCoordinateSystem = 0.0, 0.0
+    header.TotalPixelMatrixOriginSequence = [origin]
+    header.ImageOrientationSlide = [0, 1, 0, 1, 0, 0]
+    header.Rows, header.Columns = rows, columns
+    header.NumberOfFrames = n_paths * -(-height // rows) * -(-width // columns)
+    header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
+    header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, 16, 15, 0
+    header.PresentationLUTShape, header.RescaleIntercept, header.RescaleSlope = "IDENTITY", 0, 1
+    header.LossyImageCompression, header.VolumetricProperties = "00", "VOLUME"
+    header.SpecimenLabelInImage, header.BurnedInAnnotation = "NO", "NO"
+    header.FocusMethod, header.ExtendedDepthOfField = "AUTO", "NO"
+    header.DimensionOrganizationType = "TILED_FULL"
+    organization = Dataset()
+    organization.DimensionOrganizationUID = derived_uid("dimensions", str(header.SeriesInstanceUID))
+    header.DimensionOrganizationSequence = [organization]
+
+
+def _shared_groups(image_type: Sequence[str], um_per_px: float) -> Dataset:
+    measures = Dataset()
+    spacing = DSfloat(um_per_px / 1000, auto_format=True)
+    measures.PixelSpacing = [spacing, spacing]
+    measures.SliceThickness = _SLICE_MM
+    frame_type = Dataset()
+    frame_type.FrameType = image_type
+    groups = Dataset()
+    groups.PixelMeasuresSequence = [measures]
+    groups.WholeSlideMicroscopyImageFrameTypeSequence = [frame_type]
+    return groups
+
+
+def _derivation(run: str) -> str:
+    text = f"Restored by srh-clinic {__version__}, research use only: {run}"
+    if len(text) <= 1024:  # the length of an ST value
+        return text
+    return (
+        f"Restored by srh-clinic {__version__}, research use only: settings sha256 {hashlib.sha256(run.encode()).hexdigest()}"
+    )
+
+
+def _processing_equipment(provenance: Mapping[str, Any], created: datetime) -> Dataset:
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [coded("109102", "DCM", "Processing Equipment")]
+    item.Manufacturer, item.ManufacturerModelName = "srh-clinic", "srh-clinic"
+    item.SoftwareVersions = str(provenance.get("version", __version__))
+    item.ContributionDateTime = created.strftime("%Y%m%d%H%M%S")
+    item.ContributionDescription = (
+        f"Restoration; bundle {provenance.get('bundle', 'none')}, weights sha256 {provenance.get('weights_sha256', 'none')}"
+    )
+    return item
+
+
+def _acquisition_equipment(source: Dataset) -> Dataset:
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [coded("109101", "DCM", "Acquisition Equipment")]
+    item.Manufacturer = "unknown"
+    for keyword in _EQUIPMENT:
+        if keyword in source:
+            item[keyword] = copy.deepcopy(source[keyword])
+    return item
+
+
+def _reference(origin: Dataset, *, purpose: bool) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = origin.SOPClassUID, origin.SOPInstanceUID
+    if purpose:
+        item.PurposeOfReferenceCodeSequence = [coded("121322", "DCM", "Source image for image processing operation")]
+    return item
+
+
+def _path_of(origins: Sequence[Dataset], channel: int) -> Dataset:
+    """The source's own description of a channel."""
+    for origin in origins:
+        for item in origin.OpticalPathSequence:
+            if channel_of(item) == channel:
+                return copy.deepcopy(item)
+    raise InputError(f"a source without optical path for channel {channel}", "the headers of both Raman shifts")

@@ -1,0 +1,214 @@
+"""Any slide to VL Whole Slide Microscopy files, tile row by tile row; a file that exists is whole."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import shutil
+import struct
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from pydicom import dcmwrite
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.pixels import get_encoder
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
+
+from srh_clinic.errors import InputError
+from srh_clinic.integration.dicom_header import image_header, make_derived
+from srh_clinic.intensity import RAMAN_SHIFTS, Counts
+from srh_clinic.slide import Identity, Slide
+
+TRANSFER_SYNTAXES = {
+    "jpeg-ls": JPEGLSLossless,
+    "raw": ExplicitVRLittleEndian,
+    "rle": RLELossless,
+    "jpeg-2000": JPEG2000Lossless,
+}
+"""The lossless ways to store frames, by the name a caller gives."""
+
+FRAME_PX = 512
+"""Edge of a written tile in pixels; a smaller slide is one tile."""
+
+MAX_32_BIT = 2**32 - 2
+"""Bytes that a native Pixel Data element or a basic offset table can address."""
+
+_ITEM = b"\xfe\xff\x00\xe0"
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def write_wsi(
+    slide: Slide,
+    out: str | Path,
+    *,
+    transfer_syntax: str = "jpeg-ls",
+    derived_from: Slide | Identity | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    created: datetime | None = None,
+) -> list[Path]:
+    """Write a slide as DICOM, holding one row of tiles at a time.
+
+    Parameters
+    ----------
+    slide
+        What to write.
+    out
+        A name ending in ``.dcm`` gets both optical paths in one file; any other is a folder that gets one instance per Raman
+        shift in one series. Existing files of the same names are replaced once the new ones are whole.
+    transfer_syntax
+        A key of :data:`TRANSFER_SYNTAXES`.
+    derived_from
+        The slide, or its identity, that ``slide`` was computed from: the images join its study as a new, DERIVED series.
+    provenance
+        What made the derived slide: JSON-like, with ``version``, ``bundle``, ``weights_sha256``, ``seed``, ``settings``. Together
+        with the source it determines the UIDs. Required with ``derived_from``.
+    created
+        Time stamped into the images (default: now).
+
+    Returns
+    -------
+    list of Path
+        The files written, CH2 before CH3.
+
+    Raises
+    ------
+    InputError
+        When the syntax is unknown, the place cannot be written or the disk is full. Nothing is left behind then.
+    ValueError
+        When only one of ``derived_from`` and ``provenance`` is given.
+    """
+    if (derived_from is None) != (provenance is None):
+        raise ValueError("derived_from and provenance belong together")
+    if transfer_syntax not in TRANSFER_SYNTAXES:
+        raise InputError(f"transfer syntax {transfer_syntax!r}", f"one of {', '.join(TRANSFER_SYNTAXES)}")
+    out = Path(out)
+    source = derived_from if isinstance(derived_from, Identity) or derived_from is None else derived_from.identity
+    one_file = out.suffix.lower() == ".dcm"
+    _check_place(out, one_file)
+    names = [out] if one_file else [out / f"SRS{shift}.dcm" for shift in RAMAN_SHIFTS]
+    layout: list[tuple[int, ...]] = [(0, 1)] if one_file else [(0,), (1,)]
+    created = created or datetime.now()
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=_existing_parent(out)) as work:
+            frames = _encode(slide, Path(work), TRANSFER_SYNTAXES[transfer_syntax])
+            content = (
+                f"{frames.digest} {slide.um_per_px!r} {slide.identity.patient_id} {slide.identity.specimen_id} {one_file}"
+            )
+            for number, (channels, name) in enumerate(zip(layout, names, strict=True), start=1):
+                header = image_header(slide, channels, frames.frame_shape, number=number, content=content, created=created)
+                if source is not None and provenance is not None:
+                    make_derived(header, source, channels, provenance, created)
+                _write_file(Path(work) / name.name, header, frames, channels)
+            names[0].parent.mkdir(parents=True, exist_ok=True)
+            for name in names:
+                (Path(work) / name.name).replace(name)
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            pixels = slide.shape[0] * slide.shape[1]
+            raise InputError(
+                "no space left on the disk", f"up to {pixels * 8 / 1e9:.3g} GB of it while writing", out
+            ) from error
+        raise InputError(f"a place that cannot be written ({error.strerror})", "a writable folder", out) from error
+    return names
+
+
+def _check_place(out: Path, one_file: bool) -> None:
+    if out.exists() and out.is_dir() == one_file:
+        found = "a folder" if one_file else "a file"
+        raise InputError(found, "a file name that is free for a .dcm file, or a folder's name without .dcm", out)
+
+
+def _existing_parent(out: Path) -> Path:
+    """The nearest folder above ``out`` that exists: on the same disk, so that a rename is enough."""
+    return next(parent for parent in out.absolute().parents if parent.exists())
+
+
+class _EncodedFrames:
+    """Both channels' frames on their way: encoded into one spool a channel, as they will stand in the file."""
+
+    def __init__(self, work: Path, syntax: UID, frame_shape: tuple[int, int]) -> None:
+        self.syntax = syntax
+        self.frame_shape = frame_shape
+        self.spools = [work / f"frames{channel}" for channel in (0, 1)]
+        self.lengths: tuple[list[int], list[int]] = ([], [])
+        self._digest = hashlib.sha256()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of syntax, frame shape and counts."""
+        digest = self._digest.copy()
+        digest.update(f"{self.syntax} {self.frame_shape}".encode())
+        return digest.hexdigest()
+
+    def put(self, spool: BinaryIO, channel: int, frame: Counts) -> None:
+        self._digest.update(frame)
+        data = self._encoded(frame)
+        data += b"\x00" * (len(data) % 2)
+        if self.syntax.is_encapsulated:
+            spool.write(_ITEM + struct.pack("<L", len(data)))
+        spool.write(data)
+        self.lengths[channel].append(len(data))
+
+    def _encoded(self, frame: Counts) -> bytes:
+        if not self.syntax.is_encapsulated:
+            return frame.astype("<u2", copy=False).tobytes()
+        return get_encoder(self.syntax).encode(
+            frame,
+            rows=frame.shape[0],
+            columns=frame.shape[1],
+            number_of_frames=1,
+            samples_per_pixel=1,
+            bits_allocated=16,
+            bits_stored=16,
+            pixel_representation=0,
+            photometric_interpretation="MONOCHROME2",
+        )
+
+
+def _encode(slide: Slide, work: Path, syntax: UID) -> _EncodedFrames:
+    """Spool every frame, reading the slide once, one row of tiles at a time."""
+    height, width = slide.shape
+    rows, columns = min(FRAME_PX, height), min(FRAME_PX, width)
+    frames = _EncodedFrames(work, syntax, (rows, columns))
+    with frames.spools[0].open("wb") as ch2, frames.spools[1].open("wb") as ch3:
+        for y in range(0, height, rows):
+            band = np.zeros((2, rows, -(-width // columns) * columns), dtype=np.uint16)
+            inside = min(rows, height - y)
+            band[:, :inside, :width] = slide.read(y, 0, inside, width)
+            for x in range(0, band.shape[2], columns):
+                for channel, spool in enumerate((ch2, ch3)):
+                    frames.put(spool, channel, np.ascontiguousarray(band[channel, :, x : x + columns]))
+    return frames
+
+
+def _write_file(path: Path, header: Dataset, frames: _EncodedFrames, channels: Sequence[int]) -> None:
+    """Header, offset table and the spooled frames of ``channels``, one channel after the other."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
+    meta.TransferSyntaxUID = frames.syntax
+    header.file_meta = meta
+    lengths = np.array([length for channel in channels for length in frames.lengths[channel]], dtype=np.uint64)
+    encapsulated = frames.syntax.is_encapsulated
+    if not encapsulated and lengths.sum() > MAX_32_BIT:
+        raise InputError(f"{int(lengths.sum()) / 1e9:.3g} GB of raw pixels", "a compressed transfer syntax above 4 GiB")
+    offsets = np.concatenate([[0], np.cumsum(lengths + np.uint64(8))[:-1]]).astype(np.uint64)
+    extended = encapsulated and offsets[-1] > MAX_32_BIT
+    if extended:
+        header.ExtendedOffsetTable = offsets.astype("<u8").tobytes()
+        header.ExtendedOffsetTableLengths = lengths.astype("<u8").tobytes()
+    dcmwrite(path, header, enforce_file_format=True)
+    with path.open("ab") as file:
+        if encapsulated:
+            table = b"" if extended else offsets.astype("<u4").tobytes()
+            file.write(b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff" + _ITEM + struct.pack("<L", len(table)) + table)
+        else:
+            file.write(b"\xe0\x7f\x10\x00OW\x00\x00" + struct.pack("<L", int(lengths.sum())))
+        for channel in channels:
+            with frames.spools[channel].open("rb") as spool:
+                shutil.copyfileobj(spool, file, 2**20)
+        if encapsulated:
+            file.write(b"\xfe\xff\xdd\xe0\x00\x00\x00\x00")

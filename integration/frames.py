@@ -1,0 +1,151 @@
+"""A slide whose pixels stay in their files: frames located at opening, decoded when a region asks for them."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srh_clinic.errors import InputError
+from srh_clinic.intensity import Counts
+from srh_clinic.slide import Identity, check_region
+
+CACHE_BYTES = 64 * 2**20
+"""Decoded frames kept by a slide: two rows of 512-px tiles, both channels, of a slide 16,000 px wide."""
+
+MAX_FRAME_PIXELS = 2**27
+"""The largest frame that is decoded in one piece (256 MiB of counts)."""
+
+MAX_SLIDE_MM = 200.0
+"""Longest edge of an image that a microscope can have made; the largest histology slides are 8 inches long."""
+
+
+class FrameSource(Protocol):
+    """One file's frames of one size; frames at an edge may come smaller."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def frame_shape(self) -> tuple[int, int]: ...
+
+    def load(self, index: int) -> Counts:
+        """The frame, uint16 counts ``(h, w)``; raises ``InputError`` when the file does not give it."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Where some frames of one source lie within the image: frame ``index[i]`` has its corner at ``top[i], left[i]``.
+
+    The arrays are int64 ``(N,)``, in pixels.
+    """
+
+    source: FrameSource
+    index: NDArray[np.int64]
+    top: NDArray[np.int64]
+    left: NDArray[np.int64]
+
+    def overlapping(self, y: int, x: int, height: int, width: int) -> NDArray[np.intp]:
+        """Positions, within the arrays, of the frames that touch the region."""
+        rows, columns = self.source.frame_shape
+        down = (self.top < y + height) & (self.top + rows > y)
+        return np.flatnonzero(down & (self.left < x + width) & (self.left + columns > x))
+
+
+class FrameCache:
+    """Decoded frames, least recently used leave first; bounded in bytes, shared by threads, pickled empty."""
+
+    def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self._frames: OrderedDict[tuple[int, ...], Counts] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrameCache, (self.max_bytes,)
+
+    def get(self, key: tuple[int, ...]) -> Counts | None:
+        with self._lock:
+            if key in self._frames:
+                self._frames.move_to_end(key)
+            return self._frames.get(key)
+
+    def put(self, key: tuple[int, ...], frame: Counts) -> None:
+        with self._lock:
+            replaced = self._frames.pop(key, None)
+            self._bytes += frame.nbytes - (0 if replaced is None else replaced.nbytes)
+            self._frames[key] = frame
+            while self._bytes > self.max_bytes and len(self._frames) > 1:
+                self._bytes -= self._frames.popitem(last=False)[1].nbytes
+
+
+@dataclass(frozen=True)
+class FramedSlide:
+    """A :class:`~srh_clinic.slide.Slide` that decodes the frames under a region and remembers the latest of them.
+
+    ``planes`` holds the frames of each channel, CH2 then CH3. Where no frame lies (sparse tiling) counts are 0.
+    """
+
+    shape: tuple[int, int]
+    um_per_px: float
+    identity: Identity
+    notes: tuple[str, ...]
+    planes: tuple[tuple[Frames, ...], tuple[Frames, ...]] = field(repr=False)
+    cache: FrameCache = field(default_factory=FrameCache, repr=False, compare=False)
+
+    def read(self, y: int, x: int, height: int, width: int) -> Counts:
+        """The region as uint16 counts ``(2, height, width)``; ``ValueError`` when it is not within the slide."""
+        check_region(self.shape, y, x, height, width)
+        counts = np.zeros((2, height, width), dtype=np.uint16)
+        for channel, plane in enumerate(self.planes):
+            for part, frames in enumerate(plane):
+                for i in frames.overlapping(y, x, height, width):
+                    frame = self._frame((channel, part, int(i)), frames)
+                    _paste(counts[channel], frame, int(frames.top[i]) - y, int(frames.left[i]) - x)
+        return counts
+
+    def _frame(self, key: tuple[int, int, int], frames: Frames) -> Counts:
+        frame = self.cache.get(key)
+        if frame is None:
+            frame = frames.source.load(int(frames.index[key[2]]))
+            self.cache.put(key, frame)
+        return frame
+
+
+def _paste(region: Counts, frame: Counts, top: int, left: int) -> None:
+    """Copy into ``region`` what of ``frame``, its corner at ``(top, left)`` of the region, lies within."""
+    y0, x0 = max(top, 0), max(left, 0)
+    y1, x1 = min(top + frame.shape[0], region.shape[0]), min(left + frame.shape[1], region.shape[1])
+    if y1 > y0 and x1 > x0:
+        region[y0:y1, x0:x1] = frame[y0 - top : y1 - top, x0 - left : x1 - left]
+
+
+def grid_corners(shape: tuple[int, int], frame_shape: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Top and left, int64 ``(N,)``, of the frames of a gapless tiling, row by row."""
+    (height, width), (rows, columns) = shape, frame_shape
+    top, left = np.mgrid[0:height:rows, 0:width:columns]
+    return top.ravel().astype(np.int64), left.ravel().astype(np.int64)
+
+
+def check_extent(shape: tuple[int, int], um_per_px: float, path: Path) -> None:
+    """Refuse an image that no microscope slide can hold, before anything of its size is allocated."""
+    height, width = shape
+    longest = max(shape) * um_per_px / 1000
+    if height < 1 or width < 1 or not longest <= MAX_SLIDE_MM:
+        raise InputError(
+            f"an image of {width} x {height} pixels, {longest:.4g} mm long",
+            f"one that fits on a microscope slide (at most {MAX_SLIDE_MM:.0f} mm)",
+            path,
+        )
+
+
+def check_frame_shape(frame_shape: tuple[int, int], path: Path) -> None:
+    """Refuse a frame that is too large to be decoded in one piece."""
+    rows, columns = frame_shape
+    if rows < 1 or columns < 1 or rows * columns > MAX_FRAME_PIXELS:
+        raise InputError(f"frames of {columns} x {rows} pixels", f"tiles of at most {MAX_FRAME_PIXELS} pixels each", path)

@@ -1,0 +1,234 @@
+"""Two-channel (OME-)TIFF stacks as lazy slides: strips and tiles are decoded when a region asks for them."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET  # noqa: S405  tifffile parses the same header the same way; ET resolves no external entity
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tifffile import TiffFile, TiffFileError, TiffPageSeries
+
+from srh_clinic.errors import InputError
+from srh_clinic.integration.depth import Depth
+from srh_clinic.integration.dicom_file import DAMAGED
+from srh_clinic.integration.frames import FramedSlide, Frames, check_extent, check_frame_shape, grid_corners
+from srh_clinic.integration.optical_path import channel_in_words
+from srh_clinic.intensity import FULL_SCALE, Counts
+from srh_clinic.slide import Identity
+
+NEEDED = "a two-channel TIFF of shape (2, H, W), uint8 or uint16, CH2 before CH3"
+
+UM_PER_PX_RANGE = (0.01, 20.0)
+"""What a microscope image can state; a resolution of 72 dpi is a default that nobody measured."""
+
+_UNIT_UM = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3, "cm": 1e4, "inch": 25400.0}
+_UNIT_UM |= {"μm": 1.0, "\\u00b5m": 1.0}  # the Greek letter, and how ImageJ escapes the micro sign
+_BROKEN = (TiffFileError, *DAMAGED)
+
+
+@dataclass(frozen=True)
+class TiffFrames:
+    """Strips or tiles of one page of a TIFF, or, uncompressed in one piece, bands of its rows.
+
+    ``origin`` is the first byte of a channel that lies in the file in one piece, otherwise ``None``.
+    """
+
+    path: Path
+    page: int
+    shape: tuple[int, int]
+    frame_shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    origin: int | None
+    depth: Depth
+
+    def load(self, index: int) -> Counts:
+        """Decode one strip, tile or band to counts; ``InputError`` when the file does not give it."""
+        try:
+            return self.depth.to_counts(self.stored(index), self.path)
+        except OSError as error:
+            raise InputError(f"a file that cannot be read ({error.strerror})", "a readable file", self.path) from error
+        except InputError:
+            raise
+        except _BROKEN as error:
+            raise InputError(f"a TIFF whose piece {index} does not decode ({error})", NEEDED, self.path) from error
+
+    def stored(self, index: int) -> NDArray[Any]:
+        """The piece as the file holds it."""
+        rows, width = self.frame_shape
+        if self.origin is not None:
+            rows = min(rows, self.shape[0] - index * rows)
+            offset = self.origin + index * self.frame_shape[0] * width * self.dtype.itemsize
+            return np.fromfile(self.path, self.dtype, rows * width, offset=offset).reshape(rows, width)
+        offset, size = int(self._page.dataoffsets[index]), int(self._page.databytecounts[index])
+        if size == 0:  # a sparse TIFF leaves out empty tiles
+            return np.zeros(self.frame_shape, self.dtype)
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            piece, _, valid = self._page.decode(file.read(size), index)
+        return np.asarray(piece.reshape(piece.shape[-3:-1])[: valid[1], : valid[2]])
+
+    @cached_property
+    def _page(self) -> Any:
+        with TiffFile(self.path) as tiff:
+            return tiff.series[0].pages[self.page].aspage()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_page"}
+
+
+def read_tiff(path: Path, um_per_px: float | None = None, full_scale: int | None = None) -> FramedSlide:
+    """Open a two-channel TIFF; pixels are decoded only by ``read``.
+
+    Parameters
+    ----------
+    path
+        A TIFF whose first series has the shape ``(2, H, W)``. Channel names of an OME header decide which channel is CH2;
+        without them the first is.
+    um_per_px
+        Pixel edge in micrometres (default: what the file states).
+    full_scale
+        Stored value at unit intensity 1 (default: 256 for uint8; for uint16 what an OME header states, otherwise 65,536).
+
+    Raises
+    ------
+    InputError
+        When the file is not such a stack, is damaged, does not state its pixel size, or holds uint16 that may be 12-bit: no
+        value above 4,095 and no statement.
+    """
+    try:
+        with TiffFile(path) as tiff:
+            return _open(path, tiff, um_per_px, full_scale)
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"a file that cannot be read ({error.strerror})", "a readable file", path) from error
+    except _BROKEN as error:
+        raise InputError("a damaged TIFF", NEEDED, path) from error
+
+
+def _open(path: Path, tiff: TiffFile, um_per_px: float | None, full_scale: int | None) -> FramedSlide:
+    if not tiff.series:
+        raise InputError("a TIFF without images", NEEDED, path)
+    series = tiff.series[0]
+    if len(series.shape) != 3 or series.shape[0] != 2 or series.axes[1:] != "YX":
+        rgb = series.axes.endswith("S") and series.shape[-1] in (3, 4)
+        shape = " x ".join(map(str, series.shape))
+        raise InputError("an RGB image" if rgb else f"a TIFF of shape {shape} ({series.axes})", NEEDED, path)
+    if series.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16)):
+        raise InputError(f"a TIFF of {series.dtype}", NEEDED, path)
+    shape = int(series.shape[1]), int(series.shape[2])
+    pixels = _ome_pixels(tiff)
+    stated = _stated_um_per_px(tiff, pixels)
+    if um_per_px is None and stated is None:
+        raise InputError("a TIFF that does not state its pixel size", "--um-per-px", path)
+    pixel_size = um_per_px or stated or 0.0
+    check_extent(shape, pixel_size, path)
+    bits = _stated_bits(series, pixels)
+    depth = Depth(full_scale or (FULL_SCALE if bits is None else 2**bits))
+    first, second = (_frames(path, tiff, series, page, depth) for page in _channel_order(pixels, path))
+    slide = FramedSlide(
+        shape=shape,
+        um_per_px=pixel_size,
+        identity=Identity(source=str(path)),
+        notes=depth.notes,
+        planes=((first,), (second,)),
+    )
+    first.source.load(0)  # an unknown compression shows itself here, not in the middle of the work
+    if full_scale is None and bits is None:
+        _refuse_dim(slide, path)
+    return slide
+
+
+def _frames(path: Path, tiff: TiffFile, series: TiffPageSeries, page: int, depth: Depth) -> Frames:
+    """Locate a channel's pieces and see that the file is long enough for them."""
+    height, width = int(series.shape[1]), int(series.shape[2])
+    dtype = np.dtype(series.dtype).newbyteorder(tiff.byteorder)
+    size = path.stat().st_size
+    origin = None
+    if series.dataoffset is not None:
+        origin = int(series.dataoffset) + page * height * width * dtype.itemsize
+        frame_shape = min(height, 256), width
+        end = origin + height * width * dtype.itemsize
+    elif len(series.pages) == 2:
+        key = series.keyframe
+        frame_shape = (key.tilelength, key.tilewidth) if key.is_tiled else (min(key.rowsperstrip, height), width)
+        pieces = series.pages[page]
+        ends = [offset + count for offset, count in zip(pieces.dataoffsets, pieces.databytecounts, strict=True)]
+        end = max(ends)
+        if len(ends) != -(-height // frame_shape[0]) * -(-width // frame_shape[1]):
+            raise InputError(f"{len(ends)} pieces of {width} x {height} pixels", NEEDED, path)
+    else:
+        raise InputError("compressed channels in one page", "one page a channel", path)
+    if end > size:
+        raise InputError("a truncated TIFF", "a whole file", path)
+    check_frame_shape(frame_shape, path)
+    top, left = grid_corners((height, width), frame_shape)
+    source = TiffFrames(path, page, (height, width), frame_shape, dtype, origin, depth)
+    return Frames(source, np.arange(len(top), dtype=np.int64), top, left)
+
+
+def _refuse_dim(slide: FramedSlide, path: Path) -> None:
+    """Refuse uint16 whose every value would fit into 12 bits: whether it is 12-bit or dim cannot be seen."""
+    for (frames,) in slide.planes:
+        for index in frames.index:
+            if frames.source.load(int(index)).max(initial=0) > 4095:
+                return
+    raise InputError(
+        "uint16 without a value above 4095 and without statement of its bits",
+        "--full-scale 4096 (12-bit data) or 65536 (dim 16-bit data)",
+        path,
+    )
+
+
+def _ome_pixels(tiff: TiffFile) -> ET.Element | None:
+    if not tiff.ome_metadata:
+        return None
+    return ET.fromstring(tiff.ome_metadata).find("{*}Image/{*}Pixels")  # noqa: S314  see the import
+
+
+def _stated_bits(series: TiffPageSeries, pixels: ET.Element | None) -> int | None:
+    """Significant bits: 8 for uint8, what OME or BitsPerSample say for uint16, ``None`` when neither does."""
+    if series.dtype == np.uint8:
+        return 8
+    if pixels is not None and pixels.get("SignificantBits"):
+        return int(pixels.get("SignificantBits", ""))
+    bits = series.keyframe.bitspersample
+    return bits if bits < 16 else None
+
+
+def _stated_um_per_px(tiff: TiffFile, pixels: ET.Element | None) -> float | None:
+    """Pixel edge from the OME header, ImageJ's unit or the resolution tags; ``None`` when none is credible."""
+    edges: list[float] = []
+    tags = tiff.pages[0].aspage().tags
+    if pixels is not None and pixels.get("PhysicalSizeX"):
+        for axis in "XY":
+            size = pixels.get(f"PhysicalSize{axis}") or pixels.get("PhysicalSizeX", "")
+            edges.append(float(size) * _UNIT_UM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"), np.nan))
+    elif "XResolution" in tags and "YResolution" in tags:
+        per_unit = {2: _UNIT_UM["inch"], 3: _UNIT_UM["cm"]}.get(int(tags["ResolutionUnit"].value), np.nan)
+        if tiff.imagej_metadata:
+            per_unit = _UNIT_UM.get(str(tiff.imagej_metadata.get("unit", "")).lower(), per_unit)
+        for axis in "XY":
+            pixels_per_unit, denominator = tags[f"{axis}Resolution"].value
+            edges.append(per_unit * denominator / pixels_per_unit if pixels_per_unit else np.nan)
+    low, high = UM_PER_PX_RANGE
+    if not edges or not all(low <= edge <= high for edge in edges) or abs(edges[0] / edges[1] - 1) > 0.01:
+        return None
+    return float(f"{edges[0]:.9g}")
+
+
+def _channel_order(pixels: ET.Element | None, path: Path) -> tuple[int, int]:
+    """Pages of CH2 and CH3: by the channels' OME names when they name a Raman shift, otherwise in order."""
+    items = [] if pixels is None else pixels.findall("{*}Channel")
+    named = [channel_in_words(item.get("Name", "")) for item in items]
+    if len(named) != 2 or named == [None, None]:
+        return 0, 1
+    if named in ([0, 1], [0, None], [None, 1]):
+        return 0, 1
+    if named in ([1, 0], [1, None], [None, 0]):
+        return 1, 0
+    raise InputError("two channels of one Raman shift", "2845 and 2930 cm-1", path)
