@@ -108,7 +108,7 @@ def paint_nuclei(
     style: NucleusStyle,
     angles: NDArray[np.float64] | None = None,
 ) -> None:
-    """Paint a nucleus at each of ``centres`` ``(N, 2)``: dark in lipid, chromatin in protein, with rim, nucleoli and cytoplasm.
+    """Paint a nucleus at each of ``centres`` ``(N, 2)``: dark in lipid, bright chromatin, with rim, nucleoli, cytoplasm.
 
     ``angles`` ``(N,)`` are optional mean directions of the long axes, in radians; without them each is random.
     """

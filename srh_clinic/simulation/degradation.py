@@ -49,8 +49,8 @@ class Degraded:
     expected
         float32 ``(2, H, W)`` counts without noise: what endless averaging of the same optics would give.
     severity
-        float32 ``(H, W)``: standard deviation of the noise where it fell, divided by the share of signal left, in model units; it
-        compares with the schedule's sigma.
+        float32 ``(H, W)``: standard deviation of the noise divided by the share of signal left, in model units; it compares
+        with the schedule's sigma.
     """
 
     counts: np.ndarray
@@ -80,8 +80,8 @@ def _shadows(rng: Rng, shape: tuple[int, int]) -> Field:
 def degrade(rng: Rng, clean: Field, sources: Sources, strip_width: int = STRIP_WIDTH) -> Degraded:
     """Degrade a clean image, float32 counts ``(2, H, W)``.
 
-    Noise amplitudes are set at 12,000 counts, a usual mean: shot noise from 450 to 6,300 counts, growing exponentially with the
-    instrument's strength.
+    Noise amplitudes are set at 12,000 counts, a usual mean: shot noise from 450 to 6,300 counts, growing exponentially with
+    the instrument's strength.
     """
     height, width = clean.shape[1:]
     shape = (height, width)

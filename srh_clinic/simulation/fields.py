@@ -152,8 +152,8 @@ def hard_core_points(
 ) -> NDArray[np.float64]:
     """Random points ``(N, 2)`` as (y, x), no two nearer than ``spacing``, about ``density`` per 256 x 256 px.
 
-    ``accept`` is an optional map of acceptance probability. Points may lie up to ``spacing`` outside the image, so that objects
-    are cut by its border as in a real field.
+    ``accept`` is an optional map of acceptance probability. Points may lie up to ``spacing`` outside the image, so that
+    objects are cut by its border as in a real field.
     """
     height, width = shape[0] + 2 * spacing, shape[1] + 2 * spacing
     wanted = int(rng.poisson(density * height * width / 256**2))

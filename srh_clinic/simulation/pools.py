@@ -6,7 +6,7 @@ protocol's test phantoms alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -68,21 +68,17 @@ def classifier_sample(seed: int) -> tuple[Counts, int]:
 
 
 def _write_pool(
-    out: Path, prefix: str, suffix: str, count: int, seed: int, workers: int, write: Callable[..., None]
-) -> Iterator[int]:
+    out: Path, prefix: str, suffix: str, count: int, seed: int, workers: int, write: Callable[[Path, int, int], None]
+) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(workers) as executor:
-        waiting = []
+        futures = []
         for start in range(0, count, POOL_FILE):
             path = out / f"{prefix}-{seed + start:07d}{suffix}"
-            size = min(POOL_FILE, count - start)
-            if path.exists():
-                yield size
-                continue
-            waiting.append((size, executor.submit(write, path, seed + start, size)))
-        for size, future in waiting:
+            if not path.exists():
+                futures.append(executor.submit(write, path, seed + start, min(POOL_FILE, count - start)))
+        for future in futures:
             future.result()
-            yield size
 
 
 def _write_clean(path: Path, seed: int, count: int) -> None:
@@ -99,14 +95,14 @@ def _write_labelled(path: Path, seed: int, count: int) -> None:
     temporary.rename(path)
 
 
-def training_pool(out: str | Path, count: int, seed: int = 0, workers: int = 2) -> Iterator[int]:
-    """Write ``count`` clean images as ``pool-*.npy``, uint16 counts ``(M, 2, 256, 256)``; yields how many each file holds.
+def training_pool(out: str | Path, count: int, seed: int = 0, workers: int = 2) -> None:
+    """Write ``count`` clean images as ``pool-*.npy``, uint16 counts ``(M, 2, 256, 256)``.
 
     Files that exist are kept: a pool that was cut off goes on where it stopped.
     """
-    yield from _write_pool(Path(out), "pool", ".npy", count, seed, workers, _write_clean)
+    _write_pool(Path(out), "pool", ".npy", count, seed, workers, _write_clean)
 
 
-def classifier_pool(out: str | Path, count: int, seed: int = 0, workers: int = 2) -> Iterator[int]:
+def classifier_pool(out: str | Path, count: int, seed: int = 0, workers: int = 2) -> None:
     """Write ``count`` labelled patches as ``class-*.npz``: ``counts`` uint16 ``(M, 2, 256, 256)``, ``labels`` ``(M,)``."""
-    yield from _write_pool(Path(out), "class", ".npz", count, seed, workers, _write_labelled)
+    _write_pool(Path(out), "class", ".npz", count, seed, workers, _write_labelled)
