@@ -1,0 +1,231 @@
+"""The pictures of a case that a neuropathologist looks at, drawn from thumbnails of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from srh_clinic.display import (
+    CLASS_COLOURS,
+    RGB,
+    ColourWindow,
+    class_colours,
+    colour_window,
+    greyscale,
+    overlay,
+    srh_colours,
+    virtual_he,
+)
+from srh_clinic.intensity import Counts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CLASS_NAMES = ("tumor", "normal", "non-diagnostic")
+STEPS_SHOWN = 200
+"""Upper end of the step map's scale: the largest number of steps that RSCD is trained for."""
+
+SHEET_EDGE = 700
+"""Longer edge in pixels of a picture on the summary sheet."""
+
+
+@dataclass(frozen=True, eq=False)
+class SquareMap:
+    """Values ``(N, ...)`` of squares of ``edge`` slide pixels whose top left corners are ``positions``, int ``(N, 2)``."""
+
+    positions: NDArray[np.int64]
+    edge: int
+    values: NDArray[Any]
+
+    def painted(self, shape: tuple[int, int], factor: int) -> NDArray[np.float32]:
+        """The values on a picture ``shape`` whose pixels are ``factor`` slide pixels; NaN where no square lies.
+
+        Where squares overlap, their values are averaged.
+        """
+        total = np.zeros((*shape, *self.values.shape[1:]), dtype=np.float32)
+        count = np.zeros(shape, dtype=np.float32)
+        for (y, x), value in zip(self.positions // factor, self.values, strict=True):
+            here = slice(y, y + max(self.edge // factor, 1)), slice(x, x + max(self.edge // factor, 1))
+            total[here] += value
+            count[here] += 1
+        with np.errstate(invalid="ignore"):
+            return total / count.reshape(shape + (1,) * (total.ndim - 2))
+
+
+@dataclass(frozen=True, eq=False)
+class CaseMaps:
+    """What the pictures of a case are drawn from.
+
+    Attributes
+    ----------
+    before, after
+        Thumbnails, uint16 counts ``(2, h, w)``; a pixel of theirs is ``factor`` slide pixels.
+    factor
+        Slide pixels per thumbnail pixel.
+    um_per_px
+        Edge of a slide pixel.
+    steps
+        Reverse steps that the calibrator predicted for each tile that it saw.
+    classes_before, classes_after
+        Class probabilities ``(N, 3)`` of each patch with tissue.
+    """
+
+    before: Counts
+    after: Counts
+    factor: int
+    um_per_px: float
+    steps: SquareMap
+    classes_before: SquareMap
+    classes_after: SquareMap
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the thumbnails."""
+        return int(self.before.shape[1]), int(self.before.shape[2])
+
+
+@dataclass(frozen=True)
+class Box:
+    """A region to point at, in slide pixels of the maps, with its number."""
+
+    number: int
+    y: int
+    x: int
+    height: int
+    width: int
+
+
+def draw_case(maps: CaseMaps, boxes: Sequence[Box], headline: Sequence[str], folder: Path) -> tuple[str, ...]:
+    """Write all pictures of a case into ``folder`` and return their file names.
+
+    ``before.png``, ``after.png`` in the SRH colours and ``before_he.png``, ``after_he.png`` as virtual H&E share one window;
+    ``step_map.png``, ``class_map.png`` lie over the tissue; ``summary.png`` has them all under the lines of ``headline``.
+    """
+    window = colour_window(maps.before, maps.after)
+    views = {
+        "before": srh_colours(maps.before, window),
+        "after": srh_colours(maps.after, window),
+        "before_he": virtual_he(maps.before, window),
+        "after_he": virtual_he(maps.after, window),
+        "step_map": step_overlay(maps, window),
+        "class_map": class_overlay(maps, window),
+    }
+    for name in ("before", "after", "before_he", "after_he"):
+        Image.fromarray(views[name]).save(folder / f"{name}.png")
+    _map_sheet("step_map", views["step_map"], maps, boxes).savefig(folder / "step_map.png")
+    _map_sheet("class_map", views["class_map"], maps, ()).savefig(folder / "class_map.png")
+    _summary_sheet(views, maps, boxes, headline).savefig(folder / "summary.png")
+    return tuple(f"{name}.png" for name in (*views, "summary"))
+
+
+def step_overlay(maps: CaseMaps, window: ColourWindow) -> RGB:
+    """The predicted steps over the tissue in grey, dark blue (clean) to yellow (:data:`STEPS_SHOWN` steps)."""
+    from matplotlib import colormaps
+
+    steps = maps.steps.painted(maps.shape, maps.factor)
+    colours = (colormaps["plasma"](np.nan_to_num(steps) / STEPS_SHOWN)[..., :3] * 255).astype(np.uint8)
+    return overlay(greyscale(maps.before, window), colours, np.where(np.isnan(steps), 0.0, 0.5))
+
+
+def class_overlay(maps: CaseMaps, window: ColourWindow) -> RGB:
+    """Class probabilities after restoration over the tissue in grey."""
+    probabilities = maps.classes_after.painted(maps.shape, maps.factor)
+    outside = np.isnan(probabilities[..., 0])
+    colours = class_colours(np.nan_to_num(probabilities))
+    return overlay(greyscale(maps.after, window), colours, np.where(outside, 0.0, 0.5))
+
+
+def _map_sheet(name: str, view: RGB, maps: CaseMaps, boxes: Sequence[Box]) -> Figure:
+    """One map with its key, at about a screen's size."""
+    height, width = maps.shape
+    scale = 8.5 / max(height, width)
+    figure = _figure(max(width * scale, 3.0) + 1.8, max(height * scale, 2.0) + 0.9)
+    axes = figure.add_subplot()
+    _show(axes, _smaller(view, 1400), maps, name, boxes)
+    return figure
+
+
+def _summary_sheet(views: dict[str, RGB], maps: CaseMaps, boxes: Sequence[Box], headline: Sequence[str]) -> Figure:
+    """All six views on one sheet."""
+    height, width = maps.shape
+    aspect = min(max(height / width, 0.4), 2.0)
+    figure = _figure(16.0, 2 * 4.9 * aspect + 2.0)
+    figure.suptitle("\n".join(headline), fontsize=13, x=0.01, ha="left")
+    axes = figure.subplots(2, 3)
+    order = ("before", "after", "step_map", "before_he", "after_he", "class_map")
+    for place, name in zip(axes.flat, order, strict=True):
+        _show(place, _smaller(views[name], SHEET_EDGE), maps, name, boxes if name == "step_map" else ())
+    return figure
+
+
+TITLES = {
+    "before": "As scanned, SRH colours",
+    "after": "Restored, SRH colours",
+    "before_he": "As scanned, virtual H&E",
+    "after_he": "Restored, virtual H&E",
+    "step_map": "Image quality: steps of restoration",
+    "class_map": "Classes after restoration",
+}
+
+
+def _figure(width: float, height: float) -> Figure:
+    """A figure (inches) of 100 dots an inch that never touches a screen or global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _show(axes: Axes, view: RGB, maps: CaseMaps, name: str, boxes: Sequence[Box]) -> None:
+    """A view in micrometre coordinates, with scale bar, key and numbered boxes."""
+    from matplotlib.patches import Patch, Rectangle
+
+    height, width = (edge * maps.factor * maps.um_per_px for edge in maps.shape)
+    axes.imshow(view, extent=(0, width, height, 0), interpolation="antialiased")
+    axes.set_title(TITLES[name], fontsize=11)
+    axes.set_axis_off()
+    bar = _round_length(width / 4)
+    top, left = height * 0.955, width * 0.03
+    axes.add_patch(Rectangle((left, top), bar, height * 0.012, facecolor="white", edgecolor="black", linewidth=0.6))
+    axes.text(left, top - height * 0.01, f"{bar:g} µm", color="white", fontsize=9, va="bottom", path_effects=_outline())
+    for box in boxes:
+        y, x, h, w = (value * maps.um_per_px for value in (box.y, box.x, box.height, box.width))
+        axes.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor="white", linewidth=1.6, clip_on=False))
+        axes.text(x + w * 0.03, y + h * 0.03, str(box.number), color="white", fontsize=12, va="top", path_effects=_outline())
+    if name == "step_map":
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize
+
+        key = axes.figure.colorbar(ScalarMappable(Normalize(0, STEPS_SHOWN), "plasma"), ax=axes, shrink=0.8, pad=0.02)
+        key.set_label("steps (0 clean; boxes: worth rescanning)" if boxes else "steps (0 clean)")
+    if name == "class_map":
+        handles = [Patch(color=colour / 255, label=text) for colour, text in zip(CLASS_COLOURS, CLASS_NAMES, strict=True)]
+        axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, fontsize=9, frameon=False)
+
+
+def _outline() -> list[Any]:
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=2.0, foreground="black")]
+
+
+def _smaller(view: RGB, longest: int) -> RGB:
+    """The view with its longer edge at most ``longest`` pixels."""
+    picture = Image.fromarray(view)
+    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+def _round_length(length: float) -> float:
+    """The largest of 1, 2, 5, 10, ... that is not above ``length``."""
+    power = 10.0 ** np.floor(np.log10(length))
+    return float(max(step * power for step in (1, 2, 5) if step * power <= length))

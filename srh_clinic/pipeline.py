@@ -1,0 +1,700 @@
+"""Restore a case, classify it before and after, and say what came of it.
+
+::
+
+    slide -> pixel size of the networks -> thumbnail -> tissue mask -> tiles -> restorer -> tiles on disk -> mosaic
+          -> patches before and after -> classifier -> diagnosis, step map, regions worth rescanning, flags
+
+Memory does not grow with the slide: tiles and patches stream, restored tiles wait on disk, pictures are thumbnails.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from srh_clinic import __version__
+from srh_clinic.intensity import Counts
+from srh_clinic.pictures import Box, CaseMaps, SquareMap, draw_case
+from srh_clinic.resampling import ResampledSlide, thumbnail
+from srh_clinic.slide import Slide
+from srh_clinic.tiling import MosaicSlide, TileGrid, TileStore, read_tile
+from srh_clinic.tissue import TissueMask, tissue_mask
+
+if TYPE_CHECKING:
+    from srh_clinic.bundles import Bundle
+    from srh_clinic.classifiers import PatchClassifier, SlideDiagnosis
+    from srh_clinic.restorers import Restorer, Tile
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of the stage, how much of it is done, and how much there is."""
+
+OVERLAP = 32
+"""Pixels that neighbouring tiles share and are blended over."""
+
+PIXEL_SIZE_TOLERANCE = 0.10
+"""A slide whose pixels differ by more than this from those of the bundle is resampled."""
+
+PATCH_TISSUE = 0.1
+"""A patch is classified when at least this share of it is tissue."""
+
+PATCH_BATCH = 16
+
+RESCAN_STEPS = 100
+"""Tiles that need more reverse steps are worth rescanning: half of what RSCD is trained for (T' = 200 in the paper)."""
+
+THUMBNAIL_EDGE = 2048
+
+
+@dataclass(frozen=True, eq=False)
+class Overview:
+    """A slide in small: uint16 counts ``(2, h, w)`` whose pixels are ``factor`` slide pixels, and where there is tissue."""
+
+    picture: Counts
+    factor: int
+    mask: TissueMask
+
+
+@dataclass(frozen=True)
+class TileCounts:
+    """What became of a slide's tiles.
+
+    ``total`` is ``restored + skipped``; skipped are those without tissue and those that the calibrator found clean enough to
+    leave alone; ``capped`` are restored ones that were worse than RSCD is trained for.
+    """
+
+    total: int
+    restored: int
+    skipped: int
+    capped: int
+
+
+@dataclass(frozen=True)
+class StepSummary:
+    """Reverse steps that the calibrator predicted, over the tiles that it saw, and how those tiles ended."""
+
+    median: int
+    p90: int
+    largest: int
+    stop_reasons: dict[str, int]
+
+
+@dataclass(frozen=True)
+class RescanRegion:
+    """A connected region of poor image quality; ``y``, ``x``, ``height``, ``width`` are pixels of the slide as scanned.
+
+    ``where`` says it in words, such as ``"upper left"``; ``steps`` is the mean prediction over its ``tiles``.
+    """
+
+    where: str
+    y: int
+    x: int
+    height: int
+    width: int
+    y_um: float
+    x_um: float
+    height_um: float
+    width_um: float
+    tiles: int
+    capped: int
+    steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class RestoredSlide:
+    """A slide whose tissue has been restored.
+
+    Attributes
+    ----------
+    slide
+        The restored slide, at the pixel size that the networks saw; it reads from ``store``.
+    grid, store
+        Where the tiles lie and are kept.
+    index
+        The tiles that the restorer saw, ``(M,)``.
+    predicted
+        Reverse steps predicted for each of them, ``(M,)``; 0 where it found nothing to remove.
+    flags, stop_reasons
+        What the restorer said of each of them.
+    computed
+        How many were restored now; the others come from the run before, which was cut off.
+    seconds
+        How long that took.
+    """
+
+    slide: MosaicSlide
+    grid: TileGrid
+    store: TileStore
+    index: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    flags: tuple[tuple[str, ...], ...]
+    stop_reasons: tuple[str, ...]
+    computed: int
+    seconds: float
+
+    @cached_property
+    def capped(self) -> NDArray[np.bool_]:
+        """Which of the tiles that the restorer saw were worse than it is trained for, ``(M,)``."""
+        return np.array(["capped" in flags for flags in self.flags], dtype=bool)
+
+    @property
+    def counts(self) -> TileCounts:
+        """What became of the tiles."""
+        skipped = sum("skipped" in flags for flags in self.flags)
+        restored = len(self.index) - skipped
+        return TileCounts(
+            total=len(self.grid), restored=restored, skipped=len(self.grid) - restored, capped=int(self.capped.sum())
+        )
+
+    @property
+    def steps(self) -> StepSummary:
+        """The predictions in a few numbers."""
+        if not len(self.index):
+            return StepSummary(median=0, p90=0, largest=0, stop_reasons={})
+        median, p90 = np.percentile(self.predicted, [50, 90], method="nearest")
+        return StepSummary(
+            median=int(median),
+            p90=int(p90),
+            largest=int(self.predicted.max()),
+            stop_reasons=dict(sorted(Counter(self.stop_reasons).items())),
+        )
+
+    @property
+    def step_map(self) -> SquareMap:
+        """Predicted steps by tile."""
+        return SquareMap(self.grid.positions[self.index], self.grid.tile, self.predicted.astype(np.float32))
+
+    def discard(self) -> None:
+        """Remove the tiles from the disk; the slide cannot be read any more."""
+        _discard(self.store)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifiedSlide:
+    """The classifier's word on each patch with tissue, and on the slide.
+
+    ``patches`` holds probabilities ``(N, 3)`` in the order tumor, normal, nondiagnostic.
+    """
+
+    patches: SquareMap
+    diagnosis: SlideDiagnosis
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What restore-then-classify found in a case.
+
+    Attributes
+    ----------
+    diagnosis, probabilities
+        After restoration: ``"tumor"``, ``"normal"`` or ``"nondiagnostic"``, and the probability of each.
+    before
+        The same, as scanned.
+    tiles, steps, rescan
+        How much was restored, how poor the image was, where it is worth rescanning.
+    flags
+        Sentences that begin with a code and a colon: whatever a reader must know before trusting the result.
+    timing
+        Seconds, and tiles a second.
+    provenance
+        Version, bundle, sha256 of the weights, seed and settings: enough to compute the result again.
+    maps
+        What the pictures are drawn from.
+    restored
+        The restored slide.
+    """
+
+    diagnosis: str
+    probabilities: dict[str, float]
+    before: SlideDiagnosis
+    tiles: TileCounts
+    steps: StepSummary
+    rescan: tuple[RescanRegion, ...]
+    flags: tuple[str, ...]
+    timing: dict[str, float]
+    provenance: dict[str, Any]
+    slide: dict[str, Any]
+    maps: CaseMaps = field(repr=False, compare=False)
+    restored: RestoredSlide = field(repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON holds it; ``schemas/result.schema.json`` in the package describes it."""
+        return {
+            "diagnosis": self.diagnosis,
+            "probabilities": _rounded(self.probabilities),
+            "before": {"diagnosis": self.before.diagnosis, "probabilities": _rounded(self.before.probabilities)},
+            "tiles": asdict(self.tiles),
+            "steps": asdict(self.steps),
+            "rescan": [asdict(region) for region in self.rescan],
+            "flags": list(self.flags),
+            "slide": self.slide,
+            "timing": _rounded(self.timing, 3),
+            "provenance": self.provenance,
+        }
+
+    def save(self, out: str | Path) -> Path:
+        """Write ``result.json`` and the pictures into the folder ``out``, each whole or not at all, and return the folder.
+
+        Raises
+        ------
+        OSError
+            When ``out`` cannot be written; then nothing of it is left behind.
+        """
+        with whole_files(Path(out)) as draft:
+            scale = self.slide["um_per_px"] / self.maps.um_per_px
+            boxes = [
+                Box(number, *(round(edge * scale) for edge in (region.y, region.x, region.height, region.width)))
+                for number, region in enumerate(self.rescan, start=1)
+            ]
+            draw_case(self.maps, boxes, self._headline(), draft)
+            (draft / "result.json").write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        return Path(out)
+
+    def _headline(self) -> tuple[str, ...]:
+        def words(diagnosis: str, probabilities: Mapping[str, float]) -> str:
+            return f"{diagnosis} (p = {probabilities[diagnosis]:.2f})"
+
+        before = words(self.before.diagnosis, self.before.probabilities)
+        after = words(self.diagnosis, self.probabilities)
+        counts = self.tiles
+        return (
+            f"As scanned: {before}      After restoration: {after}",
+            f"{counts.restored} of {counts.total} tiles restored, {counts.skipped} left alone, {counts.capped} capped.",
+            self.provenance["notice"],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class RestoreThenClassify:
+    """The whole way from a slide to a result.
+
+    Call it with a slide: ``RestoreThenClassify.from_bundle("phantom-demo")(read_slide("case.dcm"))``.
+
+    Parameters
+    ----------
+    bundle
+        States the pixel size, the size of tiles and patches, and what the weights are.
+    restorer, classifier
+        What does the work.
+    seed
+        Of the restorer's noise.
+    """
+
+    bundle: Bundle
+    restorer: Restorer
+    classifier: PatchClassifier
+    seed: int = 0
+
+    @classmethod
+    def from_bundle(
+        cls, bundle: str | Path = "phantom-demo", restorer: str = "rscd", device: str = "auto", seed: int = 0, **settings: Any
+    ) -> Self:
+        """Load a bundle's networks.
+
+        Parameters
+        ----------
+        bundle
+            Name of an embedded bundle, or its folder.
+        restorer
+            ``"rscd"`` or another name that :func:`srh_clinic.restorers.create_restorer` knows.
+        device
+            ``"auto"``, ``"cpu"``, ``"cuda"``, ...
+        seed
+            Of the restorer's noise.
+        settings
+            Of the restorer, for example ``sampler="ancestral"``.
+
+        Raises
+        ------
+        InputError
+            When the bundle is unknown or damaged, or a restorer or setting is unknown.
+        """
+        from srh_clinic.bundles import load_bundle
+        from srh_clinic.classifiers import load_classifier
+        from srh_clinic.restorers import create_restorer
+        from srh_clinic.restorers.rscd import choose_device
+
+        loaded = load_bundle(bundle)
+        return cls(
+            bundle=loaded,
+            restorer=create_restorer(restorer, bundle=str(bundle), device=device, **settings),
+            classifier=load_classifier(loaded, choose_device(device)),
+            seed=seed,
+        )
+
+    def __call__(self, slide: Slide, *, work: str | Path | None = None, progress: Progress | None = None) -> CaseResult:
+        """Restore and classify a slide.
+
+        Parameters
+        ----------
+        slide
+            Of any size and pixel size.
+        work
+            Folder for the restored tiles: a run that was cut off goes on from what it finds there, and the tiles stay.
+            Without, they lie in a temporary folder for as long as the result lives.
+        progress
+            Is told how far each stage is.
+
+        Raises
+        ------
+        InputError
+            When the slide cannot be read, or ``work`` cannot be written.
+        """
+        report = progress or _silent
+        began = time.perf_counter()
+        with network_seconds() as in_networks:
+            view, flags = at_pixel_size(slide, self.bundle.metadata["um_per_px"])
+            report("reading", 0, 1)
+            seen = look_over(view)
+            report("reading", 1, 1)
+            restored = restore_slide(view, seen, self.restorer, self.bundle, seed=self.seed, work=work, progress=report)
+            as_scanned = classify_slide(view, seen.mask, self.classifier, partial(report, "classifying as scanned"))
+            after = classify_slide(restored.slide, seen.mask, self.classifier, partial(report, "classifying restored"))
+            picture, _ = thumbnail(restored.slide, THUMBNAIL_EDGE)
+        regions = rescan_regions(restored, slide)
+        total = time.perf_counter() - began
+        return CaseResult(
+            diagnosis=after.diagnosis.diagnosis,
+            probabilities=dict(after.diagnosis.probabilities),
+            before=as_scanned.diagnosis,
+            tiles=restored.counts,
+            steps=restored.steps,
+            rescan=regions,
+            flags=(*flags, *case_flags(restored, as_scanned, after, regions, seen.mask)),
+            timing={
+                "total_s": total,
+                "restoring_s": restored.seconds,
+                "classifying_s": as_scanned.seconds + after.seconds,
+                "networks_s": in_networks(),
+                "outside_networks_s": total - in_networks(),
+                "tiles_per_s": restored.computed / restored.seconds if restored.computed else 0.0,
+            },
+            provenance=self._provenance(restored.grid),
+            slide={"height": slide.shape[0], "width": slide.shape[1], "um_per_px": slide.um_per_px},
+            maps=CaseMaps(
+                before=seen.picture,
+                after=picture,
+                factor=seen.factor,
+                um_per_px=view.um_per_px,
+                steps=restored.step_map,
+                classes_before=as_scanned.patches,
+                classes_after=after.patches,
+            ),
+            restored=restored,
+        )
+
+    def _provenance(self, grid: TileGrid) -> dict[str, Any]:
+        return {
+            "version": __version__,
+            "bundle": self.bundle.name,
+            "weights_sha256": self.bundle.weights_sha256,
+            "seed": self.seed,
+            "settings": {
+                "restorer": self.restorer.name,
+                **self.restorer.settings,
+                "tile": grid.tile,
+                "overlap": grid.overlap,
+                "patch": self.classifier.patch,
+                "recipe": self.classifier.recipe,
+            },
+            "notice": notice(self.bundle),
+        }
+
+
+def notice(bundle: Bundle) -> str:
+    """What must be said of everything that a bundle computes."""
+    demonstration = bundle.metadata.get("demonstration")
+    sentence = "Research software, not a medical device."
+    return f"{demonstration[0].upper()}{demonstration[1:]}. {sentence}" if demonstration else sentence
+
+
+def at_pixel_size(slide: Slide, um_per_px: float) -> tuple[Slide, tuple[str, ...]]:
+    """The slide at the pixel size that the networks know, and the flags that its reading earned.
+
+    Within :data:`PIXEL_SIZE_TOLERANCE` it stays as it is.
+    """
+    flags = tuple(f"reading: {note}" for note in slide.notes)
+    if abs(slide.um_per_px / um_per_px - 1) <= PIXEL_SIZE_TOLERANCE:
+        return slide, flags
+    said = f"resampled: from {slide.um_per_px:.4g} to {um_per_px:.4g} um per pixel, the size that the networks were trained at"
+    return ResampledSlide(slide, um_per_px), (*flags, said)
+
+
+def look_over(slide: Slide) -> Overview:
+    """Read a slide once, in blocks: its thumbnail and its tissue."""
+    picture, factor = thumbnail(slide, THUMBNAIL_EDGE)
+    return Overview(picture=picture, factor=factor, mask=tissue_mask(picture, factor))
+
+
+def restore_slide(
+    slide: Slide,
+    seen: Overview,
+    restorer: Restorer,
+    bundle: Bundle,
+    *,
+    seed: int = 0,
+    work: str | Path | None = None,
+    progress: Progress | None = None,
+) -> RestoredSlide:
+    """Restore every tile of a slide that touches tissue; the others stay as they are.
+
+    Parameters
+    ----------
+    slide
+        At the pixel size of the bundle.
+    seen
+        The same slide as :func:`look_over` saw it: where it has tissue, and whether tiles in ``work`` are its own.
+    work
+        Folder for the tiles, see :meth:`RestoreThenClassify.__call__`.
+
+    Raises
+    ------
+    InputError
+        When the slide cannot be read, or ``work`` cannot be written.
+    """
+    from srh_clinic.restorers import Tile
+
+    report = progress or _silent
+    began = time.perf_counter()
+    grid = TileGrid(slide.shape, bundle.metadata["tile"], OVERLAP)
+    wanted = np.flatnonzero([_share(seen.mask, slide, y, x, grid.tile) for y, x in grid.positions.tolist()])
+    store = _open_store(slide, seen, restorer, bundle, seed, grid, work)
+    try:
+        todo = [int(i) for i in wanted if i not in store]
+        computed = len(todo)
+
+        def tiles() -> Iterator[Tile]:
+            for i in todo:
+                y, x = (int(edge) for edge in grid.positions[i])
+                yield Tile(i, read_tile(slide, y, x, grid.tile), y, x)
+
+        report("restoring", len(wanted) - computed, len(wanted))
+        for done, tile in enumerate(restorer.stream(tiles(), seed), start=1):
+            record = {
+                "predicted": tile.predicted,
+                "steps": tile.steps,
+                "rounds": tile.rounds,
+                "stop_reason": tile.stop_reason,
+                "flags": list(tile.flags),
+                "evaluations": tile.evaluations,
+            }
+            store.put(tile.key, tile.counts, record)
+            report("restoring", len(wanted) - computed + done, len(wanted))
+    except BaseException:
+        store.close()
+        if work is None:
+            _discard(store)
+        raise
+    records = [store.record(int(i)) for i in wanted]
+    restored = RestoredSlide(
+        slide=MosaicSlide(slide, grid, store),
+        grid=grid,
+        store=store,
+        index=wanted,
+        predicted=np.array([record["predicted"] + 1 for record in records], dtype=np.int64),
+        flags=tuple(tuple(record["flags"]) for record in records),
+        stop_reasons=tuple(record["stop_reason"] for record in records),
+        computed=computed,
+        seconds=time.perf_counter() - began,
+    )
+    if work is None:
+        weakref.finalize(restored.slide, _discard, store)
+    return restored
+
+
+def classify_slide(
+    slide: Slide, mask: TissueMask, classifier: PatchClassifier, progress: Callable[[int, int], None] | None = None
+) -> ClassifiedSlide:
+    """Classify the patches with tissue, side by side over the slide, and from them the slide."""
+    from srh_clinic.classifiers import aggregate
+
+    began = time.perf_counter()
+    grid = TileGrid(slide.shape, classifier.patch, 0)
+    corners = grid.positions.tolist()
+    seen = [(y, x) for y, x in corners if _share(mask, slide, y, x, grid.tile) >= PATCH_TISSUE]
+    probabilities = np.empty((len(seen), 3))
+    for first in range(0, len(seen), PATCH_BATCH):
+        batch = np.stack([read_tile(slide, y, x, grid.tile) for y, x in seen[first : first + PATCH_BATCH]])
+        probabilities[first : first + PATCH_BATCH] = classifier.predict_proba(batch)
+        if progress is not None:
+            progress(first + len(batch), len(seen))
+    positions = np.array(seen, dtype=np.int64).reshape(-1, 2)
+    return ClassifiedSlide(
+        patches=SquareMap(positions, grid.tile, probabilities.astype(np.float32)),
+        diagnosis=aggregate(probabilities),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def rescan_regions(restored: RestoredSlide, scanned: Slide) -> tuple[RescanRegion, ...]:
+    """Connected regions of tiles that need more than :data:`RESCAN_STEPS` steps or went beyond the cap, largest first.
+
+    ``scanned`` is the slide whose pixels the regions are told in.
+    """
+    grid, shape = restored.grid, restored.slide.shape
+    poor = np.zeros(len(grid), dtype=bool)
+    poor[restored.index] = (restored.predicted > RESCAN_STEPS) | restored.capped
+    steps = np.zeros(len(grid), dtype=np.int64)
+    steps[restored.index] = restored.predicted
+    capped = np.zeros(len(grid), dtype=bool)
+    capped[restored.index] = restored.capped
+    labels, count = ndimage.label(poor.reshape(len(grid.rows), len(grid.columns)), np.ones((3, 3)))
+    scale = restored.slide.um_per_px / scanned.um_per_px
+    regions = []
+    for label in range(1, count + 1):
+        members = np.flatnonzero(labels.ravel() == label)
+        corners = grid.positions[members]
+        y, x = (int(edge) for edge in np.floor(corners.min(axis=0) * scale))
+        ends = np.minimum(corners.max(axis=0) + grid.tile, shape) * scale
+        bottom, right = (min(round(float(end)), edge) for end, edge in zip(ends, scanned.shape, strict=True))
+        centre = np.minimum(corners.mean(axis=0) + grid.tile / 2, shape) / shape
+        um = scanned.um_per_px
+        regions.append(
+            RescanRegion(
+                where="nearly everywhere" if 3 * len(members) >= 2 * len(restored.index) else in_words(*centre),
+                y=y,
+                x=x,
+                height=bottom - y,
+                width=right - x,
+                y_um=round(y * um, 1),
+                x_um=round(x * um, 1),
+                height_um=round((bottom - y) * um, 1),
+                width_um=round((right - x) * um, 1),
+                tiles=len(members),
+                capped=int(capped[members].sum()),
+                steps=round(float(steps[members].mean())),
+            )
+        )
+    return tuple(sorted(regions, key=lambda region: (-region.tiles, region.y, region.x)))
+
+
+def in_words(y: float, x: float) -> str:
+    """A place on the slide in words; ``y`` and ``x`` run from 0 to 1, from the upper left."""
+    vertical = ("upper", "", "lower")[min(int(y * 3), 2)]
+    horizontal = ("left", "centre", "right")[min(int(x * 3), 2)]
+    return f"{vertical} {horizontal}".strip()
+
+
+def case_flags(
+    restored: RestoredSlide,
+    before: ClassifiedSlide,
+    after: ClassifiedSlide,
+    regions: tuple[RescanRegion, ...],
+    mask: TissueMask,
+) -> tuple[str, ...]:
+    """What a reader must know before trusting the result."""
+    flags = []
+    if not mask.cells.any():
+        flags.append("no-tissue: nothing on the slide gives a signal")
+    if before.diagnosis.diagnosis != after.diagnosis.diagnosis:
+        flags.append(
+            f"diagnosis-changed: {before.diagnosis.diagnosis} as scanned, {after.diagnosis.diagnosis} after restoration"
+        )
+    if capped := restored.counts.capped:
+        flags.append(f"capped: {capped} of {len(restored.index)} tiles are worse than what the restorer was trained for")
+    if regions:
+        flags.append(f"rescan: {len(regions)} {'region' if len(regions) == 1 else 'regions'} of poor image quality")
+    return tuple(flags)
+
+
+@contextmanager
+def network_seconds() -> Iterator[Callable[[], float]]:
+    """Measure the seconds that this process spends in forward passes of networks, whoever calls them."""
+    import torch
+    from torch.nn.modules import module as hooks
+
+    depth, entered, spent = 0, 0.0, 0.0
+
+    def enter(*_: Any) -> None:
+        nonlocal depth, entered
+        if depth == 0:
+            entered = time.perf_counter()
+        depth += 1
+
+    def leave(*_: Any) -> None:
+        nonlocal depth, spent
+        depth -= 1
+        if depth == 0:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            spent += time.perf_counter() - entered
+
+    handles = (
+        hooks.register_module_forward_pre_hook(enter),
+        hooks.register_module_forward_hook(leave, always_call=True),
+    )
+    try:
+        yield lambda: spent
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def whole_files(out: Path) -> Iterator[Path]:
+    """A folder to write in whose files move into ``out`` when all of them are written; if that fails, none of them does."""
+    was_there = out.is_dir()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=out) as draft:
+            yield Path(draft)
+            for file in sorted(Path(draft).iterdir()):
+                file.replace(out / file.name)
+    except BaseException:
+        if not was_there and not any(out.iterdir()):
+            out.rmdir()
+        raise
+
+
+def _share(mask: TissueMask, slide: Slide, y: int, x: int, edge: int) -> float:
+    return mask.within(y, x, min(edge, slide.shape[0] - y), min(edge, slide.shape[1] - x))
+
+
+def _open_store(
+    slide: Slide, seen: Overview, restorer: Restorer, bundle: Bundle, seed: int, grid: TileGrid, work: str | Path | None
+) -> TileStore:
+    """The tiles of this very run: a folder of ``work`` that is named after everything they depend on."""
+    depends_on = {
+        "source": slide.identity.source,
+        "um_per_px": slide.um_per_px,
+        "picture": hashlib.sha256(np.ascontiguousarray(seen.picture)).hexdigest(),
+        "restorer": restorer.name,
+        "settings": dict(restorer.settings),
+        "weights_sha256": bundle.weights_sha256,
+        "seed": seed,
+    }
+    fingerprint = hashlib.sha256(json.dumps(depends_on, sort_keys=True, default=str).encode()).hexdigest()
+    root = Path(tempfile.mkdtemp(prefix="srh-clinic-")) if work is None else Path(work)
+    return TileStore(root / f"tiles-{fingerprint[:16]}", grid, fingerprint)
+
+
+def _discard(store: TileStore) -> None:
+    """Remove a store, and the folder around it when nothing else is in it."""
+    store.close()
+    shutil.rmtree(store.path, ignore_errors=True)
+    if store.path.parent.is_dir() and not any(store.path.parent.iterdir()):
+        store.path.parent.rmdir()
+
+
+def _rounded(values: Mapping[str, float], digits: int = 6) -> dict[str, float]:
+    return {name: round(float(value), digits) for name, value in values.items()}
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
