@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, VLWholeSlideMicroscopyImageStorage
 
 from srh_clinic.errors import InputError
-from srh_clinic.integration.dicom_file import DAMAGED, DicomFile, read_header
+from srh_clinic.integration.dicom_file import DAMAGED, TRUNCATED_HEADER, DicomFile, read_header
 
 NEEDED = "a 16-bit monochrome whole slide image of both Raman shifts (2845 and 2930 cm-1)"
 
@@ -42,9 +42,12 @@ def find_case(path: Path) -> tuple[list[DicomFile], list[str]]:
     if path.is_dir():
         summaries, unreadable = _summaries(_files(path))
         if not summaries:
-            raise InputError("an empty folder" if not _files(path) else "a folder without DICOM files", NEEDED, path)
+            kind = "a folder without DICOM files" if _files(path) else "an empty folder"
+            raise InputError(f"{kind} ({'; '.join(unreadable)})" if unreadable else kind, NEEDED, path)
     else:
         named = read_header(path, _SUMMARY)
+        if _is_truncated(named):
+            raise InputError(TRUNCATED_HEADER, "a whole DICOM file", path)
         if named.required("SOPClassUID") != VLWholeSlideMicroscopyImageStorage:
             raise InputError(f"a DICOM object of {_class_name(named)}", NEEDED, path)
         series = named.required("SeriesInstanceUID")
@@ -78,7 +81,9 @@ def _summaries(files: list[Path]) -> tuple[list[DicomFile], list[str]]:
         except DAMAGED:
             unreadable.append(f"{file.name}: a damaged header")
         else:
-            if "SOPClassUID" in summary.header:
+            if _is_truncated(summary):
+                unreadable.append(f"{file.name}: {TRUNCATED_HEADER}")
+            else:
                 summaries.append(summary)
     return summaries, unreadable
 
@@ -104,7 +109,7 @@ def _srh_volumes(files: list[DicomFile], path: Path) -> list[DicomFile]:
         header = volumes[0].header
         colour = header.get("SamplesPerPixel") != 1
         bits = header.get("BitsStored", header.get("BitsAllocated"))
-        raise InputError("an RGB slide" if colour else f"an {bits}-bit slide", NEEDED, path)
+        raise InputError("an RGB slide" if colour else f"{'an' if bits == 8 else 'a'} {bits}-bit slide", NEEDED, path)
     return srh
 
 
@@ -117,6 +122,11 @@ def _check_one_series(slides: list[DicomFile], path: Path) -> None:
         same = all(other.header.get(keyword) == first.header.get(keyword) for keyword in case)
         what = "two series of one case" if same else "slides of two cases"
         raise InputError(f"{what} ({first.path.name} and {other.path.name})", "one; name a file of it", path)
+
+
+def _is_truncated(file: DicomFile) -> bool:
+    """Whether a file ends where a slide would have its pixel data; a report, for example, has none."""
+    return file.pixel_offset is None and file.header.get("SOPClassUID") in (None, VLWholeSlideMicroscopyImageStorage)
 
 
 def _is_16_bit_monochrome(header: Dataset) -> bool:

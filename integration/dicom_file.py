@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-import warnings
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_fragments, parse_basic_offsets, parse_fragments
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -27,15 +27,20 @@ DAMAGED = (
     InvalidDicomError,
     ArithmeticError,
     AttributeError,
+    BytesLengthException,
     EOFError,
     LookupError,
+    MemoryError,
     NotImplementedError,
     RuntimeError,
     TypeError,
     ValueError,
     struct.error,
+    zlib.error,
 )
 """What pydicom and the decoders raise on a damaged file."""
+
+TRUNCATED_HEADER = "a truncated file: it ends before its pixel data"
 
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
 _READABLE = "raw, JPEG-LS, JPEG 2000 or RLE pixel data"
@@ -43,11 +48,11 @@ _READABLE = "raw, JPEG-LS, JPEG 2000 or RLE pixel data"
 
 @dataclass(frozen=True)
 class DicomFile:
-    """A file's header without its pixel data, and the offset in bytes of its Pixel Data element."""
+    """A file's header without its pixel data, and the offset in bytes of its Pixel Data element, if it has one."""
 
     path: Path
     header: Dataset
-    pixel_offset: int
+    pixel_offset: int | None
 
     def required(self, keyword: str) -> Any:
         """The attribute's value; ``InputError`` naming it when it is absent, empty or damaged."""
@@ -77,10 +82,10 @@ def read_header(path: Path, keywords: list[str] | None = None) -> DicomFile:
         When the file cannot be read, is not DICOM, or is damaged.
     """
     try:
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a value of another vendor that breaks its VR is none of our user's business
+        with path.open("rb") as file:
             header: Dataset = dcmread(file, stop_before_pixels=True, specific_tags=list(keywords) if keywords else None)
-            return DicomFile(path, header, file.tell())
+            end = file.tell()
+            return DicomFile(path, header, end if file.read(4) == _PIXEL_DATA else None)
     except OSError as error:
         raise InputError(f"a file that cannot be read ({error.strerror})", "a readable file", path) from error
     except InvalidDicomError as error:
@@ -193,11 +198,11 @@ def _locate(file: DicomFile, syntax: UID, frame_shape: tuple[int, int]) -> NDArr
     n_frames = file.number("NumberOfFrames")
     size = file.path.stat().st_size
     truncated = InputError("a truncated file: it ends before its last frame", f"all of its {n_frames} frames", file.path)
+    if file.pixel_offset is None:
+        raise InputError(TRUNCATED_HEADER, "a whole DICOM file", file.path)
     with file.path.open("rb") as stream:
         stream.seek(file.pixel_offset)
         element = stream.read(8)
-        if element[:4] != _PIXEL_DATA:
-            raise InputError("a truncated file: it ends before its pixel data", "a whole DICOM file", file.path)
         if syntax != ImplicitVRLittleEndian:
             element = stream.read(4)
         length, start = int.from_bytes(element[-4:], "little"), stream.tell()
@@ -215,8 +220,10 @@ def _locate(file: DicomFile, syntax: UID, frame_shape: tuple[int, int]) -> NDArr
             raise truncated
         try:
             first, end = _encapsulated_spans(stream, file.header, n_frames)
+        except EOFError:
+            raise truncated from None
         except DAMAGED as error:
-            raise InputError("damaged or truncated compressed pixel data", f"{n_frames} whole frames", file.path) from error
+            raise InputError("damaged compressed pixel data", f"{n_frames} whole frames", file.path) from error
     if len(first) != n_frames:
         raise InputError(f"{len(first)} compressed frames", f"the {n_frames} that NumberOfFrames says", file.path)
     spans = np.stack([first, end], axis=1)
@@ -243,7 +250,9 @@ def _encapsulated_spans(stream: BinaryIO, header: Dataset, n_frames: int) -> tup
     n_items, walked = parse_fragments(stream)
     if n_frames == 1:
         return np.array(walked[:1], dtype=np.int64), np.array([_items_end(stream)], dtype=np.int64)
-    if n_items != n_frames:
+    if n_items < n_frames:
+        raise EOFError(f"{n_items} items for {n_frames} frames")
+    if n_items > n_frames:
         raise ValueError(f"{n_items} items hold {n_frames} frames and no offset table says how")
     first = np.array(walked, dtype=np.int64)
     stream.seek(walked[-1])
@@ -253,6 +262,8 @@ def _encapsulated_spans(stream: BinaryIO, header: Dataset, n_frames: int) -> tup
 def _items_end(stream: BinaryIO) -> int:
     """Where the items that start at the stream's position end."""
     _, offsets = parse_fragments(stream)
+    if not offsets:
+        raise EOFError("no item where the last frame starts")
     stream.seek(offsets[-1] + 4)
     length = int.from_bytes(stream.read(4), "little")
     return offsets[-1] + 8 + length

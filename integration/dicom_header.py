@@ -25,23 +25,23 @@ _UID_NAMESPACE = uuid.UUID("0d1b6a5e-6f0c-5a3e-9f0e-51e2a7c4d930")
 _SLICE_MM = 0.001
 """Nominal thickness of the optical section; SRH images a plane of fresh tissue."""
 
-_FROM_SOURCE = (
-    # what a derived image shares with its source: patient, study, specimen, container, frame of reference, acquisition
-    "SpecificCharacterSet TimezoneOffsetFromUTC "
-    "PatientName PatientID IssuerOfPatientID OtherPatientIDsSequence PatientBirthDate PatientSex PatientAge "
-    "PatientIdentityRemoved DeidentificationMethod DeidentificationMethodCodeSequence "
-    "StudyInstanceUID StudyDate StudyTime StudyID StudyDescription AccessionNumber IssuerOfAccessionNumberSequence "
-    "ReferringPhysicianName "
-    "ContainerIdentifier IssuerOfTheContainerIdentifierSequence ContainerTypeCodeSequence ContainerComponentSequence "
-    "SpecimenDescriptionSequence AcquisitionContextSequence AcquisitionDateTime "
-    "FrameOfReferenceUID PositionReferenceIndicator TotalPixelMatrixOriginSequence ImageOrientationSlide "
-    "FocusMethod ExtendedDepthOfField BurnedInAnnotation SpecimenLabelInImage"
-).split()
+# what a derived image shares with its source: patient, study, container and specimen, acquisition and place
+_FROM_SOURCE = """
+    SpecificCharacterSet TimezoneOffsetFromUTC
+    PatientName PatientID IssuerOfPatientID OtherPatientIDsSequence PatientBirthDate PatientSex PatientAge
+    PatientIdentityRemoved DeidentificationMethod DeidentificationMethodCodeSequence
+    StudyInstanceUID StudyDate StudyTime StudyID StudyDescription AccessionNumber IssuerOfAccessionNumberSequence
+    ReferringPhysicianName
+    ContainerIdentifier IssuerOfTheContainerIdentifierSequence ContainerTypeCodeSequence ContainerComponentSequence
+    SpecimenDescriptionSequence
+    AcquisitionContextSequence AcquisitionDateTime FocusMethod ExtendedDepthOfField BurnedInAnnotation SpecimenLabelInImage
+    FrameOfReferenceUID PositionReferenceIndicator TotalPixelMatrixOriginSequence ImageOrientationSlide
+""".split()  # noqa: SIM905  a line a module reads better than a line a keyword
 
-_EQUIPMENT = (
-    "Manufacturer InstitutionName StationName ManufacturerModelName DeviceSerialNumber SoftwareVersions "
-    "DateOfLastCalibration TimeOfLastCalibration"
-).split()
+_EQUIPMENT = """
+    Manufacturer InstitutionName StationName ManufacturerModelName DeviceSerialNumber SoftwareVersions
+    DateOfLastCalibration TimeOfLastCalibration
+""".split()  # noqa: SIM905  as above
 
 
 def derived_uid(*entropy: str) -> UID:
@@ -141,7 +141,7 @@ def _set_identity(header: Dataset, identity: Identity, content: str, created: da
     header.PatientName, header.PatientID = "", identity.patient_id
     header.PatientBirthDate, header.PatientSex = "", ""
     header.StudyInstanceUID = identity.study_uid or derived_uid("study", content)
-    header.StudyDate, header.StudyTime, header.StudyID = date, time, ""
+    header.StudyDate, header.StudyTime, header.StudyID = date, time, "1"
     header.ReferringPhysicianName, header.AccessionNumber = "", ""
     header.SeriesInstanceUID = derived_uid("series", content)
     header.SeriesNumber, header.Modality = 1, "SM"

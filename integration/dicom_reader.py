@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,12 @@ def read_dicom(path: Path, um_per_px: float | None = None, full_scale: int | Non
     InputError
         When the case is not one whole SRH slide with both Raman shifts.
     """
-    files, unreadable = find_case(path)
     try:
-        return _assemble(path, files, unreadable, um_per_px, full_scale)
+        with warnings.catch_warnings():
+            # a value that breaks its VR is between pydicom and the vendor: what we need of it is checked here
+            warnings.filterwarnings("ignore", module="pydicom")
+            files, unreadable = find_case(path)
+            return _assemble(path, files, unreadable, um_per_px, full_scale)
     except InputError:
         raise
     except DAMAGED as error:  # pydicom converts values on access, so damage can show itself anywhere
@@ -182,9 +186,8 @@ def _check_channel(
     if not parts:
         others = [RAMAN_SHIFTS[c] for c in (0, 1) if planes[c]]
         found = f"only the optical path at {others[0]} cm-1" if others else "optical paths that name no Raman shift"
-        if unreadable:
-            found += f" (and {'; '.join(unreadable)})"
-        raise InputError(found, f"the one at {shift} cm-1 too, in the same file or series, of the same size", path)
+        needed = f"the one at {shift} cm-1 too, in the same file or as its sibling" if others else "2845 and 2930 cm-1"
+        raise InputError(f"{found} (and {'; '.join(unreadable)})" if unreadable else found, needed, path)
     concatenations = {file.header.get("ConcatenationUID") for file in files}
     if len(files) > 1 and (None in concatenations or len(concatenations) > 1):
         names = " and ".join(file.path.name for file in files[:2])

@@ -64,8 +64,8 @@ def write_wsi(
     derived_from
         The slide, or its identity, that ``slide`` was computed from: the images join its study as a new, DERIVED series.
     provenance
-        What made the derived slide: JSON-like, with ``version``, ``bundle``, ``weights_sha256``, ``seed``, ``settings``. Together
-        with the source it determines the UIDs. Required with ``derived_from``.
+        What made the derived slide: JSON-like, with ``version``, ``bundle``, ``weights_sha256``, ``seed`` and ``settings``.
+        Together with the source it determines the UIDs. Required with ``derived_from``.
     created
         Time stamped into the images (default: now).
 

@@ -1,0 +1,21 @@
+"""What tests of every folder share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real images, ``$SRH_REAL_DATA`` or ``../shared/data``; the test skips where there is none.
+
+    The images carry no licence that would let them travel with the project.
+    """
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("SRH_REAL_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real images at {folder}; set SRH_REAL_DATA to a folder that has them")
+    return folder
