@@ -1,0 +1,26 @@
+"""Classification of SRH as tumor, normal or non-diagnostic: patches, then the slide."""
+
+from srh_clinic.classifiers.aggregation import (
+    CLASSES,
+    HOLLON_2020_CLASSES,
+    Diagnosis,
+    SlideDiagnosis,
+    aggregate,
+    class_heat_map,
+    collapse_hollon_2020,
+)
+from srh_clinic.classifiers.network import PatchClassifier, create_classifier, fit_temperature, load_classifier
+
+__all__ = [
+    "CLASSES",
+    "HOLLON_2020_CLASSES",
+    "Diagnosis",
+    "PatchClassifier",
+    "SlideDiagnosis",
+    "aggregate",
+    "class_heat_map",
+    "collapse_hollon_2020",
+    "create_classifier",
+    "fit_temperature",
+    "load_classifier",
+]

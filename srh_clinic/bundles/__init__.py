@@ -1,0 +1,310 @@
+"""Bundles: networks with everything that is needed to use and to judge them, in the layout of a MONAI Bundle.
+
+::
+
+    NAME/configs/metadata.json    version, pixel size, tile, patch, colour recipe, schedule, sha256 of each other file
+    NAME/configs/inference.json   each part's description, from which its network is built
+    NAME/models/<part>.safetensors
+    NAME/docs/README.md           the model card
+
+A part is ``denoiser``, ``calibrator`` or ``classifier``; a bundle may lack some. Bundles inside the package are found by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from srh_clinic.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["PARTS", "Bundle", "bundle_names", "load_bundle", "save_bundle", "update_bundle", "verify_bundle"]
+
+PARTS = ("denoiser", "calibrator", "classifier")
+METADATA = "configs/metadata.json"
+INFERENCE = "configs/inference.json"
+MODEL_CARD = "docs/README.md"
+EMBEDDED = Path(__file__).parent
+PACKAGES = {"monai": "monai", "pytorch": "torch", "numpy": "numpy", "timm": "timm"}
+
+DEFAULT_METADATA: dict[str, Any] = {
+    "version": "0.1.0",
+    "changelog": {"0.1.0": "first weights"},
+    "task": "Restoration of stimulated Raman histology and its classification as tumor, normal or non-diagnostic",
+    "description": "Denoiser and step calibrator for restorative step-calibrated diffusion, and a patch classifier",
+    "demonstration": "demonstration weights, research use only",
+    "authors": "srh-clinic contributors",
+    "copyright": "srh-clinic contributors",
+    "license": "CC-BY-4.0",
+    "um_per_px": 0.47,
+    "tile": 256,
+    "patch": 256,
+    "colour_recipe": "opensrh",
+    "schedule": "cosine",
+}
+"""What a bundle's metadata say unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle on disk.
+
+    Attributes
+    ----------
+    path
+        Its folder.
+    metadata
+        ``configs/metadata.json``.
+    """
+
+    path: Path
+    metadata: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The networks that it holds."""
+        return tuple(part for part in PARTS if part in self._inference)
+
+    @property
+    def weights_sha256(self) -> str:
+        """sha256 of the table of all weights' sha256: one name for what the networks are."""
+        table = "".join(f"{self.metadata['sha256'][weights_file(part)]}  {weights_file(part)}\n" for part in self.parts)
+        return hashlib.sha256(table.encode()).hexdigest()
+
+    def config(self, part: str) -> dict[str, Any]:
+        """The description from which a part's network is built.
+
+        Raises
+        ------
+        InputError
+            When the bundle has no such part.
+        """
+        if part not in self._inference:
+            raise InputError(f"no {part} (parts: {', '.join(self.parts) or 'none'})", f"a bundle with a {part}", self.path)
+        return dict(self._inference[part])
+
+    def load_tensors(self, part: str) -> dict[str, Tensor]:
+        """A part's weights on the CPU, float32 however they are stored (integers as they are).
+
+        Raises
+        ------
+        InputError
+            When the bundle has no such part.
+        """
+        from safetensors.torch import load_file
+
+        self.config(part)
+        stored = load_file(self.path / weights_file(part))
+        return {key: value.float() if value.is_floating_point() else value for key, value in stored.items()}
+
+    @cached_property
+    def _inference(self) -> dict[str, Any]:
+        return _read_json(self.path / INFERENCE)
+
+
+def weights_file(part: str) -> str:
+    """Path of a part's weights inside a bundle."""
+    return f"models/{part}.safetensors"
+
+
+def bundle_names() -> tuple[str, ...]:
+    """Names of the bundles inside the package."""
+    return tuple(sorted(path.name for path in EMBEDDED.iterdir() if (path / METADATA).is_file()))
+
+
+def load_bundle(name_or_path: str | Path) -> Bundle:
+    """A bundle by the name of an embedded one or by its folder, verified.
+
+    Raises
+    ------
+    InputError
+        When there is none, or :func:`verify_bundle` finds it wrong.
+    """
+    path = EMBEDDED / name_or_path if str(name_or_path) in bundle_names() else Path(name_or_path)
+    if not (path / METADATA).is_file():
+        known = ", ".join(bundle_names()) or "none"
+        raise InputError("no bundle", f"the folder of one, or the name of an embedded one ({known})", path)
+    verify_bundle(path)
+    return Bundle(path, _read_json(path / METADATA))
+
+
+def verify_bundle(path: Path) -> dict[str, str]:
+    """Compare each file of a bundle with the sha256 in its metadata.
+
+    Returns
+    -------
+    sha256 by file, as verified.
+
+    Raises
+    ------
+    InputError
+        When a file is missing, differs from its sha256, or is a network's weights and not in the table.
+    """
+    table = _read_json(path / METADATA).get("sha256")
+    if not isinstance(table, dict) or not table:
+        raise InputError("no table of sha256", "a bundle whose metadata lists the sha256 of its files", path / METADATA)
+    for file, expected in table.items():
+        inside = (path / file).resolve()
+        if not inside.is_relative_to(path.resolve()) or not inside.is_file():
+            raise InputError("no such file", f"the file that {METADATA} lists", path / file)
+        found = _sha256(inside)
+        if found != expected:
+            raise InputError(f"sha256 {found}", f"{expected}, which {METADATA} lists", path / file)
+    unlisted = {str(file.relative_to(path).as_posix()) for file in path.glob("models/*.safetensors")} - set(table)
+    for part in _read_json(path / INFERENCE):
+        unlisted |= {weights_file(part), INFERENCE} - set(table)
+    if unlisted:
+        raise InputError(f"{', '.join(sorted(unlisted))} without a sha256", "each listed in the metadata", path / METADATA)
+    return dict(table)
+
+
+def save_bundle(
+    path: Path,
+    parts: dict[str, tuple[dict[str, Any], dict[str, Tensor]]],
+    metadata: dict[str, Any] | None = None,
+    model_card: str | None = None,
+    *,
+    storage: Literal["float32", "float16"] = "float32",
+) -> Bundle:
+    """Write a bundle: all of it or nothing.
+
+    Files that an older bundle at ``path`` has beside the bundle's own (logs, checkpoints) stay.
+
+    Parameters
+    ----------
+    path
+        Folder of the bundle.
+    parts
+        Description and weights of each part.
+    metadata
+        Replaces and extends ``DEFAULT_METADATA``.
+    model_card
+        Markdown; None writes one from the metadata.
+    storage
+        ``"float16"`` halves the size; a weight beyond its range is refused.
+
+    Raises
+    ------
+    InputError
+        When a part is unknown, or does not fit in float16.
+    """
+    from safetensors.torch import save_file
+
+    unknown = sorted(set(parts) - set(PARTS))
+    if unknown or not parts:
+        raise InputError(f"the parts {unknown or 'none'}", "parts among " + ", ".join(PARTS), path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    description: dict[str, Any] = {**DEFAULT_METADATA, **(metadata or {})}
+    description["weights_storage"] = storage
+    description |= {f"{key}_version": version(package) for key, package in PACKAGES.items()}
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
+        draft = Path(scratch) / path.name
+        for folder in ("configs", "models", "docs"):
+            (draft / folder).mkdir(parents=True)
+        for part, (_, weights) in parts.items():
+            save_file(_stored(weights, part, storage), draft / weights_file(part), metadata={"format": "pt"})
+        inference = {part: config for part, (config, _) in parts.items()}
+        (draft / INFERENCE).write_text(json.dumps(inference, indent=2) + "\n")
+        (draft / MODEL_CARD).write_text(model_card or default_model_card(path.name, description, parts))
+        files = [INFERENCE, MODEL_CARD, *(weights_file(part) for part in parts)]
+        description["sha256"] = {file: _sha256(draft / file) for file in files}
+        (draft / METADATA).write_text(json.dumps(description, indent=2) + "\n")
+        for folder in ("models", "docs", "configs"):
+            (path / folder).mkdir(parents=True, exist_ok=True)
+        for stale in path.glob("models/*.safetensors"):
+            stale.unlink()
+        # The metadata come last: a cut before them leaves a bundle that does not verify, never one that seems whole.
+        for file in [*files, METADATA]:
+            shutil.move(draft / file, path / file)
+    return load_bundle(path)
+
+
+def update_bundle(
+    path: Path,
+    parts: dict[str, tuple[dict[str, Any], dict[str, Tensor]]],
+    metadata: dict[str, Any] | None = None,
+    *,
+    storage: Literal["float32", "float16"] = "float32",
+) -> Bundle:
+    """Add or replace parts of the bundle at ``path``, which is begun if it is not there."""
+    if not (path / METADATA).is_file():
+        return save_bundle(path, parts, metadata, storage=storage)
+    old = load_bundle(path)
+    kept = {part: (old.config(part), old.load_tensors(part)) for part in old.parts}
+    description = {key: value for key, value in old.metadata.items() if key not in ("sha256", "weights_storage")}
+    return save_bundle(path, {**kept, **parts}, {**description, **(metadata or {})}, storage=storage)
+
+
+def default_model_card(name: str, metadata: dict[str, Any], parts: dict[str, tuple[dict[str, Any], dict[str, Tensor]]]) -> str:
+    """A model card in Markdown that says what the metadata say, and what the weights must not be used for."""
+    rows = "\n".join(
+        f"| {part} | `{json.dumps(config)}` | {sum(value.numel() for value in weights.values()):,} |"
+        for part, (config, weights) in parts.items()
+    )
+    return f"""# {name}
+
+{metadata["description"]}. **{metadata["demonstration"]}.** Not a medical device: never use it to decide about a patient.
+
+| | |
+|---|---|
+| Version | {metadata["version"]} |
+| Licence of the weights | {metadata["license"]} |
+| Pixel size | {metadata["um_per_px"]} um |
+| Tile of the restorer, patch of the classifier | {metadata["tile"]} px, {metadata["patch"]} px |
+| Colour recipe of the classifier | {metadata["colour_recipe"]} |
+| Noise schedule | {metadata["schedule"]}, 1,000 steps |
+| Channels | CH2 (2845 cm-1, lipid), CH3 (2930 cm-1, protein) |
+
+## Networks
+| part | description | numbers stored |
+|---|---|---|
+{rows}
+
+## Training data
+Simulated tissue only: phantoms with known truth and random textures. No patient's image was used.
+
+## Limits
+Phantoms are cruder than tissue. The restorer takes noise away; it must not be trusted to bring back what was not measured.
+"""
+
+
+def _stored(weights: dict[str, Tensor], part: str, storage: Literal["float32", "float16"]) -> dict[str, Tensor]:
+    import torch
+
+    kept = {}
+    for key, value in weights.items():
+        if value.is_floating_point():
+            value = value.to(torch.float16 if storage == "float16" else torch.float32)
+            if not bool(torch.isfinite(value).all()):
+                raise InputError(f"{part}.{key} with numbers beyond {storage}", "finite weights within its range")
+        kept[key] = value.detach().cpu().contiguous()
+    return kept
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"no readable JSON ({error})", "a bundle's configuration", path) from error
+    if not isinstance(content, dict):
+        raise InputError(f"a {type(content).__name__}", "a JSON object", path)
+    return content
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from srh_clinic.rscd.schedule import Schedule
@@ -72,7 +71,7 @@ def region_mask(
 
     ``"rectangle"`` is the paper's: sides U[30, 180] px, the stronger noise inside it with a probability of 0.40, else outside.
     ``"ellipse"`` has its axes from the same range, ``"half-plane"`` a random line near the centre, ``"blobs"`` a thresholded
-    smooth random field.
+    random field of long waves.
     """
     y, x = np.mgrid[:size, :size].astype(np.float32)
     if kind in ("rectangle", "ellipse"):
@@ -84,12 +83,17 @@ def region_mask(
         angle = rng.uniform(0, 2 * np.pi)
         region = (y - size / 2) * np.sin(angle) + (x - size / 2) * np.cos(angle) > rng.uniform(-0.3, 0.3) * size
     elif kind == "blobs":
-        coarse = max(size // 16, 2)
-        field = ndimage.zoom(rng.standard_normal((coarse, coarse)), size / coarse, order=3)[:size, :size]
-        region = ndimage.gaussian_filter(field, size / 32) > np.quantile(field, rng.uniform(0.35, 0.65))
+        spectrum = np.zeros((size, size // 2 + 1), dtype=np.complex128)
+        spectrum[:6, :6], spectrum[-5:, :6] = _complex_normal(rng, (6, 6)), _complex_normal(rng, (5, 6))
+        field = np.fft.irfft2(spectrum, s=(size, size))
+        region = field > np.quantile(field, rng.uniform(0.35, 0.65))
     else:
         raise ValueError(f"found region kind {kind!r}; needed one of {REGION_KINDS}.")
     return np.asarray(region if rng.random() < inside else ~region, dtype=bool)
+
+
+def _complex_normal(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.complex128]:
+    return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
 
 
 class StepCalibrator:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from srh_clinic.bundles import update_bundle
 from srh_clinic.errors import InputError
 from srh_clinic.training.loop import LoopSettings, Task, fit, pick_device
 
@@ -58,9 +59,10 @@ def train(
     report: Callable[[dict[str, Any]], None] = lambda line: None,
     **changes: Any,
 ) -> int:
-    """Train a network, resuming where an earlier call with the same ``out`` was cut.
+    """Train a network and put it into a bundle, resuming where an earlier call with the same ``out`` was cut.
 
-    Checkpoint and log are kept in ``out/training/<task>``.
+    Checkpoint and log are kept in ``out/training/<task>``. The bundle gets the moving average of the weights, also when
+    ``seconds`` end the run early; with ``seconds=0`` it gets that of the checkpoint, untrained any further.
 
     Parameters
     ----------
@@ -90,7 +92,11 @@ def train(
     where = pick_device(device)
     folder = out / "training" / task
     work: Task = getattr(import_module(module), name)(settings, data, folder, where)
-    _, step = fit(work, settings, folder, where, seconds=seconds, report=report)
+    average, step = fit(work, settings, folder, where, seconds=seconds, report=report)
+    network = work.create()
+    network.load_state_dict(average)
+    config, metadata = work.describe(network.to(where).eval())
+    update_bundle(out, {task: (config, average)}, metadata)
     return step
 
 

@@ -64,6 +64,9 @@ class DenoiserTask:
         predicted = network(state, t).float()
         return F.mse_loss(predicted, noise) if settings.loss == "mse" else F.l1_loss(predicted, noise)
 
+    def describe(self, network: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+        return self.settings.network, {"schedule": self.settings.schedule}
+
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Mean squared error on epsilon and PSNR in unit intensity (dB) of the one-step mean, by ``validation_steps``."""
         measures = {}

@@ -64,6 +64,9 @@ class Task(Protocol):
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Measures on fixed held-out data; the network is the moving average, in evaluation mode."""
 
+    def describe(self, network: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+        """For the bundle: the network's description and what the metadata say about it."""
+
 
 def learning_rate(settings: LoopSettings, step: int) -> float:
     """Learning rate of a step (0-based): linear warm-up, then cosine or linear decay to ``final_rate``."""

@@ -109,12 +109,12 @@ def augment(unit: Tensor, *, log_gain: float = 0.7, log_channel_gain: float = 0.
 
 
 def open_pool(data: str, folder: Path, device: torch.device, holdout: int, *, count: int = 4096, seed: int = 1) -> TilePool:
-    """The pool in the folder ``data``; for ``"phantom"`` one of ``count`` tiles, simulated into ``folder/pool`` if missing."""
+    """The pool in the folder ``data``; for ``"phantom"`` one of ``count`` tiles, simulated into ``folder/pool``."""
     if data != "phantom":
         return TilePool(Path(data), device, holdout)
     from srh_clinic.simulation import training_pool
 
     pool = folder / "pool"
-    if not any(pool.glob("pool-*.npy")):
-        training_pool(pool, count=count, seed=seed, workers=2)
+    for _ in training_pool(pool, count, seed):
+        pass
     return TilePool(pool, device, holdout)

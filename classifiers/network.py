@@ -1,0 +1,148 @@
+"""The patch classifier: a timm backbone behind a colour recipe, with calibrated probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+from srh_clinic.classifiers.aggregation import CLASSES
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srh_clinic.bundles import Bundle
+from srh_clinic.display import RECIPES, Recipe, three_channel
+from srh_clinic.errors import InputError
+from srh_clinic.intensity import Counts
+
+BATCH_SIZE = 8
+
+
+def create_classifier(config: dict[str, Any]) -> nn.Module:
+    """The network of a classifier: ``(N, 3, p, p)`` in [0, 1] to logits ``(N, 3)``.
+
+    Parameters
+    ----------
+    config
+        ``backbone``, the name of a timm model, and ``options``, further keywords of ``timm.create_model``.
+
+    Raises
+    ------
+    InputError
+        When timm knows no such model or option.
+    """
+    backbone = config.get("backbone", "resnet10t")
+    try:
+        network: nn.Module = timm.create_model(backbone, num_classes=len(CLASSES), **config.get("options", {}))
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the classifier backbone {backbone!r} ({error})", "the name of a timm model and its options"
+        ) from error
+    return network
+
+
+@dataclass(frozen=True, eq=False)
+class PatchClassifier:
+    """Says of patches whether they show tumor, normal brain, or nothing that can be diagnosed.
+
+    Parameters
+    ----------
+    network
+        Logits ``(N, 3)`` from ``(N, 3, patch, patch)`` in [0, 1], in evaluation mode on ``device``.
+    recipe
+        Colour recipe that it was trained with (:func:`srh_clinic.display.three_channel`).
+    patch
+        Edge of a patch in pixels.
+    temperature
+        Divides the logits; fitted on held-out patches (Guo et al. 2017).
+    """
+
+    network: nn.Module
+    recipe: Recipe
+    patch: int = 256
+    temperature: float = 1.0
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 - immutable
+
+    @torch.inference_mode()
+    def logits(self, patches: Counts) -> NDArray[np.float64]:
+        """Logits before the temperature, float64 ``(N, 3)``; see :meth:`predict_proba`.
+
+        Batches are padded to one fixed size, so that a patch gets the same answer whatever is classified beside it.
+        """
+        patches = np.asarray(patches)
+        if patches.ndim != 4 or patches.shape[1:] != (2, self.patch, self.patch) or patches.dtype != np.uint16:
+            found = f"patches of {patches.dtype} with shape {patches.shape}"
+            raise InputError(found, f"uint16 counts of shape (N, 2, {self.patch}, {self.patch})")
+        rows = [np.empty((0, len(CLASSES)))]
+        for start in range(0, len(patches), BATCH_SIZE):
+            chunk = patches[start : start + BATCH_SIZE]
+            batch = torch.zeros(BATCH_SIZE, 3, self.patch, self.patch)
+            batch[: len(chunk)] = torch.from_numpy(np.stack([three_channel(patch, self.recipe) for patch in chunk]))
+            rows.append(self.network(batch.to(self.device))[: len(chunk)].double().cpu().numpy())
+        return np.concatenate(rows)
+
+    def predict_proba(self, patches: Counts) -> NDArray[np.float64]:
+        """Class probabilities, float64 ``(N, 3)`` in the order of ``CLASSES``.
+
+        Parameters
+        ----------
+        patches
+            uint16 counts ``(N, 2, patch, patch)``.
+
+        Raises
+        ------
+        InputError
+            When the patches have another shape or dtype.
+        """
+        scaled = self.logits(patches) / self.temperature
+        odds = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return np.asarray(odds / odds.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def load_classifier(bundle: Bundle, device: str | torch.device = "cpu") -> PatchClassifier:
+    """The classifier of a bundle.
+
+    Raises
+    ------
+    InputError
+        When the bundle has none, or its weights do not fit its description.
+    """
+    config = bundle.config("classifier")
+    recipe = config.get("recipe")
+    if recipe not in RECIPES:
+        raise InputError(f"the colour recipe {recipe!r}", "one of " + ", ".join(RECIPES), bundle.path)
+    network = create_classifier(config)
+    try:
+        network.load_state_dict(bundle.load_tensors("classifier"))
+    except RuntimeError as error:
+        raise InputError(f"weights that do not fit ({error})", f"those of {config.get('backbone')!r}", bundle.path) from error
+    return PatchClassifier(
+        network.to(device).eval(), recipe, int(config["patch"]), float(config["temperature"]), torch.device(device)
+    )
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """The temperature of least cross entropy of held-out logits ``(N, 3)`` against labels ``(N,)`` (Guo et al. 2017).
+
+    Found by L-BFGS on its logarithm, and kept within 0.05 .. 20: where held-out patches are all right, the optimum lies at 0.
+    """
+    scores, truth = (
+        torch.from_numpy(np.asarray(logits, dtype=np.float64)),
+        torch.from_numpy(np.asarray(labels, dtype=np.int64)),
+    )
+    log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
+
+    def cross_entropy() -> Tensor:
+        optimiser.zero_grad()
+        loss = F.cross_entropy(scores / log_temperature.exp(), truth)
+        loss.backward()
+        return loss
+
+    optimiser.step(cross_entropy)
+    return float(log_temperature.detach().exp().clamp(0.05, 20.0))

@@ -1,0 +1,154 @@
+"""Training of the calibrator: how many steps of noise does an image carry?
+
+Half of the images are diffusion states (signal scaled by ``sqrt(alpha_bar_t)``) and half keep their signal at gain 1, as the
+sampler shows both. The target is always the index whose ``schedule.sigma`` is the noise in the image as it stands. Every other
+image at gain 1 is clipped to the range of a detector.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srh_clinic.rscd.calibrator import REGION_KINDS, q_sample, region_mask, two_region
+from srh_clinic.rscd.networks import StepRegressor, create_calibrator
+from srh_clinic.rscd.schedule import ScheduleName, create_schedule
+from srh_clinic.training.loop import LoopSettings
+from srh_clinic.training.pool import augment, open_pool
+
+VALIDATION_STEPS = (5, 20, 40, 70, 100, 150, 200)
+NoiseKind = Literal["white", "row", "smooth", "shot"]
+
+
+class CalibratorSettings(LoopSettings):
+    """Configuration of the calibrator's training (``configs/calibrator.yaml``)."""
+
+    network: dict[str, Any] = Field(default_factory=lambda: {"architecture": "step-regressor"})
+    """Description for :func:`srh_clinic.rscd.networks.create_calibrator`."""
+    schedule: ScheduleName = "cosine"
+    t_max: int = Field(default=500, gt=0, lt=1000)
+    """Indices are drawn from -1 .. t_max, both ends included; -1 is the clean image."""
+    t_small: int = Field(default=100, gt=0)
+    small_share: float = Field(default=0.4, ge=0, le=1)
+    """Share of images whose index is drawn from -1 .. t_small instead, where restoration is most sensitive to it."""
+    uniform_share: float = Field(default=0.4, ge=0, le=1)
+    """Share of images with the same noise everywhere; the others have two regions."""
+    batch_size: int = Field(default=16, gt=0)
+    crop_size: int = Field(default=256, gt=0)
+    holdout: int = Field(default=32, gt=0)
+
+
+class CalibratorTask:
+    """The calibrator's :class:`~srh_clinic.training.loop.Task`."""
+
+    name = "calibrator"
+
+    def __init__(self, settings: CalibratorSettings, data: str, folder: Path, device: torch.device) -> None:
+        self.settings = settings
+        self.device = device
+        self.schedule = create_schedule(settings.schedule)
+        self.pool = open_pool(data, folder, device, settings.holdout)
+        self.held_out = 2 * self.pool.held_out(min(self.pool.size, 256)) - 1
+
+    def create(self) -> nn.Module:
+        return create_calibrator(self.settings.network)
+
+    def loss(self, network: nn.Module, rng: np.random.Generator) -> Tensor:
+        """Squared error on the scale of :meth:`StepRegressor.latent`."""
+        settings, count = self.settings, self.settings.batch_size
+        x0 = 2 * augment(self.pool.random_crops(rng, count, settings.crop_size)) - 1
+        highest = np.where(rng.random(count) < settings.small_share, settings.t_small, settings.t_max)
+        larger = rng.integers(-1, highest + 1)
+        smaller = rng.integers(-1, larger + 1)
+        uniform = rng.random(count) < settings.uniform_share
+        masks = np.stack([region_mask(rng, settings.crop_size, str(rng.choice(REGION_KINDS))) for _ in range(count)])
+        masks[uniform] = True
+        t, t_small = torch.from_numpy(larger).to(self.device), torch.from_numpy(smaller).to(self.device)
+        noise, mask = torch.randn_like(x0), torch.from_numpy(masks).to(self.device)
+        half, rest = slice(None, count // 2), slice(count // 2, None)
+        states = two_region(x0[half], t[half], t_small[half], mask[half], noise[half], self.schedule, "state")
+        images = two_region(x0[rest], t[rest], t_small[rest], mask[rest], noise[rest], self.schedule, "unit")
+        images[::2].clamp_(-1, 1)
+        if not isinstance(network, StepRegressor):
+            raise TypeError(f"found a calibrator of type {type(network).__name__}; needed a StepRegressor.")
+        return F.mse_loss(network.latent(torch.cat([states, images])).float(), network.to_latent(t.float()))
+
+    def describe(self, network: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+        return self.settings.network, {"schedule": self.settings.schedule}
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """Accuracy on held-out tiles; see :func:`calibration_measures`."""
+        return calibration_measures(network, self.held_out, self.settings.schedule)
+
+
+def calibration_measures(network: nn.Module, x0: Tensor, schedule_name: ScheduleName = "cosine") -> dict[str, float]:
+    """How well a calibrator predicts, on clean model-space images ``(N, 2, H, W)`` with fixed noise.
+
+    Returns
+    -------
+    ``mae`` and ``bias`` over ``VALIDATION_STEPS``, of white noise everywhere, and ``mae_t<step>`` at each;
+    ``mae_state`` the same for states at gain ``sqrt(alpha_bar)``;
+    ``two_region`` the share of images with ``t - t' >= 20`` whose prediction is nearer to the larger;
+    ``clean`` the mean prediction on the images as they are;
+    ``row_t100``, ``smooth_t100``, ``shot_t100`` the mean prediction for row-correlated, 3x3-smoothed, signal-dependent noise
+    with the mean variance of ``t = 100`` (not targets: these say what the sampler will be told).
+    """
+    schedule = create_schedule(schedule_name)
+    device = x0.device
+    generator = torch.Generator().manual_seed(1)
+    rng = np.random.default_rng(1)
+
+    def predict(images: Tensor) -> Tensor:
+        return torch.cat([network(chunk) for chunk in images.split(8)]).float().cpu()
+
+    def draw(kind: NoiseKind) -> Tensor:
+        return unit_noise(kind, x0.cpu(), generator).to(device)
+
+    measures: dict[str, float] = {}
+    errors: dict[str, list[Tensor]] = {"unit": [], "state": []}
+    for step in VALIDATION_STEPS:
+        t = torch.full((len(x0),), step, device=device)
+        noise = draw("white")
+        errors["unit"].append(predict(q_sample(x0, t, noise, schedule, "unit").clamp(-1, 1)) - step)
+        errors["state"].append(predict(q_sample(x0, t, noise, schedule, "state")) - step)
+        measures[f"mae_t{step}"] = float(errors["unit"][-1].abs().mean())
+    measures["mae"] = float(torch.cat(errors["unit"]).abs().mean())
+    measures["bias"] = float(torch.cat(errors["unit"]).mean())
+    measures["mae_state"] = float(torch.cat(errors["state"]).abs().mean())
+    measures["clean"] = float(predict(x0).mean())
+    nearer = []
+    for _ in range(3):
+        larger = rng.integers(20, 201, len(x0))
+        smaller = rng.integers(0, larger - 19)
+        masks = np.stack([region_mask(rng, x0.shape[-1]) for _ in range(len(x0))])
+        pair = (torch.from_numpy(larger).to(device), torch.from_numpy(smaller).to(device))
+        images = two_region(x0, *pair, torch.from_numpy(masks).to(device), draw("white"), schedule, "unit").clamp(-1, 1)
+        nearer.append(predict(images).numpy() > (larger + smaller) / 2)
+    measures["two_region"] = float(np.mean(nearer))
+    for kind in ("row", "smooth", "shot"):
+        t = torch.full((len(x0),), 100, device=device)
+        measures[f"{kind}_t100"] = float(predict(q_sample(x0, t, draw(kind), schedule, "unit").clamp(-1, 1)).mean())
+    return measures
+
+
+def unit_noise(kind: NoiseKind, x0: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise of mean 0 and mean variance 1, shaped as the model-space images ``x0`` (on the CPU).
+
+    ``"white"``: independent Gaussian. ``"row"``: half of the variance is shared by a row, as of a laser's slow noise.
+    ``"smooth"``: white noise averaged over 3x3 pixels. ``"shot"``: variance in proportion to the unit intensity.
+    """
+    white = torch.randn(x0.shape, generator=generator)
+    if kind == "row":
+        return (white + torch.randn((*x0.shape[:3], 1), generator=generator)) / 2**0.5
+    if kind == "smooth":
+        return 3 * F.avg_pool2d(F.pad(white, (1, 1, 1, 1), mode="circular"), 3, stride=1)
+    if kind == "shot":
+        intensity = (x0 + 1) / 2
+        return white * (intensity / intensity.mean(dim=(1, 2, 3), keepdim=True)).clamp(min=0).sqrt()
+    return white

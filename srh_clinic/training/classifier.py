@@ -1,0 +1,144 @@
+"""Training of the patch classifier on labelled patches in ``class-*.npz`` files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.transforms.functional import gaussian_blur
+
+from srh_clinic.classifiers import CLASSES, PatchClassifier, create_classifier, fit_temperature
+from srh_clinic.display import Recipe, three_channel
+from srh_clinic.errors import InputError
+from srh_clinic.intensity import FULL_SCALE, Counts
+from srh_clinic.training.loop import LoopSettings
+
+
+class ClassifierSettings(LoopSettings):
+    """Configuration of the classifier's training (``configs/classifier.yaml``)."""
+
+    backbone: str = "resnet10t"
+    """Name of a timm model."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Further keywords of ``timm.create_model``."""
+    recipe: Recipe = "opensrh"
+    batch_size: int = Field(default=32, gt=0)
+    log_gain: float = Field(default=0.3, ge=0)
+    """Counts of a patch are scaled by ``exp(U[-log_gain, log_gain])``."""
+    blur: float = Field(default=0.8, ge=0)
+    """A third of the patches is smoothed by a Gaussian of U[0.2, blur] px, as a restoration might; 0 for none."""
+    label_smoothing: float = Field(default=0.05, ge=0, lt=1)
+    holdout_share: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the patches, the last, kept for validation and the temperature."""
+    phantoms: int = Field(default=6000, gt=0)
+    """Patches simulated when the data are ``phantom``."""
+
+
+class ClassifierTask:
+    """The classifier's :class:`~srh_clinic.training.loop.Task`."""
+
+    name = "classifier"
+
+    def __init__(self, settings: ClassifierSettings, data: str, folder: Path, device: torch.device) -> None:
+        self.settings = settings
+        self.device = device
+        source = _simulated(folder, settings.phantoms) if data == "phantom" else Path(data)
+        counts, labels = read_patches(source)
+        split = len(labels) - max(int(settings.holdout_share * len(labels)), 1)
+        if split < 1:
+            raise InputError(f"{len(labels)} patch", "at least two labelled patches", source)
+        self.counts, self.labels = counts[:split], labels[:split]
+        self.held_counts, self.held_labels = counts[split:], labels[split:]
+
+    def create(self) -> nn.Module:
+        return create_classifier(self._config)
+
+    def loss(self, network: nn.Module, rng: np.random.Generator) -> Tensor:
+        """Cross entropy with smoothed labels on patches with random symmetry, gain and blur."""
+        settings = self.settings
+        chosen = rng.integers(0, len(self.labels), settings.batch_size)
+        seen = []
+        for patch in self.counts[chosen]:
+            scaled = patch * np.exp(rng.uniform(-settings.log_gain, settings.log_gain))
+            view = torch.from_numpy(three_channel(np.clip(scaled, 0, FULL_SCALE - 1).astype(np.uint16), settings.recipe))
+            if settings.blur and rng.random() < 1 / 3:
+                view = gaussian_blur(view, kernel_size=[5, 5], sigma=[rng.uniform(0.2, settings.blur)])
+            turned = torch.rot90(view, int(rng.integers(4)), dims=(1, 2))
+            seen.append(turned.flip(-1) if rng.random() < 0.5 else turned)
+        logits = network(torch.stack(seen).to(self.device)).float()
+        truth = torch.from_numpy(self.labels[chosen]).to(self.device)
+        return F.cross_entropy(logits, truth, label_smoothing=settings.label_smoothing)
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """On held-out patches: accuracy, recall of each class, cross entropy as it is and with the fitted temperature."""
+        logits = self._classifier(network).logits(self.held_counts)
+        temperature = fit_temperature(logits, self.held_labels)
+        right = logits.argmax(axis=1) == self.held_labels
+        truth, scores = torch.from_numpy(self.held_labels), torch.from_numpy(logits)
+        recall = {
+            f"recall_{name}": float(right[self.held_labels == k].mean())
+            for k, name in enumerate(CLASSES)
+            if (self.held_labels == k).any()
+        }
+        return {
+            "accuracy": float(right.mean()),
+            **recall,
+            "cross_entropy": float(F.cross_entropy(scores, truth)),
+            "cross_entropy_calibrated": float(F.cross_entropy(scores / temperature, truth)),
+            "temperature": temperature,
+        }
+
+    def describe(self, network: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+        temperature = fit_temperature(self._classifier(network).logits(self.held_counts), self.held_labels)
+        config = {**self._config, "recipe": self.settings.recipe, "patch": self.counts.shape[-1], "temperature": temperature}
+        return config, {"colour_recipe": self.settings.recipe, "patch": self.counts.shape[-1]}
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        return {"backbone": self.settings.backbone, "options": self.settings.options}
+
+    def _classifier(self, network: nn.Module) -> PatchClassifier:
+        return PatchClassifier(network, self.settings.recipe, self.counts.shape[-1], device=self.device)
+
+
+def read_patches(folder: Path) -> tuple[Counts, NDArray[np.int64]]:
+    """Patches uint16 counts ``(N, 2, p, p)`` and labels ``(N,)`` of all ``class-*.npz`` files in a folder.
+
+    Raises
+    ------
+    InputError
+        When there is no such file, or one has other content.
+    """
+    paths = sorted(folder.glob("class-*.npz"))
+    if not paths:
+        raise InputError("no class-*.npz file", "a folder of labelled patches", folder)
+    counts, labels = [], []
+    for path in paths:
+        with np.load(path) as content:
+            if not {"counts", "labels"} <= set(content):
+                raise InputError(f"arrays {sorted(content)}", "counts and labels", path)
+            patches, truth = content["counts"], content["labels"]
+        fits = patches.ndim == 4 and patches.shape[1] == 2 and patches.shape[2] == patches.shape[3]
+        if patches.dtype != np.uint16 or not fits or truth.shape != patches.shape[:1]:
+            found = f"counts {patches.dtype} {patches.shape} and labels {truth.shape}"
+            raise InputError(found, "uint16 counts (N, 2, p, p) and labels (N,)", path)
+        if len(truth) and not 0 <= truth.min() <= truth.max() < len(CLASSES):
+            raise InputError(f"labels from {truth.min()} to {truth.max()}", f"labels from 0 to {len(CLASSES) - 1}", path)
+        counts.append(patches)
+        labels.append(truth.astype(np.int64))
+    return np.concatenate(counts), np.concatenate(labels)
+
+
+def _simulated(folder: Path, count: int) -> Path:
+    from srh_clinic.simulation import classifier_pool
+
+    pool = folder / "pool"
+    for _ in classifier_pool(pool, count):
+        pass
+    return pool

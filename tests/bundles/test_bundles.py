@@ -1,0 +1,126 @@
+import json
+
+import pytest
+import torch
+
+from srh_clinic.bundles import load_bundle, save_bundle, update_bundle, verify_bundle
+from srh_clinic.errors import InputError
+
+
+def weights(seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {"a.weight": torch.randn(4, 3, generator=generator), "a.steps": torch.tensor(7)}
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    parts = {"denoiser": ({"channels": [8]}, weights()), "calibrator": ({"backbone": "x"}, weights(1))}
+    return save_bundle(tmp_path / "mine", parts, {"um_per_px": 0.5})
+
+
+def test_what_is_saved_is_loaded(bundle):
+    again = load_bundle(bundle.path)
+    assert again.name == "mine"
+    assert again.parts == ("denoiser", "calibrator")
+    assert again.config("denoiser") == {"channels": [8]}
+    assert again.metadata["um_per_px"] == 0.5
+    assert "research use only" in again.metadata["demonstration"]
+    for key, value in weights().items():
+        assert torch.equal(again.load_tensors("denoiser")[key], value)
+
+
+def test_it_lies_in_the_layout_of_a_monai_bundle(bundle):
+    files = {str(file.relative_to(bundle.path)) for file in bundle.path.rglob("*") if file.is_file()}
+    assert files == {
+        "configs/metadata.json",
+        "configs/inference.json",
+        "models/denoiser.safetensors",
+        "models/calibrator.safetensors",
+        "docs/README.md",
+    }
+    metadata = json.loads((bundle.path / "configs/metadata.json").read_text())
+    required = {"version", "changelog", "monai_version", "pytorch_version", "numpy_version", "task", "description", "authors"}
+    assert required <= metadata.keys()
+
+
+def test_the_model_card_says_what_the_weights_are_not_for(bundle):
+    card = (bundle.path / "docs/README.md").read_text()
+    assert "Not a medical device" in card
+    assert "0.5 um" in card
+
+
+def test_one_changed_byte_of_weights_is_found(bundle):
+    path = bundle.path / "models/denoiser.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"denoiser\.safetensors.*sha256"):
+        load_bundle(bundle.path)
+
+
+def test_a_changed_description_a_lost_file_and_an_unlisted_file_are_found(bundle):
+    listed = verify_bundle(bundle.path)
+    assert set(listed) >= {"configs/inference.json", "docs/README.md"}
+    stranger = bundle.path / "models/classifier.safetensors"
+    stranger.write_bytes(b"x")
+    with pytest.raises(InputError, match="without a sha256"):
+        verify_bundle(bundle.path)
+    stranger.unlink()
+    inference = bundle.path / "configs/inference.json"
+    inference.write_text(inference.read_text().replace("8", "9"))
+    with pytest.raises(InputError, match="sha256"):
+        verify_bundle(bundle.path)
+    inference.unlink()
+    with pytest.raises(InputError, match="no such file"):
+        verify_bundle(bundle.path)
+
+
+def test_a_table_cannot_point_outside_the_bundle(bundle):
+    (bundle.path.parent / "outside").write_text("x")
+    metadata = bundle.path / "configs/metadata.json"
+    content = json.loads(metadata.read_text())
+    content["sha256"]["../outside"] = "0"
+    metadata.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="no such file"):
+        verify_bundle(bundle.path)
+
+
+def test_weights_sha256_names_the_weights_and_nothing_else(bundle, tmp_path):
+    parts = {part: (bundle.config(part), bundle.load_tensors(part)) for part in bundle.parts}
+    assert save_bundle(tmp_path / "other", parts, {"version": "9"}).weights_sha256 == bundle.weights_sha256
+    parts["denoiser"] = (bundle.config("denoiser"), weights(5))
+    assert save_bundle(tmp_path / "third", parts).weights_sha256 != bundle.weights_sha256
+
+
+def test_half_precision_halves_the_file_and_comes_back_as_single(tmp_path):
+    big = {"w": torch.randn(200, 200)}
+    single = save_bundle(tmp_path / "a", {"denoiser": ({}, big)})
+    half = save_bundle(tmp_path / "b", {"denoiser": ({}, big)}, storage="float16")
+    sizes = [(b.path / "models/denoiser.safetensors").stat().st_size for b in (single, half)]
+    assert sizes[1] < 0.51 * sizes[0]
+    loaded = half.load_tensors("denoiser")["w"]
+    assert loaded.dtype == torch.float32
+    torch.testing.assert_close(loaded, big["w"], rtol=2**-11, atol=1e-7)  # 11 bits of significand
+    with pytest.raises(InputError, match="float16"):
+        save_bundle(tmp_path / "c", {"denoiser": ({}, {"w": torch.tensor([1e6])})}, storage="float16")
+    assert not (tmp_path / "c").exists()
+
+
+def test_an_update_keeps_the_other_parts_and_files_beside(bundle):
+    (bundle.path / "training").mkdir()
+    (bundle.path / "training/log.jsonl").write_text("{}\n")
+    updated = update_bundle(bundle.path, {"classifier": ({"patch": 256}, weights(2))}, {"patch": 256})
+    assert updated.parts == ("denoiser", "calibrator", "classifier")
+    assert updated.metadata["um_per_px"] == 0.5
+    assert torch.equal(updated.load_tensors("calibrator")["a.weight"], weights(1)["a.weight"])
+    assert (bundle.path / "training/log.jsonl").exists()
+    assert not list(bundle.path.parent.glob(".mine-*"))
+
+
+def test_what_is_not_there_is_said_in_a_sentence(bundle, tmp_path):
+    with pytest.raises(InputError, match="no bundle"):
+        load_bundle(tmp_path)
+    with pytest.raises(InputError, match="no classifier"):
+        bundle.load_tensors("classifier")
+    with pytest.raises(InputError, match="tokenizer"):
+        save_bundle(tmp_path / "x", {"tokenizer": ({}, {})})

@@ -1,0 +1,201 @@
+import json
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from srh_clinic.classifiers import load_classifier
+
+from srh_clinic.bundles import load_bundle
+from srh_clinic.errors import InputError
+from srh_clinic.rscd.networks import create_denoiser
+from srh_clinic.rscd.schedule import create_schedule
+from srh_clinic.training import read_settings, train
+from srh_clinic.training.calibrator import calibration_measures, unit_noise
+from srh_clinic.training.loop import LoopSettings, learning_rate
+from srh_clinic.training.pool import TilePool, augment
+
+CPU = torch.device("cpu")
+TINY = {
+    "denoiser": {
+        "network": {"architecture": "compact-unet", "channels": [8, 16], "norm_num_groups": 4},
+        "batch_size": 2,
+        "crop_sizes": [16],
+        "holdout": 2,
+        "validation_size": 16,
+    },
+    "calibrator": {
+        "network": {"architecture": "step-regressor", "backbone": "test_resnet", "stage": 1, "unshuffle": 2},
+        "batch_size": 4,
+        "crop_size": 32,
+        "holdout": 2,
+    },
+    "classifier": {"backbone": "test_resnet", "options": {"drop_rate": 0.2}, "batch_size": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Ten tiles in two pool files, and thirty patches whose class is their brightness."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    tiles = rng.integers(0, 50000, (10, 2, 48, 48)).astype(np.uint16)
+    np.save(folder / "pool-0.npy", tiles[:6])
+    np.save(folder / "pool-1.npy", tiles[6:])
+    labels = np.arange(30) % 3
+    patches = rng.integers(0, 3000, (30, 2, 48, 48)) + 15000 * labels[:, None, None, None]
+    np.savez(folder / "class-0.npz", counts=patches.astype(np.uint16), labels=labels)
+    return folder
+
+
+def run(task, data, out, **changes):
+    settings = {"steps": 8, "warmup_steps": 2, "log_every": 2, "ema_decay": 0.9, **TINY[task], **changes}
+    return train(task, str(data), None, out, device="cpu", **settings)
+
+
+def cut_after(step):
+    """A report that ends the run, as a power cut would, when the log reaches ``step``."""
+
+    def report(line):
+        if line["step"] == step:
+            raise KeyboardInterrupt
+
+    return report
+
+
+@pytest.mark.parametrize("task", ["denoiser", "calibrator", "classifier"])
+def test_a_resumed_run_has_the_weights_of_an_uncut_one_bit_for_bit(task, data, tmp_path):
+    run(task, data, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(task, data, tmp_path / "cut", checkpoint_seconds=1e-9, report=cut_after(6))
+    assert torch.load(tmp_path / "cut/training" / task / "checkpoint.pt", weights_only=True)["step"] == 5
+    run(task, data, tmp_path / "cut")
+    whole, resumed = (
+        torch.load(tmp_path / name / "training" / task / "checkpoint.pt", weights_only=True) for name in ("whole", "cut")
+    )
+    assert whole["step"] == resumed["step"] == 8
+    for kind in ("network", "average"):
+        assert whole[kind].keys() == resumed[kind].keys()
+        assert all(torch.equal(whole[kind][key], resumed[kind][key]) for key in whole[kind])
+    assert load_bundle(tmp_path / "whole").weights_sha256 == load_bundle(tmp_path / "cut").weights_sha256
+    steps = [json.loads(line) for line in (tmp_path / "cut/training" / task / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in steps if "loss" in line] == [2, 4, 6, 8]
+    assert math.isfinite(next(line for line in steps if "loss" in line)["loss"])
+
+
+def test_three_trainings_fill_one_bundle(data, tmp_path):
+    for task in ("denoiser", "calibrator", "classifier"):
+        run(task, data, tmp_path / "b", steps=2)
+    bundle = load_bundle(tmp_path / "b")
+    assert bundle.parts == ("denoiser", "calibrator", "classifier")
+    create_denoiser(bundle.config("denoiser")).load_state_dict(bundle.load_tensors("denoiser"))
+    assert bundle.metadata["patch"] == 48
+    assert load_classifier(bundle).predict_proba(np.zeros((1, 2, 48, 48), np.uint16)).sum() == pytest.approx(1.0)
+
+
+def test_a_run_out_of_time_leaves_a_bundle_and_a_checkpoint(data, tmp_path):
+    assert run("denoiser", data, tmp_path / "b", seconds=0.0) == 0
+    assert load_bundle(tmp_path / "b").parts == ("denoiser",)
+    assert run("denoiser", data, tmp_path / "b") == 8
+
+
+def test_a_checkpoint_of_other_settings_is_refused(data, tmp_path):
+    run("denoiser", data, tmp_path / "b", steps=2)
+    with pytest.raises(InputError, match="learning_rate"):
+        run("denoiser", data, tmp_path / "b", steps=2, learning_rate=0.5)
+    run("denoiser", data, tmp_path / "b", steps=2, log_every=1)  # the pace of logging may change
+
+
+def test_the_classifier_learns_what_brightness_tells(data, tmp_path):
+    run("classifier", data, tmp_path / "b", steps=60, learning_rate=3e-3, blur=0.0, log_gain=0.0, options={})
+    with np.load(data / "class-0.npz") as content:
+        predicted = load_classifier(load_bundle(tmp_path / "b")).predict_proba(content["counts"]).argmax(axis=1)
+        assert (predicted == content["labels"]).mean() > 0.9
+
+
+def test_the_learning_rate_rises_then_falls_as_a_function_of_the_step_alone():
+    settings = LoopSettings(steps=100, learning_rate=1.0, warmup_steps=10, final_rate=0.1)
+    rates = [learning_rate(settings, step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == 1.0
+    assert all(a >= b for a, b in pairwise(rates[10:]))
+    assert learning_rate(settings, 100) == pytest.approx(0.1)
+    linear = settings.model_copy(update={"decay": "linear"})
+    assert learning_rate(linear, 55) == pytest.approx(0.55)
+
+
+def test_crops_are_the_tiles_of_all_files_and_the_last_are_held_out(data):
+    pool = TilePool(data, CPU, holdout=3)
+    tiles = np.concatenate([np.load(data / f"pool-{k}.npy") for k in range(2)]) / np.float32(65536)
+    crops = pool.crops(np.array([0, 6, 9]), [1, 2, 3], [4, 5, 6], 8)
+    expected = np.stack([tiles[0, :, 1:9, 4:12], tiles[6, :, 2:10, 5:13], tiles[9, :, 3:11, 6:14]])
+    assert np.array_equal(crops.numpy(), expected)
+    assert np.array_equal(pool.held_out(48).numpy(), tiles[7:])
+    seen = pool.random_crops(np.random.default_rng(0), 200, 48).numpy()
+    assert not any(np.array_equal(crop, tile) for crop in seen for tile in tiles[7:])
+
+
+def test_a_pool_on_a_device_gives_the_crops_of_the_mapped_one(data):
+    mapped, resident = TilePool(data, CPU, holdout=1), TilePool(data, CPU, holdout=1)
+    arrays = [torch.from_numpy(np.load(data / f"pool-{k}.npy").view(np.int16)) for k in range(2)]
+    resident._resident = torch.cat(arrays)
+    where = (np.array([5, 6, 2]), np.array([0, 3, 40]), np.array([7, 0, 40]))
+    assert torch.equal(mapped.crops(*where, 8), resident.crops(*where, 8))
+
+
+def test_augmented_images_stay_within_unit_intensity():
+    torch.manual_seed(0)
+    unit = torch.rand(64, 2, 16, 16)
+    changed = augment(unit)
+    assert changed.min() >= 0
+    assert changed.max() <= 1 + 1e-6  # one float32 rounding of the gain
+    assert not torch.allclose(changed, unit)
+
+
+@pytest.mark.parametrize("kind", ["white", "row", "smooth", "shot"])
+def test_noise_of_every_kind_has_unit_variance_on_average(kind):
+    x0 = torch.rand(8, 2, 128, 128, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    noise = unit_noise(kind, x0, torch.Generator().manual_seed(2))
+    assert noise.shape == x0.shape
+    # Rows share their noise, so 2,048 draws of it carry half of the variance: a standard error of 1.6 %.
+    assert float(noise.var()) == pytest.approx(1.0, abs=0.06)
+
+
+def test_a_perfect_calibrator_measures_as_perfect():
+    # An oracle that knows the image to be empty: the root mean square of the eight noisiest 16-pixel blocks.
+    x0 = torch.zeros(4, 2, 256, 256)
+    sigma = torch.from_numpy(create_schedule().sigma)
+
+    def oracle(images):
+        blocks = images.unfold(2, 16, 16).unfold(3, 16, 16).double()
+        level = blocks.pow(2).mean(dim=(1, 4, 5)).sqrt().flatten(1)
+        top = level.sort(dim=1).values[:, -8:].mean(dim=1)
+        return (sigma - top[:, None]).abs().argmin(dim=1).double()
+
+    measures = calibration_measures(oracle, x0)
+    assert measures["two_region"] == 1.0
+    assert measures["mae_state"] < 25  # the mean of the eight highest of 256 estimates lies some percent too high
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda d, o: train("tokenizer", str(d), None, o), "tokenizer"),
+        (lambda d, o: train("denoiser", str(o), None, o), "pool-"),
+        (lambda d, o: train("classifier", str(o), None, o), "class-"),
+        (lambda d, o: train("denoiser", str(d), None, o, device="tpu9"), "tpu9"),
+        (lambda d, o: read_settings("denoiser", o / "nowhere.yaml"), "nowhere"),
+        (lambda d, o: read_settings("denoiser", learning_rat=1), "learning_rat"),
+        (lambda d, o: read_settings("calibrator", steps=0), "steps"),
+        (lambda d, o: TilePool(d, CPU, holdout=10), "held out"),
+    ],
+)
+def test_wrong_calls_are_refused_in_a_sentence(data, tmp_path, call, words):
+    with pytest.raises(InputError, match=words):
+        call(data, tmp_path)
+
+
+@pytest.mark.parametrize("task", ["denoiser", "calibrator", "classifier"])
+def test_the_shipped_configurations_are_valid(task):
+    assert read_settings(task).steps >= 1000
