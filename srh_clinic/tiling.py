@@ -47,7 +47,9 @@ class TileGrid:
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1 or self.tile < 1 or not 0 <= self.overlap <= self.tile // 2:
-            found = f"tiles of {self.tile} px that overlap by {self.overlap} px on a slide of {self.shape[0]} x {self.shape[1]} px"
+            found = (
+                f"tiles of {self.tile} px that overlap by {self.overlap} px on a slide of {self.shape[0]} x {self.shape[1]} px"
+            )
             raise InputError(found, "a slide with pixels and an overlap of at most half a tile")
 
     @cached_property
@@ -201,7 +203,9 @@ class TileStore:
         ours |= {"tile": self.grid.tile, "overlap": self.grid.overlap}
         if header.exists():
             if header.read_text(encoding="utf-8") != json.dumps(ours):
-                raise InputError("tiles of another run", "the same source, settings, seed and weights, or another folder", self.path)
+                raise InputError(
+                    "tiles of another run", "the same source, settings, seed and weights, or another folder", self.path
+                )
         elif any(self.path.iterdir()):
             raise InputError("a folder that holds something else", "an empty folder for tiles", self.path)
         else:

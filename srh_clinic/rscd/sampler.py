@@ -43,9 +43,7 @@ def denoised(x: Tensor, eps: Tensor, t: Indices, schedule: Schedule) -> Tensor:
     return (x - _per_sample(schedule.sigma[t], x) * eps) / _per_sample(np.sqrt(schedule.alpha_bar[t]), x)
 
 
-def mean_only(
-    x: Tensor, eps: Tensor, t: Indices, t_next: Indices, schedule: Schedule, noise: Tensor | None = None
-) -> Tensor:
+def mean_only(x: Tensor, eps: Tensor, t: Indices, t_next: Indices, schedule: Schedule, noise: Tensor | None = None) -> Tensor:
     """The mean of the ancestral step and no noise: what the released RSCD code calls ``ddim=True``.
 
     ``(x - beta_t / sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_t)`` (Ho et al. 2020, Algorithm 2, line 4 without its ``z``). It goes

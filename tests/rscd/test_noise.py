@@ -45,9 +45,7 @@ def test_overlapping_tiles_see_the_same_noise() -> None:
     place = {"round": 1, "step": 20}
     whole = block_noise(3, 0, 0, 300, 420, **place)
     for y, x, height, width in ((0, 0, 256, 256), (44, 100, 256, 256), (63, 63, 2, 2), (299, 419, 1, 1)):
-        np.testing.assert_array_equal(
-            block_noise(3, y, x, height, width, **place), whole[:, y : y + height, x : x + width]
-        )
+        np.testing.assert_array_equal(block_noise(3, y, x, height, width, **place), whole[:, y : y + height, x : x + width])
 
 
 def test_seed_place_round_and_step_each_change_the_noise() -> None:

@@ -54,7 +54,9 @@ def test_every_sample_takes_its_own_step() -> None:
     t = np.array([3, 150, 34])
     for sampler in (ancestral, ddim, mean_only):
         together = sampler(x, eps, t, t - 1, SCHEDULE, noise)
-        alone = [sampler(x[i : i + 1], eps[i : i + 1], t[i : i + 1], t[i : i + 1] - 1, SCHEDULE, noise[i : i + 1]) for i in range(3)]
+        alone = [
+            sampler(x[i : i + 1], eps[i : i + 1], t[i : i + 1], t[i : i + 1] - 1, SCHEDULE, noise[i : i + 1]) for i in range(3)
+        ]
         torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=0)
 
 
