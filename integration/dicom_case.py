@@ -43,7 +43,9 @@ def find_case(path: Path) -> tuple[list[DicomFile], list[str]]:
         summaries, unreadable = _summaries(_files(path))
         if not summaries:
             kind = "a folder without DICOM files" if _files(path) else "an empty folder"
-            raise InputError(f"{kind} ({'; '.join(unreadable)})" if unreadable else kind, NEEDED, path)
+            if unreadable:
+                kind = f"no usable DICOM file ({'; '.join(unreadable)})"
+            raise InputError(kind, NEEDED, path)
     else:
         named = read_header(path, _SUMMARY)
         if _is_truncated(named):
@@ -126,7 +128,10 @@ def _check_one_series(slides: list[DicomFile], path: Path) -> None:
 
 def _is_truncated(file: DicomFile) -> bool:
     """Whether a file ends where a slide would have its pixel data; a report, for example, has none."""
-    return file.pixel_offset is None and file.header.get("SOPClassUID") in (None, VLWholeSlideMicroscopyImageStorage)
+    if file.pixel_offset is not None:
+        return False
+    says = file.header.file_meta.get("MediaStorageSOPClassUID"), file.header.get("SOPClassUID")
+    return VLWholeSlideMicroscopyImageStorage in says or says[1] is None
 
 
 def _is_16_bit_monochrome(header: Dataset) -> bool:

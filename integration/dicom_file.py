@@ -84,12 +84,16 @@ def read_header(path: Path, keywords: list[str] | None = None) -> DicomFile:
     try:
         with path.open("rb") as file:
             header: Dataset = dcmread(file, stop_before_pixels=True, specific_tags=list(keywords) if keywords else None)
+            if header.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+                raise InputError("a deflated DICOM file", "one that can be read by region", path)
             end = file.tell()
             return DicomFile(path, header, end if file.read(4) == _PIXEL_DATA else None)
     except OSError as error:
         raise InputError(f"a file that cannot be read ({error.strerror})", "a readable file", path) from error
     except InvalidDicomError as error:
         raise InputError("a file that is not DICOM", "a DICOM whole slide image", path) from error
+    except InputError:
+        raise
     except DAMAGED as error:
         raise InputError("a damaged or truncated DICOM header", "a whole DICOM file", path) from error
 
@@ -185,7 +189,7 @@ def open_frames(file: DicomFile, full_scale: int | None = None) -> DicomFrames:
 
 
 def _decodable(syntax: UID) -> bool:
-    if syntax == DeflatedExplicitVRLittleEndian or not syntax.is_encapsulated:
+    if not syntax.is_encapsulated:
         return False
     try:
         return get_decoder(syntax).is_available

@@ -160,7 +160,7 @@ def _frames(path: Path, tiff: TiffFile, series: TiffPageSeries, page: int, depth
         ends = [offset + count for offset, count in zip(pieces.dataoffsets, pieces.databytecounts, strict=True)]
         end = max(ends)
         if len(ends) != -(-height // frame_shape[0]) * -(-width // frame_shape[1]):
-            raise InputError(f"{len(ends)} pieces of {width} x {height} pixels", NEEDED, path)
+            raise InputError(f"{len(ends)} strips or tiles for {width} x {height} pixels", NEEDED, path)
     else:
         raise InputError("compressed channels in one page", "one page a channel", path)
     if end > size:

@@ -138,7 +138,13 @@ class TestDerived:
         origins = {header.SOPInstanceUID for header in source.headers}
         for number, file in enumerate(files, start=1):
             header = pydicom.dcmread(file)
-            same = "StudyInstanceUID PatientID FrameOfReferenceUID ContainerIdentifier SpecimenDescriptionSequence".split()
+            same = [
+                "StudyInstanceUID",
+                "PatientID",
+                "FrameOfReferenceUID",
+                "ContainerIdentifier",
+                "SpecimenDescriptionSequence",
+            ]
             assert [header[keyword] for keyword in same] == [source.headers[0][keyword] for keyword in same]
             assert header.SeriesInstanceUID != source.identity.series_uid
             assert header.InstanceNumber == number
