@@ -385,7 +385,15 @@ class RestoreThenClassify:
                 "outside_networks_s": total - in_networks(),
                 "tiles_per_s": restored.computed / restored.seconds if restored.computed else 0.0,
             },
-            provenance=self._provenance(restored.grid),
+            provenance=provenance(
+                self.bundle,
+                self.restorer,
+                self.seed,
+                tile=restored.grid.tile,
+                overlap=restored.grid.overlap,
+                patch=self.classifier.patch,
+                recipe=self.classifier.recipe,
+            ),
             slide={"height": slide.shape[0], "width": slide.shape[1], "um_per_px": slide.um_per_px},
             maps=CaseMaps(
                 before=seen.picture,
@@ -399,22 +407,17 @@ class RestoreThenClassify:
             restored=restored,
         )
 
-    def _provenance(self, grid: TileGrid) -> dict[str, Any]:
-        return {
-            "version": __version__,
-            "bundle": self.bundle.name,
-            "weights_sha256": self.bundle.weights_sha256,
-            "seed": self.seed,
-            "settings": {
-                "restorer": self.restorer.name,
-                **self.restorer.settings,
-                "tile": grid.tile,
-                "overlap": grid.overlap,
-                "patch": self.classifier.patch,
-                "recipe": self.classifier.recipe,
-            },
-            "notice": notice(self.bundle),
-        }
+
+def provenance(bundle: Bundle, restorer: Restorer, seed: int, **settings: Any) -> dict[str, Any]:
+    """Enough to compute a result again: version, bundle, sha256 of the weights, seed, and every setting."""
+    return {
+        "version": __version__,
+        "bundle": bundle.name,
+        "weights_sha256": bundle.weights_sha256,
+        "seed": seed,
+        "settings": {"restorer": restorer.name, **restorer.settings, **settings},
+        "notice": notice(bundle),
+    }
 
 
 def notice(bundle: Bundle) -> str:

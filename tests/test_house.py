@@ -20,7 +20,7 @@ FLOORS = {
     0: ("errors", "intensity", "slide", "tiling", "resampling"),
     1: ("rscd", "simulation", "bundles", "metrics", "display", "tissue"),
     2: ("integration", "classifiers", "restorers", "guards", "trust", "training"),
-    3: ("pictures", "pipeline", "casepage", "cohort", "transforms"),
+    3: ("pictures", "pipeline", "casepage", "cohort", "transforms", "health"),
     4: ("validation",),
     5: ("cli",),
 }

@@ -1,0 +1,430 @@
+"""The command line: parse, compose, print.
+
+Results go to stdout, progress and errors to stderr. What a user can mend ends in one sentence and exit code 2; a traceback
+with exit code 1 is a defect of ours.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import json as json_text
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+
+from srh_clinic import __version__
+from srh_clinic.errors import ExitCode, InputError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from srh_clinic.pipeline import CaseResult, Progress
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+INTERRUPTED = 130
+"""What shells report for Ctrl-C."""
+
+app = typer.Typer(
+    name="srh-clinic",
+    help="Restore stimulated Raman histology, then classify it as tumor, normal or non-diagnostic. "
+    "Research software, not a medical device.",
+    epilog="Exit codes: 0 done; 2 the call or its input is wrong; 3 done, but flagged (with --strict); 1 a defect of ours.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+bundle_app = typer.Typer(
+    help="The networks: what there is, what it was trained for, whether it is whole.", no_args_is_help=True
+)
+app.add_typer(bundle_app, name="bundle")
+
+CaseArgument = Annotated[Path, typer.Argument(metavar="CASE", help="DICOM file or folder, or a two-channel TIFF.")]
+UmPerPxOption = Annotated[float | None, typer.Option(help="Pixel size in um, where the file does not state it.")]
+FullScaleOption = Annotated[
+    int | None, typer.Option(help="Stored value at full scale, where the file does not state it: 4096 for 12 bits.")
+]
+BundleOption = Annotated[str, typer.Option(metavar="NAME|DIR", help="The networks.")]
+RestorerOption = Annotated[str, typer.Option(metavar="NAME", help="rscd, or to compare: none, median, gaussian, nlm.")]
+SamplerOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="How rscd steps: ancestral (the paper's), ddim or mean.")
+]
+ProfileOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="When rscd stops: paper-text, paper-algorithm1 or official.")
+]
+DeviceOption = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, ...")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of the restorer's noise.")]
+
+
+def guarded(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn what a user can mend into one sentence on stderr and exit code 2, and Ctrl-C into 130."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except InputError as error:
+            sentence = str(error)
+        except OSError as error:
+            sentence = _os_sentence(error)
+        except KeyboardInterrupt as error:
+            typer.echo("Interrupted.", err=True)
+            raise typer.Exit(INTERRUPTED) from error
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":
+                raise
+            sentence = "found too little memory on the device; needed a device with more, or --device cpu."
+        typer.echo(f"srh-clinic: {sentence}", err=True)
+        raise typer.Exit(ExitCode.INPUT)
+
+    return run
+
+
+def _os_sentence(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}found no space left on the disk; needed room for the output and, for a while, the restored tiles."
+    if isinstance(error, PermissionError):
+        return f"{where}found no permission; needed a file or folder that this user may use."
+    return f"{where}found {error.strerror or error}; needed a place that can be read and written."
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"srh-clinic {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+@guarded
+def simulate(
+    out: Annotated[Path, typer.Argument(help="A .dcm file, or a folder with one file per Raman shift.")],
+    diagnosis: Annotated[str, typer.Option(help="tumor, normal, nondiagnostic or mixed.")] = "tumor",
+    quality: Annotated[float, typer.Option(help="From 0, worst, to 1, clean.")] = 0.3,
+    size: Annotated[int, typer.Option(help="Edge of the field in pixels of 0.47 um.")] = 1024,
+    seed: Annotated[int, typer.Option(min=0, help="Of tissue and degradation.")] = 0,
+) -> None:
+    """Make a simulated case with a known diagnosis."""
+    from srh_clinic.integration import write_wsi
+    from srh_clinic.simulation import simulate_case
+    from srh_clinic.slide import ArraySlide, Identity
+
+    phantom = simulate_case(diagnosis, quality, size, seed)  # type: ignore[arg-type] # refused there if it is none of them
+    identity = Identity(patient_id="PHANTOM", specimen_id=f"{diagnosis}-{seed}")
+    for path in write_wsi(ArraySlide(phantom.counts, phantom.um_per_px, identity), out):
+        typer.echo(path)
+
+
+@app.command()
+@guarded
+def convert(
+    inputs: Annotated[list[Path], typer.Argument(metavar="IN...", help="A two-channel TIFF.")],
+    out: Annotated[Path, typer.Argument(help="A .dcm file, or a folder with one file per Raman shift.")],
+    um_per_px: UmPerPxOption = None,
+    full_scale: FullScaleOption = None,
+) -> None:
+    """Make a DICOM slide of other files."""
+    from srh_clinic.integration import convert as to_dicom
+
+    for path in to_dicom(inputs, out, um_per_px=um_per_px, full_scale=full_scale):
+        typer.echo(path)
+
+
+@app.command()
+@guarded
+def restore(
+    case: CaseArgument,
+    out: Annotated[Path, typer.Argument(help="A .dcm file, or a folder with one file per Raman shift.")],
+    bundle: BundleOption = "phantom-demo",
+    restorer: RestorerOption = "rscd",
+    sampler: SamplerOption = None,
+    profile: ProfileOption = None,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    um_per_px: UmPerPxOption = None,
+    full_scale: FullScaleOption = None,
+) -> None:
+    """Restore a case and write it as a derived DICOM slide."""
+    from srh_clinic.bundles import load_bundle
+    from srh_clinic.integration import read_slide, write_wsi
+    from srh_clinic.pipeline import at_pixel_size, look_over, provenance, restore_slide
+    from srh_clinic.restorers import create_restorer
+
+    slide = read_slide(case, um_per_px, full_scale)
+    _check_place(out, folder=out.suffix.lower() != ".dcm")
+    loaded = load_bundle(bundle)
+    works = create_restorer(restorer, bundle=bundle, device=device, **_settings(sampler, profile))
+    with _partial(out) as work, _progress() as progress:
+        view, flags = at_pixel_size(slide, loaded.metadata["um_per_px"])
+        restored = restore_slide(view, look_over(view), works, loaded, seed=seed, work=work, progress=progress)
+        made_by = provenance(loaded, works, seed, tile=restored.grid.tile, overlap=restored.grid.overlap)
+        written = write_wsi(restored.slide, out, derived_from=slide, provenance=made_by)
+    for flag in flags:
+        typer.echo(flag, err=True)
+    for path in written:
+        typer.echo(path)
+
+
+@app.command()
+@guarded
+def diagnose(
+    case: CaseArgument,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for result.json and the pictures; CASE-diagnosis here, or none with --json.")
+    ] = None,
+    bundle: BundleOption = "phantom-demo",
+    restorer: RestorerOption = "rscd",
+    sampler: SamplerOption = None,
+    profile: ProfileOption = None,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    um_per_px: UmPerPxOption = None,
+    full_scale: FullScaleOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    dicom_out: Annotated[Path | None, typer.Option(help="Also write the restored slide as DICOM.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when the result carries flags.")] = False,
+) -> None:
+    """Restore a case, classify it before and after, and show the result."""
+    from srh_clinic.integration import read_slide, write_wsi
+    from srh_clinic.pipeline import RestoreThenClassify
+
+    slide = read_slide(case, um_per_px, full_scale)
+    if out is None and not json:
+        out = Path(f"{case.resolve().stem}-diagnosis")
+    if out is not None:
+        _check_place(out, folder=True)
+    if dicom_out is not None:
+        _check_place(dicom_out, folder=dicom_out.suffix.lower() != ".dcm")
+    pipeline = RestoreThenClassify.from_bundle(bundle, restorer, device, seed, **_settings(sampler, profile))
+    with _partial(out) as work:
+        with _progress() as progress:
+            result = pipeline(slide, work=work, progress=progress)
+        if out is not None:
+            result.save(out)
+        if dicom_out is not None:
+            write_wsi(result.restored.slide, dicom_out, derived_from=slide, provenance=result.provenance)
+    if json:
+        typer.echo(json_text.dumps(result.to_dict()))
+    else:
+        Console(highlight=False).print(_panel(case.name, result, out))
+    if strict and result.flags:
+        raise typer.Exit(ExitCode.FLAGGED)
+
+
+@app.command()
+@guarded
+def train(
+    task: Annotated[str, typer.Argument(help="calibrator, denoiser or classifier.")],
+    out: Annotated[Path, typer.Option(help="Folder of the bundle that gets the network, with checkpoints and log.")],
+    data: Annotated[
+        str, typer.Option(metavar="DIR|phantom", help="A folder of training data, or simulated tissue.")
+    ] = "phantom",
+    config: Annotated[Path | None, typer.Option(help="YAML file; the one in the package when not given.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after so long; the same call goes on from there.")] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Train a network and put it into a bundle; an interrupted training goes on when called again."""
+    from srh_clinic.training import train as fit
+
+    def report(line: dict[str, Any]) -> None:
+        typer.echo("  ".join(f"{name} {_short(value)}" for name, value in line.items()), err=True)
+
+    step = fit(task, data, config, out, seconds=seconds, device=device, report=report)
+    typer.echo(f"{out}: {task} after {step} steps")
+
+
+@bundle_app.command("list")
+@guarded
+def bundle_list() -> None:
+    """Names of the bundles inside the package."""
+    from srh_clinic.bundles import bundle_names
+
+    for name in bundle_names():
+        typer.echo(name)
+
+
+@bundle_app.command("show")
+@guarded
+def bundle_show(name: Annotated[str, typer.Argument(metavar="NAME|DIR")]) -> None:
+    """The model card of a bundle."""
+    from rich.markdown import Markdown
+
+    from srh_clinic.bundles import load_bundle
+
+    loaded = load_bundle(name)
+    console = Console()
+    console.print(Markdown((loaded.path / "docs" / "README.md").read_text(encoding="utf-8")))
+    console.print(f"\nweights_sha256 {loaded.weights_sha256}\n{loaded.path}", highlight=False, soft_wrap=True)
+
+
+@bundle_app.command("verify")
+@guarded
+def bundle_verify(name: Annotated[str, typer.Argument(metavar="NAME|DIR")]) -> None:
+    """Compare every file of a bundle with its sha256, and its networks with their weights."""
+    from srh_clinic.bundles import load_bundle, verify_bundle
+    from srh_clinic.classifiers import load_classifier
+    from srh_clinic.restorers import create_restorer
+
+    loaded = load_bundle(name)
+    for file in verify_bundle(loaded.path):
+        typer.echo(f"{file}: as listed")
+    if {"denoiser", "calibrator"} <= set(loaded.parts):
+        create_restorer("rscd", bundle=name, device="cpu")
+    if "classifier" in loaded.parts:
+        load_classifier(loaded, "cpu")
+    typer.echo(f"{loaded.name}: whole, with {', '.join(loaded.parts)}")
+
+
+@app.command()
+@guarded
+def doctor() -> None:
+    """What is installed, which device, which weights, what is missing and how to get it."""
+    from rich.table import Table
+
+    from srh_clinic.health import check_health
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    checks = check_health()
+    for check in checks:
+        table.add_row(
+            "[green]ok[/]" if check.good else "[red]missing[/]" if check.needed else "[yellow]no[/]", check.name, check.found
+        )
+        if not check.good:
+            table.add_row("", "", f"[dim]{check.remedy}[/]")
+    Console(highlight=False).print(table)
+    if any(check.needed and not check.good for check in checks):
+        raise typer.Exit(ExitCode.INPUT)
+
+
+def _settings(sampler: str | None, profile: str | None) -> dict[str, str]:
+    """The restorer's settings that were given; a restorer without them says so."""
+    return {name: value for name, value in (("sampler", sampler), ("profile", profile)) if value is not None}
+
+
+def _check_place(out: Path, *, folder: bool) -> None:
+    """Refuse a place that cannot be written before hours of work, not after."""
+    import os
+
+    if out.exists() and out.is_dir() != folder:
+        raise InputError("a file" if folder else "a folder", "a folder's name" if folder else "a file's name", out)
+    above = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
+    if not os.access(above if above.is_dir() else above.parent, os.W_OK):
+        raise InputError("no permission to write", "a folder that this user may write to", above)
+
+
+@contextmanager
+def _partial(out: Path | None) -> Iterator[Path | None]:
+    """A folder beside ``out`` for the restored tiles; it stays after Ctrl-C or a power cut, so that the same call goes on."""
+    if out is None:
+        yield None
+        return
+    work = out.absolute().with_name(f".{out.name}.partial")
+    try:
+        yield work
+    except KeyboardInterrupt:
+        if work.exists():
+            typer.echo("The tiles restored so far are kept: the same command goes on from there.", err=True)
+        raise
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Stages with a bar and the time that is left, on stderr."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=Console(stderr=True), speed_estimate_period=600) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, completed=done)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield report
+
+
+CLASS_STYLES = {"tumor": "dark_orange3", "normal": "green", "nondiagnostic": "grey62"}
+CLASS_WORDS = {"tumor": "tumor", "normal": "normal", "nondiagnostic": "non-diagnostic"}
+
+
+def _panel(name: str, result: CaseResult, out: Path | None) -> RenderableType:
+    """The result as a neuropathologist reads it."""
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.panel import Panel
+    from rich.table import Table
+
+    def word(diagnosis: str) -> str:
+        return f"[bold {CLASS_STYLES[diagnosis]}]{CLASS_WORDS[diagnosis]}[/]"
+
+    classes = Table(box=None, pad_edge=False, show_edge=False)
+    classes.add_column("")
+    classes.add_column("Diagnosis", min_width=14)
+    for diagnosis, style in CLASS_STYLES.items():
+        classes.add_column(CLASS_WORDS[diagnosis], justify="right", style=style)
+    for when, diagnosis, probabilities in (
+        ("as scanned", result.before.diagnosis, result.before.probabilities),
+        ("after restoration", result.diagnosis, result.probabilities),
+    ):
+        classes.add_row(when, word(diagnosis), *(f"{probabilities[one]:.1%}" for one in CLASS_STYLES))
+
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold")
+    facts.add_column()
+    tiles, steps = result.tiles, result.steps
+    facts.add_row("Tiles", f"{tiles.restored} of {tiles.total} restored, {tiles.skipped} left alone, {tiles.capped} capped")
+    facts.add_row(
+        "Image quality", f"{steps.median} steps of restoration in the middle, {steps.p90} in the worst tenth (0 is clean)"
+    )
+    for number, region in enumerate(result.rescan, start=1):
+        size = f"{region.height_um:.0f} x {region.width_um:.0f} um"
+        place = f"y {region.y_um:.0f}, x {region.x_um:.0f} um"
+        facts.add_row("Rescan" if number == 1 else "", f"{number}. {region.where}: {size} at {place}, {region.steps} steps")
+    for number, flag in enumerate(result.flags):
+        facts.add_row("Flags" if number == 0 else "", f"[yellow]{escape(flag)}[/]")
+    timing = result.timing
+    facts.add_row("Time", f"{timing['total_s']:.0f} s, {timing['tiles_per_s']:.2f} tiles a second")
+    made_by = result.provenance
+    weights = f"{escape(made_by['bundle'])} {made_by['weights_sha256'][:12]}"
+    facts.add_row("Made by", f"srh-clinic {made_by['version']}, {weights}, seed {made_by['seed']}")
+    if out is not None:
+        facts.add_row("Pictures", escape(str(out / "summary.png")))
+        facts.add_row("", escape(str(out)))
+    warning = f"[bold yellow]{escape(made_by['notice'])}[/]"
+    return Panel(Group(warning, "", classes, "", facts), title=escape(name), title_align="left", padding=(1, 2))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    """Entry point of the command ``srh-clinic``."""
+    app()
