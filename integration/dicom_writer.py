@@ -145,7 +145,7 @@ class _EncodedFrames:
         return digest.hexdigest()
 
     def put(self, spool: BinaryIO, channel: int, frame: Counts) -> None:
-        self._digest.update(frame)
+        self._digest.update(frame.tobytes())
         data = self._encoded(frame)
         data += b"\x00" * (len(data) % 2)
         if self.syntax.is_encapsulated:

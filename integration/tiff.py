@@ -116,8 +116,8 @@ def _open(path: Path, tiff: TiffFile, um_per_px: float | None, full_scale: int |
     series = tiff.series[0]
     if len(series.shape) != 3 or series.shape[0] != 2 or series.axes[1:] != "YX":
         rgb = series.axes.endswith("S") and series.shape[-1] in (3, 4)
-        shape = " x ".join(map(str, series.shape))
-        raise InputError("an RGB image" if rgb else f"a TIFF of shape {shape} ({series.axes})", NEEDED, path)
+        lengths = " x ".join(map(str, series.shape))
+        raise InputError("an RGB image" if rgb else f"a TIFF of shape {lengths} ({series.axes})", NEEDED, path)
     if series.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16)):
         raise InputError(f"a TIFF of {series.dtype}", NEEDED, path)
     shape = int(series.shape[1]), int(series.shape[2])
@@ -206,8 +206,8 @@ def _stated_um_per_px(tiff: TiffFile, pixels: ET.Element | None) -> float | None
     tags = tiff.pages[0].aspage().tags
     if pixels is not None and pixels.get("PhysicalSizeX"):
         for axis in "XY":
-            size = pixels.get(f"PhysicalSize{axis}") or pixels.get("PhysicalSizeX", "")
-            edges.append(float(size) * _UNIT_UM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"), np.nan))
+            size = float(pixels.get(f"PhysicalSize{axis}") or pixels.get("PhysicalSizeX") or "nan")
+            edges.append(size * _UNIT_UM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"), np.nan))
     elif "XResolution" in tags and "YResolution" in tags:
         per_unit = {2: _UNIT_UM["inch"], 3: _UNIT_UM["cm"]}.get(int(tags["ResolutionUnit"].value), np.nan)
         if tiff.imagej_metadata:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import tracemalloc
+import zlib
 
 import numpy as np
 import pydicom
@@ -55,10 +56,10 @@ class TestStorage:
 
     def test_a_tile_of_a_large_stack_does_not_load_it(self, tmp_path):
         path = tmp_path / "large.tif"
-        tile, across = np.full((512, 512), 40_000, np.uint16), 40
+        tile, across = zlib.compress(np.full((512, 512), 40_000, np.uint16).tobytes()), 40
         covered = [row * across + column for row in (19, 20) for column in (19, 20)]  # tiles left out are dark
-        tiles = (tile if i % across**2 in covered else None for i in range(2 * across**2))
-        layout = {"shape": (2, 20_000, 20_000), "dtype": "uint16", "tile": tile.shape, "compression": "zlib"}
+        tiles = (tile if i % across**2 in covered else b"" for i in range(2 * across**2))
+        layout = {"shape": (2, 20_000, 20_000), "dtype": "uint16", "tile": (512, 512), "compression": "zlib"}
         tifffile.imwrite(path, tiles, photometric="minisblack", metadata={"axes": "CYX"}, **layout)
         tracemalloc.start()
         try:
