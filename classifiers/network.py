@@ -9,11 +9,11 @@ import numpy as np
 import timm
 import torch
 from numpy.typing import NDArray
-from srh_clinic.classifiers.aggregation import CLASSES
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srh_clinic.bundles import Bundle
+from srh_clinic.classifiers.aggregation import CLASSES
 from srh_clinic.display import RECIPES, Recipe, three_channel
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts

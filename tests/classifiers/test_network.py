@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from srh_clinic.classifiers import PatchClassifier, create_classifier, fit_temperature, load_classifier
 
 from srh_clinic.bundles import save_bundle
+from srh_clinic.classifiers import PatchClassifier, create_classifier, fit_temperature, load_classifier
 from srh_clinic.display import three_channel
 from srh_clinic.errors import InputError
 
