@@ -95,8 +95,8 @@ def train(
     average, step = fit(work, settings, folder, where, seconds=seconds, report=report)
     network = work.create()
     network.load_state_dict(average)
-    config, metadata = work.describe(network.to(where).eval())
-    update_bundle(out, {task: (config, average)}, metadata)
+    description, metadata = work.describe(network.to(where).eval())
+    update_bundle(out, {task: (description, average)}, metadata)
     return step
 
 

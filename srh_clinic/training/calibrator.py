@@ -19,14 +19,13 @@ from torch.nn import functional as F
 from srh_clinic.rscd.calibrator import REGION_KINDS, q_sample, region_mask, two_region
 from srh_clinic.rscd.networks import StepRegressor, create_calibrator
 from srh_clinic.rscd.schedule import ScheduleName, create_schedule
-from srh_clinic.training.loop import LoopSettings
-from srh_clinic.training.pool import augment, open_pool
+from srh_clinic.training.pool import PoolSettings, augment, open_pool
 
 VALIDATION_STEPS = (5, 20, 40, 70, 100, 150, 200)
 NoiseKind = Literal["white", "row", "smooth", "shot"]
 
 
-class CalibratorSettings(LoopSettings):
+class CalibratorSettings(PoolSettings):
     """Configuration of the calibrator's training (``configs/calibrator.yaml``)."""
 
     network: dict[str, Any] = Field(default_factory=lambda: {"architecture": "step-regressor"})
@@ -41,7 +40,6 @@ class CalibratorSettings(LoopSettings):
     """Share of images with the same noise everywhere; the others have two regions."""
     batch_size: int = Field(default=16, gt=0)
     crop_size: int = Field(default=256, gt=0)
-    holdout: int = Field(default=32, gt=0)
 
 
 class CalibratorTask:
@@ -53,7 +51,7 @@ class CalibratorTask:
         self.settings = settings
         self.device = device
         self.schedule = create_schedule(settings.schedule)
-        self.pool = open_pool(data, folder, device, settings.holdout)
+        self.pool = open_pool(data, folder, device, settings)
         self.held_out = 2 * self.pool.held_out(min(self.pool.size, 256)) - 1
 
     def create(self) -> nn.Module:

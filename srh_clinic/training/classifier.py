@@ -139,6 +139,5 @@ def _simulated(folder: Path, count: int) -> Path:
     from srh_clinic.simulation import classifier_pool
 
     pool = folder / "pool"
-    for _ in classifier_pool(pool, count):
-        pass
+    classifier_pool(pool, count)
     return pool

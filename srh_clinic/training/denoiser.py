@@ -15,11 +15,10 @@ from srh_clinic.intensity import model_to_unit
 from srh_clinic.rscd.calibrator import q_sample
 from srh_clinic.rscd.networks import create_denoiser
 from srh_clinic.rscd.schedule import ScheduleName, create_schedule
-from srh_clinic.training.loop import LoopSettings
-from srh_clinic.training.pool import augment, open_pool
+from srh_clinic.training.pool import PoolSettings, augment, open_pool
 
 
-class DenoiserSettings(LoopSettings):
+class DenoiserSettings(PoolSettings):
     """Configuration of the denoiser's training (``configs/denoiser.yaml``)."""
 
     network: dict[str, Any] = Field(default_factory=lambda: {"architecture": "compact-unet"})
@@ -32,7 +31,6 @@ class DenoiserSettings(LoopSettings):
     batch_size: int = Field(default=16, gt=0)
     crop_sizes: tuple[int, ...] = (64, 80, 96)
     """Edge of the crops, one drawn for each batch."""
-    holdout: int = Field(default=32, gt=0)
     validation_steps: tuple[int, ...] = (10, 34, 100, 190)
     validation_size: int = 128
 
@@ -46,7 +44,7 @@ class DenoiserTask:
         self.settings = settings
         self.device = device
         self.schedule = create_schedule(settings.schedule)
-        self.pool = open_pool(data, folder, device, settings.holdout)
+        self.pool = open_pool(data, folder, device, settings)
         self.held_out = 2 * self.pool.held_out(settings.validation_size) - 1
 
     def create(self) -> nn.Module:

@@ -236,9 +236,9 @@ def _resume(
     state = torch.load(path, map_location=device, weights_only=True)
     pace = {"log_every", "checkpoint_seconds", "validate_seconds"}
     mine = settings.model_dump(mode="json", exclude=pace)
-    theirs = {key: value for key, value in state["settings"].items() if key not in pace}
+    theirs = type(settings)(**state["settings"]).model_dump(mode="json", exclude=pace)
     if mine != theirs:
-        changed = sorted(key for key in mine if mine[key] != theirs.get(key))
+        changed = sorted(key for key in mine if mine[key] != theirs[key])
         found = f"a checkpoint with other settings ({', '.join(changed)})"
         raise InputError(found, "the same settings, or another folder", path)
     network.load_state_dict(state["network"])

@@ -8,10 +8,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import FULL_SCALE
+from srh_clinic.training.loop import LoopSettings
+
+
+class PoolSettings(LoopSettings):
+    """What the configurations of trainings on clean tiles share."""
+
+    holdout: int = Field(default=32, gt=0)
+    """So many tiles at the end of the pool are kept for validation."""
+    phantoms: int = Field(default=4000, gt=0)
+    """Tiles simulated when the data are ``phantom``."""
 
 
 class TilePool:
@@ -108,13 +119,12 @@ def augment(unit: Tensor, *, log_gain: float = 0.7, log_channel_gain: float = 0.
     return unit * torch.minimum(gain, (1 - shift) / brightest) + shift
 
 
-def open_pool(data: str, folder: Path, device: torch.device, holdout: int, *, count: int = 4096, seed: int = 1) -> TilePool:
-    """The pool in the folder ``data``; for ``"phantom"`` one of ``count`` tiles, simulated into ``folder/pool``."""
+def open_pool(data: str, folder: Path, device: torch.device, settings: PoolSettings) -> TilePool:
+    """The pool in the folder ``data``; for ``"phantom"`` one that is simulated into ``folder/pool``."""
     if data != "phantom":
-        return TilePool(Path(data), device, holdout)
+        return TilePool(Path(data), device, settings.holdout)
     from srh_clinic.simulation import training_pool
 
     pool = folder / "pool"
-    for _ in training_pool(pool, count, seed):
-        pass
-    return TilePool(pool, device, holdout)
+    training_pool(pool, settings.phantoms)
+    return TilePool(pool, device, settings.holdout)
