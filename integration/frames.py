@@ -93,7 +93,7 @@ class FramedSlide:
 
     shape: tuple[int, int]
     um_per_px: float
-    identity: Identity
+    identity: Identity = field(repr=False)
     notes: tuple[str, ...]
     planes: tuple[tuple[Frames, ...], tuple[Frames, ...]] = field(repr=False)
     cache: FrameCache = field(default_factory=FrameCache, repr=False, compare=False)

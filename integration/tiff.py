@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +28,10 @@ UM_PER_PX_RANGE = (0.01, 20.0)
 
 _UNIT_UM = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3, "cm": 1e4, "inch": 25400.0}
 _UNIT_UM |= {"μm": 1.0, "\\u00b5m": 1.0}  # the Greek letter, and how ImageJ escapes the micro sign
-_BROKEN = (TiffFileError, *DAMAGED)
+_BROKEN = (AssertionError, ET.ParseError, TiffFileError, *DAMAGED)
+
+# an application that logs sees what tifffile says of a damaged file; one that does not prints our sentence and no more
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)

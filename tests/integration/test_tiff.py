@@ -191,6 +191,21 @@ class TestRefusals:
         finally:
             tracemalloc.stop()
 
+    def test_random_damage_never_shows_as_anything_but_one_sentence(self, stack, counts):
+        rng = np.random.default_rng(5)
+        for options in ({}, {"ome": True, "metadata": OME}, {"compression": "zlib", "rowsperstrip": 16}):
+            path = stack(counts, **options)
+            content = path.read_bytes()
+            for _ in range(50):
+                damaged = bytearray(content)
+                for place in rng.integers(0, 600, 3):
+                    damaged[place] = rng.integers(256)
+                path.write_bytes(damaged)
+                try:
+                    read_slide(path, um_per_px=0.35).read(0, 0, 1, 1)
+                except InputError as error:
+                    assert "\n" not in str(error)  # noqa: PT017  most damage is refused, some is harmless
+
     def test_damage_within_compressed_pixels_is_named(self, stack, counts):
         path = stack(counts, compression="zlib", rowsperstrip=150)
         with tifffile.TiffFile(path) as tiff:
