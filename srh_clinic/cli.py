@@ -400,9 +400,10 @@ def _panel(name: str, result: CaseResult, out: Path | None) -> RenderableType:
     facts.add_column()
     tiles, steps = result.tiles, result.steps
     facts.add_row("Tiles", f"{tiles.restored} of {tiles.total} restored, {tiles.skipped} left alone, {tiles.capped} capped")
-    facts.add_row(
-        "Image quality", f"{steps.median} steps of restoration in the middle, {steps.p90} in the worst tenth (0 is clean)"
-    )
+    if set(steps.stop_reasons) - {"filtered"}:
+        facts.add_row(
+            "Image quality", f"median {steps.median} steps of restoration, worst tenth {steps.p90} or more (0 is clean)"
+        )
     for number, region in enumerate(result.rescan, start=1):
         size = f"{region.height_um:.0f} x {region.width_um:.0f} um"
         place = f"y {region.y_um:.0f}, x {region.x_um:.0f} um"

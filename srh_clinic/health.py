@@ -21,13 +21,12 @@ LIBRARIES = {
     "highdicom": "pip install highdicom",
     "jpeg_ls": "pip install pyjpegls",
     "openjpeg": "pip install pylibjpeg-openjpeg",
-    "rle": "pip install pylibjpeg-rle",
     "skimage": "pip install scikit-image",
     "tifffile": "pip install tifffile",
 }
 """Libraries by the name they are imported under, and how to get them."""
 
-NAMES = {"jpeg_ls": "pyjpegls", "openjpeg": "pylibjpeg-openjpeg", "rle": "pylibjpeg-rle", "skimage": "scikit-image"}
+NAMES = {"jpeg_ls": "pyjpegls", "openjpeg": "pylibjpeg-openjpeg", "skimage": "scikit-image"}
 ROOM_GB = 2.0
 """Restored tiles of a slide of 20,000 x 20,000 pixels."""
 

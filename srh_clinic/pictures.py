@@ -56,7 +56,7 @@ class SquareMap:
             total[here] += value
             count[here] += 1
         with np.errstate(invalid="ignore"):
-            return total / count.reshape(shape + (1,) * (total.ndim - 2))
+            return np.asarray(total / count.reshape(shape + (1,) * (total.ndim - 2)), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)

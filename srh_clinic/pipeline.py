@@ -86,7 +86,7 @@ class TileCounts:
 
 @dataclass(frozen=True)
 class StepSummary:
-    """Reverse steps that the calibrator predicted, over the tiles that it saw, and how those tiles ended."""
+    """Reverse steps that the calibrator predicted, over the tiles that it saw, and how all restored tiles ended."""
 
     median: int
     p90: int
@@ -148,6 +148,11 @@ class RestoredSlide:
     seconds: float
 
     @cached_property
+    def calibrated(self) -> NDArray[np.bool_]:
+        """Which of the tiles that the restorer saw have a prediction, ``(M,)``: a filter predicts nothing."""
+        return np.array([reason != "filtered" for reason in self.stop_reasons], dtype=bool)
+
+    @cached_property
     def capped(self) -> NDArray[np.bool_]:
         """Which of the tiles that the restorer saw were worse than it is trained for, ``(M,)``."""
         return np.array(["capped" in flags for flags in self.flags], dtype=bool)
@@ -164,20 +169,18 @@ class RestoredSlide:
     @property
     def steps(self) -> StepSummary:
         """The predictions in a few numbers."""
-        if not len(self.index):
-            return StepSummary(median=0, p90=0, largest=0, stop_reasons={})
-        median, p90 = np.percentile(self.predicted, [50, 90], method="nearest")
-        return StepSummary(
-            median=int(median),
-            p90=int(p90),
-            largest=int(self.predicted.max()),
-            stop_reasons=dict(sorted(Counter(self.stop_reasons).items())),
-        )
+        reasons = dict(sorted(Counter(self.stop_reasons).items()))
+        predicted = self.predicted[self.calibrated]
+        if not len(predicted):
+            return StepSummary(median=0, p90=0, largest=0, stop_reasons=reasons)
+        median, p90 = np.percentile(predicted, [50, 90], method="nearest")
+        return StepSummary(median=int(median), p90=int(p90), largest=int(predicted.max()), stop_reasons=reasons)
 
     @property
     def step_map(self) -> SquareMap:
-        """Predicted steps by tile."""
-        return SquareMap(self.grid.positions[self.index], self.grid.tile, self.predicted.astype(np.float32))
+        """Predicted steps by tile, of those that have a prediction."""
+        predicted = self.predicted[self.calibrated].astype(np.float32)
+        return SquareMap(self.grid.positions[self.index[self.calibrated]], self.grid.tile, predicted)
 
     def discard(self) -> None:
         """Remove the tiles from the disk; the slide cannot be read any more."""
@@ -479,7 +482,7 @@ def restore_slide(
     wanted = np.flatnonzero([_share(seen.mask, slide, y, x, grid.tile) for y, x in grid.positions.tolist()])
     store = _open_store(slide, seen, restorer, bundle, seed, grid, work)
     try:
-        todo = [int(i) for i in wanted if i not in store]
+        todo = [i for i in wanted.tolist() if i not in store]
         computed = len(todo)
 
         def tiles() -> Iterator[Tile]:
@@ -676,7 +679,7 @@ def _open_store(
     depends_on = {
         "source": slide.identity.source,
         "um_per_px": slide.um_per_px,
-        "picture": hashlib.sha256(np.ascontiguousarray(seen.picture)).hexdigest(),
+        "picture": hashlib.sha256(seen.picture.tobytes()).hexdigest(),
         "restorer": restorer.name,
         "settings": dict(restorer.settings),
         "weights_sha256": bundle.weights_sha256,

@@ -130,6 +130,13 @@ def test_the_calibrated_steps_are_the_noise_of_the_slide(result: CaseResult) -> 
     np.testing.assert_allclose(result.maps.steps.values, expected, atol=3)
 
 
+def test_a_filter_predicts_no_steps() -> None:
+    run = RestoreThenClassify(FakeBundle(), create_restorer("median", size=3), ContrastClassifier())  # type: ignore[arg-type]
+    result = run(noisy(3_000))
+    assert result.steps.stop_reasons == {"filtered": 24}
+    assert len(result.maps.steps.positions) == 0
+
+
 def test_every_tile_is_counted(result: CaseResult) -> None:
     # Tiles of 64 px every 32 px, the last ones at 86 and 146: 4 rows of 6.
     assert (result.tiles.total, result.tiles.restored, result.tiles.skipped) == (24, 24, 0)
