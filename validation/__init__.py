@@ -1,0 +1,54 @@
+"""Studies, benchmarks and reports.
+
+For the command line, which only parses and prints::
+
+    run_protocol(out, *, only=PARTS, limit=None, limit_slow=None, strides=(), bundle="phantom-demo", device="auto",
+                 protocol=None, real_data=None, report=<progress>) -> list[Report]
+    run_speed(out, *, bundle="phantom-demo", device="auto", tiles=16, sizes=(2048, 8192), report=<progress>) -> Report
+    rich_tables(report) -> list[rich.table.Table]        # for the terminal
+    report.markdown, report.to_dict()                    # both also written to out/NAME.md and out/NAME.json
+
+``PARTS`` is ``("restoration", "calibrator", "classifier", "seams", "real")``; ``report(stage, done, total)`` is called as the
+pipeline's progress is. Both raise :class:`~srh_clinic.errors.InputError` for what a user can mend.
+
+The names are loaded when they are used, so that importing this package does not load the networks' libraries.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from srh_clinic.validation.protocol import Protocol, load_protocol
+    from srh_clinic.validation.report import Report, rich_tables, write_report
+    from srh_clinic.validation.speed import run_speed
+    from srh_clinic.validation.suite import PARTS, run_protocol
+
+__all__ = [
+    "PARTS",
+    "Protocol",
+    "Report",
+    "load_protocol",
+    "rich_tables",
+    "run_protocol",
+    "run_speed",
+    "write_report",
+]
+
+_HOME = {
+    "PARTS": "suite",
+    "Protocol": "protocol",
+    "Report": "report",
+    "load_protocol": "protocol",
+    "rich_tables": "report",
+    "run_protocol": "suite",
+    "run_speed": "speed",
+    "write_report": "report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

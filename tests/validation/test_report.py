@@ -1,0 +1,70 @@
+"""Reports: numbers in, Markdown and JSON out."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from srh_clinic.errors import InputError
+from srh_clinic.metrics import Interval
+from srh_clinic.validation.report import CRITERIA, Column, Report, Table, provenance, rich_tables, write_report
+
+THIRD = 1 / 3
+
+
+@pytest.fixture
+def report() -> Report:
+    columns = (Column("name", "Name"), Column("x", "X", ".2f"), Column("ci", "Interval", "+.1f"), Column("n", "n", "d"))
+    rows = [{"name": "a", "x": THIRD, "ci": Interval(1.25, -0.5, 3.0, 12), "n": 7}, {"name": "b", "x": None}]
+    asked = [{"asked": "more", "measured": "1", "met": True}, {"asked": "less", "measured": "2", "met": False}]
+    tables = (Table("Numbers", columns, rows, "A note."), Table("Asked", CRITERIA, asked))
+    return Report("numbers", "Some numbers", "In a sentence.", tables, provenance(seed=3, weights_sha256="ab", limit=None))
+
+
+def test_numbers_are_formatted_by_their_column(report: Report) -> None:
+    lines = report.markdown.splitlines()
+    assert lines[0] == "# Some numbers"
+    table = lines.index("| Name | X | Interval | n |")
+    assert lines[table + 1 : table + 4] == [
+        "| --- | ---: | ---: | ---: |",
+        "| a | 0.33 | +1.2 [-0.5, +3.0] | 7 |",
+        "| b | – | – | – |",
+    ]
+    assert "| more | 1 | yes |" in lines
+    assert "| less | 2 | **no** |" in lines
+    assert "A note." in lines
+
+
+def test_the_json_holds_numbers_unrounded(report: Report, tmp_path: Path) -> None:
+    markdown, path = write_report(report, tmp_path / "new" / "folder")
+    assert markdown.read_text() == report.markdown
+    content = json.loads(path.read_text())
+    assert content["tables"]["Numbers"][0]["x"] == THIRD
+    assert content["tables"]["Numbers"][0]["ci"] == {"value": 1.25, "low": -0.5, "high": 3.0, "n": 12, "level": 0.95}
+    assert sorted(file.name for file in path.parent.iterdir()) == ["numbers.json", "numbers.md"]
+
+
+def test_a_report_says_how_it_was_made(report: Report) -> None:
+    made = report.to_dict()["provenance"]
+    assert made["seed"] == 3
+    assert made["weights_sha256"] == "ab"
+    assert {"command", "date", "srh-clinic", "torch", "Python", "machine"} <= set(made)
+    assert "limit" not in made
+
+
+def test_the_terminal_shows_every_table(report: Report) -> None:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(*rich_tables(report))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(text in shown for text in ("Numbers", "Asked", "+1.2 [-0.5, +3.0]", "A note."))
+    assert "**" not in shown
+
+
+def test_a_folder_that_cannot_be_written_is_told(report: Report, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="needed room and permission to write a report"):
+        write_report(report, tmp_path / "file")

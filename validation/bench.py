@@ -1,0 +1,236 @@
+"""What every benchmark of one run shares, the methods that are compared, and the phantoms that they restore."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from srh_clinic import __version__
+from srh_clinic.bundles import Bundle
+from srh_clinic.intensity import Counts
+from srh_clinic.metrics import Interval, mean_with_interval, paired_difference
+from srh_clinic.restorers import Restorer, create_restorer
+from srh_clinic.rscd.restoration import RSCDSettings
+from srh_clinic.tiling import TileGrid, TileStore
+from srh_clinic.validation.cells import fingerprint
+from srh_clinic.validation.protocol import Protocol
+from srh_clinic.validation.report import provenance
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of the stage, how much of it is done, and how much there is."""
+
+CHUNK = 16
+"""Phantoms restored together: two full batches, so that Algorithm 1 can retire and refill."""
+
+CLASSICAL: dict[str, tuple[str, dict[str, Any]]] = {
+    "input": ("none", {}),
+    "median-5": ("median", {"size": 5}),
+    "median-3": ("median", {"size": 3}),
+    "gaussian-1": ("gaussian", {"sigma": 1.0}),
+    "nlm": ("nlm", {}),
+}
+"""Restorer and settings of each method without weights."""
+
+FIXED_STEPS = (10, 50)
+"""Steps of the ablations that ask no calibrator."""
+
+NETWORK_STEPS = ("mean", "ancestral")
+"""Samplers that evaluate the network at every step, and are slow for it."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A restorer with its settings, under the name that reports give it."""
+
+    name: str
+    restorer: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def learned(self) -> bool:
+        """Whether it uses a bundle's networks."""
+        return self.restorer == "rscd"
+
+    @property
+    def slow(self) -> bool:
+        """Whether it evaluates the network at every step."""
+        return self.learned and self.settings.get("sampler", RSCDSettings().sampler) in NETWORK_STEPS
+
+    def create(self, bundle: Bundle, device: str) -> Restorer:
+        """The restorer itself."""
+        return create_restorer(self.restorer, bundle=str(bundle.path), device=device, **self.settings)
+
+
+def ours() -> Method:
+    """RSCD with its default settings: what is compared with everything else."""
+    return Method(f"rscd-{RSCDSettings().sampler}", "rscd")
+
+
+def methods(protocol: Protocol, strides: Sequence[int] = ()) -> tuple[Method, ...]:
+    """Every method of the restoration benchmark, ours first.
+
+    Parameters
+    ----------
+    strides
+        Further strides of the DDIM sampler.
+    """
+    default = RSCDSettings().sampler
+    others = (Method(f"rscd-{sampler}", "rscd", {"sampler": sampler}) for sampler in protocol.restoration.samplers)
+    return (
+        ours(),
+        *(method for method in others if method.settings["sampler"] != default),
+        *(Method(f"rscd-ddim-stride-{n}", "rscd", {"sampler": "ddim", "ddim_stride": n}) for n in strides),
+        *(Method(f"rscd-fixed-{n}", "rscd", {"fixed_steps": n}) for n in FIXED_STEPS),
+        *(Method(name, *CLASSICAL[name]) for name in ("input", *protocol.restoration.classical)),
+    )
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One run of benchmarks.
+
+    Parameters
+    ----------
+    out
+        Folder of the reports; cells and restored tiles of unfinished runs wait in its ``work``.
+    limit
+        Use only so many test phantoms, the first; None uses all.
+    """
+
+    protocol: Protocol
+    bundle: Bundle
+    out: Path
+    device: str = "auto"
+    limit: int | None = None
+    report: Progress = lambda stage, done, total: None
+
+    @property
+    def indices(self) -> range:
+        """The test phantoms in use."""
+        count = self.protocol.phantoms.count
+        return range(count if self.limit is None else min(self.limit, count))
+
+    @property
+    def work(self) -> Path:
+        """Where unfinished work waits."""
+        return self.out / "work"
+
+    def fingerprint(self, *, learned: bool, **depends_on: Any) -> str:
+        """Names what a cell depends on: the protocol, the simulation, the version, the weights if any, and more."""
+        return fingerprint(
+            version=__version__,
+            protocol=self.protocol.sha256,
+            phantoms=self.protocol.phantoms_sha256,
+            weights=self.bundle.weights_sha256 if learned else None,
+            **depends_on,
+        )
+
+    def provenance(self, seed: int, **more: Any) -> dict[str, Any]:
+        """How a report of this run was made."""
+        return provenance(
+            seed=seed,
+            protocol_sha256=self.protocol.sha256,
+            phantoms_sha256=self.protocol.phantoms_sha256,
+            bundle=self.bundle.name,
+            weights_sha256=self.bundle.weights_sha256,
+            defaults=RSCDSettings().model_dump_json(),
+            device=self.device,
+            limit=self.limit,
+            **more,
+        )
+
+    def mean(self, values: Sequence[float]) -> Interval:
+        """Mean over phantoms with the protocol's interval."""
+        interval = self.protocol.restoration.interval
+        return mean_with_interval(values, level=interval.level, resamples=interval.resamples, seed=interval.seed)
+
+    def difference(self, ours: Sequence[float], theirs: Sequence[float]) -> Interval:
+        """Mean paired difference over phantoms with the protocol's interval."""
+        interval = self.protocol.restoration.interval
+        return paired_difference(ours, theirs, level=interval.level, resamples=interval.resamples, seed=interval.seed)
+
+
+@dataclass(frozen=True, eq=False)
+class RestoredPhantom:
+    """A restored test phantom: uint16 counts ``(2, H, W)``, what the restorer said, and its share of the wall time.
+
+    ``predicted`` is the number of steps first predicted, None where no calibrator was asked.
+    """
+
+    counts: Counts
+    predicted: int | None
+    steps: int
+    evaluations: int
+    seconds: float
+
+
+class PhantomRestorer:
+    """Restores test phantoms by a method, each at a place of its own, so that each has noise of its own.
+
+    Parameters
+    ----------
+    keep
+        Keep restored phantoms on disk, where another benchmark of the same run, or the next run, finds them.
+    """
+
+    def __init__(self, bench: Bench, method: Method, *, keep: bool = False) -> None:
+        self.restorer = method.create(bench.bundle, bench.device)
+        self.size = bench.protocol.phantoms.size
+        settings = {name: value for name, value in self.restorer.settings.items() if name != "batch_size"}
+        self.fingerprint = bench.fingerprint(learned=method.learned, restorer=method.restorer, settings=settings)
+        self._calibrated = method.learned and settings["fixed_steps"] is None
+        self._warm = False
+        self._store = None
+        if keep:
+            grid = TileGrid((bench.protocol.phantoms.count * self.size, self.size), self.size, 0)
+            self._store = TileStore(bench.work / f"restored-{self.fingerprint}", grid, self.fingerprint)
+
+    def __call__(self, degraded: Mapping[int, Counts]) -> dict[int, RestoredPhantom]:
+        """Restore phantoms by index, uint16 counts ``(2, H, W)``."""
+        kept = {} if self._store is None else {i: self._from(self._store, i) for i in degraded if i in self._store}
+        todo = [i for i in degraded if i not in kept]
+        if not todo:
+            return kept
+        if not self._warm:
+            # The first forward pass plans memory, which is no tile's share of the time.
+            self.restorer.restore(np.full((1, 2, self.size, self.size), 10_000, dtype=np.uint16))
+            self._warm = True
+        positions = np.array([(i * self.size, 0) for i in todo])
+        began = time.perf_counter()
+        restored = self.restorer.restore(np.stack([degraded[i] for i in todo]), positions)
+        seconds = (time.perf_counter() - began) / len(todo)
+        for place, i in enumerate(todo):
+            one = RestoredPhantom(
+                counts=restored.counts[place],
+                predicted=int(restored.predicted[place]) + 1 if self._calibrated else None,
+                steps=int(restored.steps[place]),
+                evaluations=int(restored.evaluations[place]),
+                seconds=seconds,
+            )
+            kept[i] = one
+            if self._store is not None:
+                record = {"predicted": one.predicted, "steps": one.steps, "evaluations": one.evaluations, "seconds": seconds}
+                self._store.put(i, one.counts, record)
+        return kept
+
+    @staticmethod
+    def _from(store: TileStore, index: int) -> RestoredPhantom:
+        return RestoredPhantom(counts=store.get(index), **store.record(index))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._store is not None:
+            self._store.close()
+
+
+def chunks(indices: Sequence[int], size: int = CHUNK) -> Iterator[Sequence[int]]:
+    """Indices in runs of ``size``."""
+    for start in range(0, len(indices), size):
+        yield indices[start : start + size]

@@ -1,0 +1,193 @@
+"""The protocol by which everything reported on phantoms is made: ``protocol.yaml`` beside this module, typed."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from srh_clinic.errors import InputError
+from srh_clinic.simulation import CLASSES, DIAGNOSIS_OF_KIND, Phantom, simulate_patch
+
+SEVERITIES = ("mild", "moderate", "severe")
+"""Severity bins, in the order of ``phantom index mod 3``."""
+
+Severity = Literal["mild", "moderate", "severe"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of the protocol; an entry that it does not know is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PhantomSection(Section):
+    """Which test phantoms there are."""
+
+    count: int = Field(gt=0)
+    first_seed: int = Field(ge=0)
+    size: int = Field(gt=0)
+    um_per_px: float = Field(gt=0)
+    kinds: tuple[str, ...]
+
+
+class SeveritySection(Section):
+    """Lowest and highest strength of the leading source in each bin."""
+
+    mild: tuple[Share, Share]
+    moderate: tuple[Share, Share]
+    severe: tuple[Share, Share]
+
+
+class TruthSection(Section):
+    """The kinds of tissue by their true class."""
+
+    tumor: tuple[str, ...]
+    normal: tuple[str, ...]
+    nondiagnostic: tuple[str, ...]
+
+
+class TrainingSection(Section):
+    """Seeds and budgets of everything that is trained."""
+
+    validation_first_seed: int = Field(ge=0)
+    unreadable_severity: Share
+    budget_minutes: dict[str, int]
+
+
+class SSIMSection(Section):
+    """Window of the structural similarity."""
+
+    window: Literal["gaussian"]
+    sigma: float = Field(gt=0)
+    size: int = Field(gt=0)
+
+
+class IntervalSection(Section):
+    """How intervals of means are made."""
+
+    level: float = Field(gt=0, lt=1)
+    method: Literal["bootstrap over phantoms"]
+    resamples: int = Field(gt=0)
+    seed: int = Field(ge=0)
+
+
+class RestorationSection(Section):
+    """What is restored and by what it is judged."""
+
+    reference: Literal["clean"]
+    ssim: SSIMSection
+    samplers: tuple[Literal["ddim", "mean", "ancestral"], ...]
+    classical: tuple[Literal["median-5", "median-3", "gaussian-1", "nlm"], ...]
+    interval: IntervalSection
+
+
+class CalibratorSection(Section):
+    """The calibrator's noise."""
+
+    uniform_t: tuple[int, int]
+    two_region_gap: int = Field(gt=0)
+    seed: int = Field(ge=0)
+
+
+class ClassifierSection(Section):
+    """Conditions under which the classifier is read."""
+
+    report: tuple[Literal["clean", "mild", "moderate", "severe"], ...]
+
+
+class Protocol(Section):
+    """The test phantoms and how everything is judged on them; see ``protocol.yaml`` for the meaning of each entry."""
+
+    version: Literal[1]
+    phantoms: PhantomSection
+    severity: SeveritySection
+    sources: tuple[Literal["scattering", "absorption", "autofluorescence", "instrument"], ...]
+    truth: TruthSection
+    training: TrainingSection
+    restoration: RestorationSection
+    calibrator: CalibratorSection
+    classifier: ClassifierSection
+    sha256: str = Field(pattern="[0-9a-f]{64}")
+    """Of the file that the protocol was read from; every report carries it."""
+
+    @model_validator(mode="after")
+    def _truth_is_that_of_the_simulation(self) -> Protocol:
+        ours = {kind: diagnosis for diagnosis in CLASSES for kind in getattr(self.truth, diagnosis)}
+        wrong = [kind for kind in self.phantoms.kinds if ours.get(kind) != DIAGNOSIS_OF_KIND.get(kind, "unknown")]
+        if wrong:
+            raise ValueError(f"the simulation sees {', '.join(sorted(set(wrong)))} otherwise than the truth's table")
+        return self
+
+    def seed(self, index: int) -> int:
+        """Seed of a test phantom."""
+        if not 0 <= index < self.phantoms.count:
+            raise IndexError(f"found test phantom {index}; needed one from 0 to {self.phantoms.count - 1}.")
+        return self.phantoms.first_seed + index
+
+    def bin(self, index: int) -> Severity:
+        """Severity bin of a test phantom."""
+        return SEVERITIES[index % len(SEVERITIES)]  # type: ignore[return-value]
+
+    def kind(self, index: int) -> str:
+        """Tissue of a test phantom."""
+        return self.phantoms.kinds[index // len(SEVERITIES) % len(self.phantoms.kinds)]
+
+    def truth_of(self, index: int) -> str:
+        """True class of a test phantom, whatever its noise."""
+        return DIAGNOSIS_OF_KIND[self.kind(index)]
+
+    def strength(self, index: int) -> float:
+        """Severity of a test phantom in [0, 1], uniform in its bin, drawn from a stream of its seed that nothing else uses."""
+        low, high = getattr(self.severity, self.bin(index))
+        return float(np.random.default_rng([self.seed(index), 3]).uniform(low, high))
+
+    def phantom(self, index: int) -> Phantom:
+        """Simulate test phantom ``index``, from 0 to ``phantoms.count - 1``.
+
+        Raises
+        ------
+        IndexError
+            When there is no such phantom.
+        """
+        return simulate_patch(self.kind(index), self.strength(index), self.seed(index), self.phantoms.size)
+
+    @cached_property
+    def phantoms_sha256(self) -> str:
+        """Of the first test phantom of each kind: it changes when the simulation draws them otherwise."""
+        digest = hashlib.sha256()
+        first = {self.kind(index): index for index in reversed(range(self.phantoms.count))}
+        for kind in sorted(first):
+            phantom = self.phantom(first[kind])
+            digest.update(phantom.counts.tobytes() + phantom.clean.tobytes())
+        return digest.hexdigest()
+
+
+def load_protocol(path: str | Path | None = None) -> Protocol:
+    """Read the protocol; without a path the one in the package, which all published numbers follow.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read or is not such a protocol.
+    """
+    path = Path(__file__).with_name("protocol.yaml") if path is None else Path(path)
+    try:
+        content = path.read_bytes()
+        entries = yaml.safe_load(content)
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"no readable YAML ({error})", "a protocol", path) from error
+    if not isinstance(entries, dict):
+        raise InputError(f"a {type(entries).__name__}", "a table of the protocol's entries", path)
+    try:
+        return Protocol(**{**entries, "sha256": hashlib.sha256(content).hexdigest()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"a protocol with a wrong entry ({where}: {first['msg']})", "one like the packaged", path) from error

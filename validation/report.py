@@ -1,0 +1,204 @@
+"""Reports: tables made from numbers, written as Markdown for people and as JSON for programs.
+
+A number is formatted in one place, :meth:`Column.cell`; the JSON holds it unrounded. Nothing in a report is typed by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from srh_clinic import __version__
+from srh_clinic.errors import InputError
+from srh_clinic.metrics import Interval
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+LIBRARIES = ("torch", "monai", "timm", "numpy", "scipy", "scikit-image", "statsmodels")
+
+TEMPLATE = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False).from_string(  # noqa: S701 - Markdown
+    """\
+# {{ report.title }}
+
+{{ report.summary }}
+{% for table in report.tables %}
+
+## {{ table.title }}
+
+|{% for column in table.columns %} {{ column.title }} |{% endfor %}
+
+|{% for column in table.columns %}{{ " --- |" if column.is_text else " ---: |" }}{% endfor %}
+
+{% for row in table.rows %}
+|{% for column in table.columns %} {{ column.cell(row) }} |{% endfor %}
+
+{% endfor %}
+{% if table.note %}
+
+{{ table.note }}
+{% endif %}
+{% endfor %}
+
+## How this was made
+
+| | |
+| --- | --- |
+{% for name, value in report.provenance.items() %}
+| {{ name }} | {{ value }} |
+{% endfor %}
+"""
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    ``key`` finds a row's value, ``format`` is a format specification for numbers and for the ends of an :class:`Interval`
+    (``""`` for text).
+    """
+
+    key: str
+    title: str
+    format: str = ""
+
+    @property
+    def is_text(self) -> bool:
+        """Text stands to the left, numbers to the right."""
+        return not self.format
+
+    def cell(self, row: Mapping[str, Any]) -> str:
+        """What a reader sees; a value that a row does not have is a dash."""
+        value = row.get(self.key)
+        if value is None:
+            return "–"
+        if isinstance(value, bool):
+            return "yes" if value else "**no**"
+        if isinstance(value, Interval):
+            return f"{value.value:{self.format}} [{value.low:{self.format}}, {value.high:{self.format}}]"
+        return format(value, self.format)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a report; each row maps column keys to values, and may hold more than the columns show."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: Sequence[Mapping[str, Any]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a benchmark found.
+
+    ``name`` is the stem of its files; ``provenance`` says how to make it again (see :func:`provenance`).
+    """
+
+    name: str
+    title: str
+    summary: str
+    tables: tuple[Table, ...]
+    provenance: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def markdown(self) -> str:
+        """The report for people."""
+        return TEMPLATE.render(report=self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON holds it: every number unrounded, an interval as ``{value, low, high, n, level}``."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "summary": self.summary,
+            "tables": {table.title: [_plain(row) for row in table.rows] for table in self.tables},
+            "provenance": _plain(self.provenance),
+        }
+
+
+CRITERIA = (Column("asked", "Asked"), Column("measured", "Measured"), Column("met", "Met"))
+"""Columns of a table of what was asked for: a sentence, the numbers, whether they meet it."""
+
+
+def write_report(report: Report, out: str | Path) -> tuple[Path, Path]:
+    """Write ``NAME.md`` and ``NAME.json`` into the folder ``out``, and return their paths; each is whole when it exists.
+
+    Raises
+    ------
+    InputError
+        When the folder cannot be written.
+    """
+    folder = Path(out)
+    # A non-finite number is not JSON, and none belongs in a report.
+    content = json.dumps(report.to_dict(), indent=2, allow_nan=False, default=str) + "\n"
+    files = (folder / f"{report.name}.md", folder / f"{report.name}.json")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in zip(files, (report.markdown, content), strict=True):
+            handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=folder, text=True)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            Path(draft).chmod(0o644)
+            Path(draft).replace(path)
+    except OSError as error:
+        raise InputError(error.strerror or str(error), "room and permission to write a report", folder) from error
+    return files
+
+
+def rich_tables(report: Report) -> list[RichTable]:
+    """The report's tables for a terminal."""
+    from rich.table import Table as RichTable
+
+    drawn = []
+    for table in report.tables:
+        rich = RichTable(title=table.title, caption=table.note or None, title_justify="left", caption_justify="left")
+        for column in table.columns:
+            rich.add_column(column.title, justify="left" if column.is_text else "right")
+        for row in table.rows:
+            rich.add_row(*(column.cell(row).replace("**", "") for column in table.columns))
+        drawn.append(rich)
+    return drawn
+
+
+def provenance(*, seed: int, **more: Any) -> dict[str, Any]:
+    """How a report was made: command, date, seed, versions, machine, and whatever else is named.
+
+    ``None`` values are left out.
+    """
+    program, *arguments = sys.argv
+    return {
+        "command": shlex.join([Path(program).name, *arguments]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": seed,
+        **{name: value for name, value in more.items() if value is not None},
+        "srh-clinic": __version__,
+        "Python": platform.python_version(),
+        **{library: metadata.version(library) for library in LIBRARIES},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as dictionaries and NumPy's numbers as Python's, throughout."""
+    if isinstance(value, Interval):
+        return asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value.item() if hasattr(value, "item") else value
