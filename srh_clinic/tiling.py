@@ -31,7 +31,8 @@ class TileGrid:
     shape
         Height and width of the slide in pixels.
     tile
-        Edge of a tile in pixels. A slide smaller than that gets one tile in that axis, which :func:`read_tile` fills by reflection.
+        Edge of a tile in pixels. A slide smaller than that gets one tile in that axis, which :func:`read_tile` fills by
+        reflection.
     overlap
         Pixels that neighbours share, at most half a tile.
 
@@ -86,13 +87,13 @@ class TileGrid:
 
 
 def read_tile(slide: Slide, y: int, x: int, tile: int) -> Counts:
-    """The tile with its top left corner at ``(y, x)``, uint16 counts ``(2, tile, tile)``; beyond the slide's end it is reflected."""
+    """The tile with its top left corner at ``(y, x)``, uint16 counts ``(2, tile, tile)``; past the slide's end reflected."""
     height, width = min(tile, slide.shape[0] - y), min(tile, slide.shape[1] - x)
     return np.pad(slide.read(y, x, height, width), ((0, 0), (0, tile - height), (0, tile - width)), mode="reflect")
 
 
 def feather(tile: int, overlap: int) -> NDArray[np.float32]:
-    """Weight of each pixel of a tile before normalisation, float32 ``(tile, tile)``: a linear ramp over the overlap, never zero."""
+    """Weight of each pixel of a tile before normalisation, float32 ``(tile, tile)``: a linear ramp, never zero."""
     profile = _profile(tile, overlap)
     return np.outer(profile, profile).astype(np.float32)
 
@@ -106,9 +107,9 @@ def _profile(tile: int, overlap: int) -> NDArray[np.float64]:
 class TileStore:
     """Finished tiles of one run in a folder, whole after any cut.
 
-    ``tiles.bin`` holds each tile at its own offset (sparse: what was never put takes no room), ``records.jsonl`` a line for each
-    finished one, written after the tile and carrying the checksum of its bytes. Opening cuts off a half-written line and forgets
-    tiles whose bytes did not reach the disk.
+    ``tiles.bin`` holds each tile at its own offset (sparse: what was never put takes no room), ``records.jsonl`` a line for
+    each finished one, written after the tile and carrying the checksum of its bytes. Opening cuts off a half-written line and
+    forgets tiles whose bytes did not reach the disk.
 
     Parameters
     ----------
@@ -236,9 +237,9 @@ class TileStore:
 class MosaicSlide:
     """A slide whose finished tiles replace the source, blended on every read.
 
-    Each tile of the grid, finished or not, has its feathered share of a pixel, and an unfinished one's share is the source's: a
-    restored tile fades into a neighbour that was left alone. Where no tile was restored the source is shown exactly. Only the tiles
-    that a read touches are loaded.
+    Each tile of the grid, finished or not, has its feathered share of a pixel, and an unfinished one's share is the source's:
+    a restored tile fades into a neighbour that was left alone. Where no tile was restored the source is shown exactly. Only
+    the tiles that a read touches are loaded.
 
     Raises
     ------

@@ -51,8 +51,8 @@ class Restorer(Protocol):
         counts
             uint16 ``(N, 2, H, W)``.
         positions
-            Top left corner ``(y, x)`` of each tile on its slide, integers ``(N, 2)``, which decides the noise it sees. Without, each
-            tile is an image of its own at (0, 0): its result does not depend on the other tiles.
+            Top left corner ``(y, x)`` of each tile on its slide, integers ``(N, 2)``, which decides the noise it sees.
+            Without, each tile is an image of its own at (0, 0): its result does not depend on the other tiles.
         seed
             0 to 2**64 - 1.
 

@@ -30,7 +30,8 @@ class RSCDRestorer:
     rscd
         Algorithm 1 with its networks.
     size_multiple
-        The denoiser takes heights and widths that are multiples of this; other tiles are reflected up to one and cropped after.
+        The denoiser takes heights and widths that are multiples of this; other tiles are reflected up to one and cropped
+        after.
     """
 
     rscd: RSCD

@@ -1,10 +1,10 @@
 """Gaussian noise that belongs to a place on the slide, not to a place in a batch.
 
-Noise is a pure function of (seed, global 64 x 64 block, round, step): overlapping tiles see the same noise where they overlap, and
-a result does not depend on batch size, tile order, worker or resume. Each block reads its own stream of the counter-based
+Noise is a pure function of (seed, global 64 x 64 block, round, step): overlapping tiles see the same noise where they overlap,
+and a result does not depend on batch size, tile order, worker or resume. Each block reads its own stream of the counter-based
 generator Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), whose raw words numpy keeps stable
-across versions, which it does not promise of its normal variates; the normal variates are therefore made here, by Box and Muller's
-transform: one 64-bit word per pixel, whose cosine branch is CH2 and whose sine branch is CH3.
+across versions, which it does not promise of its normal variates; the normal variates are therefore made here, by Box and
+Muller's transform: one 64-bit word per pixel, whose cosine branch is CH2 and whose sine branch is CH3.
 """
 
 from __future__ import annotations

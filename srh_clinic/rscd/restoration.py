@@ -1,16 +1,16 @@
 """Restorative Step-Calibrated Diffusion (RSCD), Algorithm 1 of the paper, over a stream of tiles.
 
-A calibrator says which step of a diffusion a degraded tile resembles; the tile runs some reverse steps from there, is calibrated
-again, and so on until nothing is left to remove. Every tile is at its own step: the networks see full batches of tiles at different
-steps, a finished tile leaves and the next takes its place.
+A calibrator says which step of a diffusion a degraded tile resembles; the tile runs some reverse steps from there, is
+calibrated again, and so on until nothing is left to remove. Every tile is at its own step: the networks see full batches of
+tiles at different steps, a finished tile leaves and the next takes its place.
 
 Three conventions matter and are easily confused:
 
 * an index ``t`` counts from 0, and a state at index ``t`` has ``t + 1`` reverse steps before it;
 * the calibrator names the index whose ``schedule.sigma`` is the noise in the image *as it stands*;
 * a diffusion's state at ``t`` carries its image at a gain of ``sqrt(alpha_bar_t)``, a microscope's image has gain 1. With
-  ``prescale`` the gain is followed: the calibrator sees ``x / gain``, the index taken is the one whose state has that noise once its
-  gain is divided out (``schedule.index_of_sigma``), and the state is scaled to the gain of that index.
+  ``prescale`` the gain is followed: the calibrator sees ``x / gain``, the index taken is the one whose state has that noise
+  once its gain is divided out (``schedule.index_of_sigma``), and the state is scaled to the gain of that index.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class RSCDSettings(BaseModel):
     variance: Variance = "posterior"
     """Noise variance of an ancestral step: the posterior's, or beta_t as in the paper."""
     prescale: bool = True
-    """Follow the gain of the state (see the module's docstring); False takes the image as it is, as paper and released code do."""
+    """Follow the state's gain (see the module's docstring); False takes the image as it is, as paper and released code do."""
     ddim_stride: int = Field(default=4, ge=1)
     """Reverse steps to one evaluation of the denoiser, for ``sampler="ddim"``."""
     fixed_steps: int | None = Field(default=None, ge=1, le=TOTAL_STEPS)
@@ -119,9 +119,9 @@ class Tile:
 class RestoredTile:
     """A tile on its way out.
 
-    ``predicted`` is the index of the first calibration, before the cap (with ``fixed_steps``, the index begun at); ``steps`` the
-    reverse steps run in all ``rounds``; ``evaluations`` the forward passes of the denoiser they took. ``flags`` may hold ``capped``
-    (a prediction lay above the cap) and ``skipped``.
+    ``predicted`` is the index of the first calibration, before the cap (with ``fixed_steps``, the index begun at); ``steps``
+    the reverse steps run in all ``rounds``; ``evaluations`` the forward passes of the denoiser they took. ``flags`` may hold
+    ``capped`` (a prediction lay above the cap) and ``skipped``.
     """
 
     key: int
@@ -212,7 +212,7 @@ class RSCD:
     denoiser: Denoiser
     calibrator: Calibrator
     schedule: Schedule
-    settings: RSCDSettings = RSCDSettings()
+    settings: RSCDSettings = field(default_factory=RSCDSettings)
     device: str | torch.device = "cpu"
     dtype: torch.dtype = torch.float32
     noise: Callable[..., NDArray[Any]] = block_noise
@@ -220,8 +220,8 @@ class RSCD:
     def stream(self, tiles: Iterable[Tile], seed: int = 0, callback: Callback | None = None) -> Iterator[RestoredTile]:
         """Restore tiles as they come; each is handed on as soon as it is finished, which is not the order they came in.
 
-        At most twice ``batch_size`` tiles are held at a time, so that both networks see full batches: some wait for the calibrator
-        until a batch of them has gathered, the others run.
+        At most twice ``batch_size`` tiles are held at a time, so that both networks see full batches: some wait for the
+        calibrator until a batch of them has gathered, the others run.
 
         Parameters
         ----------
@@ -231,8 +231,8 @@ class RSCD:
             Of the noise, 0 to 2**64 - 1.
         callback
             Called after each evaluation with ``keys`` (list), ``rounds`` (rounds run before, ``(N,)``), ``t`` and ``t_next``
-            (int64 ``(N,)``), ``x``, ``denoised`` and ``x_next`` (model-space states, ``(N, 2, H, W)``) and ``gain`` of ``x_next``
-            (float64 ``(N,)``).
+            (int64 ``(N,)``), ``x``, ``denoised`` and ``x_next`` (model-space states, ``(N, 2, H, W)``) and ``gain`` of
+            ``x_next`` (float64 ``(N,)``).
 
         Raises
         ------

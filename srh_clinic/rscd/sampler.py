@@ -39,15 +39,15 @@ class Sampler(Protocol):
 
 
 def denoised(x: Tensor, eps: Tensor, t: Indices, schedule: Schedule) -> Tensor:
-    """The clean image that ``eps`` implies: ``(x - sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_bar_t)`` (Ho et al. 2020, eq. 9)."""
+    """The clean image implied by ``eps``: ``(x - sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_bar_t)`` (Ho et al. 2020, eq. 9)."""
     return (x - _per_sample(schedule.sigma[t], x) * eps) / _per_sample(np.sqrt(schedule.alpha_bar[t]), x)
 
 
 def mean_only(x: Tensor, eps: Tensor, t: Indices, t_next: Indices, schedule: Schedule, noise: Tensor | None = None) -> Tensor:
     """The mean of the ancestral step and no noise: what the released RSCD code calls ``ddim=True``.
 
-    ``(x - beta_t / sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_t)`` (Ho et al. 2020, Algorithm 2, line 4 without its ``z``). It goes
-    one index at a time, so ``t_next`` is ``t - 1``.
+    ``(x - beta_t / sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_t)`` (Ho et al. 2020, Algorithm 2, line 4 without its ``z``). It
+    goes one index at a time, so ``t_next`` is ``t - 1``.
     """
     _require_single_steps(t, t_next)
     return (x - _per_sample(schedule.beta[t] / schedule.sigma[t], x) * eps) / _per_sample(np.sqrt(schedule.alpha[t]), x)
@@ -64,8 +64,8 @@ def ancestral(
 ) -> Tensor:
     """Ancestral sampling, ``mean + sqrt(variance_t) noise`` (Ho et al. 2020, Algorithm 2; RSCD's Algorithm 1, line 9).
 
-    ``variance="posterior"`` adds none at the last step, ``"beta"`` adds ``beta_0`` there, as Algorithm 1 does at k = 1. It goes one
-    index at a time, so ``t_next`` is ``t - 1``.
+    ``variance="posterior"`` adds none at the last step, ``"beta"`` adds ``beta_0`` there, as Algorithm 1 does at k = 1. It
+    goes one index at a time, so ``t_next`` is ``t - 1``.
     """
     if noise is None:
         raise ValueError("found no noise; needed standard normal draws of the states' shape.")
@@ -91,8 +91,8 @@ def reverse_variance(schedule: Schedule, variance: Variance) -> NDArray[np.float
 def descent(t: int, steps: int, stride: int) -> list[int]:
     """The indices at which ``steps`` reverse steps from index ``t`` are evaluated, and where they end.
 
-    Evaluations are spread evenly, at least one, no two more than ``stride`` apart but for rounding; the last entry, ``t - steps``, is
-    not evaluated.
+    There is at least one, and they are spread evenly, ``stride`` apart at most; the last entry, ``t - steps``, is where they
+    end and is not evaluated.
 
     >>> descent(34, 10, stride=4)
     [34, 31, 27, 24]

@@ -81,9 +81,9 @@ class Schedule:
 def create_schedule(name: ScheduleName = "cosine", total_steps: int = TOTAL_STEPS) -> Schedule:
     """A schedule by name.
 
-    ``cosine`` is Nichol and Dhariwal 2021 with s = 0.008 and betas clipped to [1e-4, 0.9999] (the paper's; the clip touches the
-    first 13 steps); ``linear`` is Ho et al. 2020, 1e-4 to 0.02 (an ablation). Step counts of the two do not compare. Any other
-    name raises :class:`~srh_clinic.errors.InputError`.
+    ``cosine`` is Nichol and Dhariwal 2021 with s = 0.008 and betas clipped to [1e-4, 0.9999] (the paper's; the clip touches
+    the first 13 steps); ``linear`` is Ho et al. 2020, 1e-4 to 0.02 (an ablation). Step counts of the two do not compare. Any
+    other name raises :class:`~srh_clinic.errors.InputError`.
     """
     if name == "cosine":
         s = 0.008

@@ -2,8 +2,8 @@
 
 With a stationary Gaussian prior of mean ``mean`` and power spectrum ``S`` (variance of each unitary Fourier coefficient), the
 expectation of the clean image given a state is ``mean + W (x - sqrt(alpha_bar) mean)`` at each frequency, with
-``W = sqrt(alpha_bar) S / (alpha_bar S + 1 - alpha_bar)``. Every sampler is then affine at each frequency, and mean and variance of
-what it returns follow an exact recursion over the very steps it ran.
+``W = sqrt(alpha_bar) S / (alpha_bar S + 1 - alpha_bar)``. Every sampler is then affine at each frequency, and mean and
+variance of what it returns follow an exact recursion over the very steps it ran.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class GaussianField:
 
 @dataclass
 class Moments:
-    """Mean (of the image; the fluctuations' is zero) and variance at each frequency of a state, carried through reverse steps."""
+    """Mean (of the image; fluctuations have none) and variance at each frequency of a state, carried through steps."""
 
     mean: float
     variance: np.ndarray
@@ -62,8 +62,7 @@ class Moments:
         self.variance = self.variance * factor**2
 
     def step(self, prior: GaussianField, sampler: str, variance: str, t: int, t_next: int) -> None:
-        """One reverse step, written from x0 and x (Ho et al. 2020, eq. 7; Song et al. 2021, eq. 12), not from eps as the samplers
-        are."""
+        """One reverse step, from x0 and x (Ho et al. 2020, eq. 7; Song et al. 2021, eq. 12); samplers go from eps."""
         alpha_bar = prior.schedule.alpha_bar[t]
         alpha_bar_next = prior.schedule.alpha_bar[t_next] if t_next >= 0 else 1.0
         if sampler == "ddim":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ def test_our_step_explains_the_released_codes_states(name: str, first: int, last
     """The released states hold the network's ``eps`` implicitly, and it is the same function at neighbouring steps.
 
     Our step is solved for ``eps`` with the noise that was drawn. If formula, index and variance are right what is left is a
-    network's answer: unrelated to the noise and nearly the same from step to step. One index off leaves a correlation of 0.2 (and
-    0.5 at the last steps) and three times the change.
+    network's answer: unrelated to the noise and nearly the same from step to step. One index off leaves a correlation of
+    0.2 (and 0.5 at the last steps) and three times the change.
     """
     golden = load_file(OFFICIAL)
     states, draws = golden[f"{name}.states"].double(), golden[f"{name}.noise"].double()
@@ -93,4 +94,4 @@ def test_a_descent_has_one_evaluation_per_stride_and_at_least_one(steps: int, st
     path = descent(34, steps, stride)
     assert len(path) - 1 == evaluations
     assert (path[0], path[-1]) == (34, 34 - steps)
-    assert all(1 <= before - after <= stride for before, after in zip(path, path[1:], strict=False))
+    assert all(1 <= before - after <= stride for before, after in pairwise(path))
