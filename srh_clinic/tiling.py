@@ -200,8 +200,8 @@ class TileStore:
     def _claim(self) -> None:
         """Write whose tiles these are, or compare it with what is written."""
         header = self.path / "store.json"
-        ours = {"fingerprint": self.fingerprint, "shape": list(self.grid.shape)}
-        ours |= {"tile": self.grid.tile, "overlap": self.grid.overlap}
+        grid = {"shape": list(self.grid.shape), "tile": self.grid.tile, "overlap": self.grid.overlap}
+        ours = {"fingerprint": self.fingerprint, "grid": grid}
         if header.exists():
             if header.read_text(encoding="utf-8") != json.dumps(ours):
                 raise InputError(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from srh_clinic.errors import InputError
+from srh_clinic.intensity import Counts
 from srh_clinic.restorers import classical
 from srh_clinic.restorers.protocol import Restorer
 from srh_clinic.rscd.restoration import RSCDSettings
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
-FILTERS = {
+FILTERS: dict[str, tuple[type[classical.FilterSettings], Callable[..., Counts]]] = {
     "none": (classical.NoneSettings, lambda counts, settings: counts.copy()),
     "median": (classical.MedianSettings, classical.median),
     "gaussian": (classical.GaussianSettings, classical.gaussian),

@@ -43,7 +43,7 @@ class Schedule:
     @cached_property
     def alpha_bar(self) -> NDArray[np.float64]:
         """Cumulative product of ``alpha``."""
-        return np.cumprod(self.alpha)
+        return np.cumprod(self.alpha, dtype=np.float64)
 
     @cached_property
     def alpha_bar_previous(self) -> NDArray[np.float64]:
