@@ -4,7 +4,8 @@ For the command line, which only parses and prints::
 
     run_protocol(out, *, only=PARTS, limit=None, limit_slow=None, strides=(), bundle="phantom-demo", device="auto",
                  protocol=None, real_data=None, report=<progress>) -> list[Report]
-    run_speed(out, *, bundle="phantom-demo", device="auto", tiles=16, sizes=(2048, 8192), report=<progress>) -> Report
+    run_speed(out, *, bundle="phantom-demo", device="auto", tiles=16, sizes=(2048, 8192), protocol=None,
+              report=<progress>) -> Report
     rich_tables(report) -> list[rich.table.Table]        # for the terminal
     report.markdown, report.to_dict()                    # both also written to out/NAME.md and out/NAME.json
 

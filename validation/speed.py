@@ -51,6 +51,7 @@ def run_speed(
     device: str = "auto",
     tiles: int = 16,
     sizes: Sequence[int] = (2048, 8192),
+    protocol: str | Path | None = None,
     report: Progress = lambda stage, done, total: None,
 ) -> Report:
     """Time the restoration of test phantoms, and take the peak memory of whole cases; write ``speed.md`` and ``speed.json``.
@@ -61,6 +62,8 @@ def run_speed(
         Test phantoms to restore, by RSCD with its defaults and by non-local means.
     sizes
         Edges of the slides whose peak memory is taken, smallest first; none skips it.
+    protocol
+        Another protocol than the packaged one.
     report
         Called with the name of the stage, how much of it is done, and how much there is.
 
@@ -71,7 +74,7 @@ def run_speed(
     """
     if tiles < 1 or any(size < 1 for size in sizes):
         raise InputError(f"{tiles} tiles and slides of {list(sizes)} pixels", "positive numbers")
-    bench = Bench(load_protocol(), load_bundle(bundle), Path(out), device, tiles, report)
+    bench = Bench(load_protocol(protocol), load_bundle(bundle), Path(out), device, tiles, report)
     restored, costs = time_restoration(bench)
     memory = []
     for place, size in enumerate(sizes):
