@@ -84,7 +84,9 @@ class StepRegressor(nn.Module):
         Index of the feature map that is read; noise is local, so a shallow stage serves and saves operations. None reads the
         last.
     unshuffle
-        Factor of a pixel unshuffle before the backbone, which makes it cheaper without losing the finest noise; 1 for none.
+        Factor of a pixel unshuffle before all else, which makes the rest cheaper without losing the finest noise; 1 for none.
+    energy_filters
+        Filters of a :class:`LogEnergy` before the backbone, which then reads local energies in place of pixels; 0 for none.
     head
         ``"attention"``: each place of the feature map votes for an index, and a softmax over learned scores decides which
         places count, so that the noisier of two regions can win. ``"mlp"``: average pooling and Linear-100-ReLU-Linear, the
@@ -101,19 +103,23 @@ class StepRegressor(nn.Module):
         backbone: str = "resnet10t",
         stage: int | None = None,
         unshuffle: int = 1,
+        energy_filters: int = 0,
         head: Literal["attention", "mlp"] = "attention",
         scale: Literal["root", "linear"] = "root",
         options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.unshuffle = unshuffle
         self.scale = scale
+        planes = RAMAN_CHANNELS * unshuffle**2
+        self.front = nn.Sequential(nn.PixelUnshuffle(unshuffle))
+        if energy_filters:
+            self.front.append(LogEnergy(planes, energy_filters))
         try:
             self.backbone = timm.create_model(
                 backbone,
                 features_only=True,
                 out_indices=(-1 if stage is None else stage,),
-                in_chans=RAMAN_CHANNELS * unshuffle**2,
+                in_chans=energy_filters or planes,
                 **(options or {}),
             )
         except RuntimeError as error:
@@ -124,7 +130,7 @@ class StepRegressor(nn.Module):
 
     def latent(self, x: Tensor) -> Tensor:
         """The head's output ``(N,)`` on the scale that training regresses, for model-space images ``(N, 2, H, W)``."""
-        features = self.backbone(F.pixel_unshuffle(x, self.unshuffle) if self.unshuffle > 1 else x)[-1]
+        features = self.backbone(self.front(x))[-1]
         output: Tensor = self.head(features)
         return output[:, 0]
 
@@ -136,6 +142,31 @@ class StepRegressor(nn.Module):
         """Predicted 0-based step index, float ``(N,)``, of model-space images ``(N, 2, H, W)``."""
         latent = self.latent(x)
         return 100.0 * latent.clamp(min=0.0) ** 2 - 1.0 if self.scale == "root" else latent
+
+
+class LogEnergy(nn.Module):
+    """Logarithm of the local energy behind learned zero-mean filters of unit norm.
+
+    ``(N, C, H, W)`` to ``(N, filters, H / 4, W / 4)``. White noise has its own variance behind any filter of unit norm, while
+    tissue has more energy behind some filters than behind others: how little is left behind the quietest says how much noise
+    there is (as in the estimator of Chen, Zhu and Heng 2015, whose filters are the eigenvectors of the patches). The logarithm
+    turns a factor in noise into a shift.
+    """
+
+    def __init__(self, planes: int, filters: int, size: int = 5, pool: int = 4) -> None:
+        super().__init__()
+        self.margin, self.pool = size // 2, pool
+        self.weight = nn.Parameter(torch.randn(filters, planes, size, size))
+        self.norm = nn.BatchNorm2d(filters)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean(dim=(2, 3), keepdim=True)
+        weight = weight / weight.flatten(1).norm(dim=1)[:, None, None, None]
+        response = F.conv2d(F.pad(x, (self.margin,) * 4, mode="reflect"), weight)
+        energy = F.avg_pool2d(response.square(), self.pool)
+        # The smallest variance that 16-bit counts can have is about 8e-11 in model units, a state at t = 0 has 1e-4.
+        normalised: Tensor = self.norm(torch.log(energy + 1e-7))
+        return normalised
 
 
 class AttentionHead(nn.Module):

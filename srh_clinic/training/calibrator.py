@@ -23,6 +23,7 @@ from srh_clinic.training.pool import PoolSettings, augment, open_pool
 
 VALIDATION_STEPS = (5, 20, 40, 70, 100, 150, 200)
 NoiseKind = Literal["white", "row", "smooth", "shot"]
+STRUCTURED: tuple[NoiseKind, ...] = ("row", "smooth", "shot")
 
 
 class CalibratorSettings(PoolSettings):
@@ -38,6 +39,9 @@ class CalibratorSettings(PoolSettings):
     """Share of images whose index is drawn from -1 .. t_small instead, where restoration is most sensitive to it."""
     uniform_share: float = Field(default=0.4, ge=0, le=1)
     """Share of images with the same noise everywhere; the others have two regions."""
+    structured_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of batches whose noise is a random mixture of white noise with one of ``STRUCTURED``, of the same mean variance.
+    The paper has none; without any, the finest scale alone decides and noise without it is overlooked."""
     batch_size: int = Field(default=16, gt=0)
     crop_size: int = Field(default=256, gt=0)
 
@@ -69,6 +73,10 @@ class CalibratorTask:
         masks[uniform] = True
         t, t_small = torch.from_numpy(larger).to(self.device), torch.from_numpy(smaller).to(self.device)
         noise, mask = torch.randn_like(x0), torch.from_numpy(masks).to(self.device)
+        if rng.random() < settings.structured_share:
+            mixed = rng.uniform(0, 1)
+            other = unit_noise(STRUCTURED[rng.integers(len(STRUCTURED))], x0)
+            noise = (1 - mixed) ** 0.5 * noise + mixed**0.5 * other
         half, rest = slice(None, count // 2), slice(count // 2, None)
         states = two_region(x0[half], t[half], t_small[half], mask[half], noise[half], self.schedule, "state")
         images = two_region(x0[rest], t[rest], t_small[rest], mask[rest], noise[rest], self.schedule, "unit")
@@ -135,15 +143,15 @@ def calibration_measures(network: nn.Module, x0: Tensor, schedule_name: Schedule
     return measures
 
 
-def unit_noise(kind: NoiseKind, x0: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise of mean 0 and mean variance 1, shaped as the model-space images ``x0`` (on the CPU).
+def unit_noise(kind: NoiseKind, x0: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Noise of mean 0 and mean variance 1, shaped as the model-space images ``x0`` and on their device, as the generator is.
 
     ``"white"``: independent Gaussian. ``"row"``: half of the variance is shared by a row, as of a laser's slow noise.
     ``"smooth"``: white noise averaged over 3x3 pixels. ``"shot"``: variance in proportion to the unit intensity.
     """
-    white = torch.randn(x0.shape, generator=generator)
+    white = torch.randn(x0.shape, generator=generator, device=x0.device)
     if kind == "row":
-        return (white + torch.randn((*x0.shape[:3], 1), generator=generator)) / 2**0.5
+        return (white + torch.randn((*x0.shape[:3], 1), generator=generator, device=x0.device)) / 2**0.5
     if kind == "smooth":
         return 3 * F.avg_pool2d(F.pad(white, (1, 1, 1, 1), mode="circular"), 3, stride=1)
     if kind == "shot":

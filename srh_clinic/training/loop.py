@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from srh_clinic.errors import InputError
@@ -236,7 +236,10 @@ def _resume(
     state = torch.load(path, map_location=device, weights_only=True)
     pace = {"log_every", "checkpoint_seconds", "validate_seconds"}
     mine = settings.model_dump(mode="json", exclude=pace)
-    theirs = type(settings)(**state["settings"]).model_dump(mode="json", exclude=pace)
+    try:
+        theirs = type(settings)(**state["settings"]).model_dump(mode="json", exclude=pace)
+    except ValidationError as error:
+        raise InputError("a checkpoint of another version or task", "one of this training, or another folder", path) from error
     if mine != theirs:
         changed = sorted(key for key in mine if mine[key] != theirs[key])
         found = f"a checkpoint with other settings ({', '.join(changed)})"

@@ -72,7 +72,7 @@ def test_a_prediction_does_not_depend_on_what_else_is_asked():
     torch.manual_seed(0)
     from srh_clinic.rscd.networks import create_calibrator
 
-    calibrator = StepCalibrator(create_calibrator({"backbone": "test_resnet", "stage": 2, "unshuffle": 2}), batch_size=4)
+    calibrator = StepCalibrator(create_calibrator({"backbone": "test_resnet", "stage": 2, "energy_filters": 6}), batch_size=4)
     x0, _ = images(7)
     together = calibrator.predict(x0)
     assert together.dtype == np.float64

@@ -1,9 +1,11 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from srh_clinic.errors import InputError
-from srh_clinic.rscd.networks import CompactUNet, create_calibrator, create_denoiser, forward_gflop, parameter_count
+from srh_clinic.rscd.networks import CompactUNet, LogEnergy, create_calibrator, create_denoiser, forward_gflop, parameter_count
 
 SMALL = {"channels": [8, 16], "norm_num_groups": 4}
 
@@ -40,7 +42,8 @@ def test_far_parts_of_a_tile_do_not_speak_to_each_other_but_through_the_norms():
 @pytest.mark.parametrize(
     "config",
     [
-        {"backbone": "test_resnet", "stage": 2, "unshuffle": 2},
+        {"backbone": "test_resnet", "stage": 2, "energy_filters": 6},
+        {"backbone": "test_resnet", "stage": 1, "unshuffle": 2},
         {"backbone": "resnet10t", "stage": 1, "options": {"channels": [8, 16, 16, 16], "stem_width": 8}},
         {"backbone": "test_resnet", "head": "mlp", "scale": "linear"},
     ],
@@ -71,6 +74,22 @@ def test_the_noisiest_place_can_win_in_the_attention_head():
     features[0, 0, 2, 3] = 1.4
     features[0, 0, 6, 6] = 0.7
     assert network.head(features).item() == pytest.approx(1.4, abs=0.01)
+
+
+def test_white_noise_has_the_same_energy_behind_every_filter_and_tissue_has_not():
+    torch.manual_seed(0)
+    front = LogEnergy(2, 12)
+    front.norm = torch.nn.Identity()
+    noise = 0.1 * torch.randn(1, 2, 256, 256)
+    ramp = torch.linspace(-1, 1, 256).expand(1, 2, 256, 256)
+    with torch.inference_mode():
+        of_noise, of_both, doubled = (front(x).mean(dim=(0, 2, 3)) for x in (noise, noise + 10 * ramp, 2 * noise))
+        level = front(torch.ones(1, 2, 16, 16))
+    # 65,536 pixels: the mean of the logarithms of 16-pixel energies differs by about 0.01 between filters of unit norm.
+    assert float(of_noise.std()) < 0.1
+    assert float((of_both - of_noise).max()) > 0.2
+    torch.testing.assert_close(doubled - of_noise, torch.full((12,), 2 * math.log(2.0)), atol=1e-3, rtol=0)
+    assert float(level.max()) < math.log(2e-7)  # brightness alone has no energy
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from srh_clinic.classifiers import load_classifier
 
 from srh_clinic.bundles import load_bundle
+from srh_clinic.classifiers import load_classifier
 from srh_clinic.errors import InputError
 from srh_clinic.rscd.networks import create_denoiser
 from srh_clinic.rscd.schedule import create_schedule
@@ -26,7 +26,7 @@ TINY = {
         "validation_size": 16,
     },
     "calibrator": {
-        "network": {"architecture": "step-regressor", "backbone": "test_resnet", "stage": 1, "unshuffle": 2},
+        "network": {"architecture": "step-regressor", "backbone": "test_resnet", "stage": 1, "energy_filters": 6},
         "batch_size": 4,
         "crop_size": 32,
         "holdout": 2,
