@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from srh_clinic.pipeline import CaseResult, Progress
+    from srh_clinic.validation import Report
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,6 +46,8 @@ bundle_app = typer.Typer(
     help="The networks: what there is, what it was trained for, whether it is whole.", no_args_is_help=True
 )
 app.add_typer(bundle_app, name="bundle")
+benchmark_app = typer.Typer(help="How good and how fast it is, measured on this machine.", no_args_is_help=True)
+app.add_typer(benchmark_app, name="benchmark")
 
 CaseArgument = Annotated[Path, typer.Argument(metavar="CASE", help="DICOM file or folder, or a two-channel TIFF.")]
 UmPerPxOption = Annotated[float | None, typer.Option(help="Pixel size in um, where the file does not state it.")]
@@ -60,6 +63,8 @@ ProfileOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="When rscd stops: paper-text, paper-algorithm1 or official.")
 ]
 DeviceOption = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, ...")]
+ReportsOption = Annotated[Path, typer.Option(help="Folder for the reports, as Markdown and JSON.")]
+PARTS_HELP = "restoration, calibrator, classifier, seams, real; all of them when none is named."
 SeedOption = Annotated[int, typer.Option(min=0, help="Of the restorer's noise.")]
 
 
@@ -210,13 +215,16 @@ def diagnose(
     if dicom_out is not None:
         _check_place(dicom_out, folder=dicom_out.suffix.lower() != ".dcm")
     pipeline = RestoreThenClassify.from_bundle(bundle, restorer, device, seed, **_settings(sampler, profile))
-    with _partial(out) as work:
-        with _progress() as progress:
-            result = pipeline(slide, work=work, progress=progress)
+    with _partial(out) as work, _progress() as progress:
+        result = pipeline(slide, work=work, progress=progress)
         if out is not None:
+            progress("drawing", 0, 1)
             result.save(out)
+            progress("drawing", 1, 1)
         if dicom_out is not None:
+            progress("writing DICOM", 0, 1)
             write_wsi(result.restored.slide, dicom_out, derived_from=slide, provenance=result.provenance)
+            progress("writing DICOM", 1, 1)
     if json:
         typer.echo(json_text.dumps(result.to_dict()))
     else:
@@ -245,6 +253,64 @@ def train(
 
     step = fit(task, data, config, out, seconds=seconds, device=device, report=report)
     typer.echo(f"{out}: {task} after {step} steps")
+
+
+@benchmark_app.command("speed")
+@guarded
+def benchmark_speed(
+    out: ReportsOption = Path("reports"),
+    bundle: BundleOption = "phantom-demo",
+    device: DeviceOption = "auto",
+    tiles: Annotated[int, typer.Option(min=1, help="Tiles to time.")] = 16,
+    size: Annotated[list[int] | None, typer.Option(help="Edge of a slide to take the peak memory of; repeat.")] = None,
+) -> None:
+    """Tiles a second, seconds outside the networks, operations a tile, peak memory by size of the slide."""
+    from srh_clinic.validation import run_speed
+
+    sizes = {"sizes": tuple(size)} if size else {}
+    with _progress() as progress:
+        report = run_speed(out, bundle=bundle, device=device, tiles=tiles, report=progress, **sizes)
+    _print_report(report, out)
+
+
+@benchmark_app.command("protocol")
+@guarded
+def benchmark_protocol(
+    part: Annotated[list[str] | None, typer.Argument(metavar="[PART]...", help=PARTS_HELP)] = None,
+    out: ReportsOption = Path("reports"),
+    bundle: BundleOption = "phantom-demo",
+    device: DeviceOption = "auto",
+    limit: Annotated[int | None, typer.Option(help="Use only the first so many test phantoms.")] = None,
+    limit_slow: Annotated[int | None, typer.Option(help="And so many for the samplers that take every step.")] = None,
+    stride: Annotated[list[int] | None, typer.Option(help="A further stride of the ddim sampler to compare; repeat.")] = None,
+    real_data: Annotated[Path | None, typer.Option(help="Folder of real images; $SRH_REAL_DATA when not given.")] = None,
+) -> None:
+    """The reports that docs/protocol.yaml fixes; an interrupted run goes on when called again."""
+    from srh_clinic.validation import PARTS, run_protocol
+
+    with _progress() as progress:
+        reports = run_protocol(
+            out,
+            only=part or PARTS,
+            limit=limit,
+            limit_slow=limit_slow,
+            strides=stride or (),
+            bundle=bundle,
+            device=device,
+            real_data=real_data,
+            report=progress,
+        )
+    for report in reports:
+        _print_report(report, out)
+
+
+def _print_report(report: Report, out: Path) -> None:
+    from srh_clinic.validation import rich_tables
+
+    console = Console(highlight=False)
+    for table in rich_tables(report):
+        console.print(table)
+    console.print(f"{out / report.name}.md", soft_wrap=True)
 
 
 @bundle_app.command("list")

@@ -33,7 +33,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     denoiser = {"architecture": "compact-unet", "channels": [8, 16], "norm_num_groups": 8}
     slim = {"channels": [8, 8, 8, 8], "stem_width": 8}
-    calibrator = {"architecture": "step-regressor", "backbone": "resnet10t", "unshuffle": 2, "stage": 1, "options": slim}
+    calibrator = {"architecture": "step-regressor", "backbone": "resnet10t", "stage": 1, "options": slim}
     classifier = {"backbone": "resnet10t", "options": slim, "recipe": "opensrh", "patch": 256, "temperature": 1.0}
     nine_steps = create_calibrator(calibrator)
     with torch.no_grad():

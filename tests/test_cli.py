@@ -188,6 +188,7 @@ def test_what_is_no_case_gets_one_sentence(run: Run, tmp_path: Path, name: str, 
         (("simulate", "x.dcm", "--quality", 2), "from 0 (worst) to 1 (clean)"),
         (("train", "generator", "--out", "x"), "denoiser, calibrator, classifier"),
         (("bundle", "show", "none-such"), "none-such"),
+        (("benchmark", "protocol", "beauty"), "restoration, calibrator, classifier, seams, real"),
     ],
 )
 def test_wrong_calls_name_what_is_right(run: Run, tmp_path: Path, arguments: tuple[object, ...], words: str) -> None:
