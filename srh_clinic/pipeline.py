@@ -217,6 +217,8 @@ class CaseResult:
         Seconds, and tiles a second.
     provenance
         Version, bundle, sha256 of the weights, seed and settings: enough to compute the result again.
+    slide
+        Height, width and pixel size as scanned.
     maps
         What the pictures are drawn from.
     restored
