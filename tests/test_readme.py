@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from srh_clinic.integration import write_wsi
 from srh_clinic.simulation import simulate_case
 from srh_clinic.slide import ArraySlide
