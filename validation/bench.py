@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from srh_clinic import __version__
 from srh_clinic.bundles import Bundle
@@ -144,12 +145,12 @@ class Bench:
             **more,
         )
 
-    def mean(self, values: Sequence[float]) -> Interval:
+    def mean(self, values: ArrayLike) -> Interval:
         """Mean over phantoms with the protocol's interval."""
         interval = self.protocol.restoration.interval
         return mean_with_interval(values, level=interval.level, resamples=interval.resamples, seed=interval.seed)
 
-    def difference(self, ours: Sequence[float], theirs: Sequence[float]) -> Interval:
+    def difference(self, ours: ArrayLike, theirs: ArrayLike) -> Interval:
         """Mean paired difference over phantoms with the protocol's interval."""
         interval = self.protocol.restoration.interval
         return paired_difference(ours, theirs, level=interval.level, resamples=interval.resamples, seed=interval.seed)

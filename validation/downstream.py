@@ -38,38 +38,10 @@ def outcome(truth: str, said: str) -> str:
 def downstream(bench: Bench) -> Report:
     """Accuracy of the classifier on clean phantoms, and on each severity before and after restoration by the default RSCD."""
     rows = classified(bench)
-    groups = _groups(bench)
-    shares, tables = [], []
-    for (condition, severity), members in groups.items():
-        chosen = [rows[condition][i] for i in members]
-        if not chosen:
-            continue
-        title = condition if severity == "all" else f"{severity}, {condition}"
-        said = [row["said"] for row in chosen]
-        results = [outcome(row["truth"], row["said"]) for row in chosen]
-        shares.append(
-            {
-                "patches": title,
-                "n": len(chosen),
-                **{name: proportion(results.count(name), len(chosen)) for name in OUTCOMES},
-                "nondiagnostic": proportion(said.count("nondiagnostic"), len(chosen)),
-            }
-        )
-        tables.append(_confusion(title, chosen))
-    by_kind = [
-        {
-            "kind": kind,
-            "n": len(members),
-            **{
-                condition: proportion(
-                    sum(rows[condition][i]["said"] == rows[condition][i]["truth"] for i in members), len(members)
-                )
-                for condition in CONDITIONS
-            },
-        }
-        for kind in dict.fromkeys(bench.protocol.kind(i) for i in bench.indices)
-        for members in [[i for i in bench.indices if bench.protocol.kind(i) == kind]]
-    ]
+    groups = {
+        title: [rows[condition][i] for i in members] for title, (condition, members) in _groups(bench).items() if members
+    }
+    shares = [{"patches": title, **_shares(chosen)} for title, chosen in groups.items()]
     return Report(
         name="classifier",
         title="Classification before and after restoration",
@@ -95,9 +67,9 @@ def downstream(bench: Bench) -> Report:
             Table(
                 "Correct by tissue, all severities",
                 (Column("kind", "Tissue"), Column("n", "n", "d"), *(Column(c, c, ".3f") for c in CONDITIONS)),
-                by_kind,
+                _by_kind(bench, rows),
             ),
-            *tables,
+            *(_confusion(title, chosen) for title, chosen in groups.items()),
         ),
         provenance=bench.provenance(0),
     )
@@ -114,13 +86,13 @@ def classified(bench: Bench) -> dict[str, dict[int, Row]]:
             if missing:
                 phantoms = {i: bench.protocol.phantom(i) for i in missing}
                 restored = restore({i: phantom.counts for i, phantom in phantoms.items()})
-                shown: dict[str, Callable[[int], Any]] = {
-                    "clean": lambda i, phantoms=phantoms: phantoms[i].clean,
-                    "before": lambda i, phantoms=phantoms: phantoms[i].counts,
-                    "after": lambda i, restored=restored: restored[i].counts,
+                shown = {
+                    "clean": [phantoms[i].clean for i in missing],
+                    "before": [phantoms[i].counts for i in missing],
+                    "after": [restored[i].counts for i in missing],
                 }
-                for condition, image in shown.items():
-                    probabilities = classifier.predict_proba(np.stack([image(i) for i in missing]))
+                for condition, patches in shown.items():
+                    probabilities = classifier.predict_proba(np.stack(patches))
                     for i, row in zip(missing, probabilities, strict=True):
                         cells.put(
                             key,
@@ -134,18 +106,41 @@ def classified(bench: Bench) -> dict[str, dict[int, Row]]:
     return {condition: {i: row for i in bench.indices if (row := cells.get(key, i, condition))} for condition in CONDITIONS}
 
 
-def _groups(bench: Bench) -> Mapping[tuple[str, str], Sequence[int]]:
-    """Phantoms by condition and severity, in the protocol's order."""
+def _groups(bench: Bench) -> dict[str, tuple[str, Sequence[int]]]:
+    """Condition and phantoms of each row of the tables, in the protocol's order."""
     everything = list(bench.indices)
-    severities = [name for name in SEVERITIES if name in bench.protocol.classifier.report]
-    groups: dict[tuple[str, str], Sequence[int]] = {}
-    if "clean" in bench.protocol.classifier.report:
-        groups["clean", "all"] = everything
+    asked = bench.protocol.classifier.report
+    groups: dict[str, tuple[str, Sequence[int]]] = {"clean": ("clean", everything)} if "clean" in asked else {}
     for condition in ("before", "after"):
-        for severity in severities:
-            groups[condition, severity] = [i for i in everything if bench.protocol.bin(i) == severity]
-        groups[condition, "all"] = everything
+        for severity in (name for name in SEVERITIES if name in asked):
+            members = [i for i in everything if bench.protocol.bin(i) == severity]
+            groups[f"{severity}, {condition}"] = (condition, members)
+        groups[condition] = (condition, everything)
     return groups
+
+
+def _shares(rows: Sequence[Row]) -> Row:
+    """Share of each outcome, and of patches called non-diagnostic whatever they show."""
+    results = [outcome(row["truth"], row["said"]) for row in rows]
+    called = sum(row["said"] == "nondiagnostic" for row in rows)
+    return {
+        "n": len(rows),
+        **{name: proportion(results.count(name), len(rows)) for name in OUTCOMES},
+        "nondiagnostic": proportion(called, len(rows)),
+    }
+
+
+def _by_kind(bench: Bench, rows: Mapping[str, Mapping[int, Row]]) -> list[Row]:
+    """Share of correct patches by tissue, in each condition."""
+    by_kind = []
+    for kind in dict.fromkeys(bench.protocol.kind(i) for i in bench.indices):
+        members = [i for i in bench.indices if bench.protocol.kind(i) == kind]
+        row: Row = {"kind": kind, "n": len(members)}
+        for condition in CONDITIONS:
+            correct = sum(rows[condition][i]["said"] == rows[condition][i]["truth"] for i in members)
+            row[condition] = proportion(correct, len(members))
+        by_kind.append(row)
+    return by_kind
 
 
 def _confusion(title: str, rows: Sequence[Row]) -> Table:

@@ -172,7 +172,7 @@ def _severity_columns(metric: str, digits: str) -> tuple[Column, ...]:
 
 def _criteria(differences: Sequence[Row], name: str) -> list[Row]:
     """Whether the lower end of every paired difference is above zero."""
-    criteria = []
+    criteria: list[Row] = []
     rivals = ("input", "median-5", "median-3", "gaussian-1", "nlm", "rscd-fixed-10", "rscd-fixed-50")
     for row in differences:
         if row["method"] not in rivals:
