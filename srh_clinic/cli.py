@@ -304,6 +304,40 @@ def benchmark_protocol(
         _print_report(report, out)
 
 
+@benchmark_app.command("realism")
+@guarded
+def benchmark_realism(
+    real: Annotated[Path, typer.Option(help="Folder of RGB patches (CH3 - CH2, CH2, CH3) as PNG.")],
+    out: ReportsOption = Path("reports"),
+) -> None:
+    """Phantoms beside real patches: spectra, histograms, nuclear sizes, and a figure that shows both."""
+    from srh_clinic.validation import write_report
+    from srh_clinic.validation.realism import realism
+
+    report = realism(real, out)
+    write_report(report, out)
+    _print_report(report, out)
+
+
+@benchmark_app.command("networks")
+@guarded
+def benchmark_networks(
+    data: Annotated[str, typer.Option(help="Folder of a training pool, or phantom to simulate it.")] = "phantom",
+    out: ReportsOption = Path("reports"),
+    steps: Annotated[
+        int, typer.Option(min=1, help="Training steps of the shipped network; the others get its operations.")
+    ] = 1000,
+) -> None:
+    """Compact denoisers at equal training operations; an interrupted run goes on when called again."""
+    from srh_clinic.validation import write_report
+    from srh_clinic.validation.networks import compare_networks
+
+    with _progress() as progress:
+        report = compare_networks(data, out / "networks", steps=steps, report=progress)
+    write_report(report, out)
+    _print_report(report, out)
+
+
 def _print_report(report: Report, out: Path) -> None:
     from srh_clinic.validation import rich_tables
 

@@ -15,6 +15,7 @@ from scipy import ndimage as ndi
 
 from srh_clinic.errors import InputError
 from srh_clinic.simulation import VALIDATION_SEED, simulate_patch
+from srh_clinic.validation.report import Column, Report, Table, provenance
 
 SATURATED_SHARE = 1.5
 """Percentile that the real patches' stretch saturates at each end."""
@@ -131,36 +132,72 @@ def phantom_patches(severity: float, repeats: int = 4, seed: int = VALIDATION_SE
     return patches
 
 
-def write_report(real_folder: Path, out: Path) -> str:
-    """Measure real patches and phantoms, write ``realism.md`` and ``realism.png`` to ``out`` and return the text.
+QUANTITIES = (
+    Column("set", "Set"),
+    Column("patches", "Patches", "d"),
+    Column("ch2", "CH2 quantiles, 5/25/50/75/95 %"),
+    Column("ch3", "CH3 quantiles"),
+    Column("correlation", "Correlation of the channels", ".2f"),
+    Column("nuclei", "Nuclei a patch", ".1f"),
+    Column("diameter", "Nuclear diameter, px (quartiles)"),
+)
+
+BANDS = (0, 2, 4, 6, 8, 10, 12, 14, 15)
+"""Bands of the spectrum that the table shows; the JSON holds all."""
+
+
+def realism(real_folder: Path, out: Path) -> Report:
+    """Compare phantoms with the real patches of a folder, and write ``realism.png`` to ``out``.
 
     The figure shows the real patches: it stays with whoever has the right to them.
+
+    Raises
+    ------
+    InputError
+        When the folder holds no RGB patches.
     """
     real_patches = read_real_patches(real_folder)
     sets = {"real": real_patches, "phantom, clean": phantom_patches(0.0), "phantom, severity 0.2": phantom_patches(0.2)}
     looks = {name: measure(patches) for name, patches in sets.items()}
-    lines = [
-        "| set | patches | CH2 quantiles 5/25/50/75/95 % | CH3 quantiles | CH2-CH3 correlation | nuclei a patch | diameter, px (quartiles) |"
+    quantities = [
+        {
+            "set": name,
+            "patches": len(sets[name]),
+            "ch2": _slashed(look.quantiles[0], ".0f"),
+            "ch3": _slashed(look.quantiles[1], ".0f"),
+            "correlation": look.correlation,
+            "nuclei": look.nuclei_per_patch,
+            "diameter": _slashed(np.quantile(look.diameters, [0.25, 0.5, 0.75]), ".1f"),
+        }
+        for name, look in looks.items()
     ]
-    lines.append("|---|---|---|---|---|---|---|")
-    for name, look in looks.items():
-        quantiles = [" / ".join(f"{q:.0f}" for q in look.quantiles[c]) for c in (0, 1)]
-        quartiles = " / ".join(f"{q:.1f}" for q in np.quantile(look.diameters, [0.25, 0.5, 0.75]))
-        lines.append(
-            f"| {name} | {len(sets[name])} | {quantiles[0]} | {quantiles[1]} | {look.correlation:.2f} "
-            f"| {look.nuclei_per_patch:.1f} | {quartiles} |"
-        )
-    lines += ["", "log10 of the power in 16 radial bands up to Nyquist, relative to the lowest three:", ""]
-    lines.append("| set | channel | " + " | ".join(f"{(b + 0.5) / 32:.2f}" for b in range(16)) + " |")
-    lines.append("|---" * 18 + "|")
-    for name, look in looks.items():
-        for c, channel in enumerate(("CH2", "CH3")):
-            lines.append(f"| {name} | {channel} | " + " | ".join(f"{v:.2f}" for v in look.spectrum[c]) + " |")
-    text = "\n".join(lines) + "\n"
+    spectra = [
+        {"set": name, "channel": channel, **{str(band): float(value) for band, value in enumerate(look.spectrum[c])}}
+        for c, channel in enumerate(("CH2", "CH3"))
+        for name, look in looks.items()
+    ]
+    frequencies = tuple(Column(str(band), f"{(band + 0.5) / 32:.2f}", ".2f") for band in BANDS)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "realism.md").write_text(text)
     _draw(sets, looks, out / "realism.png")
-    return text
+    return Report(
+        name="realism",
+        title="Phantoms beside real patches",
+        summary="Real patches and phantoms of the same kinds of tissue, all stretched to 8 bits in the same way.",
+        tables=(
+            Table("Intensities and nuclei", QUANTITIES, quantities),
+            Table(
+                "Radial power spectrum",
+                (Column("channel", "Channel"), Column("set", "Set"), *frequencies),
+                spectra,
+                note="log10 of the mean power by cycles per px, relative to the three lowest of 16 bands.",
+            ),
+        ),
+        provenance=provenance(seed=VALIDATION_SEED),
+    )
+
+
+def _slashed(values: NDArray[np.float64], form: str) -> str:
+    return " / ".join(format(float(value), form) for value in values)
 
 
 def _draw(sets: dict[str, list[Colours]], looks: dict[str, Look], path: Path) -> None:
