@@ -262,14 +262,13 @@ def benchmark_speed(
     bundle: BundleOption = "phantom-demo",
     device: DeviceOption = "auto",
     tiles: Annotated[int, typer.Option(min=1, help="Tiles to time.")] = 16,
-    size: Annotated[list[int] | None, typer.Option(help="Edge of a slide to take the peak memory of; repeat.")] = None,
+    size: Annotated[list[int], typer.Option(help="Edge of a slide to take the peak memory of; repeat.")] = [2048, 8192],  # noqa: B006 - typer's
 ) -> None:
     """Tiles a second, seconds outside the networks, operations a tile, peak memory by size of the slide."""
     from srh_clinic.validation import run_speed
 
-    sizes = {"sizes": tuple(size)} if size else {}
     with _progress() as progress:
-        report = run_speed(out, bundle=bundle, device=device, tiles=tiles, report=progress, **sizes)
+        report = run_speed(out, bundle=bundle, device=device, tiles=tiles, sizes=tuple(size), report=progress)
     _print_report(report, out)
 
 

@@ -96,7 +96,7 @@ def _outline(
     return np.hypot(along, across) / (radius * np.clip(outline, 0.4, 1.8))
 
 
-def soft_step(distance: NDArray[np.float64], softness: float) -> NDArray[np.float64]:
+def soft_step(distance: NDArray[np.floating], softness: float) -> NDArray[np.floating]:
     """1 inside (negative distance), 0 outside, over about ``softness`` px."""
     return 1 / (1 + np.exp(np.clip(distance / softness, -30, 30)))
 
