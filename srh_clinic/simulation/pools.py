@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage as ndi
 
 from srh_clinic.intensity import Counts, unit_to_counts
 from srh_clinic.simulation.phantom import CLASSES, simulate_patch
@@ -52,19 +53,28 @@ def clean_sample(seed: int) -> Counts:
 def classifier_sample(seed: int) -> tuple[Counts, int]:
     """One labelled training patch, uint16 counts ``(2, 256, 256)`` and the index of its class in ``CLASSES``.
 
-    A third is clean, a third degraded but readable, a third degraded beyond :data:`UNREADABLE_SEVERITY` and therefore labelled
-    non-diagnostic.
+    A quarter each is
+
+    * clean;
+    * degraded but readable;
+    * degraded, at any severity, without the noise and a little soft: what an ideal restoration would leave;
+    * degraded beyond :data:`UNREADABLE_SEVERITY` and therefore labelled non-diagnostic.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
     diagnosis = str(rng.choice(CLASSES, p=[0.4, 0.35, 0.25]))
     kind = str(rng.choice(KINDS_OF_DIAGNOSIS[diagnosis]))
-    draw = rng.random()
-    severity = 0.0 if draw < 1 / 3 else rng.uniform(0.02, 0.5) if draw < 2 / 3 else rng.uniform(UNREADABLE_SEVERITY, 1.0)
-    phantom = simulate_patch(kind, severity, int(rng.integers(2**62)))
-    if severity == 0.0:
+    look = rng.choice(["clean", "readable", "noise-free", "unreadable"])
+    low, high = {"clean": (0, 0), "readable": (0.02, 0.5), "noise-free": (0.1, 1), "unreadable": (UNREADABLE_SEVERITY, 1)}[
+        look
+    ]
+    phantom = simulate_patch(kind, rng.uniform(low, high), int(rng.integers(2**62)))
+    if look == "clean":
         return phantom.clean, CLASSES.index(diagnosis)
-    label = "nondiagnostic" if severity >= UNREADABLE_SEVERITY else diagnosis
-    return phantom.counts, CLASSES.index(label)
+    if look == "noise-free":
+        softness = rng.uniform(0, 0.9)
+        soft = ndi.gaussian_filter(phantom.expected, (0, softness, softness))
+        return np.clip(np.rint(soft), 0, 65_535).astype(np.uint16), CLASSES.index(diagnosis)
+    return phantom.counts, CLASSES.index("nondiagnostic" if look == "unreadable" else diagnosis)
 
 
 def _write_pool(

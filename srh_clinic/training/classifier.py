@@ -36,7 +36,7 @@ class ClassifierSettings(LoopSettings):
     label_smoothing: float = Field(default=0.05, ge=0, lt=1)
     holdout_share: float = Field(default=0.1, gt=0, lt=1)
     """Share of the patches, the last, kept for validation and the temperature."""
-    phantoms: int = Field(default=6000, gt=0)
+    phantoms: int = Field(default=4444, gt=1)
     """Patches simulated when the data are ``phantom``."""
 
 
@@ -48,13 +48,16 @@ class ClassifierTask:
     def __init__(self, settings: ClassifierSettings, data: str, folder: Path, device: torch.device) -> None:
         self.settings = settings
         self.device = device
-        source = _simulated(folder, settings.phantoms) if data == "phantom" else Path(data)
+        source = _simulated(folder, settings.phantoms, self._holdout(settings.phantoms)) if data == "phantom" else Path(data)
         counts, labels = read_patches(source)
-        split = len(labels) - max(int(settings.holdout_share * len(labels)), 1)
+        split = len(labels) - self._holdout(len(labels))
         if split < 1:
             raise InputError(f"{len(labels)} patch", "at least two labelled patches", source)
         self.counts, self.labels = counts[:split], labels[:split]
         self.held_counts, self.held_labels = counts[split:], labels[split:]
+
+    def _holdout(self, count: int) -> int:
+        return max(int(self.settings.holdout_share * count), 1)
 
     def create(self) -> nn.Module:
         return create_classifier(self._config)
@@ -135,9 +138,11 @@ def read_patches(folder: Path) -> tuple[Counts, NDArray[np.int64]]:
     return np.concatenate(counts), np.concatenate(labels)
 
 
-def _simulated(folder: Path, count: int) -> Path:
-    from srh_clinic.simulation import classifier_pool
+def _simulated(folder: Path, count: int, holdout: int) -> Path:
+    """A folder of ``count`` patches, the last ``holdout`` of them from the seeds that are kept for validation."""
+    from srh_clinic.simulation import VALIDATION_SEED, classifier_pool
 
-    pool = folder / "pool"
-    classifier_pool(pool, count)
+    pool = folder.parent / "pool"
+    classifier_pool(pool, count - holdout)
+    classifier_pool(pool, holdout, seed=VALIDATION_SEED)
     return pool

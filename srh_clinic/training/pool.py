@@ -120,11 +120,11 @@ def augment(unit: Tensor, *, log_gain: float = 0.7, log_channel_gain: float = 0.
 
 
 def open_pool(data: str, folder: Path, device: torch.device, settings: PoolSettings) -> TilePool:
-    """The pool in the folder ``data``; for ``"phantom"`` one that is simulated into ``folder/pool``."""
+    """The pool in the folder ``data``; for ``"phantom"`` one that is simulated beside ``folder``, for all tasks."""
     if data != "phantom":
         return TilePool(Path(data), device, settings.holdout)
     from srh_clinic.simulation import training_pool
 
-    pool = folder / "pool"
+    pool = folder.parent / "pool"
     training_pool(pool, settings.phantoms)
     return TilePool(pool, device, settings.holdout)
