@@ -36,7 +36,7 @@ class ClassifierSettings(LoopSettings):
     label_smoothing: float = Field(default=0.05, ge=0, lt=1)
     holdout_share: float = Field(default=0.1, gt=0, lt=1)
     """Share of the patches, the last, kept for validation and the temperature."""
-    phantoms: int = Field(default=4444, gt=1)
+    phantoms: int = Field(default=2500, gt=1)
     """Patches simulated when the data are ``phantom``."""
 
 
