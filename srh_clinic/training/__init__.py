@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from srh_clinic.bundles import update_bundle
 from srh_clinic.errors import InputError
+from srh_clinic.training.curves import draw_log
 from srh_clinic.training.loop import LoopSettings, Task, fit, pick_device
 
 __all__ = ["TASKS", "read_settings", "train"]
@@ -61,8 +62,8 @@ def train(
 ) -> int:
     """Train a network and put it into a bundle, resuming where an earlier call with the same ``out`` was cut.
 
-    Checkpoint and log are kept in ``out/training/<task>``. The bundle gets the moving average of the weights, also when
-    ``seconds`` end the run early; with ``seconds=0`` it gets that of the checkpoint, untrained any further.
+    Checkpoint, log and its curves are kept in ``out/training/<task>``. The bundle gets the moving average of the weights,
+    also when ``seconds`` end the run early; with ``seconds=0`` it gets that of the checkpoint, untrained any further.
 
     Parameters
     ----------
@@ -97,6 +98,7 @@ def train(
     network.load_state_dict(average)
     description, metadata = work.describe(network.to(where).eval())
     update_bundle(out, {task: (description, average)}, metadata)
+    draw_log(folder / "log.jsonl", folder / "loss.png")
     return step
 
 

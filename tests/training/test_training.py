@@ -109,6 +109,7 @@ def test_three_trainings_fill_one_bundle(data, tmp_path):
 
 def test_a_run_out_of_time_leaves_a_bundle_and_a_checkpoint(data, tmp_path):
     assert run("denoiser", data, tmp_path / "b", seconds=0.0) == 0
+    assert (tmp_path / "b/training/denoiser/loss.png").read_bytes().startswith(b"\x89PNG")
     assert load_bundle(tmp_path / "b").parts == ("denoiser",)
     assert run("denoiser", data, tmp_path / "b") == 8
 
