@@ -370,6 +370,18 @@ def bundle_show(name: Annotated[str, typer.Argument(metavar="NAME|DIR")]) -> Non
     console.print(f"\nweights_sha256 {loaded.weights_sha256}\n{loaded.path}", highlight=False, soft_wrap=True)
 
 
+@bundle_app.command("card")
+@guarded
+def bundle_card(
+    bundle: Annotated[Path, typer.Argument(metavar="DIR")],
+    reports: Annotated[Path, typer.Option(help="Folder of the reports of benchmark protocol.")],
+) -> None:
+    """Write a bundle's model card anew, with what its weights scored."""
+    from srh_clinic.validation.model_card import write_model_card
+
+    typer.echo(write_model_card(bundle, reports).path / "docs" / "README.md")
+
+
 @bundle_app.command("verify")
 @guarded
 def bundle_verify(name: Annotated[str, typer.Argument(metavar="NAME|DIR")]) -> None:
