@@ -243,6 +243,9 @@ def train(
     ] = "phantom",
     config: Annotated[Path | None, typer.Option(help="YAML file; the one in the package when not given.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so long; the same call goes on from there.")] = None,
+    start_from: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR", help="Begin from this bundle's network instead of random weights.")
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Train a network and put it into a bundle; an interrupted training goes on when called again."""
@@ -251,7 +254,7 @@ def train(
     def report(line: dict[str, Any]) -> None:
         typer.echo("  ".join(f"{name} {_short(value)}" for name, value in line.items()), err=True)
 
-    step = fit(task, data, config, out, seconds=seconds, device=device, report=report)
+    step = fit(task, data, config, out, seconds=seconds, start_from=start_from, device=device, report=report)
     typer.echo(f"{out}: {task} after {step} steps")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from srh_clinic.bundles import update_bundle
+from srh_clinic.bundles import load_bundle, update_bundle
 from srh_clinic.errors import InputError
 from srh_clinic.training.curves import draw_log
 from srh_clinic.training.loop import LoopSettings, Task, fit, pick_device
@@ -57,6 +57,7 @@ def train(
     *,
     seconds: float | None = None,
     device: str = "auto",
+    start_from: str | Path | None = None,
     report: Callable[[dict[str, Any]], None] = lambda line: None,
     **changes: Any,
 ) -> int:
@@ -79,6 +80,8 @@ def train(
         Stop after so long, with a checkpoint to resume from.
     device
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    start_from
+        Name or folder of a bundle whose network of this task the run begins from; None begins from random weights.
     report
         Called with each line of the log.
     changes
@@ -93,7 +96,8 @@ def train(
     where = pick_device(device)
     folder = out / "training" / task
     work: Task = getattr(import_module(module), name)(settings, data, folder, where)
-    average, step = fit(work, settings, folder, where, seconds=seconds, report=report)
+    initial = None if start_from is None else load_bundle(start_from).load_tensors(task)
+    average, step = fit(work, settings, folder, where, seconds=seconds, initial=initial, report=report)
     network = work.create()
     network.load_state_dict(average)
     description, metadata = work.describe(network.to(where).eval())

@@ -97,13 +97,14 @@ def fit(
     device: torch.device,
     *,
     seconds: float | None = None,
+    initial: dict[str, Tensor] | None = None,
     report: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> tuple[dict[str, Tensor], int]:
     """Train, resuming from ``folder/checkpoint.pt`` when it is there.
 
     Writes ``folder/log.jsonl`` (a line every ``log_every`` steps: step, seconds, loss averaged since the last line, lr; and
     one for each validation) and ``folder/checkpoint.pt``. After ``seconds`` of this call it checkpoints and returns, whole run
-    or not; ``report`` gets each line of the log.
+    or not; ``report`` gets each line of the log. A run that begins at step 0 begins from the ``initial`` weights, if given.
 
     Returns
     -------
@@ -117,6 +118,8 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     network = task.create().to(device)
+    if initial is not None:
+        network.load_state_dict(initial)
     if settings.channels_last:
         network = network.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)

@@ -114,6 +114,14 @@ def test_a_run_out_of_time_leaves_a_bundle_and_a_checkpoint(data, tmp_path):
     assert run("denoiser", data, tmp_path / "b") == 8
 
 
+def test_a_run_can_begin_from_a_bundle(data, tmp_path):
+    """At a vanishing learning rate the weights stay those of the bundle."""
+    run("denoiser", data, tmp_path / "first")
+    run("denoiser", data, tmp_path / "second", start_from=tmp_path / "first", learning_rate=1e-30, weight_decay=0.0, steps=2)
+    first, second = (load_bundle(tmp_path / name).load_tensors("denoiser") for name in ("first", "second"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
 def test_a_checkpoint_of_other_settings_is_refused(data, tmp_path):
     run("denoiser", data, tmp_path / "b", steps=2)
     with pytest.raises(InputError, match="learning_rate"):
