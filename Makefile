@@ -40,7 +40,7 @@ install: $(DEPENDENCIES)
 
 demo: install
 	@rm -rf demo
-	"$(SRH)" simulate demo/case --diagnosis tumor --quality 0.3 --size 1024 --seed 0
+	"$(SRH)" simulate demo/case --diagnosis tumor --quality 0.3 --size 1024 --seed 1
 	"$(SRH)" diagnose demo/case --out demo/result
 
 # From tests/, because Python started in the root would find the folder srh_clinic/ there instead of what is installed.
