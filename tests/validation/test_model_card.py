@@ -36,7 +36,7 @@ def test_the_card_quotes_scores_and_training(bundle_copy: Path, tmp_path: Path) 
     assert after.weights_sha256 == before
     card = (bundle_copy / "docs" / "README.md").read_text()
     assert "| at most 8 steps | 3.2 steps | yes |" in card
-    assert "srh-clinic train denoiser --data phantom" in card
+    assert "| denoiser | 0 | " in card
     assert "demonstration weights, research use only" in card
 
 
