@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srh_clinic.simulation import pools
+from srh_clinic.simulation import CLASSES, Phantom, pools, simulate_patch
 
 
 @pytest.fixture(autouse=True)
@@ -33,10 +33,26 @@ def test_a_pool_that_was_cut_goes_on(tmp_path: Path) -> None:
     assert first.stat().st_mtime_ns == kept
 
 
-def test_labelled_patches_are_non_diagnostic_when_unreadable(tmp_path: Path) -> None:
-    pools.classifier_pool(tmp_path, 4, workers=1)
+def test_a_labelled_pool_holds_patches_and_classes(tmp_path: Path) -> None:
+    pools.classifier_pool(tmp_path, 2, workers=1)
     data = np.load(sorted(tmp_path.iterdir())[0])
     assert data["counts"].shape == (2, 2, 256, 256)
-    labels = [pools.classifier_sample(seed)[1] for seed in range(24)]
-    assert np.bincount(labels, minlength=3).min() >= 2
-    assert np.argmax(np.bincount(labels)) == 2
+    assert data["labels"].shape == (2,)
+
+
+def test_a_patch_is_non_diagnostic_by_its_tissue_or_when_its_noise_is_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def small(kind: str, severity: float, seed: int) -> Phantom:
+        seen.append((severity, simulate_patch(kind, severity, seed, size=32)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(pools, "simulate_patch", small)
+    unreadable = 0
+    for seed in range(120):
+        counts, label = pools.classifier_sample(seed)
+        severity, phantom = seen[-1]
+        noisy = np.array_equal(counts, phantom.counts) and severity >= pools.UNREADABLE_SEVERITY
+        unreadable += noisy
+        assert CLASSES[label] == ("nondiagnostic" if noisy else phantom.diagnosis)
+    assert 15 < unreadable < 45
