@@ -24,6 +24,13 @@ CONTRAST = 3.0
 SPREAD = 5.0
 """A cell is glass up to this many robust standard deviations above the glass's median."""
 
+RARE = 0.10
+"""A brighter part that covers less of what was scanned may be a scrap of tissue on glass, or debris on tissue."""
+
+GLASS_COUNTS = 4_000.0
+"""Below a rare brighter part only what is darker than this, CH2 + CH3, is glass: glass gives hardly more than dark counts,
+faint tissue twice as much."""
+
 
 @dataclass(frozen=True)
 class TissueMask:
@@ -48,7 +55,9 @@ def tissue_mask(picture: Counts, factor: int = 1) -> TissueMask:
 
     CH2 + CH3 is averaged over cells, smoothed and split in two by Otsu's threshold on its square root (which evens out shot
     noise). Only if the brighter part is :data:`CONTRAST` times as bright is the darker one glass, and then only those of its
-    cells that lie within :data:`SPREAD`. Cells without any signal are outside of what was scanned. The mask grows by one cell.
+    cells that lie within :data:`SPREAD`. A few saturated cells of debris would make glass of all tissue around them: where the
+    brighter part is :data:`RARE`, the darker one must also be as dark as glass is (:data:`GLASS_COUNTS`). Cells without any
+    signal are outside of what was scanned. The mask grows by one cell.
 
     Parameters
     ----------
@@ -68,7 +77,8 @@ def tissue_mask(picture: Counts, factor: int = 1) -> TissueMask:
         level = np.sqrt(smooth)
         threshold = _otsu(level[scanned])
         dark, bright = scanned & (level <= threshold), scanned & (level > threshold)
-        if bright.any() and np.median(smooth[bright]) > CONTRAST * np.median(smooth[dark]):
+        compares = bright.sum() >= RARE * scanned.sum() or np.median(smooth[dark]) < GLASS_COUNTS
+        if compares and bright.any() and np.median(smooth[bright]) > CONTRAST * np.median(smooth[dark]):
             glass = np.median(level[dark])
             spread = 1.4826 * np.median(np.abs(level[dark] - glass))
             tissue = scanned & (level > min(glass + SPREAD * spread, threshold))

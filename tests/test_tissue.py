@@ -44,6 +44,20 @@ def test_faint_tissue_beside_glass_is_kept() -> None:
     assert tissue_mask(counts).within(100, 300, 100, 100) == 1.0
 
 
+@pytest.mark.parametrize("edge", [16, 40, 120])
+def test_debris_on_tissue_makes_no_glass_of_the_tissue(edge: int) -> None:
+    counts = slide(9_000, 0, slice(0, 512))
+    counts[:, 200 : 200 + edge, 300 : 300 + edge] = 65_535
+    assert tissue_mask(counts).fraction == 1.0
+
+
+def test_a_scrap_of_tissue_is_found_on_glass() -> None:
+    mask = tissue_mask(slide(9_000, 400, slice(200, 230)))
+    assert mask.within(0, 192, 512, 48) == 1.0
+    assert mask.within(0, 0, 512, 112) == 0.0
+    assert mask.within(0, 320, 512, 192) == 0.0
+
+
 def test_what_was_not_scanned_is_not_tissue() -> None:
     counts = slide(9_000, 9_000, slice(0, 512))
     counts[:, :, 320:] = 0
