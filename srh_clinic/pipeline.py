@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from srh_clinic import __version__
+from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts
 from srh_clinic.pictures import Box, CaseMaps, SquareMap, draw_case
 from srh_clinic.resampling import ResampledSlide, thumbnail
@@ -49,6 +50,12 @@ OVERLAP = 32
 
 PIXEL_SIZE_TOLERANCE = 0.10
 """A slide whose pixels differ by more than this from those of the bundle is resampled."""
+
+LARGEST_ENLARGEMENT = 4.0
+"""Pixels this many times those of the bundle are refused: at 1.9 um a nucleus is four of them: nothing to be read."""
+
+LITTLE_TISSUE = 0.1
+"""A slide of which less than this share was taken for tissue is flagged: it is small, or the mask has lost it."""
 
 PATCH_TISSUE = 0.1
 """A patch is classified when at least this share of it is tissue."""
@@ -129,6 +136,8 @@ class RestoredSlide:
         The tiles that the restorer saw, ``(M,)``.
     predicted
         Reverse steps predicted for each of them, ``(M,)``; 0 where it found nothing to remove.
+    left_alone
+        Which of them came back as they were, ``(M,)``: skipped, or clean at the first look.
     flags, stop_reasons
         What the restorer said of each of them.
     computed
@@ -142,6 +151,7 @@ class RestoredSlide:
     store: TileStore
     index: NDArray[np.int64]
     predicted: NDArray[np.int64]
+    left_alone: NDArray[np.bool_]
     flags: tuple[tuple[str, ...], ...]
     stop_reasons: tuple[str, ...]
     computed: int
@@ -160,8 +170,7 @@ class RestoredSlide:
     @property
     def counts(self) -> TileCounts:
         """What became of the tiles."""
-        skipped = sum("skipped" in flags for flags in self.flags)
-        restored = len(self.index) - skipped
+        restored = int((~self.left_alone).sum())
         return TileCounts(
             total=len(self.grid), restored=restored, skipped=len(self.grid) - restored, capped=int(self.capped.sum())
         )
@@ -381,7 +390,7 @@ class RestoreThenClassify:
             tiles=restored.counts,
             steps=restored.steps,
             rescan=regions,
-            flags=(*flags, *case_flags(restored, as_scanned, after, regions, seen.mask)),
+            flags=(*flags, *case_flags(restored, as_scanned, after, regions, seen)),
             timing={
                 "total_s": total,
                 "restoring_s": restored.seconds,
@@ -420,7 +429,12 @@ def provenance(bundle: Bundle, restorer: Restorer, seed: int, **settings: Any) -
         "bundle": bundle.name,
         "weights_sha256": bundle.weights_sha256,
         "seed": seed,
-        "settings": {"restorer": restorer.name, **restorer.settings, **settings},
+        "settings": {
+            "restorer": restorer.name,
+            **restorer.settings,
+            "um_per_px": bundle.metadata["um_per_px"],
+            **settings,
+        },
         "notice": notice(bundle),
     }
 
@@ -436,7 +450,15 @@ def at_pixel_size(slide: Slide, um_per_px: float) -> tuple[Slide, tuple[str, ...
     """The slide at the pixel size that the networks know, and the flags that its reading earned.
 
     Within :data:`PIXEL_SIZE_TOLERANCE` it stays as it is.
+
+    Raises
+    ------
+    InputError
+        When its pixels are too large for anything to be read in them.
     """
+    if slide.um_per_px > LARGEST_ENLARGEMENT * um_per_px:
+        needed = f"at most {LARGEST_ENLARGEMENT * um_per_px:.4g} um, {LARGEST_ENLARGEMENT:g} times those of the networks"
+        raise InputError(f"pixels of {slide.um_per_px:.4g} um", needed, slide.identity.source or None)
     flags = tuple(f"reading: {note}" for note in slide.notes)
     if abs(slide.um_per_px / um_per_px - 1) <= PIXEL_SIZE_TOLERANCE:
         return slide, flags
@@ -516,6 +538,9 @@ def restore_slide(
         store=store,
         index=wanted,
         predicted=np.array([record["predicted"] + 1 for record in records], dtype=np.int64),
+        left_alone=np.array(
+            [not record["steps"] and record["stop_reason"] in ("skipped", "clean") for record in records], bool
+        ),
         flags=tuple(tuple(record["flags"]) for record in records),
         stop_reasons=tuple(record["stop_reason"] for record in records),
         computed=computed,
@@ -604,12 +629,17 @@ def case_flags(
     before: ClassifiedSlide,
     after: ClassifiedSlide,
     regions: tuple[RescanRegion, ...],
-    mask: TissueMask,
+    seen: Overview,
 ) -> tuple[str, ...]:
     """What a reader must know before trusting the result."""
     flags = []
-    if not mask.cells.any():
+    if not seen.mask.cells.any():
         flags.append("no-tissue: nothing on the slide gives a signal")
+    elif seen.mask.fraction < LITTLE_TISSUE:
+        flags.append(f"little-tissue: {seen.mask.fraction:.1%} of the slide was taken for tissue, the rest for empty glass")
+    flags += [f"{name}: {said}" for name, said in _channel_flags(seen.picture)]
+    if min(restored.slide.shape) < after.patches.edge:
+        flags.append(f"small: the slide is smaller than the {after.patches.edge} pixels that the classifier looks at")
     if before.diagnosis.diagnosis != after.diagnosis.diagnosis:
         flags.append(
             f"diagnosis-changed: {before.diagnosis.diagnosis} as scanned, {after.diagnosis.diagnosis} after restoration"
@@ -619,6 +649,17 @@ def case_flags(
     if regions:
         flags.append(f"rescan: {len(regions)} {'region' if len(regions) == 1 else 'regions'} of poor image quality")
     return tuple(flags)
+
+
+def _channel_flags(picture: Counts) -> Iterator[tuple[str, str]]:
+    """A channel in which nothing was measured, which a classifier would take for tissue of a strange kind."""
+    if not picture.any():
+        return
+    for name, channel in zip(("CH2 (2845 cm-1)", "CH3 (2930 cm-1)"), picture, strict=True):
+        if channel.min() == channel.max():
+            yield "dead-channel", f"{name} is {int(channel.min())} everywhere"
+    if picture.shape[1] * picture.shape[2] > 1 and np.array_equal(picture[0], picture[1]):
+        yield "same-channels", "CH2 and CH3 are the same image"
 
 
 @contextmanager

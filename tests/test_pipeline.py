@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts
 from srh_clinic.pipeline import (
     RESCAN_STEPS,
@@ -232,8 +233,52 @@ def test_another_pixel_size_is_resampled_and_flagged() -> None:
 
 
 def test_notes_of_the_reader_become_flags() -> None:
-    slide = ArraySlide(noisy(0).counts, 0.47, notes=("stretched from 8 bits",))
+    slide = ArraySlide(noisy(100).counts, 0.47, notes=("stretched from 8 bits",))
     assert pipeline()(slide).flags == ("reading: stretched from 8 bits",)
+
+
+def flags_of(counts: Counts) -> list[str]:
+    return [flag.split(":")[0] for flag in pipeline()(ArraySlide(counts, 0.47)).flags]
+
+
+def test_a_channel_in_which_nothing_was_measured_is_flagged() -> None:
+    counts = noisy(100).counts.copy()
+    assert flags_of(counts) == []
+    counts[1] = 0
+    assert "dead-channel" in flags_of(counts)
+    counts[1] = counts[0]
+    assert "same-channels" in flags_of(counts)
+
+
+def test_a_slide_that_is_nearly_all_glass_is_flagged() -> None:
+    counts = noisy(10, (640, 640), level=400).counts.copy()
+    counts[:, :48, :48] = noisy(100, (48, 48)).counts
+    assert "little-tissue" in flags_of(counts)
+
+
+def test_a_slide_smaller_than_a_patch_is_flagged() -> None:
+    assert "small" in flags_of(noisy(100, (TILE - 1, 200)).counts)
+    assert "small" not in flags_of(noisy(100, (TILE, 200)).counts)
+
+
+def test_a_bright_speck_of_debris_changes_nothing_else() -> None:
+    counts = noisy(100, (640, 640)).counts.copy()
+    counts[:, 300:330, 300:330] = 65_535
+    result = pipeline()(ArraySlide(counts, 0.47))
+    assert result.diagnosis == "tumor"
+    assert result.restored.index.size == result.tiles.total
+
+
+def test_tiles_that_are_clean_at_the_first_look_are_left_alone() -> None:
+    result = pipeline()(noisy(100))
+    assert (result.tiles.restored, result.tiles.skipped) == (0, 24)
+    assert result.steps.stop_reasons == {"clean": 24}
+
+
+def test_pixels_too_large_to_show_a_nucleus_are_refused() -> None:
+    at_pixel_size(ArraySlide(noisy(0).counts, 1.88), 0.47)
+    with pytest.raises(InputError, match=r"found pixels of 1\.9 um; needed at most 1\.88 um"):
+        at_pixel_size(ArraySlide(noisy(0).counts, 1.9), 0.47)
 
 
 def poor_corner(um_per_px: float = 0.47) -> ArraySlide:
