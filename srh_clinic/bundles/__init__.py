@@ -53,6 +53,12 @@ DEFAULT_METADATA: dict[str, Any] = {
 }
 """What a bundle's metadata say unless told otherwise."""
 
+UM_PER_PX_RANGE = (0.05, 5.0)
+"""Pixel sizes that networks for histology can have been trained at."""
+
+SIZE_RANGE = (16, 4096)
+"""Edges of tiles and patches, in pixels."""
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -132,14 +138,28 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
     Raises
     ------
     InputError
-        When there is none, or :func:`verify_bundle` finds it wrong.
+        When there is none, :func:`verify_bundle` finds it wrong, or its metadata state no possible size of pixels, tiles or
+        patches.
     """
     path = EMBEDDED / name_or_path if str(name_or_path) in bundle_names() else Path(name_or_path)
     if not (path / METADATA).is_file():
         known = ", ".join(bundle_names()) or "none"
         raise InputError("no bundle", f"the folder of one, or the name of an embedded one ({known})", path)
     verify_bundle(path)
-    return Bundle(path, _read_json(path / METADATA))
+    metadata = _read_json(path / METADATA)
+    _check_metadata(metadata, path)
+    return Bundle(path, metadata)
+
+
+def _check_metadata(metadata: dict[str, Any], path: Path) -> None:
+    """Refuse metadata that no image could be read by; no sha256 covers the file that holds them all."""
+    size, tile, patch = (metadata.get(key) for key in ("um_per_px", "tile", "patch"))
+    if not isinstance(size, int | float) or not UM_PER_PX_RANGE[0] <= size <= UM_PER_PX_RANGE[1]:
+        needed = "um_per_px from {} to {}".format(*UM_PER_PX_RANGE)
+        raise InputError(f"um_per_px {size!r}", needed, path / METADATA)
+    for key, value in (("tile", tile), ("patch", patch)):
+        if not isinstance(value, int) or not SIZE_RANGE[0] <= value <= SIZE_RANGE[1]:
+            raise InputError(f"{key} {value!r}", "{} from {} to {} pixels".format(key, *SIZE_RANGE), path / METADATA)
 
 
 def verify_bundle(path: Path) -> dict[str, str]:

@@ -75,6 +75,16 @@ def test_a_changed_description_a_lost_file_and_an_unlisted_file_are_found(bundle
         verify_bundle(bundle.path)
 
 
+@pytest.mark.parametrize(("key", "value"), [("um_per_px", None), ("um_per_px", 0), ("tile", 0), ("patch", "a")])
+def test_metadata_that_no_image_can_be_read_by_are_refused(bundle, key, value):
+    file = bundle.path / "configs/metadata.json"
+    metadata = json.loads(file.read_text())
+    metadata = {**metadata, key: value} if value is not None else {k: v for k, v in metadata.items() if k != key}
+    file.write_text(json.dumps(metadata))
+    with pytest.raises(InputError, match=rf"metadata.json: found {key}"):
+        load_bundle(bundle.path)
+
+
 def test_a_table_cannot_point_outside_the_bundle(bundle):
     (bundle.path.parent / "outside").write_text("x")
     metadata = bundle.path / "configs/metadata.json"
