@@ -49,7 +49,9 @@ app.add_typer(bundle_app, name="bundle")
 benchmark_app = typer.Typer(help="How good and how fast it is, measured on this machine.", no_args_is_help=True)
 app.add_typer(benchmark_app, name="benchmark")
 
-CaseArgument = Annotated[Path, typer.Argument(metavar="CASE", help="DICOM file or folder, or a two-channel TIFF.")]
+CaseArgument = Annotated[
+    Path, typer.Argument(metavar="CASE", readable=False, help="DICOM file or folder, or a two-channel TIFF.")
+]
 UmPerPxOption = Annotated[float | None, typer.Option(help="Pixel size in um, where the file does not state it.")]
 FullScaleOption = Annotated[
     int | None, typer.Option(help="Stored value at full scale, where the file does not state it: 4096 for 12 bits.")
@@ -137,7 +139,7 @@ def simulate(
 @app.command()
 @guarded
 def convert(
-    inputs: Annotated[list[Path], typer.Argument(metavar="IN...", help="A two-channel TIFF.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="IN...", readable=False, help="A two-channel TIFF.")],
     out: Annotated[Path, typer.Argument(help="A .dcm file, or a folder with one file per Raman shift.")],
     um_per_px: UmPerPxOption = None,
     full_scale: FullScaleOption = None,
@@ -189,7 +191,10 @@ def restore(
 def diagnose(
     case: CaseArgument,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for result.json and the pictures; CASE-diagnosis here, or none with --json.")
+        Path | None,
+        typer.Option(
+            help="Folder for result.json and the pictures, replacing those there; CASE-diagnosis here, or none with --json."
+        ),
     ] = None,
     bundle: BundleOption = "phantom-demo",
     restorer: RestorerOption = "rscd",
@@ -436,17 +441,25 @@ def _check_place(out: Path, *, folder: bool) -> None:
     if out.exists() and out.is_dir() != folder:
         raise InputError("a file" if folder else "a folder", "a folder's name" if folder else "a file's name", out)
     above = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
+    if above.is_file() and above != out.absolute():
+        raise InputError("a file", f"a folder to put {out.name} in", above)
     if not os.access(above if above.is_dir() else above.parent, os.W_OK):
         raise InputError("no permission to write", "a folder that this user may write to", above)
 
 
 @contextmanager
 def _partial(out: Path | None) -> Iterator[Path | None]:
-    """A folder beside ``out`` for the restored tiles; it stays after Ctrl-C or a power cut, so that the same call goes on."""
+    """A folder in or beside ``out`` for the restored tiles.
+
+    It stays after Ctrl-C or a power cut, so that the same call goes on; whatever else ends a call takes away only what that
+    call has put there.
+    """
     if out is None:
         yield None
         return
-    work = out.absolute().with_name(f".{out.name}.partial")
+    out = out.resolve()
+    work = out / ".partial" if out.is_dir() else out.with_name(f".{out.name}.partial")
+    earlier = set(work.iterdir()) if work.is_dir() else set()
     try:
         yield work
     except KeyboardInterrupt:
@@ -454,7 +467,10 @@ def _partial(out: Path | None) -> Iterator[Path | None]:
             typer.echo("The tiles restored so far are kept: the same command goes on from there.", err=True)
         raise
     except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
+        for made in set(work.iterdir()) - earlier if work.is_dir() else ():
+            shutil.rmtree(made, ignore_errors=True)
+        if not earlier:
+            shutil.rmtree(work, ignore_errors=True)
         raise
     shutil.rmtree(work, ignore_errors=True)
 

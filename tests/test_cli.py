@@ -253,6 +253,40 @@ def test_a_place_that_may_not_be_written_is_refused_before_the_work(
     assert "found a file; needed a folder's name" in ran.err
 
 
+def test_a_place_below_a_file_is_refused_before_the_work(
+    run: Run, call_of_case: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scan.dcm").write_text("a file")
+    monkeypatch.setattr(TileStore, "put", lambda *_: pytest.fail("work was done"))
+    for option in (("--out", "scan.dcm/out"), ("--json", "--dicom-out", "scan.dcm/out.dcm")):
+        ran = run("diagnose", *call_of_case, *option, "--restorer", "none")
+        assert ran.code == ExitCode.INPUT
+        assert "scan.dcm: found a file; needed a folder to put" in ran.err.replace("\n", " ")
+
+
+def test_results_may_go_into_the_working_folder(run: Run, call_of_case: tuple[object, ...], tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("stays")
+    assert run("diagnose", *call_of_case, "--out", ".", "--restorer", "none").code == ExitCode.DONE
+    assert {"mine.txt", "result.json", "summary.png"} <= set(left_behind(tmp_path))
+    assert not list(tmp_path.parent.rglob(".*partial*"))
+
+
+def test_a_call_that_fails_leaves_the_tiles_of_an_earlier_one(
+    run: Run, call_of_case: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = tmp_path / ".out.partial" / "tiles-of-another-call"
+    earlier.mkdir(parents=True)
+    monkeypatch.setattr(CaseResult, "save", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device", "out")))
+    assert run("diagnose", *call_of_case, "--out", "out", "--restorer", "none").code == ExitCode.INPUT
+    assert left_behind(tmp_path) == [".out.partial", ".out.partial/tiles-of-another-call"]
+
+
+def test_a_device_that_gives_nothing_back_is_refused(run: Run, call_of_case: tuple[object, ...], tmp_path: Path) -> None:
+    ran = run("diagnose", *call_of_case, "--json", "--device", "meta")
+    assert ran.code == ExitCode.INPUT
+    assert "found the device 'meta'" in ran.err
+
+
 def test_a_full_disk_ends_in_one_sentence_and_nothing_half_written(
     run: Run, call_of_case: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

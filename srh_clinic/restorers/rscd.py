@@ -93,8 +93,8 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).cpu()  # "meta" and the like take numbers and never give them back
+    except (RuntimeError, AssertionError) as error:  # NotImplementedError is a RuntimeError
         raise InputError(f"the device {name!r}", "'auto', 'cpu' or a device that torch has here, such as 'cuda:0'") from error
     return device
 
