@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from srh_clinic.metrics import mean_with_interval, paired_difference, proportion, psnr, seam_ratio, ssim
+from srh_clinic.metrics import channel_coherence, mean_with_interval, paired_difference, proportion, psnr, seam_ratio, ssim
 from srh_clinic.tiling import TileGrid
 
 
@@ -120,3 +120,18 @@ def test_the_first_pixel_of_a_tile_is_its_border() -> None:
 def test_a_single_tile_has_no_seams_to_measure() -> None:
     with pytest.raises(ValueError, match="found no tile border"):
         seam_ratio(np.zeros((2, 64, 64), np.uint16), TileGrid((64, 64), tile=64, overlap=0))
+
+
+def test_channels_agree_as_far_as_they_share_their_noise() -> None:
+    rng = np.random.default_rng(0)
+    shared, own = rng.standard_normal((256, 256)), rng.standard_normal((2, 256, 256))
+    assert channel_coherence(np.stack([shared, -3 * shared]), 0.4) == pytest.approx(1.0)
+    # About 15,000 independent frequencies: chance leaves 0.008.
+    assert channel_coherence(own, 0.4) < 0.03
+    assert channel_coherence(shared + own, 0.4) == pytest.approx(0.5, abs=0.03)
+    assert channel_coherence(np.ones((2, 8, 8)), 0.4) == 0.0
+
+
+def test_an_image_of_one_channel_has_no_coherence() -> None:
+    with pytest.raises(ValueError, match=r"found an image of shape \(1, 8, 8\)"):
+        channel_coherence(np.ones((1, 8, 8)), 0.4)

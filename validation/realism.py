@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from srh_clinic.errors import InputError
+from srh_clinic.metrics import channel_coherence
 from srh_clinic.simulation import VALIDATION_SEED, simulate_patch
 from srh_clinic.validation.report import Column, Report, Table, provenance
 
@@ -22,6 +23,9 @@ SATURATED_SHARE = 1.5
 
 LIKE_THE_REAL_PATCHES = ("glioma", "glioma", "grey_matter", "glioma")
 """Kind of tissue of each of the four real patches, in the order of their names."""
+
+HIGH_FREQUENCY = 0.4
+"""Cycles per px above which the coherence of the channels is taken."""
 
 Colours = NDArray[np.uint8]
 
@@ -37,6 +41,8 @@ class Look:
         ``(2, 5)``: 5, 25, 50, 75 and 95 % quantile of the stretched intensity, 0 to 255.
     correlation
         Of CH2 and CH3 over pixels.
+    coherence
+        Of CH2 and CH3 above :data:`HIGH_FREQUENCY`, which noise takes away.
     diameters
         Equivalent diameters in px of the nuclei that :func:`nuclear_diameters` finds.
     nuclei_per_patch
@@ -46,6 +52,7 @@ class Look:
     spectrum: NDArray[np.float64]
     quantiles: NDArray[np.float64]
     correlation: float
+    coherence: float
     diameters: NDArray[np.float64]
     nuclei_per_patch: float
 
@@ -118,6 +125,7 @@ def measure(patches: list[Colours]) -> Look:
         spectrum=spectra.mean(axis=0),
         quantiles=quantiles.mean(axis=0),
         correlation=float(np.mean([np.corrcoef(p[..., 1].ravel(), p[..., 2].ravel())[0, 1] for p in patches])),
+        coherence=float(np.mean([channel_coherence(np.moveaxis(p[..., 1:], -1, 0), HIGH_FREQUENCY) for p in patches])),
         diameters=np.concatenate(found),
         nuclei_per_patch=float(np.mean([len(d) for d in found])),
     )
@@ -138,6 +146,7 @@ QUANTITIES = (
     Column("ch2", "CH2 quantiles, 5/25/50/75/95 %"),
     Column("ch3", "CH3 quantiles"),
     Column("correlation", "Correlation of the channels", ".2f"),
+    Column("coherence", f"Coherence above {HIGH_FREQUENCY} cycles per px", ".2f"),
     Column("nuclei", "Nuclei a patch", ".1f"),
     Column("diameter", "Nuclear diameter, px (quartiles)"),
 )
@@ -166,6 +175,7 @@ def realism(real_folder: Path, out: Path) -> Report:
             "ch2": _slashed(look.quantiles[0], ".0f"),
             "ch3": _slashed(look.quantiles[1], ".0f"),
             "correlation": look.correlation,
+            "coherence": look.coherence,
             "nuclei": look.nuclei_per_patch,
             "diameter": _slashed(np.quantile(look.diameters, [0.25, 0.5, 0.75]), ".1f"),
         }

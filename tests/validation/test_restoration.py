@@ -18,7 +18,7 @@ from srh_clinic.errors import InputError
 from srh_clinic.restorers import create_restorer
 from srh_clinic.rscd.restoration import RSCDSettings
 from srh_clinic.validation.bench import Bench, PhantomRestorer, methods, ours
-from srh_clinic.validation.real import conditions, read_patches, real_restoration
+from srh_clinic.validation.real import conditions, halved, read_patches, real_restoration
 from srh_clinic.validation.report import Report
 from srh_clinic.validation.restoration import phantom_rows, restoration
 
@@ -174,12 +174,23 @@ def test_real_patches_are_compared_one_by_one(bench: Bench, patches: Path) -> No
     report = real_restoration(bench, patches)
     names = list(conditions(bench.protocol))
     assert len(names) == 7
-    assert [table.title for table in report.tables[3:]] == names
-    assert {row["n"] for table in report.tables[3:] for row in table.rows} == {2}
+    by_condition = {table.title: table for table in report.tables if table.title in names}
+    assert list(by_condition) == names
+    assert {row["n"] for table in by_condition.values() for row in table.rows} == {2}
+    by_patch = {row["patch"]: row for row in report.tables[1].rows}
+    assert list(by_patch) == ["a.png", "b.png", "a.png, halved", "b.png, halved"]
+    for name, row in zip(names, report.tables[0].rows[: len(names)], strict=True):
+        smallest = min(by_patch[patch][name] for patch in ("a.png", "b.png"))
+        assert f"smallest margin PSNR {smallest:+.3f}" in row["measured"]
     # White noise as an image is nothing that an untrained network restores better than leaving it alone.
     assert not any(row["met"] for row in report.tables[0].rows)
     again = real_restoration(bench, patches)
     assert again.tables == report.tables
+
+
+def test_a_halved_patch_has_the_means_of_four_pixels() -> None:
+    counts = np.arange(32, dtype=np.uint16).reshape(2, 4, 4) * 4
+    assert halved(counts)[0].tolist() == [[10, 18], [42, 50]]
 
 
 def test_the_input_is_left_as_it_is() -> None:
