@@ -37,19 +37,19 @@ class Depth:
         Raises
         ------
         InputError
-            When a value lies above the full scale.
+            When a value reaches the full scale.
         """
         if self.full_scale == FULL_SCALE:
             return stored.astype(np.uint16, copy=False)
         brightest = int(stored.max(initial=0))
-        if brightest > self.full_scale:
+        if brightest >= self.full_scale:
             raise InputError(
                 f"a stored value of {brightest}", f"values below the stated full scale of {self.full_scale}", path
             )
         if self.full_scale == 256:
-            return np.minimum(stored, 255).astype(np.uint16) * np.uint16(257)
+            return stored.astype(np.uint16) * np.uint16(257)
         scaled = (stored.astype(np.int64) * (2 * FULL_SCALE) + self.full_scale) // (2 * self.full_scale)
-        return np.minimum(scaled, FULL_SCALE - 1).astype(np.uint16)
+        return scaled.astype(np.uint16)
 
     @property
     def notes(self) -> tuple[str, ...]:

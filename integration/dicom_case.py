@@ -25,7 +25,14 @@ _SUMMARY = [
     "BitsStored",
     "TotalPixelMatrixRows",
     "TotalPixelMatrixColumns",
+    "ImagedVolumeWidth",
+    "ImagedVolumeHeight",
+    "FrameOfReferenceUID",
 ]
+
+_CASE = ("StudyInstanceUID", "PatientID", "ContainerIdentifier")
+
+_EXTENT_TOLERANCE = 0.02  # levels of a pyramid differ by the pixels that their last tiles round up to
 
 
 def find_case(path: Path) -> tuple[list[DicomFile], list[str]]:
@@ -57,6 +64,7 @@ def find_case(path: Path) -> tuple[list[DicomFile], list[str]]:
         summaries = [named, *(other for other in others if other.header.get("SeriesInstanceUID") == series)]
     slides = _srh_volumes(_without_duplicates(summaries), path)
     _check_one_series(slides, path)
+    _check_one_scan(slides)
     largest = max(_area(slide.header) for slide in slides)
     level = [slide for slide in slides if _area(slide.header) == largest]
     return [read_header(slide.path) for slide in level], unreadable
@@ -120,10 +128,29 @@ def _check_one_series(slides: list[DicomFile], path: Path) -> None:
     for other in slides[1:]:
         if other.header.get("SeriesInstanceUID") == first.header.get("SeriesInstanceUID"):
             continue
-        case = ("StudyInstanceUID", "PatientID", "ContainerIdentifier")
-        same = all(other.header.get(keyword) == first.header.get(keyword) for keyword in case)
+        same = all(other.header.get(keyword) == first.header.get(keyword) for keyword in _CASE)
         what = "two series of one case" if same else "slides of two cases"
         raise InputError(f"{what} ({first.path.name} and {other.path.name})", "one; name a file of it", path)
+
+
+def _check_one_scan(slides: list[DicomFile]) -> None:
+    """Refuse images of one series that are not levels or channels of one scan, so that none is read for another."""
+    first = slides[0]
+    for other in slides[1:]:
+        differing = [k for k in _CASE if (first.header.get(k) or "") != (other.header.get(k) or "")]
+        for keyword in ("FrameOfReferenceUID", "ImagedVolumeWidth", "ImagedVolumeHeight"):
+            one, two = first.header.get(keyword), other.header.get(keyword)
+            if one and two and not _agree(one, two):
+                differing.append(keyword)
+        if differing:
+            found = f"another {differing[0]} than in {first.path.name}, in one series"
+            raise InputError(found, "levels and channels of one scan", other.path)
+
+
+def _agree(one: str | float, two: str | float) -> bool:
+    if isinstance(one, str) or isinstance(two, str):
+        return one == two
+    return abs(one - two) <= _EXTENT_TOLERANCE * max(one, two)
 
 
 def _is_truncated(file: DicomFile) -> bool:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +19,13 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_fragments, parse_basic_offsets, parse_fragments
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import get_decoder
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from srh_clinic.errors import InputError
 from srh_clinic.integration.depth import Depth
@@ -44,6 +53,17 @@ TRUNCATED_HEADER = "a truncated file: it ends before its pixel data"
 
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
 _READABLE = "raw, JPEG-LS, JPEG 2000 or RLE pixel data"
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Keep pydicom from printing values that break their VR, which may identify a patient.
+
+    That they do is between pydicom and the vendor: what we need of a header is checked here.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pydicom")
+        yield
 
 
 @dataclass(frozen=True)
@@ -84,8 +104,11 @@ def read_header(path: Path, keywords: list[str] | None = None) -> DicomFile:
     try:
         with path.open("rb") as file:
             header: Dataset = dcmread(file, stop_before_pixels=True, specific_tags=list(keywords) if keywords else None)
-            if header.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            syntax = header.file_meta.get("TransferSyntaxUID")
+            if syntax == DeflatedExplicitVRLittleEndian:
                 raise InputError("a deflated DICOM file", "one that can be read by region", path)
+            if syntax == ExplicitVRBigEndian:
+                raise InputError("a big-endian DICOM file", "a little-endian one", path)
             end = file.tell()
             return DicomFile(path, header, end if file.read(4) == _PIXEL_DATA else None)
     except OSError as error:
@@ -164,12 +187,14 @@ def open_frames(file: DicomFile, full_scale: int | None = None) -> DicomFrames:
     path, header = file.path, file.header
     bits_stored = file.number("BitsStored")
     signed = file.number("PixelRepresentation") != 0
-    if signed or not 8 < bits_stored <= 16 or file.number("HighBit") != bits_stored - 1:
+    if signed or not 8 < bits_stored <= 16:
         kind = "signed" if signed else "unsigned"
         raise InputError(f"{kind} pixels of {bits_stored} stored bits", "unsigned pixels of 9 to 16 bits", path)
+    if (high_bit := file.number("HighBit")) != bits_stored - 1:
+        raise InputError(f"BitsStored {bits_stored} with HighBit {high_bit}", f"HighBit {bits_stored - 1}", path)
     if file.required("PhotometricInterpretation") != "MONOCHROME2" or header.get("PresentationLUTShape") == "INVERSE":
         raise InputError("an image in which dark means bright", "MONOCHROME2 with an identity presentation", path)
-    if (header.get("RescaleSlope", 1), header.get("RescaleIntercept", 0)) != (1, 0):
+    if any((item.get("RescaleSlope", 1), item.get("RescaleIntercept", 0)) != (1, 0) for item in _transformations(header)):
         raise InputError("pixels with a rescale slope or intercept", "counts as they were measured", path)
     frame_shape = file.number("Rows"), file.number("Columns")
     check_frame_shape(frame_shape, path)
@@ -186,6 +211,14 @@ def open_frames(file: DicomFile, full_scale: int | None = None) -> DicomFrames:
         depth=Depth(2**bits_stored if full_scale is None else full_scale),
         spans=_locate(file, syntax, frame_shape),
     )
+
+
+def _transformations(header: Dataset) -> Iterator[Dataset]:
+    """Every item that can hold a rescale slope and intercept: the header, and those of the functional groups."""
+    yield header
+    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for group in header.get(groups) or []:
+            yield from group.get("PixelValueTransformationSequence") or []
 
 
 def _decodable(syntax: UID) -> bool:

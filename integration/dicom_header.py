@@ -18,12 +18,18 @@ from srh_clinic import __version__
 from srh_clinic.errors import InputError
 from srh_clinic.integration.dicom_reader import NOTES_PREFIX
 from srh_clinic.integration.optical_path import SCHEME, channel_of, coded, optical_path
+from srh_clinic.integration.targets import MANUFACTURER
+from srh_clinic.intensity import RAMAN_SHIFTS
 from srh_clinic.slide import Identity, Slide
 
 _UID_NAMESPACE = uuid.UUID("0d1b6a5e-6f0c-5a3e-9f0e-51e2a7c4d930")
 
 _SLICE_MM = 0.001
 """Nominal thickness of the optical section; SRH images a plane of fresh tissue."""
+
+_MAX_ID = 64  # characters of an LO value
+_MAX_IS = 2**31 - 1  # largest IS value
+_ACQUISITION = "109101"  # DCM code of the equipment that acquired an image
 
 # what a derived image shares with its source: patient, study, container and specimen, acquisition and place
 _FROM_SOURCE = """
@@ -49,6 +55,16 @@ def derived_uid(*entropy: str) -> UID:
     return UID(f"2.25.{uuid.uuid5(_UID_NAMESPACE, json.dumps(entropy)).int}")
 
 
+def content_of(slide: Slide, digest: str, one_file: bool) -> str:
+    """Everything that an image of ``slide`` tells, so that images that differ never share a UID.
+
+    ``digest`` is that of its frames; ``one_file`` says whether both optical paths share an instance.
+    """
+    identity = slide.identity
+    pixels = [digest, [int(edge) for edge in slide.shape], float(slide.um_per_px), list(slide.notes)]
+    return json.dumps([*pixels, identity.patient_id, identity.specimen_id, one_file])
+
+
 def image_header(
     slide: Slide,
     channels: Sequence[int],
@@ -71,7 +87,7 @@ def image_header(
     number
         Instance Number.
     content
-        What makes the series unique, a digest of its pixels: its UIDs follow from it.
+        What makes the series unique, from :func:`content_of`: its UIDs follow from it.
     created
         Time of acquisition and of creation.
     """
@@ -90,11 +106,18 @@ def image_header(
 
 
 def make_derived(
-    header: Dataset, source: Identity, channels: Sequence[int], provenance: Mapping[str, Any], created: datetime
+    header: Dataset,
+    source: Identity,
+    channels: Sequence[int],
+    provenance: Mapping[str, Any],
+    *,
+    content: str,
+    resampled: bool,
+    created: datetime,
 ) -> None:
     """Turn an original header into that of an image restored from ``source``: same study, new series, its origin stated.
 
-    UIDs follow from the source's, the provenance and the layout, so that a repeated run makes the same objects.
+    UIDs follow from the source's, the provenance and ``content``, so that a repeated run makes the same objects.
 
     Raises
     ------
@@ -103,14 +126,11 @@ def make_derived(
     """
     origins: tuple[Dataset, ...] = source.attributes.get("headers", ())
     run = json.dumps(provenance, sort_keys=True, default=str)
-    layout = [str(header.Rows), str(header.Columns), *map(str, channels)]
-    entropy = [*(str(origin.SOPInstanceUID) for origin in origins), run]
-    if not origins:  # a source without DICOM identity gives its pixels' digest instead
-        entropy.append(str(header.SeriesInstanceUID))
-    header.SOPInstanceUID = derived_uid("derived instance", *entropy, *layout)
-    header.SeriesInstanceUID = derived_uid("derived series", *entropy, *layout[:2])
+    entropy = [*(str(origin.SOPInstanceUID) for origin in origins), run, content]
+    header.SOPInstanceUID = derived_uid("derived instance", *entropy, *map(str, channels))
+    header.SeriesInstanceUID = derived_uid("derived series", *entropy)
     header.SeriesDescription = "SRH restored by srh-clinic, research use only"
-    header.ImageType = ["DERIVED", "PRIMARY", "VOLUME", "NONE"]
+    header.ImageType = ["DERIVED", "PRIMARY", "VOLUME", "RESAMPLED" if resampled else "NONE"]
     header.SharedFunctionalGroupsSequence[0].WholeSlideMicroscopyImageFrameTypeSequence[0].FrameType = header.ImageType
     header.DerivationDescription = _derivation(run)
     header.DerivationCodeSequence = [coded("SRH-RESTORED", SCHEME, "Restored stimulated Raman histology")]
@@ -123,14 +143,15 @@ def make_derived(
             header[keyword] = copy.deepcopy(first[keyword])
         elif keyword == "SpecificCharacterSet":
             del header.SpecificCharacterSet
-    header.SeriesNumber = int(first.get("SeriesNumber") or 0) + 1000
-    header.OpticalPathSequence = [_path_of(origins, channel) for channel in channels]
+    header.SeriesNumber = min(int(first.get("SeriesNumber") or 0) + 1000, _MAX_IS)
+    header.OpticalPathSequence = _paths_of(origins, channels)
+    _keep_lossy(header, origins)
     header.SourceImageSequence = [_reference(origin, purpose=True) for origin in origins]
     referenced = Dataset()
     referenced.SeriesInstanceUID = first.SeriesInstanceUID
     referenced.ReferencedInstanceSequence = [_reference(origin, purpose=False) for origin in origins]
     header.ReferencedSeriesSequence = [referenced]
-    header.ContributingEquipmentSequence = [_acquisition_equipment(first), *header.ContributingEquipmentSequence]
+    header.ContributingEquipmentSequence = [*_equipment_of(first), *header.ContributingEquipmentSequence]
 
 
 def _set_identity(header: Dataset, identity: Identity, content: str, created: datetime) -> None:
@@ -147,7 +168,7 @@ def _set_identity(header: Dataset, identity: Identity, content: str, created: da
     header.SeriesNumber, header.Modality = 1, "SM"
     header.FrameOfReferenceUID = derived_uid("frame of reference", content)
     header.PositionReferenceIndicator = "SLIDE_CORNER"
-    header.Manufacturer, header.ManufacturerModelName = "srh-clinic", "srh-clinic"
+    header.Manufacturer, header.ManufacturerModelName = MANUFACTURER, "srh-clinic"
     header.DeviceSerialNumber, header.SoftwareVersions = "none", __version__
     header.AcquisitionDateTime = date + time
     header.ContentDate, header.ContentTime = date, time
@@ -217,7 +238,7 @@ def _derivation(run: str) -> str:
 def _processing_equipment(provenance: Mapping[str, Any], created: datetime) -> Dataset:
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [coded("109102", "DCM", "Processing Equipment")]
-    item.Manufacturer, item.ManufacturerModelName = "srh-clinic", "srh-clinic"
+    item.Manufacturer, item.ManufacturerModelName = MANUFACTURER, "srh-clinic"
     item.SoftwareVersions = str(provenance.get("version", __version__))
     item.ContributionDateTime = created.strftime("%Y%m%d%H%M%S")
     item.ContributionDescription = (
@@ -226,9 +247,16 @@ def _processing_equipment(provenance: Mapping[str, Any], created: datetime) -> D
     return item
 
 
+def _equipment_of(source: Dataset) -> list[Dataset]:
+    """What equipment made the source: that which it names, and its own as that of the acquisition where it names none."""
+    earlier: list[Dataset] = copy.deepcopy(list(source.get("ContributingEquipmentSequence") or []))
+    purposes = [code.get("CodeValue") for item in earlier for code in item.get("PurposeOfReferenceCodeSequence") or []]
+    return earlier if _ACQUISITION in purposes else [_acquisition_equipment(source), *earlier]
+
+
 def _acquisition_equipment(source: Dataset) -> Dataset:
     item = Dataset()
-    item.PurposeOfReferenceCodeSequence = [coded("109101", "DCM", "Acquisition Equipment")]
+    item.PurposeOfReferenceCodeSequence = [coded(_ACQUISITION, "DCM", "Acquisition Equipment")]
     item.Manufacturer = "unknown"
     for keyword in _EQUIPMENT:
         if keyword in source:
@@ -244,6 +272,25 @@ def _reference(origin: Dataset, *, purpose: bool) -> Dataset:
     return item
 
 
+def _paths_of(origins: Sequence[Dataset], channels: Sequence[int]) -> list[Dataset]:
+    """The source's own descriptions of ``channels``; each instance of it may use one identifier, a single file may not."""
+    paths = [_path_of(origins, channel) for channel in channels]
+    if len({str(path.get("OpticalPathIdentifier")) for path in paths}) < len(paths):
+        for path, channel in zip(paths, channels, strict=True):
+            path.OpticalPathIdentifier = f"SRS{RAMAN_SHIFTS[channel]}"
+    return paths
+
+
+def _keep_lossy(header: Dataset, origins: Sequence[Dataset]) -> None:
+    """What was lost by compression stays lost, in each channel restored from both (PS3.3 C.7.6.1.1.5)."""
+    for origin in origins:
+        if origin.get("LossyImageCompression") == "01":
+            for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+                if keyword in origin:
+                    header[keyword] = copy.deepcopy(origin[keyword])
+            return
+
+
 def _path_of(origins: Sequence[Dataset], channel: int) -> Dataset:
     """The source's own description of a channel."""
     for origin in origins:
@@ -251,3 +298,13 @@ def _path_of(origins: Sequence[Dataset], channel: int) -> Dataset:
             if channel_of(item) == channel:
                 return copy.deepcopy(item)
     raise InputError(f"a source without optical path for channel {channel}", "the headers of both Raman shifts")
+
+
+def check_identifiers(header: Dataset) -> None:
+    """Refuse identifiers that are longer than DICOM allows; a reader would cut or refuse them."""
+    specimens = header.get("SpecimenDescriptionSequence") or []
+    named = [(header, "PatientID"), (header, "ContainerIdentifier"), *((item, "SpecimenIdentifier") for item in specimens)]
+    for item, keyword in named:
+        length = len(str(item.get(keyword) or ""))
+        if length > _MAX_ID:
+            raise InputError(f"a {keyword} of {length} characters", f"at most {_MAX_ID}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from srh_clinic.errors import InputError
 from srh_clinic.integration.dicom_case import find_case
-from srh_clinic.integration.dicom_file import DAMAGED, DicomFile, DicomFrames, open_frames
+from srh_clinic.integration.dicom_file import DAMAGED, DicomFile, DicomFrames, open_frames, quiet_pydicom
 from srh_clinic.integration.frames import FramedSlide, Frames, check_extent
 from srh_clinic.integration.optical_path import channel_of
 from srh_clinic.intensity import RAMAN_SHIFTS
@@ -67,9 +66,7 @@ def read_dicom(path: Path, um_per_px: float | None = None, full_scale: int | Non
         When the case is not one whole SRH slide with both Raman shifts.
     """
     try:
-        with warnings.catch_warnings():
-            # a value that breaks its VR is between pydicom and the vendor: what we need of it is checked here
-            warnings.filterwarnings("ignore", module="pydicom")
+        with quiet_pydicom():
             files, unreadable = find_case(path)
             return _assemble(path, files, unreadable, um_per_px, full_scale)
     except InputError:
@@ -82,11 +79,9 @@ def _assemble(
     path: Path, files: list[DicomFile], unreadable: list[str], um_per_px: float | None, full_scale: int | None
 ) -> DicomSlide:
     shape = files[0].number("TotalPixelMatrixRows"), files[0].number("TotalPixelMatrixColumns")
-    spacing = _um_per_px(files[0])
-    notes: list[str] = []
-    if um_per_px is not None and abs(um_per_px / spacing - 1) > 0.01:
-        notes.append(f"pixel size {um_per_px:g} um stated by the caller, {spacing:g} um by the file")
-    check_extent(shape, spacing, path)
+    pixel_size, notes = _pixel_size(files, um_per_px)
+    check_extent(shape, pixel_size, path)
+    _check_concatenations(files)
     planes: tuple[list[Frames], list[Frames]] = ([], [])
     owners: tuple[list[DicomFile], list[DicomFile]] = ([], [])
     for file in files:
@@ -107,7 +102,7 @@ def _assemble(
     used = {str(file.required("SOPInstanceUID")): file for file in (*owners[0], *owners[1])}
     return DicomSlide(
         shape=shape,
-        um_per_px=spacing if um_per_px is None else um_per_px,
+        um_per_px=pixel_size,
         identity=_identity(path, [file.header for file in used.values()]),
         notes=tuple(dict.fromkeys(notes)),
         planes=(tuple(planes[0]), tuple(planes[1])),
@@ -131,6 +126,9 @@ def _frame_table(file: DicomFile, source: DicomFrames, shape: tuple[int, int], c
     n_frames = len(source.spans)
     if int(file.header.get("TotalPixelMatrixFocalPlanes") or 1) != 1:
         raise InputError("several focal planes", "one focal plane", file.path)
+    organization = file.header.get("DimensionOrganizationType") or "TILED_FULL"
+    if organization != "TILED_FULL" and "PerFrameFunctionalGroupsSequence" not in file.header:
+        raise InputError(f"{organization} frames without per-frame groups", "a position for every frame", file.path)
     if _is_sparse(file):
         return _sparse_table(file, n_frames, shape, channels)
     rows, columns = source.frame_shape
@@ -156,6 +154,7 @@ def _sparse_table(file: DicomFile, n_frames: int, shape: tuple[int, int], channe
         raise InputError(f"{len(groups)} per-frame groups for {n_frames} frames", "one a frame", file.path)
     shared = file.header.get("SharedFunctionalGroupsSequence") or [Dataset()]
     only = next(iter(channels)) if len(channels) == 1 else None
+    depths = set()
     table = np.empty((3, n_frames), dtype=np.int64)
     for i, group in enumerate(groups):
         paths = group.get("OpticalPathIdentificationSequence") or shared[0].get("OpticalPathIdentificationSequence")
@@ -166,6 +165,9 @@ def _sparse_table(file: DicomFile, n_frames: int, shape: tuple[int, int], channe
         top = int(position[0].RowPositionInTotalImagePixelMatrix) - 1
         left = int(position[0].ColumnPositionInTotalImagePixelMatrix) - 1
         table[:, i] = channels[identifier], top, left
+        depths.add(float(position[0].get("ZOffsetInSlideCoordinateSystem") or 0))
+    if len(depths) > 1:
+        raise InputError("several focal planes", "one focal plane", file.path)
     outside = (table[1] < 0) | (table[2] < 0) | (table[1] >= shape[0]) | (table[2] >= shape[1])
     if outside.any():
         frame = int(np.flatnonzero(outside)[0]) + 1
@@ -194,12 +196,39 @@ def _check_channel(
         raise InputError(f"two images at {shift} cm-1 in one series ({names})", "one of each Raman shift", path)
     rows, columns = parts[0].source.frame_shape
     n_frames = sum(len(part.index) for part in parts)
+    places = np.concatenate([part.top * shape[1] + part.left for part in parts])
+    if len(np.unique(places)) < n_frames:
+        raise InputError(f"two frames at {shift} cm-1 in one place", "one focal plane, and each frame once", files[0].path)
     if _is_sparse(files[0]):
         coverage = n_frames * rows * columns / (shape[0] * shape[1])
         if coverage < MIN_SPARSE_COVERAGE:
             raise InputError(f"frames for {coverage:.2g} of {shape[1]} x {shape[0]} pixels", "frames for 0.01 or more", path)
     elif n_frames != -(-shape[0] // rows) * -(-shape[1] // columns):
         raise InputError(f"{n_frames} frames at {shift} cm-1 of a concatenation", "all of its parts in one folder", path)
+
+
+def _check_concatenations(files: list[DicomFile]) -> None:
+    """Refuse a concatenation (PS3.3 C.7.6.16.2.2.4) of which a part is missing, there twice, or without its place."""
+    concatenations: dict[str, list[DicomFile]] = {}
+    for file in files:
+        if "ConcatenationUID" in file.header:
+            concatenations.setdefault(str(file.header.ConcatenationUID), []).append(file)
+    for parts in concatenations.values():
+        parts.sort(key=lambda part: part.number("InConcatenationNumber"))
+        first, last = parts[0], parts[-1]
+        total = int(first.header.get("InConcatenationTotalNumber") or last.number("InConcatenationNumber"))
+        numbers = [part.number("InConcatenationNumber") for part in parts]
+        if numbers != list(range(1, total + 1)):
+            found = f"part {', '.join(map(str, numbers))} of a concatenation of {total}"
+            raise InputError(found, "all of its parts in one folder, each once", first.path)
+        if "InConcatenationTotalNumber" not in first.header and _is_sparse(first):
+            raise InputError("a sparse concatenation without number of its parts", "InConcatenationTotalNumber", first.path)
+        n_before = 0
+        for part in parts:
+            if len(parts) > 1 and part.number("ConcatenationFrameOffsetNumber") != n_before:
+                found = f"ConcatenationFrameOffsetNumber {part.header.ConcatenationFrameOffsetNumber} after {n_before} frames"
+                raise InputError(found, "the parts of a concatenation without gap", part.path)
+            n_before += part.number("NumberOfFrames")
 
 
 def _is_sparse(file: DicomFile) -> bool:
@@ -212,11 +241,32 @@ def _um_per_px(file: DicomFile) -> float:
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for group in (file.header.get(groups) or [])[:1]:
             for measures in group.get("PixelMeasuresSequence") or []:
-                down, across = (float(millimetres) * 1000 for millimetres in measures.PixelSpacing)
+                try:
+                    down, across = (float(millimetres) * 1000 for millimetres in measures.PixelSpacing)
+                except DAMAGED as error:
+                    raise InputError("a damaged Pixel Spacing", "two numbers in mm", file.path) from error
                 if not (down > 0 and across > 0) or abs(down / across - 1) > 0.01:
                     raise InputError(f"pixels of {across:g} x {down:g} um", "square pixels", file.path)
                 return float(f"{down:.9g}")  # 0.00047 mm is 0.47 um
     raise InputError("no Pixel Spacing", "a slide that states its pixel size", file.path)
+
+
+def _pixel_size(files: list[DicomFile], um_per_px: float | None) -> tuple[float, list[str]]:
+    """Pixel edge in micrometres, the caller's before that of the files, and what a result must say about it."""
+    try:
+        stated = [_um_per_px(file) for file in files]
+    except InputError as error:
+        if um_per_px is None:
+            raise
+        return um_per_px, [f"pixel size {um_per_px:g} um stated by the caller, {error.found} by the file"]
+    for file, size in zip(files, stated, strict=True):
+        if abs(size / stated[0] - 1) > 1e-3:
+            raise InputError(f"another pixel size than in {files[0].path.name}", "the same", file.path)
+    if um_per_px is None:
+        return stated[0], []
+    if abs(um_per_px / stated[0] - 1) <= 0.01:
+        return um_per_px, []
+    return um_per_px, [f"pixel size {um_per_px:g} um stated by the caller, {stated[0]:g} um by the file"]
 
 
 def _check_geometry(file: DicomFile, first: DicomFile) -> None:
@@ -227,9 +277,8 @@ def _check_geometry(file: DicomFile, first: DicomFile) -> None:
         offsets = [items[0].get(f"{axis}OffsetInSlideCoordinateSystem") or 0 for axis in "XY"]
         return [float(offset) for offset in offsets] + [float(c) for c in header.get("ImageOrientationSlide") or []]
 
-    same_size = abs(_um_per_px(file) / _um_per_px(first) - 1) < 1e-3
-    if not same_size or not np.allclose(origin(file.header), origin(first.header), atol=1e-4):
-        raise InputError(f"another pixel size, origin or orientation than in {first.path.name}", "the same", file.path)
+    if not np.allclose(origin(file.header), origin(first.header), atol=1e-4):
+        raise InputError(f"another origin or orientation than in {first.path.name}", "the same", file.path)
 
 
 def _file_notes(header: Dataset) -> tuple[str, ...]:

@@ -19,8 +19,10 @@ from pydicom.pixels import get_encoder
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from srh_clinic.errors import InputError
-from srh_clinic.integration.dicom_header import image_header, make_derived
-from srh_clinic.intensity import RAMAN_SHIFTS, Counts
+from srh_clinic.integration.dicom_file import quiet_pydicom
+from srh_clinic.integration.dicom_header import check_identifiers, content_of, image_header, make_derived
+from srh_clinic.integration.targets import check_place, check_replaceable, is_one_file, source_files, target_files
+from srh_clinic.intensity import Counts
 from srh_clinic.slide import Identity, Slide
 
 TRANSFER_SYNTAXES = {
@@ -58,14 +60,15 @@ def write_wsi(
         What to write.
     out
         A name ending in ``.dcm`` gets both optical paths in one file; any other is a folder that gets one instance per Raman
-        shift in one series. Existing files of the same names are replaced once the new ones are whole.
+        shift in one series. Files of the same names are replaced once the new ones are whole, if they are an earlier output
+        of the same series or derived from the same source.
     transfer_syntax
         A key of :data:`TRANSFER_SYNTAXES`.
     derived_from
         The slide, or its identity, that ``slide`` was computed from: the images join its study as a new, DERIVED series.
     provenance
         What made the derived slide: JSON-like, with ``version``, ``bundle``, ``weights_sha256``, ``seed`` and ``settings``.
-        Together with the source it determines the UIDs. Required with ``derived_from``.
+        Together with the source and what is written it determines the UIDs. Required with ``derived_from``.
     created
         Time stamped into the images (default: now).
 
@@ -77,7 +80,8 @@ def write_wsi(
     Raises
     ------
     InputError
-        When the syntax is unknown, the place cannot be written or the disk is full. Nothing is left behind then.
+        When the syntax is unknown, an identifier is longer than DICOM allows, the place cannot be written or holds a file
+        that must stay, or the disk is full. What was there is there then, and nothing else.
     ValueError
         When only one of ``derived_from`` and ``provenance`` is given.
     """
@@ -87,25 +91,25 @@ def write_wsi(
         raise InputError(f"transfer syntax {transfer_syntax!r}", f"one of {', '.join(TRANSFER_SYNTAXES)}")
     out = Path(out)
     source = derived_from if isinstance(derived_from, Identity) or derived_from is None else derived_from.identity
-    one_file = out.suffix.lower() == ".dcm"
-    _check_place(out, one_file)
-    names = [out] if one_file else [out / f"SRS{shift}.dcm" for shift in RAMAN_SHIFTS]
-    layout: list[tuple[int, ...]] = [(0, 1)] if one_file else [(0,), (1,)]
+    files = (*source_files(slide), *source_files(derived_from))
+    names = target_files(out)
+    layout: list[tuple[int, ...]] = [(0, 1)] if is_one_file(out) else [(0,), (1,)]
     created = created or datetime.now()
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=_existing_parent(out)) as work:
+        check_place(out)
+        with quiet_pydicom(), tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=_existing_parent(out)) as work:
             frames = _encode(slide, Path(work), TRANSFER_SYNTAXES[transfer_syntax])
-            content = (
-                f"{frames.digest} {slide.um_per_px!r} {slide.identity.patient_id} {slide.identity.specimen_id} {one_file}"
-            )
+            content = content_of(slide, frames.digest, is_one_file(out))
             for number, (channels, name) in enumerate(zip(layout, names, strict=True), start=1):
                 header = image_header(slide, channels, frames.frame_shape, number=number, content=content, created=created)
                 if source is not None and provenance is not None:
-                    make_derived(header, source, channels, provenance, created)
+                    resampled = _is_resampled(slide, derived_from, source)
+                    make_derived(header, source, channels, provenance, content=content, resampled=resampled, created=created)
+                check_identifiers(header)
+                check_replaceable(name, files, source, str(header.SeriesInstanceUID))
                 _write_file(Path(work) / name.name, header, frames, channels)
             names[0].parent.mkdir(parents=True, exist_ok=True)
-            for name in names:
-                (Path(work) / name.name).replace(name)
+            _put_in_place([Path(work) / name.name for name in names], names)
     except OSError as error:
         if error.errno in _NO_SPACE:
             pixels = slide.shape[0] * slide.shape[1]
@@ -116,10 +120,29 @@ def write_wsi(
     return names
 
 
-def _check_place(out: Path, one_file: bool) -> None:
-    if out.exists() and out.is_dir() == one_file:
-        found = "a folder" if one_file else "a file"
-        raise InputError(found, "a file name that is free for a .dcm file, or a folder's name without .dcm", out)
+def _put_in_place(new: Sequence[Path], names: Sequence[Path]) -> None:
+    """Rename every new file to its name; where one cannot be, put back what was there under all of them."""
+    moves = [(file, file.with_name(f"{file.name}.replaced"), name) for file, name in zip(new, names, strict=True)]
+    try:
+        for file, old, name in moves:
+            if name.exists():
+                name.replace(old)
+            file.replace(name)
+    except BaseException:
+        for file, old, name in moves:
+            if old.exists():
+                old.replace(name)
+            elif not file.exists():
+                name.unlink()
+        raise
+
+
+def _is_resampled(slide: Slide, derived_from: Slide | Identity | None, source: Identity) -> bool:
+    """Whether a slide lies on another grid of pixels than the one that it is derived from, as far as that is known."""
+    if isinstance(derived_from, Slide):
+        return slide.shape != derived_from.shape
+    shapes = {(h.TotalPixelMatrixRows, h.TotalPixelMatrixColumns) for h in source.attributes.get("headers", ())}
+    return bool(shapes) and slide.shape not in shapes
 
 
 def _existing_parent(out: Path) -> Path:
@@ -139,9 +162,9 @@ class _EncodedFrames:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of syntax, frame shape and counts."""
+        """SHA-256 of frame shape and counts; every syntax is lossless and keeps the image what it is."""
         digest = self._digest.copy()
-        digest.update(f"{self.syntax} {self.frame_shape}".encode())
+        digest.update(f"{self.frame_shape}".encode())
         return digest.hexdigest()
 
     def put(self, spool: BinaryIO, channel: int, frame: Counts) -> None:

@@ -25,6 +25,10 @@ MAX_SLIDE_MM = 200.0
 """Longest edge of an image that a microscope can have made; the largest histology slides are 8 inches long."""
 
 
+UM_PER_PX_RANGE = (0.01, 20.0)
+"""What a microscope image can state; a resolution of 72 dpi is a default that nobody measured."""
+
+
 class FrameSource(Protocol):
     """One file's frames of one size; frames at an edge may come smaller."""
 
@@ -98,6 +102,11 @@ class FramedSlide:
     planes: tuple[tuple[Frames, ...], tuple[Frames, ...]] = field(repr=False)
     cache: FrameCache = field(default_factory=FrameCache, repr=False, compare=False)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the pixels come from, CH2's before CH3's."""
+        return tuple(dict.fromkeys(frames.source.path for plane in self.planes for frames in plane))
+
     def read(self, y: int, x: int, height: int, width: int) -> Counts:
         """The region as uint16 counts ``(2, height, width)``; ``ValueError`` when it is not within the slide."""
         check_region(self.shape, y, x, height, width)
@@ -133,7 +142,10 @@ def grid_corners(shape: tuple[int, int], frame_shape: tuple[int, int]) -> tuple[
 
 
 def check_extent(shape: tuple[int, int], um_per_px: float, path: Path) -> None:
-    """Refuse an image that no microscope slide can hold, before anything of its size is allocated."""
+    """Refuse an image that no microscope makes or no slide can hold, before anything of its size is allocated."""
+    low, high = UM_PER_PX_RANGE
+    if not low <= um_per_px <= high:
+        raise InputError(f"a pixel size of {um_per_px:g} um", f"one within {low:g}..{high:g} um", path)
     height, width = shape
     longest = max(shape) * um_per_px / 1000
     if height < 1 or width < 1 or not longest <= MAX_SLIDE_MM:

@@ -20,10 +20,12 @@ PUMP_NM = 790.0
 SCHEME = "99SRHCLINIC"
 """Coding scheme of concepts that no public dictionary holds."""
 
+SHIFT = re.compile(r"(?<!\d)2[89]\d\d(?:\.\d+)?(?!\d)")
+"""A Raman shift of the CH stretches within a text."""
+
 _SHIFT_TOLERANCE = 25.0  # cm-1: microscopes tune CH2 to 2840..2855 and CH3 to 2920..2950
 _STOKES_TOLERANCE = 3.0  # nm: a third of the distance between both Stokes wavelengths
 _CHANNEL_NAME = re.compile(r"(?<![a-z0-9])ch([23])(?![a-z0-9])", re.IGNORECASE)
-_SHIFT = re.compile(r"(?<!\d)2[89]\d\d(?:\.\d+)?(?!\d)")
 
 
 def stokes_nm(raman_shift: int, pump_nm: float = PUMP_NM) -> float:
@@ -41,7 +43,7 @@ def coded(value: str, scheme: str, meaning: str) -> Dataset:
 def channel_in_words(text: str) -> int | None:
     """The channel (0 CH2, 1 CH3) that a text names by Raman shift or by name; ``None`` when it names none or both."""
     named = {int(match) - 2 for match in _CHANNEL_NAME.findall(text)}
-    for number in _SHIFT.findall(text):
+    for number in SHIFT.findall(text):
         named |= {c for c, shift in enumerate(RAMAN_SHIFTS) if abs(float(number) - shift) <= _SHIFT_TOLERANCE}
     return named.pop() if len(named) == 1 else None
 

@@ -28,7 +28,7 @@ def read_slide(path: str | Path, um_per_px: float | None = None, full_scale: int
     path
         A DICOM whole slide image, one file of a DICOM series, a folder with one case, or a two-channel TIFF.
     um_per_px
-        Pixel edge in micrometres, where the file does not state it or states it wrongly.
+        Pixel edge in micrometres, 0.01..20, where the file does not state it or states it wrongly.
     full_scale
         Stored value at unit intensity 1, where the file does not state it: 4,096 for 12-bit data.
 
@@ -38,8 +38,6 @@ def read_slide(path: str | Path, um_per_px: float | None = None, full_scale: int
         When it is not one whole SRH slide.
     """
     path = Path(path)
-    if um_per_px is not None and not 0 < um_per_px < float("inf"):
-        raise InputError(f"a pixel size of {um_per_px} um", "a positive pixel size in micrometres", path)
     try:
         if path.is_dir():
             return read_dicom(path, um_per_px, full_scale)

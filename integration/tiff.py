@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,20 +12,28 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import TiffFile, TiffFileError, TiffPageSeries
+from tifffile import PHOTOMETRIC, TiffFile, TiffFileError, TiffPageSeries
 
 from srh_clinic.errors import InputError
 from srh_clinic.integration.depth import Depth
 from srh_clinic.integration.dicom_file import DAMAGED
-from srh_clinic.integration.frames import FramedSlide, Frames, check_extent, check_frame_shape, grid_corners
-from srh_clinic.integration.optical_path import channel_in_words
+from srh_clinic.integration.frames import (
+    UM_PER_PX_RANGE,
+    FramedSlide,
+    Frames,
+    check_extent,
+    check_frame_shape,
+    grid_corners,
+)
+from srh_clinic.integration.optical_path import SHIFT, channel_in_words
 from srh_clinic.intensity import FULL_SCALE, Counts
 from srh_clinic.slide import Identity
 
 NEEDED = "a two-channel TIFF of shape (2, H, W), uint8 or uint16, CH2 before CH3"
 
-UM_PER_PX_RANGE = (0.01, 20.0)
-"""What a microscope image can state; a resolution of 72 dpi is a default that nobody measured."""
+_CHANNEL_AXES = "CSIQ"  # channels, planar samples, and pages of which the file does not say what they are
+_PLANES = {"Z": "two focal planes", "T": "two time points"}
+_ORDINAL = re.compile(r"(?<!\d)\d{1,2}\W*$")  # the detector's number: Ch1, SRS Ch2, Channel:0:1
 
 _UNIT_UM = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3, "cm": 1e4, "inch": 25400.0}
 _UNIT_UM |= {"μm": 1.0, "\\u00b5m": 1.0}  # the Greek letter, and how ImageJ escapes the micro sign
@@ -36,12 +45,13 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 @dataclass(frozen=True)
 class TiffFrames:
-    """Strips or tiles of one page of a TIFF, or, uncompressed in one piece, bands of its rows.
+    """Strips or tiles of one page of a series of a TIFF, or, uncompressed in one piece, bands of its rows.
 
     ``origin`` is the first byte of a channel that lies in the file in one piece, otherwise ``None``.
     """
 
     path: Path
+    series: int
     page: int
     shape: tuple[int, int]
     frame_shape: tuple[int, int]
@@ -58,6 +68,9 @@ class TiffFrames:
         except InputError:
             raise
         except _BROKEN as error:
+            if "requires the 'imagecodecs' package" in str(error):  # as tifffile says it
+                needed = "the package imagecodecs (pip install imagecodecs), or a TIFF without compression"
+                raise InputError(f"{self._page.compression.name} compression", needed, self.path) from error
             raise InputError(f"a TIFF whose piece {index} does not decode ({error})", NEEDED, self.path) from error
 
     def stored(self, index: int) -> NDArray[Any]:
@@ -78,7 +91,7 @@ class TiffFrames:
     @cached_property
     def _page(self) -> Any:
         with TiffFile(self.path) as tiff:
-            return tiff.series[0].pages[self.page].aspage()
+            return tiff.series[self.series].pages[self.page].aspage()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_page"}
@@ -90,8 +103,9 @@ def read_tiff(path: Path, um_per_px: float | None = None, full_scale: int | None
     Parameters
     ----------
     path
-        A TIFF whose first series has the shape ``(2, H, W)``. Channel names of an OME header decide which channel is CH2;
-        without them the first is.
+        A TIFF with a series of shape ``(2, H, W)``, of which the largest is read: a microscope may put an overview before it.
+        Channel names of an OME header decide which channel is CH2; without them, or with the numbers of detectors, the first
+        is.
     um_per_px
         Pixel edge in micrometres (default: what the file states).
     full_scale
@@ -115,25 +129,18 @@ def read_tiff(path: Path, um_per_px: float | None = None, full_scale: int | None
 
 
 def _open(path: Path, tiff: TiffFile, um_per_px: float | None, full_scale: int | None) -> FramedSlide:
-    if not tiff.series:
-        raise InputError("a TIFF without images", NEEDED, path)
-    series = tiff.series[0]
-    if len(series.shape) != 3 or series.shape[0] != 2 or series.axes[1:] != "YX":
-        rgb = series.axes.endswith("S") and series.shape[-1] in (3, 4)
-        lengths = " x ".join(map(str, series.shape))
-        raise InputError("an RGB image" if rgb else f"a TIFF of shape {lengths} ({series.axes})", NEEDED, path)
-    if series.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16)):
-        raise InputError(f"a TIFF of {series.dtype}", NEEDED, path)
+    number = _largest_stack(tiff, path)
+    series = tiff.series[number]
     shape = int(series.shape[1]), int(series.shape[2])
-    pixels = _ome_pixels(tiff)
-    stated = _stated_um_per_px(tiff, pixels)
-    if um_per_px is None and stated is None:
+    pixels = _ome_pixels(tiff, number, path)
+    pixel_size = _stated_um_per_px(tiff, series, pixels) if um_per_px is None else um_per_px
+    if pixel_size is None:
         raise InputError("a TIFF that does not state its pixel size", "--um-per-px", path)
-    pixel_size = um_per_px or stated or 0.0
     check_extent(shape, pixel_size, path)
     bits = _stated_bits(series, pixels)
-    depth = Depth(full_scale or (FULL_SCALE if bits is None else 2**bits))
-    first, second = (_frames(path, tiff, series, page, depth) for page in _channel_order(pixels, path))
+    stated = FULL_SCALE if bits is None else 2**bits
+    depth = Depth(stated if full_scale is None else full_scale)
+    first, second = (_frames(path, tiff, number, page, depth) for page in _channel_order(pixels, path))
     slide = FramedSlide(
         shape=shape,
         um_per_px=pixel_size,
@@ -147,8 +154,40 @@ def _open(path: Path, tiff: TiffFile, um_per_px: float | None, full_scale: int |
     return slide
 
 
-def _frames(path: Path, tiff: TiffFile, series: TiffPageSeries, page: int, depth: Depth) -> Frames:
+def _largest_stack(tiff: TiffFile, path: Path) -> int:
+    """Number of the largest series that is a two-channel stack; ``InputError`` that says what the first is when none is."""
+    if not tiff.series:
+        raise InputError("a TIFF without images", NEEDED, path)
+    stacks = [number for number, series in enumerate(tiff.series) if _not_a_stack(series) is None]
+    if not stacks:
+        raise InputError(_not_a_stack(tiff.series[0]) or "", NEEDED, path)
+    stacks.sort(key=lambda number: int(np.prod(tiff.series[number].shape)), reverse=True)
+    if len({tiff.series[number].shape for number in stacks[:2]}) < len(stacks[:2]):
+        raise InputError("two two-channel images of one size", "one slide a file", path)
+    return stacks[0]
+
+
+def _not_a_stack(series: TiffPageSeries) -> str | None:
+    """What a series is instead of two channels of unsigned integers, bright where much is; ``None`` when it is that."""
+    lengths = " x ".join(map(str, series.shape))
+    if series.axes.endswith("S") and series.shape[-1] in (3, 4):
+        return "an RGB image"
+    if len(series.shape) != 3 or series.shape[0] != 2 or series.axes[1:] != "YX":
+        return f"a TIFF of shape {lengths} ({series.axes})"
+    if series.axes[0] not in _CHANNEL_AXES:
+        return f"{_PLANES.get(series.axes[0], 'two images')} instead of two channels ({series.axes})"
+    if series.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16)):
+        return f"a TIFF of {series.dtype}"
+    if series.is_multifile:
+        return "an OME-TIFF whose channels lie in several files"
+    if series.keyframe.photometric == PHOTOMETRIC.MINISWHITE:
+        return "an image in which dark means bright (MINISWHITE)"
+    return None
+
+
+def _frames(path: Path, tiff: TiffFile, number: int, page: int, depth: Depth) -> Frames:
     """Locate a channel's pieces and see that the file is long enough for them."""
+    series = tiff.series[number]
     height, width = int(series.shape[1]), int(series.shape[2])
     dtype = np.dtype(series.dtype).newbyteorder(tiff.byteorder)
     size = path.stat().st_size
@@ -171,7 +210,7 @@ def _frames(path: Path, tiff: TiffFile, series: TiffPageSeries, page: int, depth
         raise InputError("a truncated TIFF", "a whole file", path)
     check_frame_shape(frame_shape, path)
     top, left = grid_corners((height, width), frame_shape)
-    source = TiffFrames(path, page, (height, width), frame_shape, dtype, origin, depth)
+    source = TiffFrames(path, number, page, (height, width), frame_shape, dtype, origin, depth)
     return Frames(source, np.arange(len(top), dtype=np.int64), top, left)
 
 
@@ -188,10 +227,16 @@ def _refuse_dim(slide: FramedSlide, path: Path) -> None:
     )
 
 
-def _ome_pixels(tiff: TiffFile) -> ET.Element | None:
+def _ome_pixels(tiff: TiffFile, number: int, path: Path) -> ET.Element | None:
+    """What an OME header says of a series, ``None`` without such a header; refused when it does not say it of this one."""
     if not tiff.ome_metadata:
         return None
-    return ET.fromstring(tiff.ome_metadata).find("{*}Image/{*}Pixels")  # noqa: S314  expat bounds entity expansion since 2.4.1
+    root = ET.fromstring(tiff.ome_metadata)  # noqa: S314  expat bounds entity expansion since 2.4.1
+    described, series = root.findall("{*}Image/{*}Pixels"), tiff.series[number]
+    size = [str(series.shape[2]), str(series.shape[1])]
+    if len(described) == len(tiff.series) and [described[number].get(f"Size{axis}") for axis in "XY"] == size:
+        return described[number]
+    raise InputError(f"an OME header that does not describe image {number + 1} of {len(tiff.series)}", "one that does", path)
 
 
 def _stated_bits(series: TiffPageSeries, pixels: ET.Element | None) -> int | None:
@@ -204,10 +249,10 @@ def _stated_bits(series: TiffPageSeries, pixels: ET.Element | None) -> int | Non
     return bits if bits < 16 else None
 
 
-def _stated_um_per_px(tiff: TiffFile, pixels: ET.Element | None) -> float | None:
+def _stated_um_per_px(tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None) -> float | None:
     """Pixel edge from the OME header, ImageJ's unit or the resolution tags; ``None`` when none is credible."""
     edges: list[float] = []
-    tags = tiff.pages[0].aspage().tags
+    tags = series.keyframe.aspage().tags
     if pixels is not None and pixels.get("PhysicalSizeX"):
         for axis in "XY":
             size = float(pixels.get(f"PhysicalSize{axis}") or pixels.get("PhysicalSizeX") or "nan")
@@ -226,9 +271,14 @@ def _stated_um_per_px(tiff: TiffFile, pixels: ET.Element | None) -> float | None
 
 
 def _channel_order(pixels: ET.Element | None, path: Path) -> tuple[int, int]:
-    """Pages of CH2 and CH3: by the channels' OME names when they name a Raman shift, otherwise in order."""
-    items = [] if pixels is None else pixels.findall("{*}Channel")
-    named = [channel_in_words(item.get("Name", "")) for item in items]
+    """Pages of CH2 and CH3: by the channels' OME names when they name a Raman shift, otherwise in order.
+
+    Of ``Ch1`` and ``Ch2`` the second is the second detector, not the CH2 stretch.
+    """
+    names = [] if pixels is None else [item.get("Name", "") for item in pixels.findall("{*}Channel")]
+    named = [channel_in_words(name) for name in names]
+    if None in named and all(_ORDINAL.search(name) and not SHIFT.search(name) for name in names):
+        return 0, 1
     if len(named) != 2 or named == [None, None]:
         return 0, 1
     if named in ([0, 1], [0, None], [None, 1]):

@@ -167,12 +167,13 @@ def restore(
 ) -> None:
     """Restore a case and write it as a derived DICOM slide."""
     from srh_clinic.bundles import load_bundle
-    from srh_clinic.integration import read_slide, write_wsi
+    from srh_clinic.integration import read_slide, require_free_target, write_wsi
     from srh_clinic.pipeline import at_pixel_size, look_over, provenance, restore_slide
     from srh_clinic.restorers import create_restorer
 
     slide = read_slide(case, um_per_px, full_scale)
     _check_place(out, folder=out.suffix.lower() != ".dcm")
+    require_free_target(out, slide)
     loaded = load_bundle(bundle)
     works = create_restorer(restorer, bundle=bundle, device=device, **_settings(sampler, profile))
     with _partial(out) as work, _progress() as progress:
@@ -209,7 +210,7 @@ def diagnose(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when the result carries flags.")] = False,
 ) -> None:
     """Restore a case, classify it before and after, and show the result."""
-    from srh_clinic.integration import read_slide, write_wsi
+    from srh_clinic.integration import read_slide, require_free_target, write_wsi
     from srh_clinic.pipeline import RestoreThenClassify
 
     slide = read_slide(case, um_per_px, full_scale)
@@ -219,6 +220,7 @@ def diagnose(
         _check_place(out, folder=True)
     if dicom_out is not None:
         _check_place(dicom_out, folder=dicom_out.suffix.lower() != ".dcm")
+        require_free_target(dicom_out, slide)
     pipeline = RestoreThenClassify.from_bundle(bundle, restorer, device, seed, **_settings(sampler, profile))
     with _partial(out) as work, _progress() as progress:
         result = pipeline(slide, work=work, progress=progress)

@@ -281,6 +281,21 @@ def test_a_call_that_fails_leaves_the_tiles_of_an_earlier_one(
     assert left_behind(tmp_path) == [".out.partial", ".out.partial/tiles-of-another-call"]
 
 
+@pytest.mark.parametrize("layout", ["case.dcm", "case"])
+def test_a_scan_is_never_replaced_by_its_restoration(
+    run: Run, case: Path, tiny_bundle: Path, tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("convert", case, layout, "--um-per-px", 0.47, "--full-scale", 65536).code == ExitCode.DONE
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.dcm")}
+    monkeypatch.setattr(TileStore, "put", lambda *_: pytest.fail("work was done"))
+    options = ("--bundle", tiny_bundle, "--restorer", "none")
+    for call in (("restore", layout, layout, *options), ("diagnose", layout, "--json", "--dicom-out", layout, *options)):
+        ran = run(*call)
+        assert ran.code == ExitCode.INPUT
+        assert "found a file that the slide is read from" in ran.err.replace("\n", " ")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.dcm")} == before
+
+
 def test_a_device_that_gives_nothing_back_is_refused(run: Run, call_of_case: tuple[object, ...], tmp_path: Path) -> None:
     ran = run("diagnose", *call_of_case, "--json", "--device", "meta")
     assert ran.code == ExitCode.INPUT

@@ -97,6 +97,9 @@ def split_in_two() -> Callable[[Path], list[Path]]:
             part.ConcatenationUID, part.SOPInstanceUIDOfConcatenationSource = uid, whole.SOPInstanceUID
             part.InConcatenationNumber, part.ConcatenationFrameOffsetNumber = number, frames.start
             part.NumberOfFrames = len(frames)
+            if "PerFrameFunctionalGroupsSequence" in whole:
+                groups = whole.PerFrameFunctionalGroupsSequence[frames.start : frames.stop]
+                part.PerFrameFunctionalGroupsSequence, part.InConcatenationTotalNumber = groups, 2
             part.PixelData = whole.PixelData[frames.start * frame_bytes : frames.stop * frame_bytes]
             parts.append(path.with_name(f"{path.stem}-{number}.dcm"))
             part.save_as(parts[-1])

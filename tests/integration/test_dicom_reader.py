@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
 import shutil
@@ -10,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import get_encoder
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, generate_uid
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, JPEGLSLossless, generate_uid
 
 from srh_clinic.errors import InputError
 from srh_clinic.integration import read_slide
@@ -61,14 +63,69 @@ class TestSiblings:
 
     @pytest.mark.parametrize("opened", ["case", "small.dcm", "label.dcm", "SRS2845.dcm"])
     def test_the_highest_resolution_volume_is_read_not_levels_or_labels(self, case, counts, slide, edit, write, opened):
-        series = read_slide(case).identity.series_uid
+        (first, _) = read_slide(case).headers
+        same = {k: first[k].value for k in ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")}
         small = ArraySlide(np.ascontiguousarray(counts[:, ::2, ::2]), 0.94, slide.identity)
         write(small, case / "small.dcm")
-        edit(case / "small.dcm", SeriesInstanceUID=series, ImageType=["DERIVED", "PRIMARY", "VOLUME", "RESAMPLED"])
+        edit(case / "small.dcm", **same, ImageType=["DERIVED", "PRIMARY", "VOLUME", "RESAMPLED"])
         for name, flavour in (("label.dcm", "LABEL"), ("overview.dcm", "OVERVIEW"), ("thumbnail.dcm", "THUMBNAIL")):
             write(ArraySlide(np.tile(counts, (1, 2, 2)), 0.47), case / name)
-            edit(case / name, SeriesInstanceUID=series, ImageType=["ORIGINAL", "PRIMARY", flavour, "NONE"])
+            edit(case / name, **same, ImageType=["ORIGINAL", "PRIMARY", flavour, "NONE"])
         np.testing.assert_array_equal(whole(read_slide(case if opened == "case" else case / opened)), counts)
+
+
+class TestOneScan:
+    """Images of one series are read together only when they are channels or levels of one scan."""
+
+    @pytest.fixture
+    def two_scans(self, tmp_path, slide, counts, write, edit):
+        """A slide and a larger one, which an error put into one series; attributes of the larger can be changed."""
+
+        def two_scans(factor=2, **attributes):
+            (small,) = write(slide, tmp_path / "small.dcm")
+            scan = ArraySlide(np.tile(counts, (1, factor, factor)), 0.47, slide.identity)
+            (large,) = write(scan, tmp_path / "large.dcm")
+            header = read_slide(small).headers[0]
+            same = {k: header[k].value for k in ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")}
+            edit(large, **same | attributes)
+            return small, large
+
+        return two_scans
+
+    @pytest.mark.parametrize("named", [None, 0, 1])
+    @pytest.mark.parametrize(
+        ("attributes", "found"),
+        [
+            ({}, "ImagedVolumeWidth"),
+            ({"ContainerIdentifier": "S2"}, "ContainerIdentifier"),
+            ({"PatientID": "P2"}, "PatientID"),
+            ({"FrameOfReferenceUID": "1.2.3"}, "FrameOfReferenceUID"),
+        ],
+    )
+    def test_a_larger_scan_is_not_the_top_of_the_pyramid(self, tmp_path, two_scans, attributes, found, named):
+        files = two_scans(**attributes)
+        with pytest.raises(InputError, match=f"another {found} than in .*in one series") as caught:
+            read_slide(tmp_path if named is None else files[named])
+        assert all(file.name in str(caught.value) for file in files)
+
+    def test_a_level_that_rounds_up_to_whole_tiles_is_one(self, tmp_path, slide, counts, two_scans):
+        extent = slide.shape[1] * 0.47e-3 * 1.015, slide.shape[0] * 0.47e-3 * 1.015
+        small, _ = two_scans(ImagedVolumeWidth=extent[0], ImagedVolumeHeight=extent[1])
+        assert read_slide(small).shape == (2 * slide.shape[0], 2 * slide.shape[1])
+
+    @pytest.mark.parametrize(
+        ("keyword", "value"),
+        [("PatientID", "P2"), ("StudyInstanceUID", "1.2.3"), ("ContainerIdentifier", "S2"), ("FrameOfReferenceUID", "1.2.3")],
+    )
+    def test_channels_of_two_cases_are_refused(self, case, edit, keyword, value):
+        edit(case / "SRS2930.dcm", **{keyword: value})
+        for path in (case, case / "SRS2845.dcm", case / "SRS2930.dcm"):
+            with pytest.raises(InputError, match=f"another {keyword} than in"):
+                read_slide(path)
+
+    def test_a_frame_of_reference_that_one_file_leaves_out_is_no_contradiction(self, case, counts, edit):
+        edit(case / "SRS2930.dcm", lambda header: header.pop("FrameOfReferenceUID"))
+        np.testing.assert_array_equal(whole(read_slide(case)), counts)
 
 
 class TestLayouts:
@@ -90,6 +147,11 @@ class TestLayouts:
         files = write(slide, tmp_path / layout, transfer_syntax="raw")
         parts = [part for file in files for part in split_in_two(file)]
         for path in (parts[0].parent, *parts):
+            np.testing.assert_array_equal(whole(read_slide(path)), counts)
+
+    def test_a_sparse_concatenation_is_put_together(self, tmp_path, slide, counts, write, make_sparse, split_in_two):
+        (file,) = write(slide, tmp_path / "case.dcm", transfer_syntax="raw")
+        for path in split_in_two(make_sparse(file)):
             np.testing.assert_array_equal(whole(read_slide(path)), counts)
 
     def test_the_order_of_optical_paths_means_nothing(self, tmp_path, slide, counts, write, edit):
@@ -139,6 +201,34 @@ class TestLayouts:
         read = read_slide(case, um_per_px=0.35)
         assert read.um_per_px == 0.35
         assert read.notes == ("pixel size 0.35 um stated by the caller, 0.47 um by the file",)
+
+    @pytest.mark.parametrize(
+        ("spacing", "stated"),
+        [(None, "no Pixel Spacing"), ([0, 0], "pixels of 0 x 0 um"), ([0.47, 0.3], "pixels of 300 x 470 um")],
+    )
+    def test_with_a_pixel_size_of_the_caller_the_file_need_not_state_one(self, case, counts, edit, spacing, stated):
+        def state(header):
+            (groups,) = header.SharedFunctionalGroupsSequence
+            if spacing is None:
+                del groups.PixelMeasuresSequence
+            else:
+                groups.PixelMeasuresSequence[0].PixelSpacing = spacing
+
+        for file in sorted(case.iterdir()):
+            edit(file, state)
+        with pytest.raises(InputError, match=stated):
+            read_slide(case)
+        read = read_slide(case, um_per_px=0.47)
+        assert (read.um_per_px, read.notes) == (0.47, (f"pixel size 0.47 um stated by the caller, {stated} by the file",))
+        np.testing.assert_array_equal(whole(read), counts)
+
+    def test_the_extent_follows_from_the_pixel_size_of_the_caller(self, case, edit):
+        for file in sorted(case.iterdir()):
+            edit(file, TotalPixelMatrixColumns=20_000)
+        with pytest.raises(InputError, match="12 frames"):  # 9.4 mm: the next check refuses it
+            read_slide(case)
+        with pytest.raises(InputError, match="20000 x 150 pixels, 400 mm long"):
+            read_slide(case, um_per_px=20)
 
 
 class TestOpticalPaths:
@@ -323,7 +413,7 @@ class TestRefusals:
             case / "SRS2930.dcm",
             lambda header: setattr(header.TotalPixelMatrixOriginSequence[0], "XOffsetInSlideCoordinateSystem", 3.5),
         )
-        refuse(case, "another pixel size, origin or orientation")
+        refuse(case, "another origin or orientation")
 
     def test_two_cases_in_a_folder_are_both_named(self, case, refuse, write, counts):
         write(ArraySlide(counts[::-1], 0.47), case / "other.dcm")
@@ -347,6 +437,8 @@ class TestRefusals:
             ({"PixelRepresentation": 1}, "signed pixels"),
             ({"PhotometricInterpretation": "MONOCHROME1"}, "dark means bright"),
             ({"RescaleSlope": 2}, "rescale slope"),
+            ({"BitsStored": 12, "HighBit": 15}, "BitsStored 12 with HighBit 15; needed HighBit 11"),
+            ({"DimensionOrganizationType": "TILED_SPARSE"}, "TILED_SPARSE frames without per-frame groups"),
             ({"TotalPixelMatrixRows": 10**6, "TotalPixelMatrixColumns": 10**6}, "1000000 x 1000000 pixels, 470 mm"),
             ({"TotalPixelMatrixRows": 60000, "TotalPixelMatrixColumns": 60000}, "12 frames of 64 x 64 for 60000 x 60000"),
             ({"NumberOfFrames": 10**9}, "truncated"),
@@ -369,6 +461,55 @@ class TestRefusals:
             edit(file, lambda header: setattr(header.file_meta, "TransferSyntaxUID", "1.2.840.10008.1.2.1.99"))
         refuse(case, "a deflated DICOM file")
 
+    def test_big_endian_files(self, case, refuse):
+        for file in sorted(case.iterdir()):
+            header = pydicom.dcmread(file)
+            header.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+            header.PixelData = np.frombuffer(header.PixelData, "<u2").astype(">u2").tobytes()
+            pydicom.dcmwrite(file, header, implicit_vr=False, little_endian=False)
+        refuse(case / "SRS2845.dcm", "a big-endian DICOM file")
+        refuse(case, "a big-endian DICOM file")
+
+    @pytest.mark.parametrize("groups", ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"])
+    @pytest.mark.parametrize("attributes", [{"RescaleSlope": 2}, {"RescaleIntercept": -1024}])
+    def test_a_rescale_slope_in_functional_groups(self, case, refuse, edit, make_sparse, groups, attributes):
+        def rescale(header):
+            item = Dataset()
+            item.RescaleSlope, item.RescaleIntercept, item.RescaleType = 1, 0, "US"
+            for keyword, value in attributes.items():
+                setattr(item, keyword, value)
+            header[groups][-1].PixelValueTransformationSequence = [item]
+
+        edit(make_sparse(case / "SRS2845.dcm"), rescale)
+        refuse(case, "a rescale slope or intercept")
+
+    def test_12_bits_with_a_value_of_4096(self, case, edit):
+        def to_12_bits(header):
+            stored = np.frombuffer(header.PixelData, "<u2") // 16
+            stored[5] = 4096
+            header.PixelData = stored.tobytes()
+
+        edit(case / "SRS2845.dcm", to_12_bits, BitsStored=12, HighBit=11)
+        with pytest.raises(InputError, match="a stored value of 4096; needed values below the stated full scale of 4096"):
+            whole(read_slide(case))
+
+    def test_two_focal_planes_of_sparse_frames(self, case, refuse, edit, make_sparse):
+        def second_plane(header, z):
+            below = copy.deepcopy(list(header.PerFrameFunctionalGroupsSequence))
+            for group in below:
+                group.PlanePositionSlideSequence[0].ZOffsetInSlideCoordinateSystem = z
+            header.PerFrameFunctionalGroupsSequence += below
+            header.PixelData += header.PixelData
+            header.NumberOfFrames = 2 * int(header.NumberOfFrames)
+            del header.TotalPixelMatrixFocalPlanes
+
+        content = make_sparse(case / "SRS2845.dcm").read_bytes()
+        edit(case / "SRS2845.dcm", lambda header: second_plane(header, 5.0))
+        refuse(case, "several focal planes")
+        (case / "SRS2845.dcm").write_bytes(content)
+        edit(case / "SRS2845.dcm", lambda header: second_plane(header, 0.0))
+        refuse(case, "two frames at 2845 cm-1 in one place")
+
     def test_sparse_frames_too_few_for_the_matrix(self, case, refuse, edit, make_sparse):
         for file in sorted(case.iterdir()):
             edit(make_sparse(file), TotalPixelMatrixRows=60_000, TotalPixelMatrixColumns=60_000)
@@ -383,6 +524,31 @@ class TestRefusals:
         parts = split_in_two(case / "SRS2845.dcm")
         parts[1].unlink()
         refuse(case, "4 frames at 2845 cm-1 of a concatenation")
+
+    @pytest.mark.parametrize("missing", [0, 1])
+    def test_a_sparse_concatenation_with_a_part_missing(self, case, refuse, make_sparse, split_in_two, missing):
+        split_in_two(make_sparse(case / "SRS2845.dcm"))[missing].unlink()
+        refuse(case, f"part {2 - missing} of a concatenation of 2")
+
+    def test_a_sparse_concatenation_that_does_not_say_how_many_parts_it_has(
+        self, case, refuse, edit, make_sparse, split_in_two
+    ):
+        for part in split_in_two(make_sparse(case / "SRS2845.dcm")):
+            edit(part, lambda header: header.pop("InConcatenationTotalNumber"))
+        refuse(case, "a sparse concatenation without number of its parts")
+
+    def test_parts_of_a_concatenation_that_do_not_say_where_they_lie(self, case, refuse, edit, split_in_two):
+        parts = split_in_two(case / "SRS2845.dcm")
+        edit(parts[1], ConcatenationFrameOffsetNumber=3)
+        refuse(case, "ConcatenationFrameOffsetNumber 3 after 4 frames")
+        edit(parts[1], lambda header: header.pop("ConcatenationFrameOffsetNumber"))
+        refuse(case, "no ConcatenationFrameOffsetNumber")
+
+    def test_a_part_of_a_concatenation_twice(self, case, refuse, edit, split_in_two):
+        parts = split_in_two(case / "SRS2845.dcm")
+        shutil.copy(parts[0], case / "again.dcm")
+        edit(case / "again.dcm", SOPInstanceUID=generate_uid())
+        refuse(case, "part 1, 1, 2 of a concatenation of 2")
 
     @pytest.mark.parametrize("syntax", ["raw", "jpeg-ls"])
     def test_a_file_cut_off_anywhere_is_found_on_opening(self, tmp_path, slide, write, refuse, syntax):
@@ -429,6 +595,7 @@ class TestRefusals:
             os.seteuid(user)
 
     def test_nonsense_of_the_caller(self, case, refuse):
-        refuse(case, "a pixel size of -1", um_per_px=-1)
+        for um_per_px in (-1, 0, 0.009, 20.1, float("inf"), float("nan")):
+            refuse(case, rf"a pixel size of {um_per_px:g} um; needed one within 0\.01\.\.20 um", um_per_px=um_per_px)
         with pytest.raises(InputError, match="a full scale of 0"):
             read_slide(case, full_scale=0)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 from pydicom.encaps import encapsulate, encapsulate_extended, generate_frames
 
 from srh_clinic.errors import InputError
-from srh_clinic.integration import DicomSlide, dicom_writer, read_slide
+from srh_clinic.integration import DicomSlide, dicom_writer, read_slide, require_free_target
 from srh_clinic.slide import ArraySlide, Identity
 
 SYNTAXES = ["jpeg-ls", "raw", "rle", "jpeg-2000"]
@@ -172,6 +173,92 @@ class TestDerived:
         assert pydicom.dcmread(file).ImageType[0] == "DERIVED"
         np.testing.assert_array_equal(whole(read_slide(file)), counts)
 
+    def test_images_that_differ_never_share_a_uid(self, tmp_path, slide, counts, write):
+        source = read_slide(write(slide, tmp_path / "source")[0])
+        identity = source.identity
+        padded = np.pad(counts, ((0, 0), (0, 1), (0, 0)))  # the same tiles, of which one row more belongs to the image
+        variants = {
+            "a.dcm": ArraySlide(counts, 0.47, identity),
+            "a": ArraySlide(counts, 0.47, identity),
+            "pixels.dcm": ArraySlide(counts // 2, 0.47, identity),
+            "size.dcm": ArraySlide(counts, 0.35, identity),
+            "matrix.dcm": ArraySlide(padded, 0.47, identity),
+            "notes.dcm": ArraySlide(counts, 0.47, identity, ("stretched",)),
+        }
+        for derivation in ({}, {"derived_from": source, "provenance": PROVENANCE}):
+            uids = []
+            for name, variant in variants.items():
+                files = write(variant, tmp_path / f"{len(derivation)}{name}", **derivation)
+                headers = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
+                uids += [header.SOPInstanceUID for header in headers] + [headers[0].SeriesInstanceUID]
+            assert len(uids) == len(set(uids)) == 2 * len(variants) + 1
+
+    def test_optical_paths_of_one_identifier_are_told_apart_in_one_file(self, tmp_path, slide, counts, write, edit):
+        files = write(slide, tmp_path / "source")
+        for file in files:
+            edit(file, lambda header: setattr(header.OpticalPathSequence[0], "OpticalPathIdentifier", "1"))
+        source = read_slide(files[0])
+        (derived,) = write(source, tmp_path / "out.dcm", derived_from=source, provenance=PROVENANCE)
+        paths = pydicom.dcmread(derived).OpticalPathSequence
+        assert [path.OpticalPathIdentifier for path in paths] == ["SRS2845", "SRS2930"]
+        np.testing.assert_array_equal(whole(read_slide(derived)), counts)
+
+    @pytest.mark.parametrize("lossy", [0, 1])
+    def test_what_was_compressed_with_loss_stays_marked(self, tmp_path, slide, write, edit, lossy):
+        files = write(slide, tmp_path / "source")
+        marks = {
+            "LossyImageCompression": "01",
+            "LossyImageCompressionRatio": 10,
+            "LossyImageCompressionMethod": "ISO_15444_1",
+        }
+        edit(files[lossy], **marks)
+        source = read_slide(files[0])
+        for file in write(slide, tmp_path / "out", derived_from=source, provenance=PROVENANCE):
+            header = pydicom.dcmread(file)
+            assert {keyword: header[keyword].value for keyword in marks} == marks
+
+    @pytest.mark.parametrize(("edge", "value"), [(150, "NONE"), (75, "RESAMPLED")])
+    def test_a_resampled_image_says_so(self, tmp_path, slide, counts, write, edge, value):
+        source = read_slide(write(slide, tmp_path / "source")[0])
+        restored = ArraySlide(counts[:, :edge], 0.47, source.identity)
+        for number, origin in enumerate((source, source.identity)):
+            (file,) = write(restored, tmp_path / f"out{number}.dcm", derived_from=origin, provenance=PROVENANCE)
+            header = pydicom.dcmread(file)
+            (groups,) = header.SharedFunctionalGroupsSequence
+            assert header.ImageType[3] == value
+            assert groups.WholeSlideMicroscopyImageFrameTypeSequence[0].FrameType == header.ImageType
+
+    @pytest.mark.parametrize(("number", "derived"), [(3, 1003), (2**31 - 5, 2**31 - 1)])
+    def test_its_series_number_stays_within_dicoms_range(self, tmp_path, slide, write, edit, number, derived):
+        (file,) = write(slide, tmp_path / "source.dcm")
+        source = read_slide(edit(file, SeriesNumber=number))
+        (out,) = write(slide, tmp_path / "out.dcm", derived_from=source, provenance=PROVENANCE)
+        assert pydicom.dcmread(out).SeriesNumber == derived
+
+    def test_a_second_restoration_keeps_the_equipment_of_the_first(self, tmp_path, slide, write, edit):
+        (file,) = write(slide, tmp_path / "source.dcm")
+        source = read_slide(edit(file, Manufacturer="Invenio"))
+        (once,) = write(slide, tmp_path / "once.dcm", derived_from=source, provenance=PROVENANCE)
+        first = read_slide(once)
+        (twice,) = write(slide, tmp_path / "twice.dcm", derived_from=first, provenance=PROVENANCE | {"version": "0.2.0"})
+        acquisition, earlier, latest = pydicom.dcmread(twice).ContributingEquipmentSequence
+        assert [acquisition, earlier] == list(pydicom.dcmread(once).ContributingEquipmentSequence)
+        assert acquisition.Manufacturer == "Invenio"
+        assert (earlier.SoftwareVersions, latest.SoftwareVersions) == ("0.1.0", "0.2.0")
+
+    def test_values_of_the_source_that_break_their_vr_are_not_printed(self, tmp_path, slide, write, edit, capsys):
+        (file,) = write(slide, tmp_path / "source.dcm")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            edit(file, FrameOfReferenceUID="Mueller-Joerg", PatientBirthDate="spring of 1970")
+        source = read_slide(file)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            write(slide, tmp_path / "out.dcm", derived_from=source, provenance=PROVENANCE)
+            require_free_target(tmp_path / "out.dcm", source)
+        assert [str(warning.message) for warning in caught] == []
+        assert capsys.readouterr().err == ""
+
     def test_derived_needs_provenance(self, tmp_path, slide):
         with pytest.raises(ValueError, match="belong together"):
             dicom_writer.write_wsi(slide, tmp_path / "x.dcm", derived_from=slide)
@@ -234,6 +321,15 @@ except InputError as error:
             with pytest.raises(InputError, match="needed a file name that is free"):
                 dicom_writer.write_wsi(slide, tmp_path / name)
         assert (tmp_path / "case").read_text() == "mine"
+
+    @pytest.mark.parametrize(
+        ("identity", "found"),
+        [(Identity(patient_id="P" * 65), "PatientID"), (Identity(specimen_id="S" * 65), "ContainerIdentifier")],
+    )
+    def test_an_identifier_longer_than_dicom_allows_is_refused(self, tmp_path, counts, identity, found):
+        with pytest.raises(InputError, match=f"a {found} of 65 characters; needed at most 64"):
+            dicom_writer.write_wsi(ArraySlide(counts, 0.47, identity), tmp_path / "case.dcm")
+        assert list(tmp_path.iterdir()) == []
 
     def test_an_unknown_transfer_syntax_lists_the_known(self, tmp_path, slide):
         with pytest.raises(InputError, match="one of jpeg-ls, raw, rle, jpeg-2000"):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pickle
 import tracemalloc
 import zlib
+from importlib.util import find_spec
 
 import numpy as np
 import pydicom
 import pytest
 import tifffile
+from PIL import Image
 
 from srh_clinic.errors import InputError
 from srh_clinic.integration import convert, read_slide
@@ -99,6 +101,15 @@ class TestDepth:
             read_slide(path, um_per_px=0.35)
         np.testing.assert_array_equal(whole(read_slide(path, 0.35, 65536)), counts // 16)
 
+    def test_12_bits_with_a_value_of_4096_are_refused(self, stack):
+        slide_of_4096 = np.full((2, 4, 4), 4096, np.uint16)
+        with pytest.raises(InputError, match="a stored value of 4096"):
+            read_slide(stack(slide_of_4096), 0.35, 4096)
+
+    def test_a_full_scale_of_0_is_no_omission(self, stack, counts):
+        with pytest.raises(InputError, match="a full scale of 0"):
+            read_slide(stack(counts), um_per_px=0.35, full_scale=0)
+
     def test_a_full_scale_below_the_values_is_refused(self, stack, counts):
         with pytest.raises(InputError, match="values below the stated full scale of 4096"):
             whole(read_slide(stack(counts), 0.35, 4096))
@@ -133,11 +144,26 @@ class TestPixelSize:
             read_slide(path)
         assert read_slide(path, um_per_px=0.345).um_per_px == 0.345
 
+    @pytest.mark.parametrize("um_per_px", [-1, 0, 0.009, 20.1, float("inf"), float("nan")])
+    def test_no_microscope_makes_pixels_of_another_magnitude(self, stack, counts, um_per_px):
+        with pytest.raises(InputError, match=rf"a pixel size of {um_per_px:g} um; needed one within 0\.01\.\.20 um"):
+            read_slide(stack(counts), um_per_px)
+
 
 class TestChannels:
     @pytest.mark.parametrize(
         ("names", "swapped"),
-        [(["CH2", "CH3"], False), (["2930 cm-1", "2845 cm-1"], True), (["SRS CH3", "lipid"], True), (["a", "b"], False)],
+        [
+            (["CH2", "CH3"], False),
+            (["2930 cm-1", "2845 cm-1"], True),
+            (["SRS CH3", "lipid"], True),
+            (["a", "b"], False),
+            (["Ch1", "Ch2"], False),
+            (["SRS ch1", "SRS ch2"], False),
+            (["Ch3", "Ch1"], False),
+            (["Ch1", "2845 cm-1"], True),
+            (["CH3", "CH2"], True),
+        ],
     )
     def test_ome_names_decide(self, stack, counts, names, swapped):
         path = stack(counts, ome=True, metadata=OME | {"Channel": {"Name": names}})
@@ -146,6 +172,63 @@ class TestChannels:
     def test_two_of_one_kind_are_refused(self, stack, counts):
         with pytest.raises(InputError, match="two channels of one Raman shift"):
             read_slide(stack(counts, ome=True, metadata=OME | {"Channel": {"Name": ["CH2", "2845"]}}))
+
+
+class TestSeries:
+    """An OME-TIFF may hold an overview beside the slide, and each image states its own pixel size and names."""
+
+    @pytest.fixture
+    def images(self, tmp_path):
+        def images(*arrays_and_metadata):
+            with tifffile.TiffWriter(tmp_path / "images.ome.tif", ome=True) as tiff:
+                for array, metadata in arrays_and_metadata:
+                    tiff.write(array, photometric="minisblack", metadata=OME | metadata)
+            return tmp_path / "images.ome.tif"
+
+        return images
+
+    @pytest.mark.parametrize("macro_first", [True, False])
+    def test_the_largest_stack_is_read_with_what_is_said_of_it(self, images, counts, macro_first):
+        macro = counts[::-1, ::4, ::4], {"PhysicalSizeX": 1.4, "PhysicalSizeY": 1.4}
+        scan = counts, {"Channel": {"Name": ["CH3", "CH2"]}}
+        slide = read_slide(images(*((macro, scan) if macro_first else (scan, macro))))
+        assert slide.um_per_px == 0.35
+        np.testing.assert_array_equal(whole(slide), counts[::-1])
+        np.testing.assert_array_equal(whole(pickle.loads(pickle.dumps(slide))), counts[::-1])  # noqa: S301  our own bytes
+
+    def test_a_larger_image_that_is_no_stack_is_passed_over(self, images, counts):
+        label = np.zeros((400, 400), np.uint16), {"axes": "YX"}
+        np.testing.assert_array_equal(whole(read_slide(images(label, (counts, {})))), counts)
+
+    def test_two_scans_of_one_size_are_refused(self, images, counts):
+        with pytest.raises(InputError, match="two two-channel images of one size"):
+            read_slide(images((counts, {}), (counts // 2, {})))
+
+    def test_an_image_that_the_header_does_not_describe_is_refused(self, images, counts):
+        path = images((counts[:, ::4, ::4], {}), (counts, {}))
+        content = path.read_bytes()
+        assert content.count(b'SizeX="230"') == 1
+        path.write_bytes(content.replace(b'SizeX="230"', b'SizeX="115"'))
+        with pytest.raises(InputError, match="an OME header that does not describe image 1 of 1"):
+            read_slide(path)
+
+    def test_channels_in_two_files_are_refused_not_read_twice_from_one(self, tmp_path, counts):
+        uuids = [f"urn:uuid:{digit * 8}-0000-0000-0000-{digit * 12}" for digit in "12"]
+        planes = "".join(
+            f'<TiffData FirstC="{c}" IFD="0" PlaneCount="1"><UUID FileName="{c}.ome.tif">{uuid}</UUID></TiffData>'
+            for c, uuid in enumerate(uuids)
+        )
+        for channel, uuid in enumerate(uuids):
+            header = (
+                f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{uuid}"><Image ID="Image:0">'
+                '<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" SizeX="230" SizeY="150" SizeC="2" '
+                'SizeZ="1" SizeT="1">'
+                f'<Channel ID="Channel:0:0"/><Channel ID="Channel:0:1"/>{planes}</Pixels></Image></OME>'
+            )
+            path = tmp_path / f"{channel}.ome.tif"
+            tifffile.imwrite(path, counts[channel], photometric="minisblack", description=header, metadata=None)
+        with pytest.raises(InputError, match="an OME-TIFF whose channels lie in several files"):
+            read_slide(path, um_per_px=0.35)
 
 
 class TestRefusals:
@@ -158,11 +241,23 @@ class TestRefusals:
             (np.zeros((4, 2, 20, 30), np.uint16), {"metadata": {"axes": "ZCYX"}}, r"shape 4 x 2 x 20 x 30 \(ZCYX\)"),
             (np.zeros((2, 20, 30), np.float32), {}, "a TIFF of float32"),
             (np.zeros((2, 20, 30), np.int16), {}, "a TIFF of int16"),
+            (np.zeros((2, 20, 30), np.uint16), {"ome": True, "metadata": OME | {"axes": "ZYX"}}, "two focal planes instead"),
+            (np.zeros((2, 20, 30), np.uint16), {"ome": True, "metadata": OME | {"axes": "TYX"}}, "two time points instead"),
+            (np.zeros((2, 20, 30), np.uint16), {"imagej": True, "metadata": {"axes": "ZYX"}}, "two focal planes instead"),
+            (np.zeros((2, 20, 30), np.uint16), {"imagej": True, "metadata": {"axes": "TYX"}}, "two time points instead"),
+            (np.zeros((2, 20, 30), np.uint16), {"photometric": "miniswhite"}, "dark means bright"),
         ],
     )
     def test_other_images(self, stack, array, options, found):
         with pytest.raises(InputError, match=found):
             read_slide(stack(array, **options), um_per_px=0.35)
+
+    @pytest.mark.skipif(find_spec("imagecodecs") is not None, reason="imagecodecs is installed and decodes it")
+    def test_a_compression_that_needs_another_package_names_it(self, tmp_path, counts):
+        first, second = (Image.fromarray(channel) for channel in counts)
+        first.save(tmp_path / "lzw.tif", save_all=True, append_images=[second], compression="tiff_lzw")
+        with pytest.raises(InputError, match="found LZW compression; needed the package imagecodecs"):
+            read_slide(tmp_path / "lzw.tif", um_per_px=0.35)
 
     @pytest.mark.parametrize("options", [{}, {"compression": "zlib", "rowsperstrip": 16}, {"tile": (32, 32)}])
     def test_a_file_cut_off_anywhere_is_found_on_opening(self, stack, counts, options):

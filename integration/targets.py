@@ -1,0 +1,118 @@
+"""Where a slide may be written: names that are free, or hold an earlier output of the same kind, never a source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+from pydicom.uid import VLWholeSlideMicroscopyImageStorage
+
+from srh_clinic.errors import InputError
+from srh_clinic.integration.dicom_file import DAMAGED, quiet_pydicom, read_header
+from srh_clinic.intensity import RAMAN_SHIFTS
+from srh_clinic.slide import Identity, Slide
+
+MANUFACTURER = "srh-clinic"
+"""Manufacturer of every image that we write, by which we know them again."""
+
+NEEDED = "a name that is free, or that of an earlier output of the same source"
+
+_SUMMARY = ["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Manufacturer", "SourceImageSequence"]
+
+
+def is_one_file(out: Path) -> bool:
+    """Whether ``out`` names a file for both optical paths; otherwise it names a folder with one file per Raman shift."""
+    return out.suffix.lower() == ".dcm"
+
+
+def target_files(out: Path) -> list[Path]:
+    """The files that a slide written to ``out`` is made of."""
+    return [out] if is_one_file(out) else [out / f"SRS{shift}.dcm" for shift in RAMAN_SHIFTS]
+
+
+def require_free_target(out: Path, source: Slide | None) -> None:
+    """Refuse a place that :func:`write_wsi` would refuse, as far as it can be known before the slide is computed.
+
+    Parameters
+    ----------
+    out
+        Where the slide will be written: a ``.dcm`` file, or a folder.
+    source
+        The slide that it will be derived from; ``None`` for an original.
+
+    Raises
+    ------
+    InputError
+        When a file of the source, or a file that is no earlier output of the same source, would be overwritten. A source
+        without DICOM identity leaves no trace in what is derived from it, so any existing file is refused there.
+    """
+    try:
+        check_place(out)
+        for target in target_files(out):
+            if target.exists():
+                origin = None if source is None else source.identity
+                found = _obstacle(target, source_files(source), origin)
+                if found is None and source is not None and not _source_uids(origin):
+                    found = "an existing file, of which cannot be seen whether it came of this source"
+                if found is not None:
+                    raise InputError(found, NEEDED, target)
+    except OSError as error:
+        raise InputError(f"a place that cannot be read ({error.strerror})", "a readable folder", out) from error
+
+
+def check_place(out: Path) -> None:
+    """Refuse a folder where a file is to be, and a file where a folder is to be."""
+    if out.exists() and out.is_dir() == is_one_file(out):
+        found = "a folder" if is_one_file(out) else "a file"
+        raise InputError(found, "a file name that is free for a .dcm file, or a folder's name without .dcm", out)
+
+
+def check_replaceable(target: Path, files: Sequence[Path], origin: Identity | None, series_uid: str) -> None:
+    """Refuse an existing file that is not an earlier output of the series ``series_uid`` or of the same source.
+
+    ``files`` are those that the source's pixels come from, ``origin`` is its identity.
+    """
+    if target.exists() and (found := _obstacle(target, files, origin, series_uid)) is not None:
+        raise InputError(found, NEEDED, target)
+
+
+def source_files(source: object) -> tuple[Path, ...]:
+    """The files that a slide's pixels come from, where it says so."""
+    files: tuple[Path, ...] = getattr(source, "files", ())
+    return files
+
+
+def _obstacle(target: Path, files: Sequence[Path], origin: Identity | None, series_uid: str | None = None) -> str | None:
+    """Why an existing file must stay; ``None`` when it may be replaced. ``series_uid`` is ``None`` before it is known."""
+    if target.is_dir():
+        return "a folder"
+    if any(file.exists() and target.samefile(file) for file in files):
+        return "a file that the slide is read from"
+    try:
+        with quiet_pydicom():
+            header = read_header(target, _SUMMARY).header
+            says = {keyword: str(header.get(keyword) or "") for keyword in _SUMMARY[:4]}
+            referenced = _referenced(header)
+    except InputError as error:
+        return error.found
+    except DAMAGED:
+        return "a damaged DICOM file"
+    sources = _source_uids(origin)
+    if says["SOPInstanceUID"] in sources:
+        return "an image that the slide is derived from"
+    if says["SOPClassUID"] != VLWholeSlideMicroscopyImageStorage or says["Manufacturer"] != MANUFACTURER:
+        return "a DICOM file that srh-clinic did not write"
+    same_series = says["SeriesInstanceUID"] == series_uid or (series_uid is None and not sources)
+    return None if same_series or referenced & sources else "a slide of another series"
+
+
+def _source_uids(origin: Identity | None) -> set[str]:
+    """SOP Instance UIDs of the instances that a slide comes from."""
+    headers: tuple[Dataset, ...] = () if origin is None else origin.attributes.get("headers", ())
+    return {str(header.get("SOPInstanceUID")) for header in headers}
+
+
+def _referenced(header: Dataset) -> set[str]:
+    """SOP Instance UIDs of the images that an image says it is derived from."""
+    return {str(item.get("ReferencedSOPInstanceUID")) for item in header.get("SourceImageSequence") or []}
