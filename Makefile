@@ -55,8 +55,7 @@ benchmark: install
 
 train: install
 	"$(SRH)" train denoiser --data phantom --out runs/phantom-demo
-	"$(SRH)" train calibrator --data phantom --out runs/first
-	"$(SRH)" train calibrator --data phantom --out runs/phantom-demo --start-from runs/first --config srh_clinic/training/configs/calibrator-fine.yaml
+	"$(SRH)" train calibrator --data phantom --out runs/phantom-demo
 	"$(SRH)" train classifier --data phantom --out runs/phantom-demo
 
 clean:

@@ -87,6 +87,9 @@ class StepRegressor(nn.Module):
         Factor of a pixel unshuffle before all else, which makes the rest cheaper without losing the finest noise; 1 for none.
     energy_filters
         Filters of a :class:`LogEnergy` before the backbone, which then reads local energies in place of pixels; 0 for none.
+    norm
+        ``"batch"``: the backbone's batch normalisation. ``"none"``: none. The level of the energies is what is asked for, and
+        in training a batch's statistics blur it by whatever else happens to be in the batch.
     head
         ``"attention"``: each place of the feature map votes for an index, and a softmax over learned scores decides which
         places count, so that the noisier of two regions can win. ``"mlp"``: average pooling and Linear-100-ReLU-Linear, the
@@ -104,6 +107,7 @@ class StepRegressor(nn.Module):
         stage: int | None = None,
         unshuffle: int = 1,
         energy_filters: int = 0,
+        norm: Literal["batch", "none"] = "batch",
         head: Literal["attention", "mlp"] = "attention",
         scale: Literal["root", "linear"] = "root",
         options: dict[str, Any] | None = None,
@@ -119,7 +123,8 @@ class StepRegressor(nn.Module):
                 backbone,
                 features_only=True,
                 out_indices=(-1 if stage is None else stage,),
-                in_chans=energy_filters or planes,
+                in_chans=self.front_channels(planes, energy_filters),
+                **({"norm_layer": nn.Identity} if norm == "none" else {}),
                 **(options or {}),
             )
         except RuntimeError as error:
@@ -128,10 +133,19 @@ class StepRegressor(nn.Module):
         width = self.backbone.feature_info.channels()[-1]
         self.head: nn.Module = AttentionHead(width) if head == "attention" else average_head(width)
 
+    @staticmethod
+    def front_channels(planes: int, energy_filters: int) -> int:
+        """Channels that the backbone reads."""
+        return energy_filters + LogEnergy.LEVELS * planes if energy_filters else planes
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the head reads, ``(N, C, h, w)``, for model-space images ``(N, 2, H, W)``."""
+        features: Tensor = self.backbone(self.front(x))[-1]
+        return features
+
     def latent(self, x: Tensor) -> Tensor:
         """The head's output ``(N,)`` on the scale that training regresses, for model-space images ``(N, 2, H, W)``."""
-        features = self.backbone(self.front(x))[-1]
-        output: Tensor = self.head(features)
+        output: Tensor = self.head(self.features(x))
         return output[:, 0]
 
     def to_latent(self, t: Tensor) -> Tensor:
@@ -145,42 +159,65 @@ class StepRegressor(nn.Module):
 
 
 class LogEnergy(nn.Module):
-    """Logarithm of the local energy behind learned zero-mean filters of unit norm.
+    """Logarithm of the local energy behind learned zero-mean filters of unit norm, and how near the floor the signal lies.
 
-    ``(N, C, H, W)`` to ``(N, filters, H / 4, W / 4)``. White noise has its own variance behind any filter of unit norm, while
-    tissue has more energy behind some filters than behind others: how little is left behind the quietest says how much noise
-    there is (as in the estimator of Chen, Zhu and Heng 2015, whose filters are the eigenvectors of the patches). The logarithm
-    turns a factor in noise into a shift.
+    ``(N, C, H, W)`` to ``(N, filters + 3 C, H / 4, W / 4)``. White noise has its own variance behind any filter of unit norm,
+    while tissue has more energy behind some filters than behind others: how little is left behind the quietest says how much
+    noise there is (as in the estimator of Chen, Zhu and Heng 2015, whose filters are the eigenvectors of the patches). The
+    logarithm turns a factor in noise into a shift; it is centred and scaled so that the noise of any step lies between -2
+    and 2.
+
+    A detector cuts noise off at zero counts, -1 in model space, and so hides half of it where tissue is dark; a state under
+    way is not cut off. The last channels tell the two apart: each plane's local mean, its share of pixels at or below the
+    floor, and how far below it they lie.
     """
+
+    FLOOR = 1e-7
+    """The smallest variance that 16-bit counts can have is about 8e-11 in model units, a state at t = 0 has 1e-4."""
+
+    LEVELS = 3
+    """Channels for each plane beside the filters."""
 
     def __init__(self, planes: int, filters: int, size: int = 5, pool: int = 4) -> None:
         super().__init__()
         self.margin, self.pool = size // 2, pool
         self.weight = nn.Parameter(torch.randn(filters, planes, size, size))
-        self.norm = nn.BatchNorm2d(filters)
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight - self.weight.mean(dim=(2, 3), keepdim=True)
         weight = weight / weight.flatten(1).norm(dim=1)[:, None, None, None]
         response = F.conv2d(F.pad(x, (self.margin,) * 4, mode="reflect"), weight)
         energy = F.avg_pool2d(response.square(), self.pool)
-        # The smallest variance that 16-bit counts can have is about 8e-11 in model units, a state at t = 0 has 1e-4.
-        normalised: Tensor = self.norm(torch.log(energy + 1e-7))
-        return normalised
+        below = -1.0 - x
+        levels = torch.cat([x, (below >= 0).to(x), F.relu(below)], dim=1)
+        return torch.cat([(torch.log(energy + self.FLOOR) + 5.0) / 2.5, F.avg_pool2d(levels, self.pool)], dim=1)
 
 
 class AttentionHead(nn.Module):
-    """One value from a feature map: each place gives a value and a score, and the softmax of the scores weighs the values."""
+    """One value from a feature map: each place gives a value and a score, and the softmax of the scores weighs the values.
+
+    Nothing is normalised over the places: what one region says must not depend on what is in another.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(1, width)
+        self.hidden = nn.Sequential(nn.Conv2d(width, width, kernel_size=1), nn.ReLU())
         self.vote = nn.Conv2d(width, 2, kernel_size=1)
+
+    def votes(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Value and score of each place, both ``(N, h, w)``, from ``(N, C, h, w)``."""
+        value, score = self.vote(self.hidden(features)).unbind(1)
+        return value, score
+
+    @staticmethod
+    def elect(value: Tensor, score: Tensor) -> Tensor:
+        """``(N, 1)`` from the votes: each value weighed by the softmax of the scores."""
+        share = score.flatten(1).softmax(dim=1)
+        return (value.flatten(1) * share).sum(dim=1, keepdim=True)
 
     def forward(self, features: Tensor) -> Tensor:
         """``(N, C, h, w)`` to ``(N, 1)``."""
-        value, score = self.vote(self.norm(features)).flatten(2).unbind(1)
-        return (value * score.softmax(dim=1)).sum(dim=1, keepdim=True)
+        return self.elect(*self.votes(features))
 
 
 def average_head(width: int) -> nn.Sequential:

@@ -16,8 +16,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from srh_clinic.errors import InputError
 from srh_clinic.rscd.calibrator import REGION_KINDS, q_sample, region_mask, two_region
-from srh_clinic.rscd.networks import StepRegressor, create_calibrator
+from srh_clinic.rscd.networks import AttentionHead, StepRegressor, create_calibrator
 from srh_clinic.rscd.schedule import ScheduleName, create_schedule
 from srh_clinic.training.pool import PoolSettings, augment, open_pool
 
@@ -42,6 +43,9 @@ class CalibratorSettings(PoolSettings):
     structured_share: float = Field(default=0.0, ge=0, le=1)
     """Share of batches whose noise is a random mixture of white noise with one of ``STRUCTURED``, of the same mean variance.
     The paper has none; without any, the finest scale alone decides and noise without it is overlooked."""
+    local_weight: float = Field(default=0.0, ge=0)
+    """Weight of a second loss, on what each place of an attention head says of its own noise. The paper has none; the map of
+    the noise is known in training, and each image then teaches a hundred places instead of one number."""
     batch_size: int = Field(default=16, gt=0)
     crop_size: int = Field(default=256, gt=0)
 
@@ -62,7 +66,7 @@ class CalibratorTask:
         return create_calibrator(self.settings.network)
 
     def loss(self, network: nn.Module, rng: np.random.Generator) -> Tensor:
-        """Squared error on the scale of :meth:`StepRegressor.latent`."""
+        """Squared error on the scale of :meth:`StepRegressor.latent`, of the image and, if asked, of its places."""
         settings, count = self.settings, self.settings.batch_size
         x0 = 2 * augment(self.pool.random_crops(rng, count, settings.crop_size)) - 1
         highest = np.where(rng.random(count) < settings.small_share, settings.t_small, settings.t_max)
@@ -83,7 +87,17 @@ class CalibratorTask:
         images[::2].clamp_(-1, 1)
         if not isinstance(network, StepRegressor):
             raise TypeError(f"found a calibrator of type {type(network).__name__}; needed a StepRegressor.")
-        return F.mse_loss(network.latent(torch.cat([states, images])).float(), network.to_latent(t.float()))
+        shown, target = torch.cat([states, images]), network.to_latent(t.float())
+        if not settings.local_weight:
+            return F.mse_loss(network.latent(shown).float(), target)
+        if not isinstance(network.head, AttentionHead):
+            raise InputError("a local_weight for a head that does not vote by place", "head: attention, or no local_weight")
+        value, score = network.head.votes(network.features(shown))
+        smaller_target = network.to_latent(t_small.float())
+        target_map = torch.where(mask, target[:, None, None], smaller_target[:, None, None])
+        places = F.adaptive_avg_pool2d(target_map[:, None], value.shape[1:])[:, 0]
+        elected = network.head.elect(value, score)[:, 0]
+        return F.mse_loss(elected.float(), target) + settings.local_weight * F.mse_loss(value.float(), places)
 
     def describe(self, network: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
         return self.settings.network, {"schedule": self.settings.schedule}

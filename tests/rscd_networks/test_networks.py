@@ -5,7 +5,16 @@ import pytest
 import torch
 
 from srh_clinic.errors import InputError
-from srh_clinic.rscd.networks import CompactUNet, LogEnergy, create_calibrator, create_denoiser, forward_gflop, parameter_count
+from srh_clinic.rscd.networks import (
+    AttentionHead,
+    CompactUNet,
+    LogEnergy,
+    create_calibrator,
+    create_denoiser,
+    forward_gflop,
+    parameter_count,
+)
+from srh_clinic.rscd.schedule import create_schedule
 
 SMALL = {"channels": [8, 16], "norm_num_groups": 4}
 
@@ -63,33 +72,62 @@ def test_the_root_scale_is_undone_by_the_forward_pass():
 
 
 def test_the_noisiest_place_can_win_in_the_attention_head():
-    network = create_calibrator({"backbone": "test_resnet", "stage": 1})
-    with torch.no_grad():
-        network.head.norm = torch.nn.Identity()
-        network.head.vote.weight.zero_()
-        network.head.vote.bias.zero_()
-        network.head.vote.weight[0, 0] = 1.0
-        network.head.vote.weight[1, 0] = 50.0
-    features = torch.zeros(1, network.head.vote.in_channels, 8, 8)
-    features[0, 0, 2, 3] = 1.4
-    features[0, 0, 6, 6] = 0.7
-    assert network.head(features).item() == pytest.approx(1.4, abs=0.01)
+    value, score = torch.zeros(1, 8, 8), torch.zeros(1, 8, 8)
+    value[0, 2, 3], value[0, 6, 6] = 1.4, 0.7
+    assert AttentionHead.elect(value, 50.0 * value).item() == pytest.approx(1.4, abs=0.01)
+    assert AttentionHead.elect(value, score).item() == pytest.approx(2.1 / 64)  # without scores, the mean of all places
+
+
+def test_what_a_place_says_of_its_noise_does_not_depend_on_a_far_region():
+    torch.manual_seed(0)
+    config = {"backbone": "resnet10t", "stage": 1, "options": {"layers": [1, 1, 1, 1]}, "energy_filters": 6, "norm": "none"}
+    network = create_calibrator(config).eval()
+    image = 0.1 * torch.randn(1, 2, 256, 256)
+    other = image.clone()
+    other[..., 192:] *= 5.0
+    with torch.inference_mode():
+        values = [network.head.votes(network.features(x))[0][0] for x in (image, other)]
+    left, right = (values[1] - values[0])[:, :6], (values[1] - values[0])[:, 13:]
+    # Other sums in the convolutions' blocks may round otherwise.
+    assert float(left.abs().max()) < 1e-5 < 1e-3 < float(right.abs().max())
 
 
 def test_white_noise_has_the_same_energy_behind_every_filter_and_tissue_has_not():
     torch.manual_seed(0)
     front = LogEnergy(2, 12)
-    front.norm = torch.nn.Identity()
     noise = 0.1 * torch.randn(1, 2, 256, 256)
     ramp = torch.linspace(-1, 1, 256).expand(1, 2, 256, 256)
     with torch.inference_mode():
-        of_noise, of_both, doubled = (front(x).mean(dim=(0, 2, 3)) for x in (noise, noise + 10 * ramp, 2 * noise))
-        level = front(torch.ones(1, 2, 16, 16))
+        of_noise, of_both, doubled = (front(x)[:, :12].mean(dim=(0, 2, 3)) for x in (noise, noise + 10 * ramp, 2 * noise))
+        level = front(torch.ones(1, 2, 16, 16))[:, :12]
     # 65,536 pixels: the mean of the logarithms of 16-pixel energies differs by about 0.01 between filters of unit norm.
-    assert float(of_noise.std()) < 0.1
-    assert float((of_both - of_noise).max()) > 0.2
-    torch.testing.assert_close(doubled - of_noise, torch.full((12,), 2 * math.log(2.0)), atol=1e-3, rtol=0)
-    assert float(level.max()) < math.log(2e-7)  # brightness alone has no energy
+    assert float(of_noise.std()) < 0.1 / 2.5
+    assert float((of_both - of_noise).max()) > 0.2 / 2.5
+    torch.testing.assert_close(doubled - of_noise, torch.full((12,), 2 * math.log(2.0) / 2.5), atol=1e-3, rtol=0)
+    assert float(level.max()) < (math.log(2e-7) + 5.0) / 2.5  # brightness alone has no energy
+
+
+def test_the_noise_of_every_step_lies_in_the_networks_range():
+    torch.manual_seed(0)
+    front = LogEnergy(2, 4)
+    for t in (0, 10, 190, 500):
+        with torch.inference_mode():
+            level = float(front(float(create_schedule().sigma[t]) * torch.randn(1, 2, 64, 64))[:, :4].mean())
+        assert -2 < level < 2
+
+
+def test_a_dark_place_that_a_detector_cut_off_is_told_from_one_that_is_not():
+    torch.manual_seed(0)
+    front = LogEnergy(1, 1)
+    dark = -0.95 + 0.1 * torch.randn(1, 1, 256, 256)
+    with torch.inference_mode():
+        mean, share, depth = front(dark)[0, 1:].mean(dim=(1, 2)).tolist()
+        cut_mean, cut_share, cut_depth = front(dark.clamp(-1, 1))[0, 1:].mean(dim=(1, 2)).tolist()
+    # Of a normal distribution 0.3085 lies more than half a standard deviation below its mean, by 0.1978 of it on average.
+    assert share == cut_share == pytest.approx(0.3085, abs=0.01)
+    assert depth == pytest.approx(0.01978, abs=0.001)
+    assert cut_depth == 0
+    assert cut_mean - mean == pytest.approx(depth, abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from srh_clinic.errors import InputError
 from srh_clinic.rscd.networks import create_denoiser
 from srh_clinic.rscd.schedule import create_schedule
 from srh_clinic.training import read_settings, train
-from srh_clinic.training.calibrator import calibration_measures, unit_noise
+from srh_clinic.training.calibrator import CalibratorTask, calibration_measures, unit_noise
 from srh_clinic.training.loop import LoopSettings, learning_rate
 from srh_clinic.training.pool import TilePool, augment
 
@@ -198,6 +198,39 @@ def test_a_perfect_calibrator_measures_as_perfect():
     measures = calibration_measures(oracle, x0)
     assert measures["two_region"] == 1.0
     assert measures["mae_state"] < 25  # the mean of the eight highest of 256 estimates lies some percent too high
+
+
+def calibrator_task(data, tmp_path, **changes):
+    return CalibratorTask(read_settings("calibrator", **{**TINY["calibrator"], **changes}), str(data), tmp_path, CPU)
+
+
+def test_each_place_is_taught_the_noise_of_its_own_region(data, tmp_path, monkeypatch):
+    """A network whose places know the map and whose election takes the noisiest of them has no loss."""
+    task = calibrator_task(data, tmp_path, local_weight=1.0, structured_share=0.0, uniform_share=0.0, crop_size=48)
+    network = task.create()
+    regions = {}
+
+    def remember(x0, t, t_small, mask, noise, schedule, gain):
+        regions.setdefault("maps", []).append(torch.where(mask, t[:, None, None], t_small[:, None, None]))
+        return x0
+
+    def votes(features):
+        value = network.to_latent(torch.cat(regions["maps"]).float())
+        return value, 1e4 * value
+
+    monkeypatch.setattr("srh_clinic.training.calibrator.two_region", remember)
+    monkeypatch.setattr(network.head, "votes", votes)
+    assert float(task.loss(network, np.random.default_rng(0))) == pytest.approx(0.0, abs=1e-10)
+    monkeypatch.setattr(network.head, "votes", lambda features: (votes(features)[0] + 0.1, votes(features)[1]))
+    # Both losses are the square of 0.1; the second is weighed by 1. The float32 of a score of 1e4 leaves a rounding of 1e-7.
+    regions.clear()
+    assert float(task.loss(network, np.random.default_rng(0))) == pytest.approx(0.02, rel=1e-3)
+
+
+def test_a_head_without_places_cannot_be_taught_by_place(data, tmp_path):
+    task = calibrator_task(data, tmp_path, network={**TINY["calibrator"]["network"], "head": "mlp"}, local_weight=0.5)
+    with pytest.raises(InputError, match="local_weight"):
+        task.loss(task.create(), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
