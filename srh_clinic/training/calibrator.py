@@ -95,7 +95,7 @@ class CalibratorTask:
         value, score = network.head.votes(network.features(shown))
         smaller_target = network.to_latent(t_small.float())
         target_map = torch.where(mask, target[:, None, None], smaller_target[:, None, None])
-        places = F.adaptive_avg_pool2d(target_map[:, None], value.shape[1:])[:, 0]
+        places = F.adaptive_avg_pool2d(target_map[:, None], (value.shape[1], value.shape[2]))[:, 0]
         elected = network.head.elect(value, score)[:, 0]
         return F.mse_loss(elected.float(), target) + settings.local_weight * F.mse_loss(value.float(), places)
 
