@@ -112,7 +112,8 @@ def test_strict_exits_with_three_when_flagged(
     other_size = ("--um-per-px", 0.35, "--full-scale", 65536, "--bundle", tiny_bundle)
     flagged = run("diagnose", case, *other_size, "--restorer", "none", "--json", "--strict")
     assert json.loads(flagged.out)["flags"] == [
-        "resampled: from 0.35 to 0.47 um per pixel, the size that the networks were trained at"
+        "resampled: from 0.35 to 0.47 um per pixel, the size that the networks were trained at",
+        "small: the slide is smaller than the 256 pixels that the classifier looks at",  # 300 of 0.35 um are 223 of 0.47
     ]
     assert flagged.code == ExitCode.FLAGGED
 
