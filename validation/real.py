@@ -93,19 +93,17 @@ def real_restoration(bench: Bench, folder: Path, *, strides: tuple[int, ...] = (
     strides
         Further strides of the DDIM sampler to try.
     """
-    compared = methods(bench.protocol, strides)
+    # The samplers that evaluate the network at every step are compared on the phantoms.
+    compared = tuple(method for method in methods(bench.protocol, strides) if not method.slow)
     whole = read_patches(folder)
     sets = {"as they are": whole, "halved": {f"{name}, halved": halved(counts) for name, counts in whole.items()}}
     names = list(conditions(bench.protocol))
-    # The samplers that take every step are compared on the patches as they are.
-    quick = tuple(method for method in compared if not method.slow)
-    tried = {"as they are": compared, "halved": quick}
-    rows = {title: _rows(bench, tried[title], patches) for title, patches in sets.items()}
+    rows = {title: _rows(bench, compared, patches) for title, patches in sets.items()}
 
     criteria = [
         {**row, "asked": f"{title}: {row['asked']}"}
         for title in sets
-        for row in (_criterion(name, tried[title], rows[title]) for name in names)
+        for row in (_criterion(name, compared, rows[title]) for name in names)
     ]
     tables = [
         Table("What was asked", CRITERIA, criteria),
@@ -117,7 +115,7 @@ def real_restoration(bench: Bench, folder: Path, *, strides: tuple[int, ...] = (
                 Column("coherence", "Coherence of its channels", ".2f"),
                 *(Column(name, name, "+.2f") for name in names),
             ),
-            [row for title, patches in sets.items() for row in _by_patch(bench, tried[title], rows[title], patches)],
+            [row for title, patches in sets.items() for row in _by_patch(bench, compared, rows[title], patches)],
             "The second column is what the calibrator reads in the patch before anything is added to it, the third how far "
             f"its channels agree above {HIGH_FREQUENCY} cycles a pixel: tissue shows in both, the noise of one is not that of "
             "the other. A patch that brings noise of its own is no clean reference: whatever takes that noise away as well is "
@@ -128,8 +126,7 @@ def real_restoration(bench: Bench, folder: Path, *, strides: tuple[int, ...] = (
         for metric, words, digits in (("psnr", "PSNR (dB)", ".2f"), ("ssim", "SSIM", ".3f")):
             columns = (Column("method", "Method"), *(Column(name, name, digits) for name in names))
             body = [
-                {"method": m.name, **{name: mean_of(rows[title][name, m.name], metric) for name in names}}
-                for m in tried[title]
+                {"method": m.name, **{name: mean_of(rows[title][name, m.name], metric) for name in names}} for m in compared
             ]
             tables.append(Table(f"{words}, mean of {len(patches)} patches {title}", columns, body))
     tables += [

@@ -53,7 +53,7 @@ Callback = Callable[[dict[str, Any]], None]
 
 Profile = Literal["paper-text", "paper-algorithm1", "official"]
 
-StopReason = Literal["completed", "clean", "round-limit", "single-round", "skipped"]
+StopReason = Literal["completed", "clean", "round-limit", "step-limit", "single-round", "skipped"]
 """Why a tile stopped.
 
 ``completed``
@@ -62,6 +62,8 @@ StopReason = Literal["completed", "clean", "round-limit", "single-round", "skipp
     The calibrator saw no steps left.
 ``round-limit``
     The last allowed round ran all that was left.
+``step-limit``
+    It ran what the first calibration asked for and ``max_extra_steps`` more, and the calibrator still sees noise.
 ``single-round``
     Every step ran in one round, because ``fixed_steps`` or ``recalibrate=False`` said so.
 ``skipped``
@@ -72,7 +74,8 @@ StopReason = Literal["completed", "clean", "round-limit", "single-round", "skipp
 class RSCDSettings(BaseModel):
     """How RSCD runs; every setting of the paper and of its released code.
 
-    ``sampler="ancestral", variance="beta", prescale=False`` with either paper profile is the paper to the letter.
+    ``sampler="ancestral", variance="beta", prescale=False, max_extra_steps=None`` with either paper profile is the paper to
+    the letter.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,6 +90,9 @@ class RSCDSettings(BaseModel):
     """Reverse steps between two calibrations, the paper's d."""
     max_rounds: int = Field(default=15, ge=1)
     """Rounds a tile may take; the last of them runs all that is left."""
+    max_extra_steps: int | None = Field(default=0, ge=0)
+    """Steps that all rounds may run beyond those that the first calibration asked for; None for no limit, as in the paper.
+    Where fine structure is taken for noise at every look, only this keeps it from being worn away round by round."""
     cap: int = Field(default=190, ge=0, lt=TOTAL_STEPS)
     """Largest index taken from the calibrator (the paper's T' = 200 is where the denoiser's training ends)."""
     skip_below: int = -1
@@ -179,6 +185,8 @@ class _Progress:
     """Indices of the round still to go; the first is the state's own, the last is where the round ends."""
     stop_reason: StopReason | None = None
     predicted: int = -1
+    asked: int = 0
+    """Steps that the first calibration asked for, after the cap."""
     steps: int = 0
     rounds: int = 0
     evaluations: int = 0
@@ -273,7 +281,14 @@ class RSCD:
                     one.stop_reason = "skipped"
                     one.flags.add("skipped")
                     continue
-            plan = plan_round(self._index(one, predicted), one.rounds, self.settings)
+            index = self._index(one, predicted)
+            if one.rounds == 0:
+                one.asked = index + 1
+            left = self._steps_left(one)
+            if left == 0 and index >= 0:
+                one.stop_reason = "step-limit"
+                continue
+            plan = plan_round(min(index, left - 1), one.rounds, self.settings)
             one.stop_reason = plan.stop_reason
             if plan.steps:
                 stride = self.settings.ddim_stride if self.settings.sampler == "ddim" else 1
@@ -300,6 +315,12 @@ class RSCD:
         if self.settings.prescale and predicted >= 0:
             return int(self.schedule.index_of_sigma(self.schedule.sigma[predicted]))
         return predicted
+
+    def _steps_left(self, one: _Progress) -> int:
+        """Steps that a tile may still run."""
+        if self.settings.max_extra_steps is None:
+            return TOTAL_STEPS
+        return max(one.asked + self.settings.max_extra_steps - one.steps, 0)
 
     @staticmethod
     def _scale(one: _Progress, gain: float) -> None:
