@@ -52,7 +52,7 @@ PIXEL_SIZE_TOLERANCE = 0.10
 """A slide whose pixels differ by more than this from those of the bundle is resampled."""
 
 LARGEST_ENLARGEMENT = 4.0
-"""Pixels this many times those of the bundle are refused: at 1.9 um a nucleus is four of them: nothing to be read."""
+"""Pixels this many times those of the bundle are refused: at 1.9 um a nucleus is four of them, and shows nothing."""
 
 LITTLE_TISSUE = 0.1
 """A slide of which less than this share was taken for tissue is flagged: it is small, or the mask has lost it."""
