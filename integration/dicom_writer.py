@@ -96,7 +96,7 @@ def write_wsi(
     layout: list[tuple[int, ...]] = [(0, 1)] if is_one_file(out) else [(0,), (1,)]
     created = created or datetime.now()
     try:
-        check_place(out)
+        check_place(out, folder=not is_one_file(out))
         with quiet_pydicom(), tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=_existing_parent(out)) as work:
             frames = _encode(slide, Path(work), TRANSFER_SYNTAXES[transfer_syntax])
             content = content_of(slide, frames.digest, is_one_file(out))

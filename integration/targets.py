@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def require_free_target(out: Path, source: Slide | None) -> None:
         without DICOM identity leaves no trace in what is derived from it, so any existing file is refused there.
     """
     try:
-        check_place(out)
+        check_place(out, folder=not is_one_file(out))
         for target in target_files(out):
             if target.exists():
                 origin = None if source is None else source.identity
@@ -61,11 +62,26 @@ def require_free_target(out: Path, source: Slide | None) -> None:
         raise InputError(f"a place that cannot be read ({error.strerror})", "a readable folder", out) from error
 
 
-def check_place(out: Path) -> None:
-    """Refuse a folder where a file is to be, and a file where a folder is to be."""
-    if out.exists() and out.is_dir() == is_one_file(out):
-        found = "a folder" if is_one_file(out) else "a file"
-        raise InputError(found, "a file name that is free for a .dcm file, or a folder's name without .dcm", out)
+def check_place(out: Path, *, folder: bool) -> None:
+    """Refuse a place that cannot be written before hours of work, not after.
+
+    Parameters
+    ----------
+    folder
+        Whether ``out`` is to be a folder, not a file.
+
+    Raises
+    ------
+    InputError
+        When it is the other of the two, lies below a file, or may not be written by this user.
+    """
+    if out.exists() and out.is_dir() != folder:
+        raise InputError("a file" if folder else "a folder", "a folder's name" if folder else "a file's name", out)
+    above = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
+    if above.is_file() and above != out.absolute():
+        raise InputError("a file", f"a folder to put {out.name} in", above)
+    if not os.access(above if above.is_dir() else above.parent, os.W_OK):
+        raise InputError("no permission to write", "a folder that this user may write to", above)
 
 
 def check_replaceable(target: Path, files: Sequence[Path], origin: Identity | None, series_uid: str) -> None:

@@ -172,7 +172,6 @@ def restore(
     from srh_clinic.restorers import create_restorer
 
     slide = read_slide(case, um_per_px, full_scale)
-    _check_place(out, folder=out.suffix.lower() != ".dcm")
     require_free_target(out, slide)
     loaded = load_bundle(bundle)
     works = create_restorer(restorer, bundle=bundle, device=device, **_settings(sampler, profile))
@@ -210,16 +209,15 @@ def diagnose(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when the result carries flags.")] = False,
 ) -> None:
     """Restore a case, classify it before and after, and show the result."""
-    from srh_clinic.integration import read_slide, require_free_target, write_wsi
+    from srh_clinic.integration import check_place, read_slide, require_free_target, write_wsi
     from srh_clinic.pipeline import RestoreThenClassify
 
     slide = read_slide(case, um_per_px, full_scale)
     if out is None and not json:
         out = Path(f"{case.resolve().stem}-diagnosis")
     if out is not None:
-        _check_place(out, folder=True)
+        check_place(out, folder=True)
     if dicom_out is not None:
-        _check_place(dicom_out, folder=dicom_out.suffix.lower() != ".dcm")
         require_free_target(dicom_out, slide)
     pipeline = RestoreThenClassify.from_bundle(bundle, restorer, device, seed, **_settings(sampler, profile))
     with _partial(out) as work, _progress() as progress:
@@ -434,19 +432,6 @@ def doctor() -> None:
 def _settings(sampler: str | None, profile: str | None) -> dict[str, str]:
     """The restorer's settings that were given; a restorer without them says so."""
     return {name: value for name, value in (("sampler", sampler), ("profile", profile)) if value is not None}
-
-
-def _check_place(out: Path, *, folder: bool) -> None:
-    """Refuse a place that cannot be written before hours of work, not after."""
-    import os
-
-    if out.exists() and out.is_dir() != folder:
-        raise InputError("a file" if folder else "a folder", "a folder's name" if folder else "a file's name", out)
-    above = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
-    if above.is_file() and above != out.absolute():
-        raise InputError("a file", f"a folder to put {out.name} in", above)
-    if not os.access(above if above.is_dir() else above.parent, os.W_OK):
-        raise InputError("no permission to write", "a folder that this user may write to", above)
 
 
 @contextmanager

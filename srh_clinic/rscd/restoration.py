@@ -90,9 +90,10 @@ class RSCDSettings(BaseModel):
     """Reverse steps between two calibrations, the paper's d."""
     max_rounds: int = Field(default=15, ge=1)
     """Rounds a tile may take; the last of them runs all that is left."""
-    max_extra_steps: int | None = Field(default=0, ge=0)
-    """Steps that all rounds may run beyond those that the first calibration asked for; None for no limit, as in the paper.
-    Where fine structure is taken for noise at every look, only this keeps it from being worn away round by round."""
+    max_extra_steps: int | None = Field(default_factory=lambda data: None if data.get("profile") == "official" else 0, ge=0)
+    """Steps that all rounds may run beyond those that the first calibration asked for; None for no limit, as in the paper and,
+    by default, under the ``official`` profile. Where fine structure is taken for noise at every look, only this keeps it from
+    being worn away round by round."""
     cap: int = Field(default=190, ge=0, lt=TOTAL_STEPS)
     """Largest index taken from the calibrator (the paper's T' = 200 is where the denoiser's training ends)."""
     skip_below: int = -1

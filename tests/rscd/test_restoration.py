@@ -204,6 +204,7 @@ def test_each_profile_plans_its_rounds(profile: Any, index: int, rounds: int, ex
         ({}, (34, 21, 4), 25, 3, "completed"),
         ({"profile": "paper-algorithm1"}, (34, 21, 4, -1), 25, 3, "clean"),
         ({"profile": "official"}, (34, 21, 4), 27, 3, "completed"),
+        ({"profile": "official"}, (14, 14, 14, 4), 37, 4, "completed"),
         ({"recalibration_interval": 20, "max_extra_steps": None}, (34, 15), 36, 2, "completed"),
         ({"recalibration_interval": 20}, (34, 15), 35, 2, "completed"),
         ({"max_rounds": 2}, (34, 21), 32, 2, "round-limit"),
