@@ -118,12 +118,13 @@ class StepRegressor(nn.Module):
         self.front = nn.Sequential(nn.PixelUnshuffle(unshuffle))
         if energy_filters:
             self.front.append(LogEnergy(planes, energy_filters))
+            planes = energy_filters + LogEnergy.LEVELS * planes
         try:
             self.backbone = timm.create_model(
                 backbone,
                 features_only=True,
                 out_indices=(-1 if stage is None else stage,),
-                in_chans=self.front_channels(planes, energy_filters),
+                in_chans=planes,
                 **({"norm_layer": nn.Identity} if norm == "none" else {}),
                 **(options or {}),
             )
@@ -132,11 +133,6 @@ class StepRegressor(nn.Module):
             raise InputError(found, "the name of a timm model with features") from error
         width = self.backbone.feature_info.channels()[-1]
         self.head: nn.Module = AttentionHead(width) if head == "attention" else average_head(width)
-
-    @staticmethod
-    def front_channels(planes: int, energy_filters: int) -> int:
-        """Channels that the backbone reads."""
-        return energy_filters + LogEnergy.LEVELS * planes if energy_filters else planes
 
     def features(self, x: Tensor) -> Tensor:
         """What the head reads, ``(N, C, h, w)``, for model-space images ``(N, 2, H, W)``."""
@@ -199,6 +195,10 @@ class AttentionHead(nn.Module):
     Nothing is normalised over the places: what one region says must not depend on what is in another.
     """
 
+    NEIGHBOURHOOD = 3
+    """Places along each side that speak with one voice in an election: one place alone may mistake a bright granule for noise,
+    and a softmax finds that one."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.hidden = nn.Sequential(nn.Conv2d(width, width, kernel_size=1), nn.ReLU())
@@ -209,11 +209,14 @@ class AttentionHead(nn.Module):
         value, score = self.vote(self.hidden(features)).unbind(1)
         return value, score
 
-    @staticmethod
-    def elect(value: Tensor, score: Tensor) -> Tensor:
-        """``(N, 1)`` from the votes: each value weighed by the softmax of the scores."""
-        share = score.flatten(1).softmax(dim=1)
-        return (value.flatten(1) * share).sum(dim=1, keepdim=True)
+    @classmethod
+    def elect(cls, value: Tensor, score: Tensor) -> Tensor:
+        """``(N, 1)`` from the votes: means over neighbourhoods, each value weighed by the softmax of the scores."""
+        votes = torch.stack([value, score], dim=1)
+        side = cls.NEIGHBOURHOOD
+        heard = F.avg_pool2d(votes, side, stride=1, padding=side // 2, count_include_pad=False)
+        value, score = heard.flatten(2).unbind(1)
+        return (value * score.softmax(dim=1)).sum(dim=1, keepdim=True)
 
     def forward(self, features: Tensor) -> Tensor:
         """``(N, C, h, w)`` to ``(N, 1)``."""
