@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from srh_clinic.errors import InputError
+from srh_clinic.intensity import Counts
 from srh_clinic.simulation import CLASSES, DIAGNOSIS_OF_KIND, Phantom, simulate_patch
 
 SEVERITIES = ("mild", "moderate", "severe")
@@ -88,6 +89,23 @@ class RestorationSection(Section):
     interval: IntervalSection
 
 
+class ReferenceSection(Section):
+    """High-quality images that restored ones are compared with as a set."""
+
+    count: int = Field(gt=0)
+    first_seed: int = Field(ge=0)
+
+
+class TablesSection(Section):
+    """The paper's tables: how many images, and which methods see fewer."""
+
+    count: int = Field(gt=0)
+    slow: tuple[str, ...]
+    slow_count: int = Field(gt=0)
+    reference: ReferenceSection
+    interval: IntervalSection
+
+
 class CalibratorSection(Section):
     """The calibrator's noise."""
 
@@ -112,6 +130,7 @@ class Protocol(Section):
     truth: TruthSection
     training: TrainingSection
     restoration: RestorationSection
+    tables: TablesSection
     calibrator: CalibratorSection
     classifier: ClassifierSection
     sha256: str = Field(pattern="[0-9a-f]{64}")
@@ -127,8 +146,9 @@ class Protocol(Section):
 
     def seed(self, index: int) -> int:
         """Seed of a test phantom."""
-        if not 0 <= index < self.phantoms.count:
-            raise IndexError(f"found test phantom {index}; needed one from 0 to {self.phantoms.count - 1}.")
+        count = max(self.phantoms.count, self.tables.count)
+        if not 0 <= index < count:
+            raise IndexError(f"found test phantom {index}; needed one from 0 to {count - 1}.")
         return self.phantoms.first_seed + index
 
     def bin(self, index: int) -> Severity:
@@ -149,7 +169,7 @@ class Protocol(Section):
         return float(np.random.default_rng([self.seed(index), 3]).uniform(low, high))
 
     def phantom(self, index: int) -> Phantom:
-        """Simulate test phantom ``index``, from 0 to ``phantoms.count - 1``.
+        """Simulate test phantom ``index``, from 0 to ``phantoms.count - 1``, for the tables to ``tables.count - 1``.
 
         Raises
         ------
@@ -157,6 +177,17 @@ class Protocol(Section):
             When there is no such phantom.
         """
         return simulate_patch(self.kind(index), self.strength(index), self.seed(index), self.phantoms.size)
+
+    def reference(self, index: int) -> Counts:
+        """Clean image ``index`` of the tables' high-quality set, uint16 counts ``(2, H, W)``."""
+        kind = self.phantoms.kinds[index % len(self.phantoms.kinds)]
+        return simulate_patch(kind, 0.0, self.tables.reference.first_seed + index, self.phantoms.size).clean
+
+    @cached_property
+    def slow_indices(self) -> tuple[int, ...]:
+        """The tables' phantoms that the slow methods restore, evenly spread."""
+        count = self.tables.slow_count
+        return tuple(place * self.tables.count // count for place in range(count))
 
     @cached_property
     def phantoms_sha256(self) -> str:

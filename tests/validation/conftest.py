@@ -50,6 +50,8 @@ def small_protocol(tmp_path_factory: pytest.TempPathFactory) -> Path:
     entries = yaml.safe_load(PACKAGED.read_text())
     entries["phantoms"] |= {"count": 12, "size": PX, "kinds": ["glioma", "blood", "white_matter"]}
     entries["restoration"]["interval"]["resamples"] = 100
+    entries["tables"] |= {"count": 15, "slow_count": 3, "reference": {"count": 6, "first_seed": 9_500_000}}
+    entries["tables"]["interval"]["resamples"] = 50
     path = tmp_path_factory.mktemp("protocol") / "protocol.yaml"
     path.write_text(yaml.safe_dump(entries))
     return path

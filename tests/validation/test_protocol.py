@@ -62,8 +62,22 @@ def test_a_phantom_is_what_the_protocol_says_each_time(protocol: Protocol) -> No
     sources = phantom.sources
     leading = max(sources.scattering, sources.absorption, sources.autofluorescence, sources.instrument)
     assert leading == pytest.approx(protocol.strength(5))
-    with pytest.raises(IndexError, match="found test phantom 360"):
-        protocol.phantom(360)
+    with pytest.raises(IndexError, match="found test phantom 540"):
+        protocol.phantom(540)
+
+
+def test_the_tables_go_on_where_the_phantoms_end_and_slow_methods_see_every_severity(protocol: Protocol) -> None:
+    assert protocol.seed(539) == protocol.phantoms.first_seed + 539 < protocol.tables.reference.first_seed
+    assert len(set(protocol.slow_indices)) == protocol.tables.slow_count
+    assert Counter(protocol.bin(i) for i in protocol.slow_indices) == {"mild": 12, "moderate": 12, "severe": 8}
+    assert len({protocol.kind(i) for i in protocol.slow_indices}) >= 8
+
+
+def test_the_high_quality_set_is_clean_and_of_the_same_kinds(protocol: Protocol) -> None:
+    first = protocol.reference(0)
+    assert first.dtype == np.uint16
+    assert first.shape == (2, 256, 256)
+    assert not np.array_equal(first, protocol.phantom(0).clean)
 
 
 def test_changing_the_file_or_the_phantoms_changes_their_names(small_protocol: Path, tmp_path: Path) -> None:
