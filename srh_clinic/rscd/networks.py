@@ -195,10 +195,6 @@ class AttentionHead(nn.Module):
     Nothing is normalised over the places: what one region says must not depend on what is in another.
     """
 
-    NEIGHBOURHOOD = 3
-    """Places along each side that speak with one voice in an election: one place alone may mistake a bright granule for noise,
-    and a softmax finds that one."""
-
     def __init__(self, width: int) -> None:
         super().__init__()
         self.hidden = nn.Sequential(nn.Conv2d(width, width, kernel_size=1), nn.ReLU())
@@ -209,14 +205,11 @@ class AttentionHead(nn.Module):
         value, score = self.vote(self.hidden(features)).unbind(1)
         return value, score
 
-    @classmethod
-    def elect(cls, value: Tensor, score: Tensor) -> Tensor:
-        """``(N, 1)`` from the votes: means over neighbourhoods, each value weighed by the softmax of the scores."""
-        votes = torch.stack([value, score], dim=1)
-        side = cls.NEIGHBOURHOOD
-        heard = F.avg_pool2d(votes, side, stride=1, padding=side // 2, count_include_pad=False)
-        value, score = heard.flatten(2).unbind(1)
-        return (value * score.softmax(dim=1)).sum(dim=1, keepdim=True)
+    @staticmethod
+    def elect(value: Tensor, score: Tensor) -> Tensor:
+        """``(N, 1)`` from the votes: each value weighed by the softmax of the scores."""
+        share = score.flatten(1).softmax(dim=1)
+        return (value.flatten(1) * share).sum(dim=1, keepdim=True)
 
     def forward(self, features: Tensor) -> Tensor:
         """``(N, C, h, w)`` to ``(N, 1)``."""

@@ -71,14 +71,11 @@ def test_the_root_scale_is_undone_by_the_forward_pass():
     torch.testing.assert_close(network(torch.zeros(4, 2, 8, 8)), t)
 
 
-def test_the_noisiest_region_wins_in_the_attention_head_and_a_single_place_does_not():
-    value = torch.zeros(1, 16, 16)
-    value[0, 2:5, 2:5], value[0, 12, 12] = 1.4, 2.8
+def test_the_noisiest_place_can_win_in_the_attention_head():
+    value, score = torch.zeros(1, 8, 8), torch.zeros(1, 8, 8)
+    value[0, 2, 3], value[0, 6, 6] = 1.4, 0.7
     assert AttentionHead.elect(value, 50.0 * value).item() == pytest.approx(1.4, abs=0.01)
-
-
-def test_without_scores_the_attention_head_takes_the_mean():
-    assert AttentionHead.elect(torch.full((1, 5, 5), 0.7), torch.zeros(1, 5, 5)).item() == pytest.approx(0.7)
+    assert AttentionHead.elect(value, score).item() == pytest.approx(2.1 / 64)  # without scores, the mean of all places
 
 
 def test_what_a_place_says_of_its_noise_does_not_depend_on_a_far_region():
