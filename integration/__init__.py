@@ -5,5 +5,16 @@ from srh_clinic.integration.dicom_reader import DicomSlide
 from srh_clinic.integration.dicom_writer import write_wsi
 from srh_clinic.integration.reader import read_slide
 from srh_clinic.integration.targets import check_place, require_free_target
+from srh_clinic.integration.z_stack import FocalPlane, read_z_stack, write_z_stack
 
-__all__ = ["DicomSlide", "check_place", "convert", "read_slide", "require_free_target", "write_wsi"]
+__all__ = [
+    "DicomSlide",
+    "FocalPlane",
+    "check_place",
+    "convert",
+    "read_slide",
+    "read_z_stack",
+    "require_free_target",
+    "write_wsi",
+    "write_z_stack",
+]

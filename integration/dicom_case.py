@@ -70,6 +70,25 @@ def find_case(path: Path) -> tuple[list[DicomFile], list[str]]:
     return [read_header(slide.path) for slide in level], unreadable
 
 
+def series_in(folder: Path) -> list[Path]:
+    """One file of each series of SRH slides in a folder; empty when it holds no DICOM file.
+
+    Raises
+    ------
+    InputError
+        When none of its DICOM files is an SRH slide, or one cannot be read: a series may be missing then.
+    """
+    summaries, unreadable = _summaries(_files(folder))
+    if unreadable:
+        raise InputError(f"a file that cannot be read ({unreadable[0]})", "whole DICOM files", folder)
+    if not summaries:
+        return []
+    first: dict[str, Path] = {}
+    for file in _srh_volumes(_without_duplicates(summaries), folder):
+        first.setdefault(str(file.header.get("SeriesInstanceUID")), file.path)
+    return list(first.values())
+
+
 def _files(folder: Path) -> list[Path]:
     try:
         return sorted(file for file in folder.iterdir() if file.is_file())

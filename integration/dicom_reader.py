@@ -29,7 +29,7 @@ class DicomSlide(FramedSlide):
     """A case of VL Whole Slide Microscopy images (PS3.3 A.32.8) as a slide.
 
     ``identity.attributes["headers"]`` holds the header data sets, without pixel data and per-frame groups, of the instances
-    that the pixels come from.
+    that the pixels come from, ``identity.attributes["z_um"]`` what they say of their depth.
     """
 
     @property
@@ -37,6 +37,12 @@ class DicomSlide(FramedSlide):
         """The header of every instance that the pixels come from."""
         headers: tuple[Dataset, ...] = self.identity.attributes["headers"]
         return headers
+
+    @property
+    def z_um(self) -> tuple[float | None, ...]:
+        """Depth that every instance states, in micrometres from the slide's surface (PS3.3 C.8.12.2); ``None`` when none."""
+        z_um: tuple[float | None, ...] = self.identity.attributes["z_um"]
+        return z_um
 
 
 @dataclass(frozen=True)
@@ -291,8 +297,23 @@ def _file_notes(header: Dataset) -> tuple[str, ...]:
     return notes
 
 
+def _z_um(header: Dataset) -> float | None:
+    """Z Offset in Slide Coordinate System of the frames, which all have one, or of their matrix; else Slice Location."""
+    for groups in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
+        for group in (header.get(groups) or [])[:1]:
+            for position in group.get("PlanePositionSlideSequence") or []:
+                if "ZOffsetInSlideCoordinateSystem" in position:
+                    return float(position.ZOffsetInSlideCoordinateSystem)
+    for origin in header.get("TotalPixelMatrixOriginSequence") or []:
+        if "ZOffsetInSlideCoordinateSystem" in origin:
+            return float(origin.ZOffsetInSlideCoordinateSystem)
+    location_mm = header.get("SliceLocation")
+    return None if location_mm is None else float(f"{1000 * float(location_mm):.9g}")
+
+
 def _identity(path: Path, headers: list[Dataset]) -> Identity:
     header = headers[0]
+    z_um = tuple(_z_um(each) for each in headers)
     for each in headers:
         each.pop("PerFrameFunctionalGroupsSequence", None)
         each.pop("ExtendedOffsetTable", None)
@@ -304,5 +325,5 @@ def _identity(path: Path, headers: list[Dataset]) -> Identity:
         study_uid=str(header.get("StudyInstanceUID") or ""),
         series_uid=str(header.get("SeriesInstanceUID") or ""),
         source=str(path),
-        attributes={"headers": tuple(headers)},
+        attributes={"headers": tuple(headers), "z_um": z_um},
     )

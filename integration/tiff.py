@@ -18,7 +18,9 @@ from srh_clinic.errors import InputError
 from srh_clinic.integration.depth import Depth
 from srh_clinic.integration.dicom_file import DAMAGED
 from srh_clinic.integration.frames import (
+    CACHE_BYTES,
     UM_PER_PX_RANGE,
+    FrameCache,
     FramedSlide,
     Frames,
     check_extent,
@@ -97,6 +99,19 @@ class TiffFrames:
         return {name: value for name, value in self.__dict__.items() if name != "_page"}
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """What an image of a TIFF has to be: whether ``Z`` is among its axes, and how it is called."""
+
+    planes: bool
+    needed: str
+    plural: str
+
+
+_STACK = _Kind(False, NEEDED, "two two-channel images of one size")
+_Z_STACK = _Kind(True, "a two-channel z-stack (ZCYX or CZYX by its own metadata), uint8 or uint16", "two z-stacks of one size")
+
+
 def read_tiff(path: Path, um_per_px: float | None = None, full_scale: int | None = None) -> FramedSlide:
     """Open a two-channel TIFF; pixels are decoded only by ``read``.
 
@@ -117,21 +132,54 @@ def read_tiff(path: Path, um_per_px: float | None = None, full_scale: int | None
         When the file is not such a stack, is damaged, does not state its pixel size, or holds uint16 that may be 12-bit: no
         value above 4,095 and no statement.
     """
+    ((_, slide),) = _read(path, _STACK, um_per_px, full_scale)
+    return slide
+
+
+def read_tiff_planes(
+    path: Path, um_per_px: float | None = None, full_scale: int | None = None
+) -> list[tuple[float | None, FramedSlide]]:
+    """Open a two-channel z-stack: each focal plane as :func:`read_tiff` opens a slide, in the file's order.
+
+    Parameters
+    ----------
+    path
+        A TIFF with a series whose axes are, by OME, ImageJ or tifffile metadata, ZCYX or CZYX; the largest is read.
+    um_per_px, full_scale
+        As in :func:`read_tiff`.
+
+    Returns
+    -------
+    list of (float or None, FramedSlide)
+        Depth in micrometres (OME's PositionZ of each plane, otherwise the plane's number times OME's PhysicalSizeZ or ImageJ's
+        spacing, ``None`` when the file states neither) and slide.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_tiff`, and when the file does not say which axis is depth.
+    """
+    return _read(path, _Z_STACK, um_per_px, full_scale)
+
+
+def _read(path: Path, kind: _Kind, um_per_px: float | None, full_scale: int | None) -> list[tuple[float | None, FramedSlide]]:
     try:
         with TiffFile(path) as tiff:
-            return _open(path, tiff, um_per_px, full_scale)
+            return _open(path, tiff, kind, um_per_px, full_scale)
     except InputError:
         raise
     except OSError as error:
         raise InputError(f"a file that cannot be read ({error.strerror})", "a readable file", path) from error
     except _BROKEN as error:
-        raise InputError("a damaged TIFF", NEEDED, path) from error
+        raise InputError("a damaged TIFF", kind.needed, path) from error
 
 
-def _open(path: Path, tiff: TiffFile, um_per_px: float | None, full_scale: int | None) -> FramedSlide:
-    number = _largest_stack(tiff, path)
+def _open(
+    path: Path, tiff: TiffFile, kind: _Kind, um_per_px: float | None, full_scale: int | None
+) -> list[tuple[float | None, FramedSlide]]:
+    number = _largest_stack(tiff, kind, path)
     series = tiff.series[number]
-    shape = int(series.shape[1]), int(series.shape[2])
+    shape = int(series.shape[-2]), int(series.shape[-1])
     pixels = _ome_pixels(tiff, number, path)
     pixel_size = _stated_um_per_px(tiff, series, pixels) if um_per_px is None else um_per_px
     if pixel_size is None:
@@ -140,41 +188,58 @@ def _open(path: Path, tiff: TiffFile, um_per_px: float | None, full_scale: int |
     bits = _stated_bits(series, pixels)
     stated = FULL_SCALE if bits is None else 2**bits
     depth = Depth(stated if full_scale is None else full_scale)
-    first, second = (_frames(path, tiff, number, page, depth) for page in _channel_order(pixels, path))
-    slide = FramedSlide(
-        shape=shape,
-        um_per_px=pixel_size,
-        identity=Identity(source=str(path)),
-        notes=depth.notes,
-        planes=((first,), (second,)),
-    )
-    first.source.load(0)  # an unknown compression shows itself here, not in the middle of the work
+    lengths = dict(zip(series.axes, series.shape, strict=True))
+    n_planes = int(lengths.get("Z", 1))
+    plane_step, channel_step = (1, n_planes) if series.axes == "CZYX" else (2, 1)
+    order = _channel_order(pixels, path)
+    slides = []
+    for plane in range(n_planes):
+        first, second = (_frames(path, tiff, number, plane * plane_step + c * channel_step, depth) for c in order)
+        slides.append(
+            FramedSlide(
+                shape=shape,
+                um_per_px=pixel_size,
+                identity=Identity(source=str(path)),
+                notes=depth.notes,
+                planes=((first,), (second,)),
+                cache=FrameCache(CACHE_BYTES // n_planes),
+            )
+        )
+    slides[0].planes[0][0].source.load(0)  # an unknown compression shows itself here, not in the middle of the work
     if full_scale is None and bits is None:
-        _refuse_dim(slide, path)
-    return slide
+        _refuse_dim(slides, path)
+    return list(zip(_depths_um(tiff, pixels, n_planes, path), slides, strict=True))
 
 
-def _largest_stack(tiff: TiffFile, path: Path) -> int:
-    """Number of the largest series that is a two-channel stack; ``InputError`` that says what the first is when none is."""
+def _largest_stack(tiff: TiffFile, kind: _Kind, path: Path) -> int:
+    """Number of the largest series of the kind; ``InputError`` that says what the first is when none is."""
     if not tiff.series:
-        raise InputError("a TIFF without images", NEEDED, path)
-    stacks = [number for number, series in enumerate(tiff.series) if _not_a_stack(series) is None]
+        raise InputError("a TIFF without images", kind.needed, path)
+    stacks = [number for number, series in enumerate(tiff.series) if _not_a_stack(series, kind) is None]
     if not stacks:
-        raise InputError(_not_a_stack(tiff.series[0]) or "", NEEDED, path)
+        needed = kind.needed
+        if any(_not_a_stack(series, _Z_STACK) is None for series in tiff.series):
+            needed += "; read_z_stack opens all focal planes of a z-stack"
+        elif any(_not_a_stack(series, _STACK) is None for series in tiff.series):
+            needed += "; read_slide opens a single focal plane"
+        raise InputError(_not_a_stack(tiff.series[0], kind) or "", needed, path)
     stacks.sort(key=lambda number: int(np.prod(tiff.series[number].shape)), reverse=True)
     if len({tiff.series[number].shape for number in stacks[:2]}) < len(stacks[:2]):
-        raise InputError("two two-channel images of one size", "one slide a file", path)
+        raise InputError(kind.plural, "one slide a file", path)
     return stacks[0]
 
 
-def _not_a_stack(series: TiffPageSeries) -> str | None:
-    """What a series is instead of two channels of unsigned integers, bright where much is; ``None`` when it is that."""
+def _not_a_stack(series: TiffPageSeries, kind: _Kind) -> str | None:
+    """What a series is instead of the channels wanted, unsigned and bright where much is; ``None`` when it is that."""
     lengths = " x ".join(map(str, series.shape))
     if series.axes.endswith("S") and series.shape[-1] in (3, 4):
         return "an RGB image"
-    if len(series.shape) != 3 or series.shape[0] != 2 or series.axes[1:] != "YX":
+    if kind.planes:
+        if series.axes not in ("ZCYX", "CZYX") or series.shape[series.axes.index("C")] != 2:
+            return f"a TIFF of shape {lengths} ({series.axes})"
+    elif len(series.shape) != 3 or series.shape[0] != 2 or series.axes[1:] != "YX":
         return f"a TIFF of shape {lengths} ({series.axes})"
-    if series.axes[0] not in _CHANNEL_AXES:
+    elif series.axes[0] not in _CHANNEL_AXES:
         return f"{_PLANES.get(series.axes[0], 'two images')} instead of two channels ({series.axes})"
     if series.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16)):
         return f"a TIFF of {series.dtype}"
@@ -188,7 +253,7 @@ def _not_a_stack(series: TiffPageSeries) -> str | None:
 def _frames(path: Path, tiff: TiffFile, number: int, page: int, depth: Depth) -> Frames:
     """Locate a channel's pieces and see that the file is long enough for them."""
     series = tiff.series[number]
-    height, width = int(series.shape[1]), int(series.shape[2])
+    height, width = int(series.shape[-2]), int(series.shape[-1])
     dtype = np.dtype(series.dtype).newbyteorder(tiff.byteorder)
     size = path.stat().st_size
     origin = None
@@ -196,7 +261,7 @@ def _frames(path: Path, tiff: TiffFile, number: int, page: int, depth: Depth) ->
         origin = int(series.dataoffset) + page * height * width * dtype.itemsize
         frame_shape = min(height, 256), width
         end = origin + height * width * dtype.itemsize
-    elif len(series.pages) == 2:
+    elif len(series.pages) == int(np.prod(series.shape[:-2])):
         key = series.keyframe
         frame_shape = (key.tilelength, key.tilewidth) if key.is_tiled else (min(key.rowsperstrip, height), width)
         pieces = series.pages[page]
@@ -214,9 +279,9 @@ def _frames(path: Path, tiff: TiffFile, number: int, page: int, depth: Depth) ->
     return Frames(source, np.arange(len(top), dtype=np.int64), top, left)
 
 
-def _refuse_dim(slide: FramedSlide, path: Path) -> None:
+def _refuse_dim(slides: list[FramedSlide], path: Path) -> None:
     """Refuse uint16 whose every value would fit into 12 bits: whether it is 12-bit or dim cannot be seen."""
-    for (frames,) in slide.planes:
+    for (frames,) in (plane for slide in slides for plane in slide.planes):
         for index in frames.index:
             if frames.source.load(int(index)).max(initial=0) > 4095:
                 return
@@ -233,7 +298,7 @@ def _ome_pixels(tiff: TiffFile, number: int, path: Path) -> ET.Element | None:
         return None
     root = ET.fromstring(tiff.ome_metadata)  # noqa: S314  expat bounds entity expansion since 2.4.1
     described, series = root.findall("{*}Image/{*}Pixels"), tiff.series[number]
-    size = [str(series.shape[2]), str(series.shape[1])]
+    size = [str(series.shape[-1]), str(series.shape[-2])]
     if len(described) == len(tiff.series) and [described[number].get(f"Size{axis}") for axis in "XY"] == size:
         return described[number]
     raise InputError(f"an OME header that does not describe image {number + 1} of {len(tiff.series)}", "one that does", path)
@@ -268,6 +333,26 @@ def _stated_um_per_px(tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element
     if not edges or not all(low <= edge <= high for edge in edges) or abs(edges[0] / edges[1] - 1) > 0.01:
         return None
     return float(f"{edges[0]:.9g}")
+
+
+def _depths_um(tiff: TiffFile, pixels: ET.Element | None, n_planes: int, path: Path) -> list[float | None]:
+    """Depths in micrometres: OME's PositionZ, otherwise equal steps of OME or ImageJ; ``None`` when neither is stated."""
+    positions: dict[int, set[float]] = {}
+    for plane in [] if pixels is None else pixels.findall("{*}Plane[@PositionZ]"):
+        unit = _UNIT_UM.get(plane.get("PositionZUnit", "reference frame"), np.nan)
+        positions.setdefault(int(plane.get("TheZ", "0")), set()).add(float(plane.get("PositionZ", "nan")) * unit)
+    depths = [depth for known in positions.values() for depth in known]
+    if depths and np.isfinite(depths).all():
+        if sorted(positions) != list(range(n_planes)) or len(depths) != n_planes:
+            raise InputError(f"{len(depths)} depths (PositionZ) for {n_planes} focal planes", "one a plane", path)
+        return [positions[plane].pop() for plane in range(n_planes)]
+    step = np.nan
+    if pixels is not None and pixels.get("PhysicalSizeZ"):
+        step = float(pixels.get("PhysicalSizeZ", "nan")) * _UNIT_UM.get(pixels.get("PhysicalSizeZUnit", "µm"), np.nan)
+    elif tiff.imagej_metadata and "spacing" in tiff.imagej_metadata:
+        unit = _UNIT_UM.get(str(tiff.imagej_metadata.get("unit", "")).lower(), np.nan)
+        step = float(tiff.imagej_metadata["spacing"]) * unit
+    return [plane * step for plane in range(n_planes)] if np.isfinite(step) and step > 0 else [None] * n_planes
 
 
 def _channel_order(pixels: ET.Element | None, path: Path) -> tuple[int, int]:

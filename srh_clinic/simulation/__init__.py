@@ -1,6 +1,7 @@
 """Simulated stimulated Raman histology with known truth: tissue, signal, degradation, phantoms, training pools."""
 
 from srh_clinic.simulation.degradation import Degraded, Sources, degrade, draw_sources
+from srh_clinic.simulation.pairs import NearRegisteredPair, simulate_pair
 from srh_clinic.simulation.phantom import CLASSES, Phantom, simulate_case, simulate_patch
 from srh_clinic.simulation.pools import (
     PROTOCOL_SEED,
@@ -8,12 +9,17 @@ from srh_clinic.simulation.pools import (
     classifier_pool,
     classifier_sample,
     clean_sample,
+    degraded_pool,
+    degraded_sample,
     training_pool,
 )
+from srh_clinic.simulation.sections import UM_PER_PX
 from srh_clinic.simulation.texture import generic_texture
-from srh_clinic.simulation.tissue import DIAGNOSIS_OF_KIND, KINDS_OF_DIAGNOSIS, UM_PER_PX
+from srh_clinic.simulation.tissue import DIAGNOSIS_OF_KIND, KINDS_OF_DIAGNOSIS
+from srh_clinic.simulation.z_stack import ATTENUATION_UM, ZStack, simulate_z_stack
 
 __all__ = [
+    "ATTENUATION_UM",
     "CLASSES",
     "DIAGNOSIS_OF_KIND",
     "KINDS_OF_DIAGNOSIS",
@@ -21,15 +27,21 @@ __all__ = [
     "UM_PER_PX",
     "VALIDATION_SEED",
     "Degraded",
+    "NearRegisteredPair",
     "Phantom",
     "Sources",
+    "ZStack",
     "classifier_pool",
     "classifier_sample",
     "clean_sample",
     "degrade",
+    "degraded_pool",
+    "degraded_sample",
     "draw_sources",
     "generic_texture",
     "simulate_case",
+    "simulate_pair",
     "simulate_patch",
+    "simulate_z_stack",
     "training_pool",
 ]

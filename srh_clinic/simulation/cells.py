@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from srh_clinic.simulation.fields import Field, Rng, power_law_field
+from srh_clinic.simulation.sections import Column, ColumnMember, Cut, Section
 
 
 @dataclass
@@ -119,44 +120,68 @@ def paint_nuclei(
     grain /= grain.std()
     if angles is None:
         angles = rng.uniform(0, np.pi, len(centres))
-    for (y, x), direction in zip(centres, angles, strict=True):
-        radius = rng.uniform(*style.radius)
-        elongation = rng.uniform(*style.elongation)
-        reach = radius * max(1.6, style.cytoplasm_width) / elongation**0.5 + 6
-        window = _window(canvas.shape, y, x, reach)
-        if window is None:
-            continue
-        angle = direction + rng.normal(0, 0.35)
-        distance = _outline(rng, window, y, x, radius, elongation, angle, style.irregularity)
-        out_of_section = rng.random() < style.defocus
-        softness, presence = (rng.uniform(1.2, 2.6), rng.uniform(0.25, 0.7)) if out_of_section else (0.55, 1.0)
-        nucleus = soft_step((distance - 1) * radius, softness) * presence
-        lipid, protein = canvas.lipid[window], canvas.protein[window]
-        if style.halo:
-            halo = soft_step((distance - 1.45) * radius, 1.2) * style.halo * presence
-            lipid *= 1 - halo
-            protein *= 1 - halo
-        if style.cytoplasm:
-            body = soft_step((distance - style.cytoplasm_width) * radius, 1.0) * presence
-            level = style.cytoplasm * rng.uniform(0.7, 1.3)
-            lipid += body * (level - 0.75 * lipid) * 0.6
-            protein += body * (0.8 * level - 0.5 * protein) * 0.6
-        gy, gx = rng.integers(0, 180, 2)
-        chromatin = grain[gy : gy + distance.shape[0], gx : gx + distance.shape[1]]
-        if chromatin.shape != distance.shape:  # a giant cell, larger than the spare margin of the grain
-            chromatin = np.resize(grain, distance.shape)
-        strength = style.chromatin * rng.uniform(0.5, 1.5)
-        inside = rng.uniform(*style.protein) * np.clip(1 + strength * chromatin, 0.15, 2.4)
-        inside = inside * (1 + style.rim * rng.uniform(0.3, 1.5) * np.exp(-(((distance - 0.9) * radius / 1.1) ** 2)))
-        for _ in range(int(rng.poisson(style.nucleoli))):
-            offset = rng.normal(0, 0.3 * radius, 2)
-            ny = np.arange(window[0].start, window[0].stop)[:, None] - y - offset[0]
-            nx = np.arange(window[1].start, window[1].stop)[None] - x - offset[1]
-            inside = inside + rng.uniform(0.2, 0.6) * np.exp(-(ny**2 + nx**2) / (2 * rng.uniform(0.9, 1.8) ** 2))
-        lipid += nucleus * (rng.uniform(*style.lipid) * (1 + 0.2 * chromatin) - 0.92 * lipid)
-        protein += nucleus * (inside - 0.92 * protein)
-        if not out_of_section and 0 <= y < canvas.shape[0] and 0 <= x < canvas.shape[1]:
-            canvas.nuclei.append((float(y), float(x), float(radius)))
+    columns: list[Column] | list[None] = rng.columns(len(centres)) if isinstance(rng, Section) else [None] * len(centres)
+    for centre, direction, column in zip(centres, angles, columns, strict=True):
+        cut = _paint_nucleus(rng, canvas, centre, style, direction, grain, column)
+        if cut is not None and column is not None and cut.member:
+            stream, shift, member = column.below(cut, style.radius[0])
+            _paint_nucleus(stream, canvas, centre + shift, style, direction, grain, member)
+
+
+def _paint_nucleus(
+    rng: Rng,
+    canvas: Canvas,
+    centre: NDArray[np.float64],
+    style: NucleusStyle,
+    direction: float,
+    grain: Field,
+    column: Column | ColumnMember | None,
+) -> Cut | None:
+    """Paint one nucleus, and say how a section cuts its ``column``; ``None`` without one or when it lies outside the field."""
+    y, x = centre
+    radius = rng.uniform(*style.radius)
+    elongation = rng.uniform(*style.elongation)
+    reach = radius * max(1.6, style.cytoplasm_width) / elongation**0.5 + 6
+    window = _window(canvas.shape, y, x, reach)
+    if window is None:
+        return None
+    angle = direction + rng.normal(0, 0.35)
+    distance = _outline(rng, window, y, x, radius, elongation, angle, style.irregularity)
+    out_of_section = rng.random() < style.defocus
+    softness, presence = (rng.uniform(1.2, 2.6), rng.uniform(0.25, 0.7)) if out_of_section else (0.55, 1.0)
+    cut = None if column is None else column.cut(radius, out_of_section)
+    in_focus = not out_of_section
+    if cut is not None:
+        softness, presence, scale = cut.look(softness, presence)
+        distance, radius, in_focus = distance / scale, radius * scale, cut.in_focus
+    nucleus = soft_step((distance - 1) * radius, softness) * presence
+    lipid, protein = canvas.lipid[window], canvas.protein[window]
+    if style.halo:
+        halo = soft_step((distance - 1.45) * radius, 1.2) * style.halo * presence
+        lipid *= 1 - halo
+        protein *= 1 - halo
+    if style.cytoplasm:
+        body = soft_step((distance - style.cytoplasm_width) * radius, 1.0) * presence
+        level = style.cytoplasm * rng.uniform(0.7, 1.3)
+        lipid += body * (level - 0.75 * lipid) * 0.6
+        protein += body * (0.8 * level - 0.5 * protein) * 0.6
+    gy, gx = rng.integers(0, 180, 2)
+    chromatin = grain[gy : gy + distance.shape[0], gx : gx + distance.shape[1]]
+    if chromatin.shape != distance.shape:  # a giant cell, larger than the spare margin of the grain
+        chromatin = np.resize(grain, distance.shape)
+    strength = style.chromatin * rng.uniform(0.5, 1.5)
+    inside = rng.uniform(*style.protein) * np.clip(1 + strength * chromatin, 0.15, 2.4)
+    inside = inside * (1 + style.rim * rng.uniform(0.3, 1.5) * np.exp(-(((distance - 0.9) * radius / 1.1) ** 2)))
+    for _ in range(int(rng.poisson(style.nucleoli))):
+        offset = rng.normal(0, 0.3 * radius, 2)
+        ny = np.arange(window[0].start, window[0].stop)[:, None] - y - offset[0]
+        nx = np.arange(window[1].start, window[1].stop)[None] - x - offset[1]
+        inside = inside + rng.uniform(0.2, 0.6) * np.exp(-(ny**2 + nx**2) / (2 * rng.uniform(0.9, 1.8) ** 2))
+    lipid += nucleus * (rng.uniform(*style.lipid) * (1 + 0.2 * chromatin) - 0.92 * lipid)
+    protein += nucleus * (inside - 0.92 * protein)
+    if in_focus and 0 <= y < canvas.shape[0] and 0 <= x < canvas.shape[1]:
+        canvas.nuclei.append((float(y), float(x), float(radius)))
+    return cut
 
 
 def paint_blobs(
@@ -176,16 +201,29 @@ def paint_blobs(
 
     ``dimple`` lowers the centre, as of a biconcave red cell.
     """
-    for y, x in centres:
-        size = rng.uniform(*radius)
+    columns: list[Column] | list[None] = rng.columns(len(centres)) if isinstance(rng, Section) else [None] * len(centres)
+
+    def paint(stream: Rng, centre: NDArray[np.float64], column: Column | ColumnMember | None) -> Cut | None:
+        y, x = centre
+        size = stream.uniform(*radius)
         window = _window(canvas.shape, y, x, size * 1.9 + 3)
         if window is None:
-            continue
-        distance = _outline(rng, window, y, x, size, rng.uniform(*elongation), rng.uniform(0, np.pi), irregularity)
-        body = soft_step((distance - 1) * size, softness)
+            return None
+        distance = _outline(stream, window, y, x, size, stream.uniform(*elongation), stream.uniform(0, np.pi), irregularity)
+        cut = None if column is None else column.cut(size)
+        soft, presence, scale = (softness, 1.0, 1.0) if cut is None else cut.look(softness, 1.0)
+        distance, size = distance / scale, size * scale
+        body = soft_step((distance - 1) * size, soft) * presence
         level = 1 - dimple * np.exp(-((distance / 0.45) ** 2))
-        canvas.lipid[window] += body * (rng.uniform(*lipid) * level - canvas.lipid[window])
-        canvas.protein[window] += body * (rng.uniform(*protein) * level - canvas.protein[window])
+        canvas.lipid[window] += body * (stream.uniform(*lipid) * level - canvas.lipid[window])
+        canvas.protein[window] += body * (stream.uniform(*protein) * level - canvas.protein[window])
+        return cut
+
+    for centre, column in zip(centres, columns, strict=True):
+        cut = paint(rng, centre, column)
+        if cut is not None and column is not None and cut.member:
+            stream, shift, member = column.below(cut, radius[0])
+            paint(stream, centre + shift, member)
 
 
 def paint_vessel(rng: Rng, canvas: Canvas, width: float) -> Field:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy import ndimage as ndi
 
+from srh_clinic.simulation.sections import Section
+
 Field = NDArray[np.float32]
 Rng = np.random.Generator
 OrientationField = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
@@ -51,6 +53,8 @@ def power_law_field(rng: Rng, shape: tuple[int, int], exponent: float, anisotrop
     amplitude = (radius**-exponent).astype(np.float32)
     amplitude[0, 0] = 0.0
     white = fft.rfft2(rng.standard_normal(size, dtype=np.float32))
+    if isinstance(rng, Section):
+        white = rng.turned(white, np.hypot(fy, fx))
     return standardise(fft.irfft2(white * amplitude, s=size)[: shape[0], : shape[1]])
 
 
@@ -119,7 +123,12 @@ def fibres(
     xs = x[None] + np.cumsum(np.cos(path), axis=0)
     alive = np.arange(longest)[:, None] < steps[None]
     weight = (brightness[None] * np.clip(beads, 0.1, 3.0))[alive]
-    splat(image, ys[alive], xs[alive], weight)
+    if isinstance(rng, Section):
+        number = np.broadcast_to(np.arange(count), alive.shape)[alive]
+        for share, (dy, dx) in rng.layers(count):
+            splat(image, ys[alive] + dy[number], xs[alive] + dx[number], weight * share[number])
+    else:
+        splat(image, ys[alive], xs[alive], weight)
     # A line of unit weight per px, blurred by a Gaussian, peaks at 1 / (width sqrt(2 pi)).
     return ndi.gaussian_filter(image, width) * np.float32(width * np.sqrt(2 * np.pi))
 

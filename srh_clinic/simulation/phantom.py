@@ -14,8 +14,9 @@ from srh_clinic.intensity import Counts
 from srh_clinic.simulation.cells import Canvas
 from srh_clinic.simulation.degradation import Sources, degrade, draw_sources
 from srh_clinic.simulation.fields import Field, Rng, power_law_field, smooth_field
+from srh_clinic.simulation.sections import UM_PER_PX
 from srh_clinic.simulation.signal import raman_signal
-from srh_clinic.simulation.tissue import DIAGNOSIS_OF_KIND, KINDS_OF_DIAGNOSIS, PAINTERS, UM_PER_PX
+from srh_clinic.simulation.tissue import DIAGNOSIS_OF_KIND, KINDS_OF_DIAGNOSIS, PAINTERS
 
 CLASSES = ("tumor", "normal", "nondiagnostic")
 """Classes in the order of all probabilities and of ``class_map``'s indices."""

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage as ndi
 
 from srh_clinic.intensity import Counts, unit_to_counts
+from srh_clinic.simulation.degradation import degrade, draw_sources
 from srh_clinic.simulation.phantom import CLASSES, simulate_patch
 from srh_clinic.simulation.signal import raman_signal
 from srh_clinic.simulation.texture import generic_texture
 from srh_clinic.simulation.tissue import KINDS_OF_DIAGNOSIS, PAINTERS
+
+DEGRADED_SEED = 4_000_000
+"""First seed of degraded training images: they show other tissue than the clean ones, which have the seeds from 0."""
 
 VALIDATION_SEED = 8_000_000
 PROTOCOL_SEED = 9_000_000
@@ -48,6 +53,16 @@ def clean_sample(seed: int) -> Counts:
         return unit_to_counts(generic_texture(rng))
     kind = str(rng.choice(list(_TISSUE_SHARES), p=list(_TISSUE_SHARES.values())))
     return np.rint(raman_signal(rng, PAINTERS[kind](rng, (256, 256)))).astype(np.uint16)
+
+
+def degraded_sample(seed: int) -> Counts:
+    """One degraded training image, uint16 counts ``(2, 256, 256)``, at a severity of U[0.05, 1].
+
+    Its tissue or texture is drawn as that of :func:`clean_sample`: the two pools differ in nothing but the degradation.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 3]))
+    severity = rng.uniform(0.05, 1)
+    return degrade(rng, clean_sample(seed).astype(np.float32), draw_sources(rng, severity)).counts
 
 
 def classifier_sample(seed: int) -> tuple[Counts, int]:
@@ -91,8 +106,8 @@ def _write_pool(
             future.result()
 
 
-def _write_clean(path: Path, seed: int, count: int) -> None:
-    images = np.stack([clean_sample(seed + i) for i in range(count)])
+def _write_images(sample: Callable[[int], Counts], path: Path, seed: int, count: int) -> None:
+    images = np.stack([sample(seed + i) for i in range(count)])
     temporary = path.with_suffix(".tmp.npy")
     np.save(temporary, images)
     temporary.rename(path)
@@ -110,7 +125,12 @@ def training_pool(out: str | Path, count: int, seed: int = 0, workers: int = 2) 
 
     Files that exist are kept: a pool that was cut off goes on where it stopped.
     """
-    _write_pool(Path(out), "pool", ".npy", count, seed, workers, _write_clean)
+    _write_pool(Path(out), "pool", ".npy", count, seed, workers, partial(_write_images, clean_sample))
+
+
+def degraded_pool(out: str | Path, count: int, seed: int = DEGRADED_SEED, workers: int = 2) -> None:
+    """Write ``count`` degraded images as ``pool-*.npy``, uint16 counts ``(M, 2, 256, 256)``; see :func:`training_pool`."""
+    _write_pool(Path(out), "pool", ".npy", count, seed, workers, partial(_write_images, degraded_sample))
 
 
 def classifier_pool(out: str | Path, count: int, seed: int = 0, workers: int = 2) -> None:

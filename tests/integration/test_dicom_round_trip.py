@@ -317,8 +317,8 @@ except InputError as error:
     def test_a_file_in_the_place_of_a_folder_is_refused(self, tmp_path, slide):
         (tmp_path / "case").write_text("mine")
         (tmp_path / "case.dcm").mkdir()
-        for name in ("case", "case.dcm"):
-            with pytest.raises(InputError, match="needed a file name that is free"):
+        for name, told in (("case", "found a file; needed a folder's name"), ("case.dcm", "found a folder; needed a file's")):
+            with pytest.raises(InputError, match=told):
                 dicom_writer.write_wsi(slide, tmp_path / name)
         assert (tmp_path / "case").read_text() == "mine"
 

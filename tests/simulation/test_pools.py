@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from srh_clinic.simulation import CLASSES, Phantom, pools, simulate_patch
 
@@ -21,6 +22,20 @@ def test_a_pool_is_a_function_of_its_seeds(tmp_path: Path) -> None:
     assert [f.name for f in files] == ["pool-0000010.npy", "pool-0000012.npy"]
     images = np.concatenate([np.load(f) for f in files])
     np.testing.assert_array_equal(images, [pools.clean_sample(seed) for seed in (10, 11, 12)])
+
+
+def test_a_degraded_pool_has_the_noise_and_seeds_of_its_own(tmp_path: Path) -> None:
+    pools.degraded_pool(tmp_path, 2, workers=1)
+    (file,) = tmp_path.iterdir()
+    assert file.name == "pool-4000000.npy"
+    images = np.load(file)
+    assert (images.dtype, images.shape) == (np.uint16, (2, 2, 256, 256))
+    np.testing.assert_array_equal(images[1], pools.degraded_sample(4_000_001))
+    for seed, degraded in zip((4_000_000, 4_000_001), images.astype(float), strict=True):
+        clean = pools.clean_sample(seed).astype(float)
+        seen = [ndimage.gaussian_filter(image, (0, 4, 4)) for image in (clean, degraded)]
+        assert np.corrcoef(seen[0].ravel(), seen[1].ravel())[0, 1] > 0.7
+        assert np.abs(degraded - clean).mean() > 300  # shot noise alone is 450 counts or more
 
 
 def test_a_pool_that_was_cut_goes_on(tmp_path: Path) -> None:

@@ -1,0 +1,249 @@
+"""Z-stacks: the focal planes of one field as slides, whichever way a microscope keeps them, and back to a file."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from srh_clinic.errors import InputError
+from srh_clinic.integration.dicom_case import series_in
+from srh_clinic.integration.dicom_reader import DicomSlide, read_dicom
+from srh_clinic.integration.reader import read_slide
+from srh_clinic.integration.targets import check_place
+from srh_clinic.integration.tiff import read_tiff_planes
+from srh_clinic.intensity import CHANNELS, RAMAN_SHIFTS
+from srh_clinic.slide import Slide
+
+NEEDED = "a z-stack: a TIFF of axes ZCYX, a folder of numbered two-channel TIFFs, or one of DICOM series at several depths"
+
+MIN_BIGTIFF = 2**32 - 2**25
+"""Bytes of pixels from which on a TIFF needs 64-bit offsets, as tifffile has it."""
+
+_TIFF_SUFFIXES = (".tif", ".tiff")
+_NUMBER = re.compile(r"(\d+)\D*$")
+_CASE = ("PatientID", "StudyInstanceUID", "ContainerIdentifier")
+
+
+class FocalPlane(NamedTuple):
+    """A slide at a depth in micrometres; ``None`` when nobody states it."""
+
+    depth_um: float | None
+    slide: Slide
+
+
+def read_z_stack(
+    source: str | Path,
+    um_per_px: float | None = None,
+    full_scale: int | None = None,
+    spacing_um: float | None = None,
+) -> list[FocalPlane]:
+    """Open a z-stack as lazy slides of one size.
+
+    Parameters
+    ----------
+    source
+        One of
+
+        * a TIFF whose own metadata (OME, ImageJ hyperstack, tifffile) name its axes ZCYX or CZYX;
+        * a folder of two-channel TIFFs, each named with a number (the last in its name), in the order of which they lie; other
+          files in it are passed over;
+        * a folder of DICOM series, or of folders with one each: a series is a plane, at the Z Offset in Slide Coordinate
+          System of its total pixel matrix or of its frames (PS3.3 C.8.12.4, C.8.12.6.1), or at its Slice Location.
+    um_per_px, full_scale
+        As in :func:`~srh_clinic.integration.reader.read_slide`.
+    spacing_um
+        Distance in micrometres between planes whose numbers follow each other, where files are numbered or a TIFF does not
+        state it: ``z001`` and ``z007`` are six of it apart.
+
+    Returns
+    -------
+    list of FocalPlane
+        In the file's or the numbers' order; of DICOM by depth. Depths are those stated, otherwise relative to the first plane.
+
+    Raises
+    ------
+    InputError
+        When it is no such stack, its planes differ in size or pixel size, or a spacing is given where depths are stated.
+    """
+    source = Path(source)
+    if spacing_um is not None and not spacing_um > 0:
+        raise InputError(f"a spacing of {spacing_um:g} um", "a positive one")
+    try:
+        if source.is_dir():
+            files = sorted(file for file in source.iterdir() if file.suffix.lower() in _TIFF_SUFFIXES and file.is_file())
+            read = partial(_planes_of_numbered, source, files) if files else partial(_planes_of_dicom, source)
+        else:
+            read = partial(_planes_of_file, source)
+        planes = read(um_per_px, full_scale, spacing_um)
+    except FileNotFoundError as error:
+        raise InputError("no such file or folder", NEEDED, source) from error
+    except OSError as error:
+        raise InputError(f"a place that cannot be read ({error.strerror})", "a readable file or folder", source) from error
+    _check_one_field(planes, source)
+    return planes
+
+
+def write_z_stack(planes: Sequence[tuple[float | None, Slide]], out: str | Path) -> Path:
+    """Write slides of one field as an OME-TIFF of axes ZCYX, uint16 counts, holding one plane at a time.
+
+    Parameters
+    ----------
+    planes
+        Depth in micrometres and slide, in the order to be written; all depths or none may be ``None``. Every depth is written
+        as PositionZ, equal steps as PhysicalSizeZ too, so that :func:`read_z_stack` gives back what was written.
+    out
+        A name that is free, ending in ``.tif`` or ``.tiff``.
+
+    Returns
+    -------
+    Path
+        The file, whole: it was written under another name.
+
+    Raises
+    ------
+    InputError
+        When there are fewer than two planes, the slides differ in size or pixel size, some depths are missing or not in
+        ascending order, the name is taken or another kind of file's, or the place cannot be written.
+    """
+    out = Path(out)
+    stack = [FocalPlane(*plane) for plane in planes]
+    if len(stack) < 2:
+        raise InputError(f"{len(stack)} focal planes", "two or more", out)
+    depths = [plane.depth_um for plane in stack if plane.depth_um is not None]
+    if len(depths) not in (0, len(stack)) or any(b <= a for a, b in pairwise(depths)):
+        raise InputError("focal planes whose depths are not ascending, or some unknown", "ascending depths, or none", out)
+    _check_one_field(stack, out)
+    if out.suffix.lower() not in _TIFF_SUFFIXES:
+        raise InputError(f"the name {out.name}", "one that ends in .tif", out)
+    if out.exists():
+        raise InputError("an existing file", "a name that is free", out)
+    check_place(out, folder=False)
+    height, width = stack[0].slide.shape
+    shape = len(stack), 2, height, width
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:
+            temporary = Path(work) / out.name
+            tifffile.imwrite(
+                temporary,
+                _pages(stack),
+                shape=shape,
+                dtype=np.uint16,
+                photometric="minisblack",
+                ome=True,
+                bigtiff=2 * int(np.prod(shape, dtype=np.int64)) >= MIN_BIGTIFF,
+                metadata=_ome_metadata(stack, depths),
+            )
+            temporary.replace(out)
+    except OSError as error:
+        raise InputError(f"a place that cannot be written ({error.strerror})", "a writable folder with space", out) from error
+    return out
+
+
+def _planes_of_file(path: Path, um_per_px: float | None, full_scale: int | None, spacing_um: float | None) -> list[FocalPlane]:
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start not in (b"II", b"MM"):
+        raise InputError("a file that is no TIFF", NEEDED, path)
+    planes = [FocalPlane(*plane) for plane in read_tiff_planes(path, um_per_px, full_scale)]
+    if spacing_um is None:
+        return planes
+    if planes[0].depth_um is not None:
+        raise InputError("a z-stack that states its depths", "no spacing of the caller's", path)
+    return [FocalPlane(number * spacing_um, plane.slide) for number, plane in enumerate(planes)]
+
+
+def _planes_of_numbered(
+    folder: Path, files: list[Path], um_per_px: float | None, full_scale: int | None, spacing_um: float | None
+) -> list[FocalPlane]:
+    by_number: dict[int, Path] = {}
+    for file in files:
+        match = _NUMBER.search(file.stem.removesuffix(".ome"))
+        if match is None:
+            raise InputError("a name without a number", "the number of its focal plane in every name", file)
+        other = by_number.setdefault(int(match[1]), file)
+        if other != file:
+            raise InputError(f"the number of {other.name} once more", "one file a focal plane", file)
+    if len(files) < 2:
+        raise InputError("a folder with one TIFF", NEEDED, folder)
+    first = min(by_number)
+    return [
+        FocalPlane(
+            None if spacing_um is None else (number - first) * spacing_um,
+            read_slide(by_number[number], um_per_px, full_scale),
+        )
+        for number in sorted(by_number)
+    ]
+
+
+def _planes_of_dicom(
+    folder: Path, um_per_px: float | None, full_scale: int | None, spacing_um: float | None
+) -> list[FocalPlane]:
+    places = series_in(folder) or sorted(below for below in folder.iterdir() if below.is_dir() and below.name[0] != ".")
+    if len(places) < 2:
+        raise InputError("a folder with one series" if places else "a folder without TIFF or DICOM files", NEEDED, folder)
+    if spacing_um is not None:
+        raise InputError("a spacing for DICOM series, which state their depths", "none", folder)
+    slides = [read_dicom(place, um_per_px, full_scale) for place in places]
+    for slide in slides[1:]:
+        for keyword in _CASE:
+            if (slide.headers[0].get(keyword) or "") != (slides[0].headers[0].get(keyword) or ""):
+                raise InputError(f"another {keyword} than in {slides[0].files[0].name}", "series of one case", slide.files[0])
+    by_depth: dict[float, DicomSlide] = {}
+    for slide in slides:
+        z_um = _z_um(slide)
+        if z_um in by_depth:
+            raise InputError(f"two series at {z_um:g} um", "one a depth", folder)
+        by_depth[z_um] = slide
+    return [FocalPlane(z_um, by_depth[z_um]) for z_um in sorted(by_depth)]
+
+
+def _z_um(slide: DicomSlide) -> float:
+    """Where a DICOM slide lies along the optical axis, in micrometres; both its channels must say the same."""
+    stated = set(slide.z_um)
+    if None in stated:
+        raise InputError("no Z offset of frames or pixel matrix and no Slice Location", "the depth of each", slide.files[0])
+    if len(stated) > 1:
+        raise InputError("channels at two depths", "both Raman shifts at one", slide.files[0])
+    return slide.z_um[0] or 0.0
+
+
+def _check_one_field(planes: Sequence[FocalPlane], source: Path) -> None:
+    first = planes[0].slide
+    for number, (_, slide) in enumerate(planes[1:], start=2):
+        if slide.shape != first.shape or abs(slide.um_per_px / first.um_per_px - 1) > 1e-3:
+            found = f"focal plane {number} of {slide.shape[0]} x {slide.shape[1]} pixels of {slide.um_per_px:g} um"
+            needed = f"{first.shape[0]} x {first.shape[1]} of {first.um_per_px:g} um, as the first"
+            raise InputError(found, needed, source)
+
+
+def _pages(planes: Sequence[FocalPlane]) -> Iterator[NDArray[np.uint16]]:
+    for _, slide in planes:
+        yield from slide.read(0, 0, *slide.shape)
+
+
+def _ome_metadata(planes: Sequence[FocalPlane], depths: Sequence[float]) -> dict[str, Any]:
+    um_per_px = planes[0].slide.um_per_px
+    metadata: dict[str, Any] = {
+        "axes": "ZCYX",
+        "SignificantBits": 16,
+        "PhysicalSizeX": um_per_px,
+        "PhysicalSizeY": um_per_px,
+        "Channel": {"Name": [f"{name} {shift} cm-1" for name, shift in zip(CHANNELS, RAMAN_SHIFTS, strict=True)]},
+    }
+    if depths:
+        z = [depth for depth in depths for _ in CHANNELS]
+        metadata["Plane"] = {"PositionZ": z, "PositionZUnit": ["µm"] * len(z)}
+        steps = np.diff(depths)
+        if len(steps) and np.allclose(steps, steps[0], rtol=1e-6):
+            metadata["PhysicalSizeZ"] = float(steps[0])
+    return metadata
