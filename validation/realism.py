@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from srh_clinic.errors import InputError
-from srh_clinic.metrics import channel_coherence
+from srh_clinic.metrics import channel_coherence, radial_spectrum
 from srh_clinic.simulation import VALIDATION_SEED, simulate_patch
 from srh_clinic.validation.report import Column, Report, Table, provenance
 
@@ -89,16 +89,6 @@ def read_real_patches(folder: Path) -> list[Colours]:
             raise InputError("a grey image", "RGB (CH3 - CH2, CH2, CH3)", path)
         patches.append(image[..., :3])
     return patches
-
-
-def radial_spectrum(channel: Colours, bands: int = 16) -> NDArray[np.float64]:
-    """log10 of the mean power in each of ``bands`` rings up to the Nyquist frequency, relative to the lowest three."""
-    window = np.hanning(channel.shape[0])[:, None] * np.hanning(channel.shape[1])[None]
-    power = np.abs(np.fft.fft2((channel - channel.mean()) * window)) ** 2
-    radius = np.hypot(np.fft.fftfreq(channel.shape[0])[:, None], np.fft.fftfreq(channel.shape[1])[None])
-    ring = np.digitize(radius, np.linspace(0, 0.5, bands + 1)) - 1
-    mean = np.array([power[ring == band].mean() for band in range(bands)])
-    return np.log10(mean / mean[:3].sum())
 
 
 def nuclear_diameters(rgb: Colours) -> NDArray[np.float64]:

@@ -1,0 +1,45 @@
+"""How good a restoration is, and how sure of that one may be.
+
+Distances of an image from its reference (:mod:`.distortion`), of one set of images from another (:mod:`.distribution` on the
+features of :mod:`.extractors`, :mod:`.spectra` without a network), nuclei added and removed (:mod:`.nuclei`), seams
+(:mod:`.seams`), and intervals over independent units (:mod:`.intervals`, :mod:`.bootstrap`).
+"""
+
+from srh_clinic.metrics.bootstrap import bootstrap_interval, paired_bootstrap_interval
+from srh_clinic.metrics.distortion import channel_coherence, lpips, psnr, ssim
+from srh_clinic.metrics.distribution import CLIP_BANDWIDTH, frechet_distance, kid, printed_name, rbf_mmd
+from srh_clinic.metrics.extractors import EXTRACTORS, Extractor, create_extractor
+from srh_clinic.metrics.intervals import Interval, mean_with_interval, paired_difference, proportion
+from srh_clinic.metrics.nuclei import NucleiChanges, detect_nuclei, nuclei_changes
+from srh_clinic.metrics.seams import SeamRatio, seam_ratio
+from srh_clinic.metrics.spectra import radial_power, radial_spectrum, spectral_distance, spectrum_distance
+
+__all__ = [
+    "CLIP_BANDWIDTH",
+    "EXTRACTORS",
+    "Extractor",
+    "Interval",
+    "NucleiChanges",
+    "SeamRatio",
+    "bootstrap_interval",
+    "channel_coherence",
+    "create_extractor",
+    "detect_nuclei",
+    "frechet_distance",
+    "kid",
+    "lpips",
+    "mean_with_interval",
+    "nuclei_changes",
+    "paired_bootstrap_interval",
+    "paired_difference",
+    "printed_name",
+    "proportion",
+    "psnr",
+    "radial_power",
+    "radial_spectrum",
+    "rbf_mmd",
+    "seam_ratio",
+    "spectral_distance",
+    "spectrum_distance",
+    "ssim",
+]

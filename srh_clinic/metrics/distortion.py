@@ -1,0 +1,157 @@
+"""How far an image is from its reference.
+
+Images are unit intensity ``(2, H, W)``, channel 0 CH2, channel 1 CH3, unless a docstring says otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import nn
+
+from srh_clinic.errors import InputError
+from srh_clinic.metrics.networks import State, load_into, load_state, srh_view
+
+LPIPS_WEIGHTS = "SRH_LPIPS_WEIGHTS"
+"""Environment variable that names the file of AlexNet's weights."""
+
+LPIPS_SMALLEST = 31
+"""Edge in px below which nothing is left of an image behind AlexNet's pooling."""
+
+ALEXNET_SLICES = {0: 1, 3: 2, 6: 3, 8: 4, 10: 5}
+"""Slice of the LPIPS network that holds each convolution of torchvision's ``features``."""
+
+
+def psnr(image: ArrayLike, reference: ArrayLike, data_range: float = 1.0) -> float:
+    """Peak signal-to-noise ratio in dB, ``10 log10(data_range**2 / MSE)``, the mean squared error over channels and pixels.
+
+    Equal images have infinitely many dB.
+
+    Parameters
+    ----------
+    image, reference
+        Unit intensity ``(2, H, W)``.
+    """
+    x, y = _pair(image, reference)
+    error = float(np.mean((x - y) ** 2))
+    return float(10 * np.log10(data_range**2 / error)) if error > 0 else float("inf")
+
+
+def ssim(image: ArrayLike, reference: ArrayLike, *, sigma: float = 1.5, size: int = 11, data_range: float = 1.0) -> float:
+    """Structural similarity, the mean over channels and over the pixels whose whole window lies in the image.
+
+    ``(2 mx my + c1) (2 sxy + c2) / ((mx^2 + my^2 + c1) (sx^2 + sy^2 + c2))`` with Gaussian-weighted means and (co)variances,
+    ``c1 = (0.01 data_range)^2`` and ``c2 = (0.03 data_range)^2`` (Wang et al. 2004, IEEE TIP 13:600, eq. 13).
+
+    Parameters
+    ----------
+    image, reference
+        Unit intensity ``(2, H, W)``, H and W at least ``size``.
+    sigma, size
+        Standard deviation and edge of the Gaussian window in pixels.
+    """
+    from monai.metrics.regression import compute_ssim_and_cs
+
+    x, y = (torch.from_numpy(one.astype(np.float32))[None] for one in _pair(image, reference))
+    similarity, _ = compute_ssim_and_cs(
+        x, y, spatial_dims=2, kernel_size=(size, size), kernel_sigma=(sigma, sigma), data_range=data_range
+    )
+    return float(similarity.double().mean())
+
+
+def lpips(image: ArrayLike, reference: ArrayLike, *, weights: str | Path | None = None) -> float:
+    """Learned perceptual image patch similarity, 0 for equal images (Zhang et al. 2018, CVPR; AlexNet, version 0.1).
+
+    Both images are shown as :func:`~srh_clinic.metrics.networks.srh_view`, scaled to [-1, 1]. The heads come with the package
+    ``lpips``; AlexNet's feature layers come from ``weights``, else from the file that the environment variable
+    ``SRH_LPIPS_WEIGHTS`` names, else torchvision downloads them, which it says on stderr.
+
+    Parameters
+    ----------
+    image, reference
+        Unit intensity ``(2, H, W)``, H and W at least 31.
+    weights
+        File with torchvision's names (``features.0.weight``, ...), safetensors or a state dict; further tensors are ignored.
+
+    Raises
+    ------
+    InputError
+        When the package or the weights are missing or do not fit, or the images are too small.
+    """
+    x, y = _pair(image, reference)
+    if min(x.shape[1:]) < LPIPS_SMALLEST:
+        raise InputError(f"an image of {x.shape[1]} x {x.shape[2]} px", f"at least {LPIPS_SMALLEST} px a side for LPIPS")
+    named = weights or os.environ.get(LPIPS_WEIGHTS)
+    network = _lpips_network(None if named is None else Path(named).resolve())
+    with torch.inference_mode():
+        shown = torch.from_numpy(srh_view(np.stack([x, y]))) * 2 - 1
+        return float(network(shown[:1], shown[1:]))
+
+
+def channel_coherence(image: ArrayLike, above: float) -> float:
+    """How far the two channels of an image agree at high frequencies, 0 (not at all) to 1.
+
+    The magnitude of their cross-spectrum over the root of the product of their power spectra, each summed over the
+    frequencies ``above`` so many cycles a pixel, under a Hann window. What both channels see of tissue is coherent; noise of
+    separate acquisitions is not.
+
+    Parameters
+    ----------
+    image
+        ``(2, H, W)``, in any unit.
+    """
+    channels = np.asarray(image, dtype=np.float64)
+    if channels.ndim != 3 or len(channels) != 2:
+        raise ValueError(f"found an image of shape {channels.shape}; needed (2, H, W).")
+    height, width = channels.shape[1:]
+    window = np.outer(np.hanning(height), np.hanning(width))
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
+    first, second = np.fft.fft2((channels - channels.mean(axis=(1, 2), keepdims=True)) * window)[:, frequency > above]
+    power = float((np.abs(first) ** 2).sum() * (np.abs(second) ** 2).sum())
+    return float(np.abs((first * second.conj()).sum()) / np.sqrt(power)) if power > 0 else 0.0
+
+
+def _pair(image: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    x, y = np.asarray(image, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    if x.shape != y.shape or x.ndim != 3 or x.shape[0] != 2:
+        raise ValueError(f"found images of shape {x.shape} and {y.shape}; needed two of one shape (2, H, W).")
+    return x, y
+
+
+@cache
+def _lpips_network(weights: Path | None) -> nn.Module:
+    try:
+        from lpips import LPIPS
+    except ModuleNotFoundError as error:
+        raise InputError("no package lpips", "pip install 'srh-clinic[metrics]'") from error
+    state = _downloaded_alexnet() if weights is None else load_state(weights)
+    # The package first fills AlexNet at random: the caller's random numbers are none of its business.
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore", UserWarning)  # lpips calls torchvision by a deprecated name
+        network: nn.Module = LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
+    layers = {
+        f"slice{number}.{layer}.{kind}": state[name]
+        for layer, number in ALEXNET_SLICES.items()
+        for kind in ("weight", "bias")
+        if (name := f"features.{layer}.{kind}") in state
+    }
+    load_into(network.get_submodule("net"), layers, "AlexNet's feature layers under torchvision's names", weights)
+    return network.eval().requires_grad_(False)
+
+
+def _downloaded_alexnet() -> State:
+    from torchvision.models import AlexNet_Weights
+
+    try:
+        return dict(AlexNet_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True))
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"no weights of AlexNet ({error})",
+            f"a file of them in the argument weights or in {LPIPS_WEIGHTS}, or a network that lets torchvision download them",
+        ) from error

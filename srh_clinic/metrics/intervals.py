@@ -1,0 +1,64 @@
+"""How sure one may be of a number: estimates with their confidence intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate, its confidence interval, and how many independent observations are behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    level: float = 0.95
+
+
+def mean_with_interval(values: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
+    """Mean of independent observations ``(N,)``, percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13).
+
+    Raises
+    ------
+    ValueError
+        When there is no observation.
+    """
+    observed = np.asarray(values, dtype=np.float64)
+    if observed.ndim != 1 or not len(observed):
+        raise ValueError(f"found observations of shape {observed.shape}; needed one or more, shape (N,).")
+    draws = np.random.default_rng(seed).integers(0, len(observed), (resamples, len(observed)))
+    low, high = np.quantile(observed[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(observed.mean()), float(low), float(high), len(observed), level)
+
+
+def paired_difference(
+    ours: ArrayLike, theirs: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Mean of ``ours - theirs``, both ``(N,)`` on the same N phantoms, with the bootstrap interval over phantoms.
+
+    The pairs are resampled, so what makes one phantom harder than another cancels; see :func:`mean_with_interval`.
+    """
+    a, b = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
+    if a.shape != b.shape:
+        raise ValueError(f"found {a.shape} against {b.shape} values; needed one pair for each phantom.")
+    return mean_with_interval(a - b, level=level, resamples=resamples, seed=seed)
+
+
+def proportion(count: int, n: int, *, level: float = 0.95) -> Interval:
+    """A share ``count / n`` with its exact interval (Clopper and Pearson 1934, Biometrika 26:404).
+
+    Raises
+    ------
+    ValueError
+        Unless ``0 <= count <= n`` and ``n`` is positive.
+    """
+    if not 0 <= count <= n or n < 1:
+        raise ValueError(f"found {count} of {n}; needed a count from 0 to n and a positive n.")
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(count, n, alpha=1 - level, method="beta")
+    return Interval(count / n, float(low), float(high), n, level)
