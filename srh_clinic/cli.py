@@ -57,7 +57,13 @@ FullScaleOption = Annotated[
     int | None, typer.Option(help="Stored value at full scale, where the file does not state it: 4096 for 12 bits.")
 ]
 BundleOption = Annotated[str, typer.Option(metavar="NAME|DIR", help="The networks.")]
-RestorerOption = Annotated[str, typer.Option(metavar="NAME", help="rscd, or to compare: none, median, gaussian, nlm.")]
+RestorerOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="rscd, or to compare: none, median, gaussian, nlm, wavelet, deep_image_prior, ccdf, rrd, a baseline of a bundle.",
+    ),
+]
 SamplerOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="How rscd steps: ancestral (the paper's), ddim or mean.")
 ]
@@ -66,6 +72,7 @@ ProfileOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, ...")]
 ReportsOption = Annotated[Path, typer.Option(help="Folder for the reports, as Markdown and JSON.")]
+BASELINES = "synthetic_noise, noise2noise, noise2void, cyclegan, conditional_diffusion"
 PARTS_HELP = "restoration, calibrator, classifier, seams, real; all of them when none is named."
 SeedOption = Annotated[int, typer.Option(min=0, help="Of the restorer's noise.")]
 
@@ -241,15 +248,20 @@ def diagnose(
 @app.command()
 @guarded
 def train(
-    task: Annotated[str, typer.Argument(help="calibrator, denoiser or classifier.")],
+    task: Annotated[str, typer.Argument(help=f"calibrator, denoiser, classifier, or a baseline: {BASELINES}.")],
     out: Annotated[Path, typer.Option(help="Folder of the bundle that gets the network, with checkpoints and log.")],
     data: Annotated[
         str, typer.Option(metavar="DIR|phantom", help="A folder of training data, or simulated tissue.")
     ] = "phantom",
-    config: Annotated[Path | None, typer.Option(help="YAML file; the one in the package when not given.")] = None,
+    config: Annotated[
+        str | None, typer.Option(metavar="FILE|NAME", help="YAML file, or one in the package: denoiser-linear, ...")
+    ] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so long; the same call goes on from there.")] = None,
     start_from: Annotated[
         str | None, typer.Option(metavar="NAME|DIR", help="Begin from this bundle's network instead of random weights.")
+    ] = None,
+    extends: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR", help="Take what the bundle lacks from this; baselines: phantom-demo.")
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -259,7 +271,7 @@ def train(
     def report(line: dict[str, Any]) -> None:
         typer.echo("  ".join(f"{name} {_short(value)}" for name, value in line.items()), err=True)
 
-    step = fit(task, data, config, out, seconds=seconds, start_from=start_from, device=device, report=report)
+    step = fit(task, data, config, out, seconds=seconds, start_from=start_from, extends=extends, device=device, report=report)
     typer.echo(f"{out}: {task} after {step} steps")
 
 
@@ -345,6 +357,99 @@ def benchmark_networks(
     _print_report(report, out)
 
 
+TablePreset = Annotated[str, typer.Option(help="quick (half an hour on two cores) or full (what the protocol says; hours).")]
+TableMethods = Annotated[
+    list[str] | None, typer.Option("--method", help="Only this method beside the input and RSCD; repeat. All when not given.")
+]
+OwnImagesOption = Annotated[
+    Path | None, typer.Option("--images", help="Folder of images instead of phantoms; with low and high inside, pairs.")
+]
+ReferenceOption = Annotated[Path | None, typer.Option("--reference", help="Folder of high-quality images of other fields.")]
+SeverityOption = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Take the images for clean and degrade them at this severity.")
+]
+StackOption = Annotated[Path | None, typer.Option("--stack", help="A z-stack to show beside the simulated ones.")]
+WeightsOption = Annotated[Path, typer.Option("--weights", help="Folder of the bundles that only comparisons use.")]
+ExtractorOption = Annotated[str, typer.Option(help="Feature extractor of KID, Frechet distance and MMD.")]
+ExtractorWeightsOption = Annotated[Path | None, typer.Option(help="Its weights; efficientnet_lite0 has its own.")]
+LpipsOption = Annotated[
+    Path | None, typer.Option(help="AlexNet's feature layers for LPIPS; $SRH_LPIPS_WEIGHTS when not given.")
+]
+
+
+def _tables_command(name: str, parts: tuple[str, ...], says: str) -> None:
+    """Register ``benchmark NAME``, which makes some parts of the paper's tables."""
+
+    @benchmark_app.command(name, help=f"{says}; an interrupted run goes on when called again.")
+    @guarded
+    def run(
+        out: ReportsOption = Path("reports"),
+        preset: TablePreset = "quick",
+        method: TableMethods = None,
+        images: OwnImagesOption = None,
+        reference: ReferenceOption = None,
+        severity: SeverityOption = None,
+        um_per_px: UmPerPxOption = None,
+        stack: StackOption = None,
+        bundle: BundleOption = "phantom-demo",
+        weights: WeightsOption = Path("weights"),
+        device: DeviceOption = "auto",
+        extractor: ExtractorOption = "efficientnet_lite0",
+        extractor_weights: ExtractorWeightsOption = None,
+        lpips_weights: LpipsOption = None,
+    ) -> None:
+        from srh_clinic.validation import OwnImages, run_tables
+
+        with _progress() as progress:
+            reports = run_tables(
+                out,
+                only=parts,
+                preset=preset,
+                methods=method,
+                own=None if images is None else OwnImages(images, reference, severity, um_per_px),
+                stack=stack,
+                stack_um_per_px=um_per_px,
+                bundle=bundle,
+                weights=weights,
+                device=device,
+                extractor=extractor,
+                extractor_weights=extractor_weights,
+                lpips_weights=lpips_weights,
+                report=progress,
+            )
+        for report in reports:
+            _print_report(report, out)
+        typer.echo(out / "tables.html")
+
+
+for _name, _parts, _says in (
+    ("unpaired", ("unpaired",), "Table 1: restored images against high-quality ones of other fields, with Figures 1 and 4"),
+    ("near-registered", ("near-registered",), "Table 2: restored images against a second acquisition, with Figure 5"),
+    ("downstream", ("downstream",), "Figure 7: classification before and after, by method"),
+    ("sweep", ("sweep",), "Figure 3: fewer and more steps than asked for"),
+    ("zstack", ("zstack",), "Figure 8: quality over depth"),
+    ("all", ("unpaired", "near-registered", "downstream", "sweep", "zstack"), "The paper's tables and figures, all of them"),
+):
+    _tables_command(_name, _parts, _says)
+
+
+@benchmark_app.command("cell")
+@guarded
+def benchmark_cell(
+    method: Annotated[str, typer.Argument(help="A method of the tables.")],
+    index: Annotated[int, typer.Argument(help="A phantom of the tables.")],
+    bundle: BundleOption = "phantom-demo",
+    weights: WeightsOption = Path("weights"),
+    device: DeviceOption = "auto",
+    lpips_weights: LpipsOption = None,
+) -> None:
+    """One cell of the phantoms' tables, computed anew from its seed, as JSON."""
+    from srh_clinic.validation import run_cell
+
+    row = run_cell(method, index, bundle=bundle, weights=weights, device=device, lpips_weights=lpips_weights)
+    typer.echo(json_text.dumps(row, indent=2))
+
+
 def _print_report(report: Report, out: Path) -> None:
     from srh_clinic.validation import rich_tables
 
@@ -375,6 +480,8 @@ def bundle_show(name: Annotated[str, typer.Argument(metavar="NAME|DIR")]) -> Non
     loaded = load_bundle(name)
     console = Console()
     console.print(Markdown((loaded.path / "docs" / "README.md").read_text(encoding="utf-8")))
+    for part in loaded.parts:
+        console.print(f"{part}: in {loaded.holder(part).name}", highlight=False)
     console.print(f"\nweights_sha256 {loaded.weights_sha256}\n{loaded.path}", highlight=False, soft_wrap=True)
 
 
@@ -396,13 +503,16 @@ def bundle_verify(name: Annotated[str, typer.Argument(metavar="NAME|DIR")]) -> N
     """Compare every file of a bundle with its sha256, and its networks with their weights."""
     from srh_clinic.bundles import load_bundle, verify_bundle
     from srh_clinic.classifiers import load_classifier
-    from srh_clinic.restorers import create_restorer
+    from srh_clinic.restorers import RESTORERS, create_restorer
 
     loaded = load_bundle(name)
-    for file in verify_bundle(loaded.path):
-        typer.echo(f"{file}: as listed")
+    for bundle in loaded.lineage:
+        for file in verify_bundle(bundle.path):
+            typer.echo(f"{file if bundle is loaded else f'{bundle.name}: {file}'}: as listed")
     if {"denoiser", "calibrator"} <= set(loaded.parts):
         create_restorer("rscd", bundle=name, device="cpu")
+    for part in set(loaded.parts) & set(RESTORERS):
+        create_restorer(part, bundle=name, device="cpu")
     if "classifier" in loaded.parts:
         load_classifier(loaded, "cpu")
     typer.echo(f"{loaded.name}: whole, with {', '.join(loaded.parts)}")

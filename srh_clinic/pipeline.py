@@ -62,6 +62,12 @@ PATCH_TISSUE = 0.1
 
 PATCH_BATCH = 16
 
+UNPREDICTED = ("filtered", "fixed-steps", "iterations", "no-estimate")
+"""Stop reasons of tiles for which no steps were predicted, unless some were: an estimator may fall silent later."""
+
+LEFT_ALONE = ("skipped", "clean", "no-estimate")
+"""Stop reasons of tiles that, without a step, came back as they were."""
+
 RESCAN_STEPS = 100
 """Tiles that need more reverse steps are worth rescanning: half of what RSCD is trained for (T' = 200 in the paper)."""
 
@@ -137,7 +143,7 @@ class RestoredSlide:
     predicted
         Reverse steps predicted for each of them, ``(M,)``; 0 where it found nothing to remove.
     left_alone
-        Which of them came back as they were, ``(M,)``: skipped, or clean at the first look.
+        Which of them came back as they were, ``(M,)``: skipped, clean at the first look, or without an estimate at it.
     flags, stop_reasons
         What the restorer said of each of them.
     computed
@@ -160,7 +166,8 @@ class RestoredSlide:
     @cached_property
     def calibrated(self) -> NDArray[np.bool_]:
         """Which of the tiles that the restorer saw have a prediction, ``(M,)``: a filter predicts nothing."""
-        return np.array([reason != "filtered" for reason in self.stop_reasons], dtype=bool)
+        said = zip(self.stop_reasons, self.predicted, strict=True)
+        return np.array([steps > 0 or reason not in UNPREDICTED for reason, steps in said], dtype=bool)
 
     @cached_property
     def capped(self) -> NDArray[np.bool_]:
@@ -538,9 +545,7 @@ def restore_slide(
         store=store,
         index=wanted,
         predicted=np.array([record["predicted"] + 1 for record in records], dtype=np.int64),
-        left_alone=np.array(
-            [not record["steps"] and record["stop_reason"] in ("skipped", "clean") for record in records], bool
-        ),
+        left_alone=np.array([not record["steps"] and record["stop_reason"] in LEFT_ALONE for record in records], bool),
         flags=tuple(tuple(record["flags"]) for record in records),
         stop_reasons=tuple(record["stop_reason"] for record in records),
         computed=computed,
@@ -646,6 +651,8 @@ def case_flags(
         )
     if capped := restored.counts.capped:
         flags.append(f"capped: {capped} of {len(restored.index)} tiles are worse than what the restorer was trained for")
+    if unknown := sum("no-estimate" in said for said in restored.flags):
+        flags.append(f"no-estimate: the noise estimator had no answer for {unknown} of {len(restored.index)} tiles")
     if regions:
         flags.append(f"rescan: {len(regions)} {'region' if len(regions) == 1 else 'regions'} of poor image quality")
     return tuple(flags)

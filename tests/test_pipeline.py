@@ -32,8 +32,9 @@ from srh_clinic.pipeline import (
 )
 from srh_clinic.resampling import ResampledSlide
 from srh_clinic.restorers import create_restorer
-from srh_clinic.restorers.rscd import RSCDRestorer
+from srh_clinic.restorers.rscd import ReverseRestorer, RSCDRestorer
 from srh_clinic.rscd import RSCD, RSCDSettings, create_schedule
+from srh_clinic.rscd.baselines import CCDF, CCDFSettings
 from srh_clinic.slide import ArraySlide, check_region
 
 SCHEMA = json.loads((files("srh_clinic") / "schemas" / "result.schema.json").read_text(encoding="utf-8"))
@@ -129,6 +130,23 @@ def test_the_calibrated_steps_are_the_noise_of_the_slide(result: CaseResult) -> 
     expected = int(np.abs(SCHEDULE.sigma - 2 * 3_000 / 65_536).argmin()) + 1
     assert result.steps.median == pytest.approx(expected, abs=2)
     np.testing.assert_allclose(result.maps.steps.values, expected, atol=3)
+
+
+def test_tiles_without_an_estimate_are_left_alone_counted_and_flagged() -> None:
+    settings = RSCDSettings(estimator="nonparametric")
+    silent = RSCDRestorer(RSCD(denoise, lambda states: np.full(len(states), np.nan), SCHEDULE, settings))
+    result = RestoreThenClassify(FakeBundle(), silent, ContrastClassifier())(noisy(3_000))  # type: ignore[arg-type]
+    assert result.steps.stop_reasons == {"no-estimate": 24}
+    assert (result.tiles.restored, result.tiles.skipped) == (0, 24)
+    assert len(result.maps.steps.positions) == 0
+    assert "no-estimate: the noise estimator had no answer for 24 of 24 tiles" in result.flags
+
+
+def test_a_fixed_number_of_steps_is_no_prediction() -> None:
+    ccdf = ReverseRestorer("ccdf", CCDF(denoise, SCHEDULE, CCDFSettings(t0=200, ddim_stride=50)))
+    result = RestoreThenClassify(FakeBundle(), ccdf, ContrastClassifier())(noisy(3_000))  # type: ignore[arg-type]
+    assert result.steps.stop_reasons == {"fixed-steps": 24}
+    assert len(result.maps.steps.positions) == len(result.rescan) == 0
 
 
 def test_a_filter_predicts_no_steps() -> None:

@@ -7,13 +7,16 @@
     NAME/models/<part>.safetensors
     NAME/docs/README.md           the model card
 
-A part is ``denoiser``, ``calibrator`` or ``classifier``; a bundle may lack some. Bundles inside the package are found by name.
+A part is the ``denoiser``, the ``calibrator``, the ``classifier`` or a learned baseline of the restoration; a bundle may lack
+some. Bundles inside the package are found by name. A bundle whose metadata say ``"extends": "phantom-demo"`` (a name, or a
+folder as seen from its own) takes the parts that it lacks from there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -27,9 +30,28 @@ from srh_clinic.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["PARTS", "Bundle", "bundle_names", "load_bundle", "save_bundle", "update_bundle", "verify_bundle"]
+__all__ = [
+    "PARTS",
+    "Bundle",
+    "bundle_exists",
+    "bundle_names",
+    "load_bundle",
+    "parent_reference",
+    "save_bundle",
+    "update_bundle",
+    "verify_bundle",
+]
 
-PARTS = ("denoiser", "calibrator", "classifier")
+PARTS = (
+    "denoiser",
+    "calibrator",
+    "classifier",
+    "synthetic_noise",
+    "noise2noise",
+    "noise2void",
+    "cyclegan",
+    "conditional_diffusion",
+)
 METADATA = "configs/metadata.json"
 INFERENCE = "configs/inference.json"
 MODEL_CARD = "docs/README.md"
@@ -53,6 +75,9 @@ DEFAULT_METADATA: dict[str, Any] = {
 }
 """What a bundle's metadata say unless told otherwise."""
 
+TRAINED_FOR = {"denoiser": ("schedule",), "calibrator": ("schedule",), "classifier": ("colour_recipe", "patch")}
+"""What the metadata say, beside ``um_per_px``, that a part was trained for: two bundles must agree on it to share the part."""
+
 UM_PER_PX_RANGE = (0.05, 5.0)
 """Pixel sizes that networks for histology can have been trained at."""
 
@@ -70,10 +95,13 @@ class Bundle:
         Its folder.
     metadata
         ``configs/metadata.json``.
+    parent
+        The bundle that it extends.
     """
 
     path: Path
     metadata: dict[str, Any]
+    parent: Bundle | None = None
 
     @property
     def name(self) -> str:
@@ -81,15 +109,43 @@ class Bundle:
         return self.path.name
 
     @property
-    def parts(self) -> tuple[str, ...]:
-        """The networks that it holds."""
+    def own_parts(self) -> tuple[str, ...]:
+        """The networks in its own folder."""
         return tuple(part for part in PARTS if part in self._inference)
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The networks that it has, those of the bundles it extends among them."""
+        return tuple(part for part in PARTS if (holder := self._find(part)) and not self._disagreement(part, holder))
+
+    @property
+    def lineage(self) -> tuple[Bundle, ...]:
+        """Itself, the bundle that it extends, the one which that extends, and so on."""
+        return (self, *(self.parent.lineage if self.parent else ()))
+
+    @property
     def weights_sha256(self) -> str:
-        """sha256 of the table of all weights' sha256: one name for what the networks are."""
-        table = "".join(f"{self.metadata['sha256'][weights_file(part)]}  {weights_file(part)}\n" for part in self.parts)
+        """sha256 of the table of all weights' sha256, wherever they lie: one name for what the networks are."""
+        table = "".join(
+            f"{self.holder(part).metadata['sha256'][weights_file(part)]}  {weights_file(part)}\n" for part in self.parts
+        )
         return hashlib.sha256(table.encode()).hexdigest()
+
+    def holder(self, part: str) -> Bundle:
+        """The bundle whose folder holds a part: itself, or one that it extends.
+
+        Raises
+        ------
+        InputError
+            When none does, or the part there was trained for something else than this bundle states.
+        """
+        holder = self._find(part)
+        if holder is None:
+            raise InputError(f"no {part} (parts: {', '.join(self.parts) or 'none'})", f"a bundle with a {part}", self.path)
+        if key := self._disagreement(part, holder):
+            found = f"no {part}, and in {holder.name} one for {key} {holder.metadata.get(key)}"
+            raise InputError(found, f"one for {key} {self.metadata.get(key)}", self.path)
+        return holder
 
     def config(self, part: str) -> dict[str, Any]:
         """The description from which a part's network is built.
@@ -99,9 +155,7 @@ class Bundle:
         InputError
             When the bundle has no such part.
         """
-        if part not in self._inference:
-            raise InputError(f"no {part} (parts: {', '.join(self.parts) or 'none'})", f"a bundle with a {part}", self.path)
-        return dict(self._inference[part])
+        return dict(self.holder(part)._inference[part])
 
     def load_tensors(self, part: str) -> dict[str, Tensor]:
         """A part's weights on the CPU, float32 however they are stored (integers as they are).
@@ -113,9 +167,15 @@ class Bundle:
         """
         from safetensors.torch import load_file
 
-        self.config(part)
-        stored = load_file(self.path / weights_file(part))
+        stored = load_file(self.holder(part).path / weights_file(part))
         return {key: value.float() if value.is_floating_point() else value for key, value in stored.items()}
+
+    def _find(self, part: str) -> Bundle | None:
+        return next((bundle for bundle in self.lineage if part in bundle._inference), None)
+
+    def _disagreement(self, part: str, holder: Bundle) -> str | None:
+        keys = ("um_per_px", *TRAINED_FOR.get(part, ()))
+        return next((key for key in keys if self.metadata.get(key) != holder.metadata.get(key)), None)
 
     @cached_property
     def _inference(self) -> dict[str, Any]:
@@ -132,23 +192,60 @@ def bundle_names() -> tuple[str, ...]:
     return tuple(sorted(path.name for path in EMBEDDED.iterdir() if (path / METADATA).is_file()))
 
 
+def bundle_exists(path: Path) -> bool:
+    """Whether a folder holds a bundle, sound or not."""
+    return (path / METADATA).is_file()
+
+
 def load_bundle(name_or_path: str | Path) -> Bundle:
-    """A bundle by the name of an embedded one or by its folder, verified.
+    """A bundle by the name of an embedded one or by its folder, verified, with those that it extends.
 
     Raises
     ------
     InputError
-        When there is none, :func:`verify_bundle` finds it wrong, or its metadata state no possible size of pixels, tiles or
-        patches.
+        When there is none, :func:`verify_bundle` finds it or one that it extends wrong, its metadata state no possible size of
+        pixels, tiles or patches, or the bundles extend each other in a circle.
     """
     path = EMBEDDED / name_or_path if str(name_or_path) in bundle_names() else Path(name_or_path)
-    if not (path / METADATA).is_file():
+    if not bundle_exists(path):
         known = ", ".join(bundle_names()) or "none"
         raise InputError("no bundle", f"the folder of one, or the name of an embedded one ({known})", path)
+    return _load_bundle(path, ())
+
+
+def _load_bundle(path: Path, heirs: tuple[Path, ...]) -> Bundle:
+    """The bundle in ``path``, which the last of ``heirs`` extends, and so on."""
     verify_bundle(path)
     metadata = _read_json(path / METADATA)
     _check_metadata(metadata, path)
-    return Bundle(path, metadata)
+    extends = metadata.get("extends")
+    if extends is None:
+        return Bundle(path, metadata)
+    parent = EMBEDDED / str(extends) if extends in bundle_names() else path / str(extends)
+    if not bundle_exists(parent):
+        needed = f"an embedded bundle ({', '.join(bundle_names()) or 'none'}) or a bundle's folder as seen from {path}"
+        raise InputError(f"that it extends {extends!r}, which is not there", needed, path / METADATA)
+    heirs = (*heirs, path.resolve())
+    if parent.resolve() in heirs:
+        circle = " extends ".join(heir.name for heir in (*heirs, parent.resolve()))
+        raise InputError(f"a circle of bundles ({circle})", "one of them to extend none", path / METADATA)
+    return Bundle(path, metadata, _load_bundle(parent, heirs))
+
+
+def parent_reference(path: Path, name_or_path: str | Path) -> str:
+    """What the metadata of a bundle in ``path`` say to extend another: its name, or its folder as seen from ``path``.
+
+    Raises
+    ------
+    InputError
+        When :func:`load_bundle` refuses the other, or it is, or extends, the bundle in ``path``.
+    """
+    parent = load_bundle(name_or_path)
+    if path.resolve() in (bundle.path.resolve() for bundle in parent.lineage):
+        raise InputError(f"a circle of bundles ({path.name} would extend itself)", "another bundle to extend", path)
+    if str(name_or_path) in bundle_names():
+        return str(name_or_path)
+    return Path(os.path.relpath(parent.path.resolve(), path.resolve())).as_posix()
 
 
 def _check_metadata(metadata: dict[str, Any], path: Path) -> None:
@@ -163,7 +260,7 @@ def _check_metadata(metadata: dict[str, Any], path: Path) -> None:
 
 
 def verify_bundle(path: Path) -> dict[str, str]:
-    """Compare each file of a bundle with the sha256 in its metadata.
+    """Compare each file of a bundle with the sha256 in its metadata; bundles that it extends are not looked at.
 
     Returns
     -------
@@ -260,11 +357,11 @@ def update_bundle(
     *,
     storage: Literal["float32", "float16"] = "float32",
 ) -> Bundle:
-    """Add or replace parts of the bundle at ``path``, which is begun if it is not there."""
-    if not (path / METADATA).is_file():
+    """Add or replace parts of the bundle at ``path``, which is begun if it is not there; what it extends stays where it is."""
+    if not bundle_exists(path):
         return save_bundle(path, parts, metadata, storage=storage)
     old = load_bundle(path)
-    kept = {part: (old.config(part), old.load_tensors(part)) for part in old.parts}
+    kept = {part: (old.config(part), old.load_tensors(part)) for part in old.own_parts}
     description = {key: value for key, value in old.metadata.items() if key not in ("sha256", "weights_storage")}
     return save_bundle(path, {**kept, **parts}, {**description, **(metadata or {})}, storage=storage)
 
@@ -275,6 +372,8 @@ def default_model_card(name: str, metadata: dict[str, Any], parts: dict[str, tup
         f"| {part} | `{json.dumps(config)}` | {sum(value.numel() for value in weights.values()):,} |"
         for part, (config, weights) in parts.items()
     )
+    parent = metadata.get("extends")
+    extends = f"\n| Extends | {parent}, from which come the networks that are not listed below |" if parent else ""
     return f"""# {name}
 
 {metadata["description"]}. **{metadata["demonstration"]}.** Not a medical device: never use it to decide about a patient.
@@ -287,7 +386,7 @@ def default_model_card(name: str, metadata: dict[str, Any], parts: dict[str, tup
 | Tile of the restorer, patch of the classifier | {metadata["tile"]} px, {metadata["patch"]} px |
 | Colour recipe of the classifier | {metadata["colour_recipe"]} |
 | Noise schedule | {metadata["schedule"]}, 1,000 steps |
-| Channels | CH2 (2845 cm-1, lipid), CH3 (2930 cm-1, protein) |
+| Channels | CH2 (2845 cm-1, lipid), CH3 (2930 cm-1, protein) |{extends}
 
 ## Networks
 | part | description | numbers stored |

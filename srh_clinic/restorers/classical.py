@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage, special
-from skimage.restoration import denoise_nl_means
+from skimage.restoration import denoise_nl_means, denoise_wavelet
 
 from srh_clinic.intensity import Counts, counts_to_unit, unit_to_counts
 from srh_clinic.restorers.protocol import Restoration, restore_array
@@ -58,6 +58,15 @@ class NonLocalMeansSettings(FilterSettings):
     """Cut-off of the grey-level distance, in estimated noise standard deviations."""
 
 
+class WaveletSettings(FilterSettings):
+    """scikit-image's wavelet shrinkage with the noise estimated for each tile and channel."""
+
+    wavelet: Literal["db1", "db2", "db4", "sym4", "sym8"] = "sym4"
+    """An orthogonal wavelet by PyWavelets' name. On phantoms sym4 and db4 gained 1.5 dB, scikit-image's default db1 1.1."""
+    mode: Literal["soft", "hard"] = "soft"
+    """Whether coefficients above the threshold shrink by it."""
+
+
 def median(counts: Counts, settings: MedianSettings) -> Counts:
     """Median of each channel's window, uint16 ``(2, H, W)``."""
     return ndimage.median_filter(counts, size=(1, settings.size, settings.size), mode="reflect")
@@ -86,11 +95,24 @@ def non_local_means(counts: Counts, settings: NonLocalMeansSettings) -> Counts:
     return unit_to_counts(unit)
 
 
+def wavelet(counts: Counts, settings: WaveletSettings) -> Counts:
+    """BayesShrink of each channel (Chang, Yu and Vetterli 2000, IEEE TIP 9:1532), uint16 ``(2, H, W)``."""
+    unit = counts_to_unit(counts)
+    for channel in range(len(unit)):
+        sigma = estimate_sigma(unit[channel])
+        if sigma > 0:
+            unit[channel] = denoise_wavelet(
+                unit[channel], sigma=sigma, wavelet=settings.wavelet, mode=settings.mode, method="BayesShrink"
+            )
+    return unit_to_counts(unit)
+
+
 def estimate_sigma(image: NDArray[Any]) -> float:
     """Standard deviation of white noise in an image ``(H, W)``, in the image's unit (Donoho and Johnstone 1994).
 
-    The median absolute diagonal detail of the second Daubechies wavelet, over that of a standard normal: what
-    ``skimage.restoration.estimate_sigma`` computes, which needs PyWavelets.
+    The median absolute diagonal detail of the second Daubechies wavelet, over that of a standard normal.
+    ``skimage.restoration.estimate_sigma`` does the same but leaves out only details that are exactly zero: beside glass of a
+    constant value other than zero, whose details are rounding errors, its answer is a hundredth of ours.
     """
     detail = np.asarray(image, dtype=np.float64)
     for axis in (0, 1):

@@ -9,16 +9,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from srh_clinic.rscd.baselines import CCDF, RRD, CCDFSettings, RRDSettings
     from srh_clinic.rscd.calibrator import StepCalibrator, q_sample, two_region
     from srh_clinic.rscd.networks import CompactUNet, create_calibrator, create_denoiser
     from srh_clinic.rscd.noise import block_noise
+    from srh_clinic.rscd.noise_level import index_of_noise, noise_level
     from srh_clinic.rscd.restoration import RSCD, RestoredTile, RSCDSettings, Tile
     from srh_clinic.rscd.sampler import ancestral, ddim, mean_only
     from srh_clinic.rscd.schedule import Schedule, create_schedule
 
 __all__ = [
+    "CCDF",
+    "RRD",
     "RSCD",
+    "CCDFSettings",
     "CompactUNet",
+    "RRDSettings",
     "RSCDSettings",
     "RestoredTile",
     "Schedule",
@@ -30,15 +36,19 @@ __all__ = [
     "create_denoiser",
     "create_schedule",
     "ddim",
+    "index_of_noise",
     "mean_only",
+    "noise_level",
     "q_sample",
     "two_region",
 ]
 
 _MODULES = {
+    "baselines": ("CCDF", "RRD", "CCDFSettings", "RRDSettings"),
     "calibrator": ("StepCalibrator", "q_sample", "two_region"),
     "networks": ("CompactUNet", "create_calibrator", "create_denoiser"),
     "noise": ("block_noise",),
+    "noise_level": ("index_of_noise", "noise_level"),
     "restoration": ("RSCD", "RSCDSettings", "RestoredTile", "Tile"),
     "sampler": ("ancestral", "ddim", "mean_only"),
     "schedule": ("Schedule", "create_schedule"),

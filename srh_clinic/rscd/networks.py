@@ -34,17 +34,24 @@ class CompactUNet(nn.Module):
         Residual blocks at each level.
     norm_num_groups
         Groups of each group normalisation.
+    in_channels
+        Channels of the input; more than two where a condition is seen beside the state.
     """
 
     def __init__(
-        self, channels: Sequence[int] = (24, 48, 96), unshuffle: int = 2, num_res_blocks: int = 1, norm_num_groups: int = 8
+        self,
+        channels: Sequence[int] = (24, 48, 96),
+        unshuffle: int = 2,
+        num_res_blocks: int = 1,
+        norm_num_groups: int = 8,
+        in_channels: int = RAMAN_CHANNELS,
     ) -> None:
         super().__init__()
         self.unshuffle = unshuffle
         self.size_multiple = unshuffle * 2 ** (len(channels) - 1)
         self.unet = DiffusionModelUNet(
             spatial_dims=2,
-            in_channels=RAMAN_CHANNELS * unshuffle**2,
+            in_channels=in_channels * unshuffle**2,
             out_channels=RAMAN_CHANNELS * unshuffle**2,
             channels=tuple(channels),
             attention_levels=(False,) * len(channels),
@@ -233,7 +240,7 @@ def create_denoiser(config: dict[str, Any]) -> nn.Module:
     InputError
         When the architecture or a keyword is unknown.
     """
-    return _create("denoiser", DENOISERS, config)
+    return create_network("denoiser", DENOISERS, config)
 
 
 def create_calibrator(config: dict[str, Any]) -> nn.Module:
@@ -244,10 +251,17 @@ def create_calibrator(config: dict[str, Any]) -> nn.Module:
     InputError
         When the architecture, a keyword or the backbone is unknown.
     """
-    return _create("calibrator", CALIBRATORS, config)
+    return create_network("calibrator", CALIBRATORS, config)
 
 
-def _create(role: str, known: dict[str, Callable[..., nn.Module]], config: dict[str, Any]) -> nn.Module:
+def create_network(role: str, known: dict[str, Callable[..., nn.Module]], config: dict[str, Any]) -> nn.Module:
+    """A network from its description: ``architecture``, a name in ``known`` (its first when not given), and keywords.
+
+    Raises
+    ------
+    InputError
+        When the architecture or a keyword is unknown; ``role`` says of what.
+    """
     options = dict(config)
     architecture = options.pop("architecture", next(iter(known)))
     if architecture not in known:

@@ -46,14 +46,16 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 """Model-space states ``(N, 2, H, W)`` and their indices, long ``(N,)``, to the noise in them, ``(N, 2, H, W)``."""
 
 Calibrator = Callable[[Tensor], ArrayLike]
-"""Model-space images ``(N, 2, H, W)`` to the index that each resembles, ``(N,)``, not rounded."""
+"""Model-space images ``(N, 2, H, W)`` to the index that each resembles, ``(N,)``, not rounded; NaN: no answer."""
 
 Callback = Callable[[dict[str, Any]], None]
 """Called after each evaluation of the denoiser; see :meth:`RSCD.stream`."""
 
 Profile = Literal["paper-text", "paper-algorithm1", "official"]
 
-StopReason = Literal["completed", "clean", "round-limit", "step-limit", "single-round", "skipped"]
+SamplerName = Literal["ancestral", "ddim", "mean"]
+
+StopReason = Literal["completed", "clean", "round-limit", "step-limit", "single-round", "skipped", "no-estimate"]
 """Why a tile stopped.
 
 ``completed``
@@ -68,6 +70,8 @@ StopReason = Literal["completed", "clean", "round-limit", "step-limit", "single-
     Every step ran in one round, because ``fixed_steps`` or ``recalibrate=False`` said so.
 ``skipped``
     The first prediction lay below ``skip_below``: the tile is left alone.
+``no-estimate``
+    The nonparametric estimator had no answer: the tile stays as it is at that look.
 """
 
 
@@ -84,7 +88,10 @@ class RSCDSettings(BaseModel):
     """When to stop. ``paper-text``: with fewer than ``recalibration_interval`` steps left, run them and stop.
     ``paper-algorithm1``: until the calibrator sees none left. ``official``, the released code: with an index below
     ``recalibration_interval``, run index + 3 steps and stop."""
-    sampler: Literal["ancestral", "ddim", "mean"] = "ddim"
+    estimator: Literal["calibrator", "nonparametric"] = "calibrator"
+    """Who says how much noise there is, at every look: the bundle's calibrator, or in its place (an ablation)
+    :func:`~srh_clinic.rscd.noise_level.index_of_noise`, whose tiles without an answer are flagged."""
+    sampler: SamplerName = "ddim"
     """Reverse step: the paper's, the deterministic one with an evaluation per ``ddim_stride`` steps, or the mean-only one."""
     recalibration_interval: int = Field(default=10, ge=1, le=TOTAL_STEPS)
     """Reverse steps between two calibrations, the paper's d."""
@@ -128,7 +135,7 @@ class RestoredTile:
 
     ``predicted`` is the index of the first calibration, before the cap (with ``fixed_steps``, the index begun at); ``steps``
     the reverse steps run in all ``rounds``; ``evaluations`` the forward passes of the denoiser they took. ``flags`` may hold
-    ``capped`` (a prediction lay above the cap) and ``skipped``.
+    ``capped`` (a prediction lay above the cap), ``skipped`` and ``no-estimate``.
     """
 
     key: int
@@ -207,7 +214,8 @@ class RSCD:
     denoiser
         Predicts the noise in a state; any callable, a network in evaluation mode or a closed form.
     calibrator
-        Predicts the index that an image resembles; not called with ``fixed_steps``.
+        Predicts the index that an image resembles; not called with ``fixed_steps``. NaN, no answer, is taken only of an
+        estimator that ``settings.estimator`` calls nonparametric.
     schedule
         The schedule that both were trained with.
     settings
@@ -276,6 +284,10 @@ class RSCD:
     def _calibrate(self, batch: Sequence[_Progress]) -> None:
         """Give each tile its next round, or a reason to stop."""
         for one, predicted in zip(batch, self._predict(batch), strict=True):
+            if predicted is None:
+                one.stop_reason = "no-estimate"
+                one.flags.add("no-estimate")
+                continue
             if one.rounds == 0:
                 one.predicted = predicted
                 if predicted < self.settings.skip_below:
@@ -297,14 +309,15 @@ class RSCD:
                 if self.settings.prescale:
                     self._scale(one, float(np.sqrt(self.schedule.alpha_bar[plan.t])))
 
-    def _predict(self, batch: Sequence[_Progress]) -> list[int]:
-        """The index that each image, at a gain of 1, resembles."""
+    def _predict(self, batch: Sequence[_Progress]) -> list[int | None]:
+        """The index that each image, at a gain of 1, resembles; None where the nonparametric estimator has no answer."""
         if self.settings.fixed_steps is not None:
             return [self.settings.fixed_steps - 1] * len(batch)
-        images = _stack([one.x / one.gain for one in batch])
+        images = stack([one.x / one.gain for one in batch])
         predicted = np.asarray(self.calibrator(images), dtype=np.float64)
-        _require_finite(bool(np.isfinite(predicted).all()), "calibrator")
-        return [int(index) for index in np.rint(predicted)]
+        if self.settings.estimator == "calibrator":
+            require_finite(bool(np.isfinite(predicted).all()), "calibrator")
+        return [None if np.isnan(index) else int(index) for index in np.rint(predicted)]
 
     def _index(self, one: _Progress, predicted: int) -> int:
         """Index of the state that a predicted index stands for."""
@@ -331,10 +344,16 @@ class RSCD:
     @torch.inference_mode()
     def _evaluate(self, batch: Sequence[_Progress], seed: int, callback: Callback | None) -> None:
         """Bring each tile of the batch one evaluation further."""
-        x = _stack([one.x for one in batch])
+        x = stack([one.x for one in batch])
         t, t_next = (np.array([one.path[i] for one in batch], dtype=np.int64) for i in (0, 1))
         eps = self.denoiser(x, torch.as_tensor(t, device=x.device))
-        x_next = self._step(x, eps, t, t_next, batch, seed)
+        height, width = x.shape[-2:]
+
+        def draw(i: int, step: int) -> NDArray[Any]:
+            one = batch[i]
+            return self.noise(seed, one.tile.y, one.tile.x, height, width, round=one.rounds, step=step)
+
+        x_next = reverse_step(x, eps, t, t_next, self.schedule, self.settings.sampler, self.settings.variance, draw)
         gain = np.sqrt(self.schedule.alpha_bar_at(t_next)) if self.settings.prescale else np.ones(len(batch))
         if callback is not None:
             callback(
@@ -357,26 +376,9 @@ class RSCD:
             one.path = one.path[1:]
             one.rounds += not one.in_round
 
-    def _step(self, x: Tensor, eps: Tensor, t: Indices, t_next: Indices, batch: Sequence[_Progress], seed: int) -> Tensor:
-        if self.settings.sampler == "ddim":
-            return ddim(x, eps, t, t_next, self.schedule)
-        if self.settings.sampler == "mean":
-            return mean_only(x, eps, t, t_next, self.schedule)
-        return ancestral(x, eps, t, t_next, self.schedule, self._draw(x, t, batch, seed), self.settings.variance)
-
-    def _draw(self, x: Tensor, t: Indices, batch: Sequence[_Progress], seed: int) -> Tensor:
-        """Noise of each tile's own place, round and step; none is made where none would be added."""
-        noise = np.zeros(tuple(x.shape), dtype=np.float32)
-        variance = reverse_variance(self.schedule, self.settings.variance)
-        height, width = x.shape[-2:]
-        for i, (one, step) in enumerate(zip(batch, t.tolist(), strict=True)):
-            if variance[step] > 0:
-                noise[i] = self.noise(seed, one.tile.y, one.tile.x, height, width, round=one.rounds, step=step)
-        return torch.as_tensor(noise, dtype=x.dtype, device=x.device)
-
     def _retire(self, one: _Progress, stop_reason: StopReason) -> RestoredTile:
         image = (one.x / one.gain).cpu().numpy()
-        _require_finite(bool(np.isfinite(image).all()), "denoiser")
+        require_finite(bool(np.isfinite(image).all()), "denoiser")
         return RestoredTile(
             key=one.tile.key,
             counts=model_to_counts(image),
@@ -389,13 +391,42 @@ class RSCD:
         )
 
 
-def _stack(tensors: Sequence[Tensor]) -> Tensor:
+def reverse_step(
+    x: Tensor,
+    eps: Tensor,
+    t: Indices,
+    t_next: Indices,
+    schedule: Schedule,
+    sampler: SamplerName,
+    variance: Variance,
+    draw: Callable[[int, int], NDArray[Any]],
+) -> Tensor:
+    """One step of a sampler by name; see :mod:`srh_clinic.rscd.sampler` for the arguments.
+
+    ``draw`` gives the noise ``(2, H, W)`` of the sample at a place of the batch, at its index; it is called only where noise
+    is added.
+    """
+    if sampler == "ddim":
+        return ddim(x, eps, t, t_next, schedule)
+    if sampler == "mean":
+        return mean_only(x, eps, t, t_next, schedule)
+    noise = np.zeros(tuple(x.shape), dtype=np.float32)
+    added = reverse_variance(schedule, variance)
+    for i, step in enumerate(t.tolist()):
+        if added[step] > 0:
+            noise[i] = draw(i, step)
+    return ancestral(x, eps, t, t_next, schedule, torch.as_tensor(noise, dtype=x.dtype, device=x.device), variance)
+
+
+def stack(tensors: Sequence[Tensor]) -> Tensor:
+    """A batch of tensors; those of unequal shapes raise :class:`~srh_clinic.errors.InputError`."""
     shapes = {tuple(tensor.shape) for tensor in tensors}
     if len(shapes) > 1:
         raise InputError(f"tiles of the shapes {sorted(shapes)}", "tiles of one size")
     return torch.stack(list(tensors))
 
 
-def _require_finite(finite: bool, network: str) -> None:
+def require_finite(finite: bool, network: str) -> None:
+    """Refuse what a network with broken weights answers."""
     if not finite:
         raise InputError(f"values that are not finite from the {network}", "a bundle with sound weights")

@@ -1,4 +1,4 @@
-"""Training of the networks that a bundle holds: calibrator, denoiser, classifier."""
+"""Training of the networks that a bundle holds: calibrator, denoiser, classifier, and the baselines of the restoration."""
 
 from __future__ import annotations
 
@@ -10,23 +10,41 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from srh_clinic.bundles import load_bundle, update_bundle
+from srh_clinic.bundles import bundle_exists, load_bundle, parent_reference, update_bundle
 from srh_clinic.errors import InputError
 from srh_clinic.training.curves import draw_log
-from srh_clinic.training.loop import LoopSettings, Task, fit, pick_device
+from srh_clinic.training.loop import Game, LoopSettings, Task, fit, pick_device
 
-__all__ = ["TASKS", "read_settings", "train"]
+__all__ = ["BASELINES", "TASKS", "read_settings", "train"]
 
 TASKS = {
     "denoiser": ("srh_clinic.training.denoiser", "DenoiserSettings", "DenoiserTask"),
     "calibrator": ("srh_clinic.training.calibrator", "CalibratorSettings", "CalibratorTask"),
     "classifier": ("srh_clinic.training.classifier", "ClassifierSettings", "ClassifierTask"),
+    "synthetic_noise": ("srh_clinic.training.regression", "SyntheticNoiseSettings", "SyntheticNoiseTask"),
+    "noise2noise": ("srh_clinic.training.regression", "SyntheticNoiseSettings", "Noise2NoiseTask"),
+    "noise2void": ("srh_clinic.training.regression", "Noise2VoidSettings", "Noise2VoidTask"),
+    "cyclegan": ("srh_clinic.training.cyclegan", "CycleGANSettings", "CycleGANTask"),
+    "conditional_diffusion": (
+        "srh_clinic.training.conditional_diffusion",
+        "ConditionalDiffusionSettings",
+        "ConditionalDiffusionTask",
+    ),
 }
 """What can be trained: the module, its settings and its task."""
 
+BASELINES = ("synthetic_noise", "noise2noise", "noise2void", "cyclegan", "conditional_diffusion")
+"""Those that RSCD is compared with; they begin a bundle that takes all else from ``phantom-demo``."""
 
-def read_settings(task: str, config: Path | None = None, **changes: Any) -> LoopSettings:
-    """The settings of a task from a YAML file (None: the one that the package ships), with ``changes`` on top.
+DESCRIPTION_OF_BASELINES = "Learned restorers that restorative step-calibrated diffusion is compared with"
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+def read_settings(task: str, config: str | Path | None = None, **changes: Any) -> LoopSettings:
+    """The settings of a task, with ``changes`` on top.
+
+    ``config`` is a YAML file or the name of one that the package ships, such as ``"denoiser-linear"``; None is the task's own.
 
     Raises
     ------
@@ -34,7 +52,12 @@ def read_settings(task: str, config: Path | None = None, **changes: Any) -> Loop
         When the task is unknown, or the file is not such a configuration.
     """
     module, settings, _ = _task_names(task)
-    path = Path(__file__).parent / "configs" / f"{task}.yaml" if config is None else config
+    path = Path(task if config is None else config)
+    shipped = {file.stem: file for file in sorted(CONFIGS.glob("*.yaml"))}
+    if config is None or not path.is_file():
+        path = shipped.get(str(path), path)
+    if not path.is_file():
+        raise InputError("no such file", f"a YAML file or one of the package's: {', '.join(shipped)}", path)
     try:
         values = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -52,12 +75,13 @@ def read_settings(task: str, config: Path | None = None, **changes: Any) -> Loop
 def train(
     task: str,
     data: str,
-    config: Path | None,
+    config: str | Path | None,
     out: Path,
     *,
     seconds: float | None = None,
     device: str = "auto",
     start_from: str | Path | None = None,
+    extends: str | Path | None = None,
     report: Callable[[dict[str, Any]], None] = lambda line: None,
     **changes: Any,
 ) -> int:
@@ -69,11 +93,11 @@ def train(
     Parameters
     ----------
     task
-        ``"denoiser"``, ``"calibrator"`` or ``"classifier"``.
+        A name in :data:`TASKS`.
     data
         A folder of training data, or ``"phantom"`` to simulate it.
     config
-        YAML file; None takes the one in the package.
+        YAML file or the name of one in the package; see :func:`read_settings`.
     out
         Folder of the bundle that gets the network.
     seconds
@@ -82,6 +106,9 @@ def train(
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     start_from
         Name or folder of a bundle whose network of this task the run begins from; None begins from random weights.
+    extends
+        Name or folder of the bundle that a bundle begun here takes the networks from which it lacks; None is ``phantom-demo``
+        for :data:`BASELINES`, and no other bundle for the rest. A bundle that is there already changes to what is given.
     report
         Called with each line of the log.
     changes
@@ -93,15 +120,16 @@ def train(
     """
     module, _, name = _task_names(task)
     settings = read_settings(task, config, **changes)
+    begun = _first_metadata(task, out, extends)
     where = pick_device(device)
     folder = out / "training" / task
-    work: Task = getattr(import_module(module), name)(settings, data, folder, where)
+    work: Task | Game = getattr(import_module(module), name)(settings, data, folder, where)
     initial = None if start_from is None else load_bundle(start_from).load_tensors(task)
     average, step = fit(work, settings, folder, where, seconds=seconds, initial=initial, report=report)
     network = work.create()
     network.load_state_dict(average)
     description, metadata = work.describe(network.to(where).eval())
-    update_bundle(out, {task: (description, average)}, metadata)
+    update_bundle(out, {task: (description, average)}, begun | metadata)
     draw_log(folder / "log.jsonl", folder / "loss.png")
     return step
 
@@ -110,3 +138,12 @@ def _task_names(task: str) -> tuple[str, str, str]:
     if task not in TASKS:
         raise InputError(f"the task {task!r}", "one of " + ", ".join(TASKS))
     return TASKS[task]
+
+
+def _first_metadata(task: str, out: Path, extends: str | Path | None) -> dict[str, Any]:
+    """What the metadata of the bundle say beside what the task knows; refused before the training, not after it."""
+    begun = not bundle_exists(out)
+    if extends is None and begun and task in BASELINES:
+        extends = "phantom-demo"
+    described = {"description": DESCRIPTION_OF_BASELINES} if begun and task in BASELINES else {}
+    return described if extends is None else {**described, "extends": parent_reference(out, extends)}

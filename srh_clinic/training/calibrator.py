@@ -7,6 +7,7 @@ image at gain 1 is clipped to the range of a detector.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +49,8 @@ class CalibratorSettings(PoolSettings):
     the noise is known in training, and each image then teaches a hundred places instead of one number."""
     batch_size: int = Field(default=16, gt=0)
     crop_size: int = Field(default=256, gt=0)
+    validation_steps: tuple[int, ...] = Field(default=VALIDATION_STEPS, min_length=1)
+    """Indices whose predictions are measured; the largest is also the largest of the two regions'."""
 
 
 class CalibratorTask:
@@ -104,15 +107,20 @@ class CalibratorTask:
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Accuracy on held-out tiles; see :func:`calibration_measures`."""
-        return calibration_measures(network, self.held_out, self.settings.schedule)
+        return calibration_measures(network, self.held_out, self.settings.schedule, self.settings.validation_steps)
 
 
-def calibration_measures(network: nn.Module, x0: Tensor, schedule_name: ScheduleName = "cosine") -> dict[str, float]:
+def calibration_measures(
+    network: nn.Module,
+    x0: Tensor,
+    schedule_name: ScheduleName = "cosine",
+    steps: Sequence[int] = VALIDATION_STEPS,
+) -> dict[str, float]:
     """How well a calibrator predicts, on clean model-space images ``(N, 2, H, W)`` with fixed noise.
 
     Returns
     -------
-    ``mae`` and ``bias`` over ``VALIDATION_STEPS``, of white noise everywhere, and ``mae_t<step>`` at each;
+    ``mae`` and ``bias`` over ``steps``, of white noise everywhere, and ``mae_t<step>`` at each;
     ``mae_state`` the same for states at gain ``sqrt(alpha_bar)``;
     ``two_region`` the share of images with ``t - t' >= 20`` whose prediction is nearer to the larger;
     ``clean`` the mean prediction on the images as they are;
@@ -132,7 +140,7 @@ def calibration_measures(network: nn.Module, x0: Tensor, schedule_name: Schedule
 
     measures: dict[str, float] = {}
     errors: dict[str, list[Tensor]] = {"unit": [], "state": []}
-    for step in VALIDATION_STEPS:
+    for step in steps:
         t = torch.full((len(x0),), step, device=device)
         noise = draw("white")
         errors["unit"].append(predict(q_sample(x0, t, noise, schedule, "unit").clamp(-1, 1)) - step)
@@ -144,7 +152,7 @@ def calibration_measures(network: nn.Module, x0: Tensor, schedule_name: Schedule
     measures["clean"] = float(predict(x0).mean())
     nearer = []
     for _ in range(3):
-        larger = rng.integers(20, 201, len(x0))
+        larger = rng.integers(20, max(steps) + 1, len(x0))
         smaller = rng.integers(0, larger - 19)
         masks = np.stack([region_mask(rng, x0.shape[-1]) for _ in range(len(x0))])
         pair = (torch.from_numpy(larger).to(device), torch.from_numpy(smaller).to(device))

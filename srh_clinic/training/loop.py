@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -35,6 +37,8 @@ class LoopSettings(BaseModel):
     decay: Literal["cosine", "linear"] = "cosine"
     final_rate: float = Field(default=0.02, ge=0, le=1)
     """Learning rate at the last step, as a share of the highest."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of Adam's first moment."""
     weight_decay: float = Field(default=1e-4, ge=0)
     clip_norm: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
@@ -50,22 +54,56 @@ class LoopSettings(BaseModel):
     validate_seconds: float = Field(default=300.0, gt=0)
 
 
-class Task(Protocol):
-    """What a training needs beyond the loop."""
+class Trainee(Protocol):
+    """What a training needs beyond the loop, whatever its losses."""
 
     name: str
 
     def create(self) -> nn.Module:
         """The network with fresh weights, drawn from torch's global generator."""
 
-    def loss(self, network: nn.Module, rng: np.random.Generator) -> Tensor:
-        """Scalar loss of one random batch, drawn from ``rng`` and torch's global generator alone."""
-
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Measures on fixed held-out data; the network is the moving average, in evaluation mode."""
 
     def describe(self, network: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
         """For the bundle: the network's description and what the metadata say about it."""
+
+
+@runtime_checkable
+class Task(Trainee, Protocol):
+    """A training with one loss."""
+
+    def loss(self, network: nn.Module, rng: np.random.Generator) -> Tensor:
+        """Scalar loss of one random batch, drawn from ``rng`` and torch's global generator alone."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One optimiser's part of a step."""
+
+    name: str
+    parameters: Sequence[nn.Parameter]
+    loss: Callable[[np.random.Generator], Tensor]
+    """Scalar loss of one random batch, as :meth:`Task.loss`."""
+
+
+@runtime_checkable
+class Game(Trainee, Protocol):
+    """A training against or beside other networks, which are thrown away after it."""
+
+    def create_companions(self) -> nn.Module:
+        """The others, with fresh weights; the checkpoint keeps their buffers too, so all that outlives a step is one."""
+
+    def turns(self, network: nn.Module, companions: nn.Module) -> Sequence[Turn]:
+        """The turns that make a step, in this order; the first one's loss is *the* loss in the log."""
+
+
+class Diverged(Exception):
+    """A task's training has gone where nothing good comes from; ``needed`` says what to change."""
+
+    def __init__(self, found: str, needed: str) -> None:
+        self.found, self.needed = found, needed
+        super().__init__(f"{found}; {needed}")
 
 
 def learning_rate(settings: LoopSettings, step: int) -> float:
@@ -91,7 +129,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def fit(
-    task: Task,
+    task: Task | Game,
     settings: LoopSettings,
     folder: Path,
     device: torch.device,
@@ -113,7 +151,8 @@ def fit(
     Raises
     ------
     InputError
-        When the checkpoint was made with other settings.
+        When the checkpoint was made with other settings, or the training diverges: a loss or a gradient is not finite, or the
+        task says so. No weight has become non-finite then, and the last checkpoint stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
@@ -122,12 +161,19 @@ def fit(
         network.load_state_dict(initial)
     if settings.channels_last:
         network = network.to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    companions, turns = _turns(task, network, device)
+    optimisers = [
+        torch.optim.AdamW(
+            turn.parameters, lr=settings.learning_rate, betas=(settings.beta1, 0.999), weight_decay=settings.weight_decay
+        )
+        for turn in turns
+    ]
     average = {key: value.clone() for key, value in network.state_dict().items()}
-    step, before = _resume(folder, settings, network, optimiser, average, device)
+    run = _Run(folder, settings, network, companions, optimisers, average)
+    step, before = run.resume(device)
     log = _Log(folder / "log.jsonl", step, report)
     started = checkpointed = validated = time.monotonic()
-    losses: list[Tensor] = []
+    losses: dict[str, list[Tensor]] = {turn.name: [] for turn in turns}
 
     def elapsed() -> float:
         return before + time.monotonic() - started
@@ -137,31 +183,43 @@ def fit(
         rng = np.random.default_rng((settings.seed, step))
         torch.manual_seed(int(rng.integers(0, 2**63)))
         rate = learning_rate(settings, step)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        with torch.autocast("cuda", torch.bfloat16, enabled=settings.bf16 and device.type == "cuda"):
-            loss = task.loss(network, rng)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
-        optimiser.step()
+        for turn, optimiser in zip(turns, optimisers, strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            try:
+                with torch.autocast("cuda", torch.bfloat16, enabled=settings.bf16 and device.type == "cuda"):
+                    loss = turn.loss(rng)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                norm = torch.nn.utils.clip_grad_norm_(turn.parameters, settings.clip_norm)
+                if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
+                    raise Diverged(f"a loss of {loss.item():g} with a gradient of {norm.item():g}", "a lower learning_rate")
+            except Diverged as error:
+                found = f"{error.found} at step {step} of {task.name}"
+                raise InputError(found, f"{error.needed}, and a new folder; the last checkpoint stays", folder) from error
+            optimiser.step()
+            losses[turn.name].append(loss.detach())
         _update_average(average, network, min(settings.ema_decay, (1 + step) / (10 + step)))
         step += 1
-        losses.append(loss.detach())
         if step % settings.log_every == 0 or step == settings.steps:
-            mean_loss = float(torch.stack(losses).mean())
-            losses.clear()
-            if not math.isfinite(mean_loss):
-                raise RuntimeError(f"the loss of {task.name} is {mean_loss} at step {step}")
-            log.write({"step": step, "seconds": round(elapsed(), 1), "loss": mean_loss, "lr": rate})
+            means = {name: float(torch.stack(values).mean()) for name, values in losses.items()}
+            losses = {name: [] for name in losses}
+            log.write({"step": step, "seconds": round(elapsed(), 1), **means, "lr": rate})
         if time.monotonic() - validated > settings.validate_seconds or step == settings.steps:
             log.write({"step": step, "seconds": round(elapsed(), 1), "validation": _validate(task, average, device)})
             validated = time.monotonic()
         if time.monotonic() - checkpointed > settings.checkpoint_seconds:
-            _save_checkpoint(folder, settings, network, optimiser, average, step, elapsed())
+            run.save(step, elapsed())
             checkpointed = time.monotonic()
-    _save_checkpoint(folder, settings, network, optimiser, average, step, elapsed())
+    run.save(step, elapsed())
     return {key: value.detach().cpu().contiguous() for key, value in average.items()}, step
+
+
+def _turns(task: Task | Game, network: nn.Module, device: torch.device) -> tuple[nn.Module, Sequence[Turn]]:
+    if isinstance(task, Game):
+        companions = task.create_companions().to(device)
+        return companions, task.turns(network, companions)
+    return nn.Module(), [Turn("loss", list(network.parameters()), partial(task.loss, network))]
 
 
 class _Log:
@@ -192,63 +250,67 @@ def _update_average(average: dict[str, Tensor], network: nn.Module, decay: float
     torch._foreach_lerp_(floats, targets, 1 - decay)
 
 
-def _validate(task: Task, average: dict[str, Tensor], device: torch.device) -> dict[str, float]:
+def _validate(task: Trainee, average: dict[str, Tensor], device: torch.device) -> dict[str, float]:
     network = task.create().to(device)
     network.load_state_dict(average)
     with torch.inference_mode():
         return {name: round(float(value), 6) for name, value in task.validate(network.eval()).items()}
 
 
-def _save_checkpoint(
-    folder: Path,
-    settings: LoopSettings,
-    network: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    average: dict[str, Tensor],
-    step: int,
-    seconds: float,
-) -> None:
-    """Write a whole checkpoint or none: to a temporary name, then renamed."""
-    unfinished = folder / "checkpoint.pt.tmp"
-    torch.save(
-        {
-            "settings": settings.model_dump(mode="json"),
-            "network": network.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "average": average,
-            "step": step,
-            "seconds": seconds,
-        },
-        unfinished,
-    )
-    unfinished.replace(folder / "checkpoint.pt")
+@dataclass(frozen=True)
+class _Run:
+    """What a checkpoint holds; ``resume`` loads it in place."""
 
+    folder: Path
+    settings: LoopSettings
+    network: nn.Module
+    companions: nn.Module
+    optimisers: Sequence[torch.optim.Optimizer]
+    average: dict[str, Tensor]
 
-def _resume(
-    folder: Path,
-    settings: LoopSettings,
-    network: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    average: dict[str, Tensor],
-    device: torch.device,
-) -> tuple[int, float]:
-    """Load the folder's checkpoint, if any, into the arguments; the step and the seconds that it stands at."""
-    path = folder / "checkpoint.pt"
-    if not path.exists():
-        return 0, 0.0
-    state = torch.load(path, map_location=device, weights_only=True)
-    pace = {"log_every", "checkpoint_seconds", "validate_seconds"}
-    mine = settings.model_dump(mode="json", exclude=pace)
-    try:
-        theirs = type(settings)(**state["settings"]).model_dump(mode="json", exclude=pace)
-    except ValidationError as error:
-        raise InputError("a checkpoint of another version or task", "one of this training, or another folder", path) from error
-    if mine != theirs:
-        changed = sorted(key for key in mine if mine[key] != theirs[key])
-        found = f"a checkpoint with other settings ({', '.join(changed)})"
-        raise InputError(found, "the same settings, or another folder", path)
-    network.load_state_dict(state["network"])
-    optimiser.load_state_dict(state["optimiser"])
-    for key, value in state["average"].items():
-        average[key].copy_(value)
-    return int(state["step"]), float(state["seconds"])
+    def save(self, step: int, seconds: float) -> None:
+        """Write a whole checkpoint or none: to a temporary name, then renamed."""
+        first, *others = (optimiser.state_dict() for optimiser in self.optimisers)
+        unfinished = self.folder / "checkpoint.pt.tmp"
+        torch.save(
+            {
+                "settings": self.settings.model_dump(mode="json"),
+                "network": self.network.state_dict(),
+                "companions": self.companions.state_dict(),
+                "optimiser": first,
+                "other_optimisers": others,
+                "average": self.average,
+                "step": step,
+                "seconds": seconds,
+            },
+            unfinished,
+        )
+        unfinished.replace(self.folder / "checkpoint.pt")
+
+    def resume(self, device: torch.device) -> tuple[int, float]:
+        """Load the folder's checkpoint, if any; the step and the seconds that it stands at."""
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return 0, 0.0
+        state = torch.load(path, map_location=device, weights_only=True)
+        pace = {"log_every", "checkpoint_seconds", "validate_seconds"}
+        mine = self.settings.model_dump(mode="json", exclude=pace)
+        try:
+            theirs = type(self.settings)(**state["settings"]).model_dump(mode="json", exclude=pace)
+        except ValidationError as error:
+            raise InputError(
+                "a checkpoint of another version or task", "one of this training, or another folder", path
+            ) from error
+        if mine != theirs:
+            changed = sorted(key for key in mine if mine[key] != theirs[key])
+            found = f"a checkpoint with other settings ({', '.join(changed)})"
+            raise InputError(found, "the same settings, or another folder", path)
+        self.network.load_state_dict(state["network"])
+        # Checkpoints from before there were companions have none.
+        self.companions.load_state_dict(state.get("companions", {}))
+        others = state.get("other_optimisers", [])
+        for optimiser, content in zip(self.optimisers, [state["optimiser"], *others], strict=True):
+            optimiser.load_state_dict(content)
+        for key, value in state["average"].items():
+            self.average[key].copy_(value)
+        return int(state["step"]), float(state["seconds"])

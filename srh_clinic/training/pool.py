@@ -1,8 +1,9 @@
-"""Training images: folders of memory-mapped ``pool-*.npy`` files with clean tiles in counts."""
+"""Training images: folders of memory-mapped ``pool-*.npy`` files with tiles in counts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from srh_clinic.errors import InputError
-from srh_clinic.intensity import FULL_SCALE
+from srh_clinic.intensity import FULL_SCALE, counts_to_model
 from srh_clinic.training.loop import LoopSettings
 
 
@@ -25,8 +26,15 @@ class PoolSettings(LoopSettings):
     """Tiles simulated when the data are ``phantom``."""
 
 
+class DegradedPoolSettings(PoolSettings):
+    """What the configurations of trainings on degraded tiles share."""
+
+    degraded_phantoms: int = Field(default=1500, gt=0)
+    """Degraded tiles simulated when the data are ``phantom``."""
+
+
 class TilePool:
-    """Clean tiles in counts, read from ``pool-*.npy`` files of uint16 ``(M, 2, S, S)``.
+    """Tiles in counts, read from ``pool-*.npy`` files of uint16 ``(M, 2, S, S)``.
 
     On a CPU the files stay memory-mapped. On another device the tiles are copied there once, because cutting small crops on
     the host would starve it.
@@ -100,6 +108,16 @@ class TilePool:
         return self.crops(self.holdout_indices, corner, corner, size)
 
 
+def flip(unit: Tensor) -> Tensor:
+    """Random flips of each image ``(N, 2, S, S)`` and no transposition: the rows of a laser's noise stay rows.
+
+    Draws from torch's global generator.
+    """
+    choice = torch.rand(2, len(unit), 1, 1, 1, device=unit.device) < 0.5
+    unit = torch.where(choice[0], unit.flip(-1), unit)
+    return torch.where(choice[1], unit.flip(-2), unit)
+
+
 def augment(unit: Tensor, *, log_gain: float = 0.7, log_channel_gain: float = 0.15, offset: float = 0.03) -> Tensor:
     """Random flips, transposition, gain and offset of each image; unit intensity ``(N, 2, S, S)``, and so it stays.
 
@@ -128,3 +146,46 @@ def open_pool(data: str, folder: Path, device: torch.device, settings: PoolSetti
     pool = folder.parent / "pool"
     training_pool(pool, settings.phantoms)
     return TilePool(pool, device, settings.holdout)
+
+
+def open_degraded_pool(data: str, folder: Path, device: torch.device, settings: DegradedPoolSettings) -> TilePool:
+    """The pool of degraded tiles in the folder ``data``; for ``"phantom"`` one that is simulated beside ``folder``."""
+    if data != "phantom":
+        return TilePool(Path(data), device, settings.holdout)
+    from srh_clinic.simulation import degraded_pool
+
+    pool = folder.parent / "degraded"
+    degraded_pool(pool, settings.degraded_phantoms)
+    return TilePool(pool, device, settings.holdout)
+
+
+@dataclass(frozen=True)
+class PhantomPairs:
+    """Degraded phantoms of the validation seeds with their clean truth, to say what a network does to what it will meet.
+
+    Both model space float32 ``(N, 2, S, S)``.
+    """
+
+    degraded: Tensor
+    clean: Tensor
+
+    def measures(self, restored: Tensor) -> dict[str, float]:
+        """Mean PSNR in dB, in unit intensity and clipped to it as counts are, of restored images and of degraded ones."""
+        return {"psnr_phantom": self._psnr(restored), "psnr_phantom_degraded": self._psnr(self.degraded)}
+
+    def _psnr(self, images: Tensor) -> float:
+        error = (images.clamp(-1, 1) - self.clean) / 2
+        return float((-10 * error.square().mean(dim=(1, 2, 3)).log10()).mean())
+
+
+def phantom_pairs(count: int, size: int, device: torch.device) -> PhantomPairs:
+    """``count`` phantoms of ``size`` px, of tumor and normal kinds in turn, at severities spread evenly over [0.1, 1]."""
+    from srh_clinic.simulation import KINDS_OF_DIAGNOSIS, VALIDATION_SEED, simulate_patch
+
+    kinds = [*KINDS_OF_DIAGNOSIS["tumor"], *KINDS_OF_DIAGNOSIS["normal"]]
+    phantoms = [
+        simulate_patch(kinds[i % len(kinds)], float(severity), VALIDATION_SEED + i, size)
+        for i, severity in enumerate(np.linspace(0.1, 1, count))
+    ]
+    degraded, clean = (np.stack([counts_to_model(getattr(one, kind)) for one in phantoms]) for kind in ("counts", "clean"))
+    return PhantomPairs(torch.from_numpy(degraded).to(device), torch.from_numpy(clean).to(device))

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from srh_clinic.bundles import load_bundle, save_bundle, update_bundle, verify_bundle
+from srh_clinic.bundles import load_bundle, parent_reference, save_bundle, update_bundle, verify_bundle
 from srh_clinic.errors import InputError
 
 
@@ -134,3 +134,83 @@ def test_what_is_not_there_is_said_in_a_sentence(bundle, tmp_path):
         bundle.load_tensors("classifier")
     with pytest.raises(InputError, match="tokenizer"):
         save_bundle(tmp_path / "x", {"tokenizer": ({}, {})})
+
+
+# Bundles that extend others
+
+
+@pytest.fixture
+def heir(bundle):
+    parts = {"cyclegan": ({"width": 4}, weights(3)), "calibrator": ({"backbone": "own"}, weights(4))}
+    return save_bundle(bundle.path.parent / "heir", parts, {"um_per_px": 0.5, "extends": "../mine"})
+
+
+def rewrite(bundle, **changes):
+    """Change a bundle's metadata by hand."""
+    file = bundle.path / "configs/metadata.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_what_a_bundle_lacks_is_taken_from_the_one_it_extends(heir, bundle):
+    assert heir.parts == ("denoiser", "calibrator", "cyclegan")
+    assert heir.own_parts == ("calibrator", "cyclegan")
+    assert [one.path.resolve() for one in heir.lineage] == [heir.path, bundle.path]
+    assert heir.config("denoiser") == bundle.config("denoiser")
+    assert torch.equal(heir.load_tensors("denoiser")["a.weight"], weights()["a.weight"])
+    assert heir.config("calibrator") == {"backbone": "own"}
+    assert torch.equal(heir.load_tensors("calibrator")["a.weight"], weights(4)["a.weight"])
+    assert heir.holder("denoiser").name == "mine"
+    with pytest.raises(InputError, match=r"no classifier \(parts: denoiser, calibrator, cyclegan\)"):
+        heir.config("classifier")
+
+
+def test_its_weights_sha256_names_the_inherited_weights_too(heir, bundle, tmp_path):
+    everything = {part: (heir.config(part), heir.load_tensors(part)) for part in heir.parts}
+    assert save_bundle(tmp_path / "whole", everything, {"um_per_px": 0.5}).weights_sha256 == heir.weights_sha256
+    update_bundle(bundle.path, {"denoiser": (bundle.config("denoiser"), weights(9))})
+    assert load_bundle(heir.path).weights_sha256 != heir.weights_sha256
+
+
+def test_an_update_copies_nothing_that_is_inherited(heir):
+    updated = update_bundle(heir.path, {"noise2void": ({}, weights(5))})
+    assert updated.own_parts == ("calibrator", "noise2void", "cyclegan")
+    assert updated.metadata["extends"] == "../mine"
+    assert not (heir.path / "models/denoiser.safetensors").exists()
+    assert "| Extends | ../mine," in (heir.path / "docs/README.md").read_text()
+
+
+def test_a_damaged_parent_is_found(heir, bundle):
+    (bundle.path / "models/denoiser.safetensors").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"mine/models/denoiser\.safetensors: found sha256"):
+        load_bundle(heir.path)
+    assert set(verify_bundle(heir.path)) >= {"models/cyclegan.safetensors"}  # its own files are whole
+
+
+def test_a_part_that_was_trained_for_something_else_is_not_inherited(heir):
+    rewrite(heir, schedule="linear")
+    linear = load_bundle(heir.path)
+    assert linear.parts == ("calibrator", "cyclegan")
+    with pytest.raises(InputError, match=r"no denoiser, and in mine one for schedule cosine; needed one for schedule linear"):
+        linear.load_tensors("denoiser")
+    rewrite(heir, schedule="cosine", um_per_px=0.3)
+    with pytest.raises(InputError, match=r"um_per_px 0\.5; needed one for um_per_px 0\.3"):
+        load_bundle(heir.path).config("denoiser")
+
+
+def test_a_missing_parent_and_a_circle_are_said_in_a_sentence(heir, bundle):
+    rewrite(bundle, extends="../heir")
+    with pytest.raises(InputError, match=r"a circle of bundles \(heir extends mine extends heir\)"):
+        load_bundle(heir.path)
+    rewrite(bundle, extends="../nowhere")
+    with pytest.raises(InputError, match=r"extends '\.\./nowhere', which is not there; needed .*phantom-demo"):
+        load_bundle(heir.path)
+    rewrite(bundle, extends="../mine")
+    with pytest.raises(InputError, match="circle"):
+        load_bundle(bundle.path)
+
+
+def test_a_parent_is_named_as_seen_from_the_heir(heir, bundle, tmp_path):
+    assert parent_reference(tmp_path / "a" / "b", bundle.path) == "../../mine"
+    assert parent_reference(tmp_path / "a", "phantom-demo") == "phantom-demo"
+    with pytest.raises(InputError, match="circle"):
+        parent_reference(bundle.path, heir.path)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from srh_clinic.intensity import model_to_counts
+from srh_clinic.rscd.restoration import Tile
 from srh_clinic.rscd.schedule import Schedule, create_schedule
 
 
@@ -81,3 +83,11 @@ class Moments:
         response = of_state + of_clean * wiener
         self.mean = response[0, 0] * self.mean + offset
         self.variance = response**2 * self.variance + added
+
+
+def graded_tiles(count: int, size: int = 32) -> list[Tile]:
+    """Overlapping tiles of one field whose noise grows from tile to tile, so that they take different numbers of steps."""
+    rng = np.random.default_rng(4)
+    clean = GaussianField(size=size, mean=0.0).sample(rng, count)
+    noise = rng.standard_normal(clean.shape) * np.linspace(0.0, 0.12, count)[:, None, None, None]
+    return [Tile(i, model_to_counts(tile), y=8 * i, x=3 * i) for i, tile in enumerate(clean + noise)]

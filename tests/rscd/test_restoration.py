@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gaussian_field import GaussianField, Moments
+from gaussian_field import GaussianField, Moments, graded_tiles
 
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import counts_to_model, model_to_counts
 from srh_clinic.rscd.noise import block_noise
+from srh_clinic.rscd.noise_level import index_of_noise
 from srh_clinic.rscd.restoration import RSCD, Denoiser, RestoredTile, RSCDSettings, Tile, plan_round
 from srh_clinic.rscd.schedule import create_schedule
 
@@ -249,6 +250,32 @@ def test_a_tile_below_the_threshold_is_skipped_flagged_and_unchanged() -> None:
     assert restore_one(RSCDSettings(skip_below=20), 34, 5).stop_reason == "completed"
 
 
+def test_where_the_nonparametric_estimator_has_no_answer_a_tile_stays_as_it_is_and_is_flagged() -> None:
+    """At the first look, or at a later one: there ``nan`` follows 34 at a state that is the input still."""
+    for predictions, steps, rounds, first in (((np.nan,), 0, 0, -1), ((34, np.nan), 10, 1, 34)):
+        restored = restore_one(RSCDSettings(estimator="nonparametric"), *predictions)
+        assert (restored.stop_reason, restored.flags) == ("no-estimate", ("no-estimate",))
+        assert (restored.steps, restored.rounds, restored.predicted) == (steps, rounds, first)
+        np.testing.assert_array_equal(restored.counts, plain())
+
+
+def test_with_the_nonparametric_estimator_every_look_measures_the_image_at_a_gain_of_1() -> None:
+    """The prior's own spectrum is drowned in noise: what is measured is the noise of the image, whatever the state's gain."""
+    prior, seen = GaussianField(size=128, mean=0.0, deviation=0.01), []
+    noise = SCHEDULE.sigma[100] * np.random.default_rng(0).standard_normal((2, 128, 128))
+
+    def estimator(images: torch.Tensor) -> np.ndarray:
+        seen.append((images.numpy().std(), index_of_noise(images, SCHEDULE)[0]))
+        return np.array([seen[-1][1]])
+
+    settings = RSCDSettings(estimator="nonparametric")
+    (restored,) = RSCD(prior.denoiser, estimator, SCHEDULE, settings).stream([Tile(0, model_to_counts(noise))])
+    assert restored.rounds == len(seen) > 5
+    for deviation, index in seen[:5]:
+        # 1,681 patches of 128 pixels: the estimate is up to 7 % low, see noise_level.
+        assert SCHEDULE.sigma[int(index)] == pytest.approx(deviation, rel=0.08)
+
+
 def test_with_prescale_the_state_has_the_images_noise_once_its_gain_is_divided_out() -> None:
     """Noise of sigma(190) in an image at gain 1 is that of the state at 181, whose signal is 0.95 as strong."""
     assert restore_one(RSCDSettings(recalibrate=False), 190).steps == 182
@@ -275,14 +302,6 @@ def test_where_no_noise_is_seen_the_image_keeps_its_brightness(profile: Any, sam
 
 
 # What must not change a result
-
-
-def graded_tiles(count: int, size: int = 32) -> list[Tile]:
-    """Overlapping tiles of one field whose noise grows from tile to tile, so that they take different numbers of steps."""
-    rng = np.random.default_rng(4)
-    clean = GaussianField(size=size, mean=0.0).sample(rng, count)
-    noise = rng.standard_normal(clean.shape) * np.linspace(0.0, 0.12, count)[:, None, None, None]
-    return [Tile(i, model_to_counts(tile), y=8 * i, x=3 * i) for i, tile in enumerate(clean + noise)]
 
 
 def spectral_calibrator(images: torch.Tensor) -> np.ndarray:

@@ -1,0 +1,177 @@
+"""Networks of the learned baselines: a U-Net that regresses the image, CycleGAN's generator, a conditional denoiser.
+
+All work in model space behind a pixel unshuffle by 2, as the RSCD denoiser does, and are of its size: what is compared is the
+method. Each is built from a plain dictionary, which a bundle keeps beside the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srh_clinic.rscd.networks import RAMAN_CHANNELS, CompactUNet, create_network
+
+
+class RegressionUNet(nn.Module):
+    """:class:`~srh_clinic.rscd.networks.CompactUNet` that predicts the clean image in one pass.
+
+    It is asked at step 0 always: a regressor does not know how much noise there is.
+
+    Parameters
+    ----------
+    residual
+        The U-Net predicts what is to be taken away; False, the image itself.
+    unet
+        Keywords of :class:`~srh_clinic.rscd.networks.CompactUNet`.
+    """
+
+    def __init__(self, residual: bool = True, **unet: Any) -> None:
+        super().__init__()
+        self.residual = residual
+        self.unet = CompactUNet(**unet)
+        self.size_multiple = self.unet.size_multiple
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Restored model-space images of noisy ones, both ``(N, 2, H, W)``, H and W multiples of ``size_multiple``."""
+        output: Tensor = self.unet(x, torch.zeros(len(x), dtype=torch.long, device=x.device))
+        return x - output if self.residual else output
+
+
+class ResNetGenerator(nn.Module):
+    """CycleGAN's ResNet generator (Zhu et al. 2017, after Johnson et al. 2016), made affordable on two CPU cores.
+
+    Theirs has 64 channels at full size, two strided convolutions and nine blocks of 256 channels at a quarter of the size.
+    Here a pixel unshuffle takes the place of the first strided convolution, and channels and blocks are fewer.
+
+    Instance norm takes every image's brightness and contrast away; theirs gives all images the same. Here each channel's mean
+    and standard deviation are taken off before the network and given back after it, in place of the tanh. There is no other
+    path around the network: with one, the identity is where the cycle costs nothing, and the training never leaves it.
+
+    Parameters
+    ----------
+    width
+        Channels behind the unshuffle; the blocks have twice as many.
+    blocks
+        Residual blocks.
+    """
+
+    unshuffle = 2
+    size_multiple = 4
+    least_contrast = 0.02
+    """Smallest standard deviation, in model units, that an image is scaled by: that of empty glass."""
+
+    def __init__(self, width: int = 32, blocks: int = 6) -> None:
+        super().__init__()
+        planes = RAMAN_CHANNELS * self.unshuffle**2
+        self.layers = nn.Sequential(
+            *_convolution(planes, width, 7),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+            nn.InstanceNorm2d(2 * width),
+            nn.ReLU(),
+            *(ResidualBlock(2 * width) for _ in range(blocks)),
+            nn.ConvTranspose2d(2 * width, width, 3, stride=2, padding=1, output_padding=1),
+            nn.InstanceNorm2d(width),
+            nn.ReLU(),
+            nn.ReflectionPad2d(3),
+            nn.Conv2d(width, planes, 7),
+        )
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Model-space images of the other domain, ``(N, 2, H, W)`` both, H and W multiples of ``size_multiple``."""
+        mean = x.mean(dim=(2, 3), keepdim=True)
+        contrast = x.std(dim=(2, 3), keepdim=True).clamp(min=self.least_contrast)
+        output = F.pixel_shuffle(self.layers(F.pixel_unshuffle((x - mean) / contrast, self.unshuffle)), self.unshuffle)
+        return mean + contrast * output
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions with instance norm, added to their input; ``(N, C, H, W)`` both."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*_convolution(width, width, 3), *_convolution(width, width, 3)[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+class PatchDiscriminator(nn.Sequential):
+    """The 70 x 70 PatchGAN (Isola et al. 2017): model-space images ``(N, 2, H, W)`` to verdicts ``(N, 1, h, w)``, 1 for real.
+
+    ``width`` is theirs at 64.
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__(
+            nn.Conv2d(RAMAN_CHANNELS, width, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            *_judgement(width, 2 * width, 2),
+            *_judgement(2 * width, 4 * width, 2),
+            *_judgement(4 * width, 8 * width, 1),
+            nn.Conv2d(8 * width, 1, 4, padding=1),
+        )
+        self.apply(_initialise)
+
+
+class ConditionalUNet(nn.Module):
+    """A denoiser that sees the degraded image beside the state (Saharia et al. 2022): 4 channels to 2.
+
+    ``unet`` are keywords of :class:`~srh_clinic.rscd.networks.CompactUNet`.
+    """
+
+    def __init__(self, **unet: Any) -> None:
+        super().__init__()
+        self.unet = CompactUNet(in_channels=2 * RAMAN_CHANNELS, **unet)
+        self.size_multiple = self.unet.size_multiple
+
+    def forward(self, x: Tensor, condition: Tensor, t: Tensor) -> Tensor:
+        """The noise in states ``x`` at steps ``t``, long ``(N,)``; ``x`` and ``condition`` in model space ``(N, 2, H, W)``."""
+        noise: Tensor = self.unet(torch.cat([x, condition], dim=1), t)
+        return noise
+
+
+REGRESSORS: dict[str, Callable[..., nn.Module]] = {"regression-unet": RegressionUNet, "resnet-generator": ResNetGenerator}
+CONDITIONALS: dict[str, Callable[..., nn.Module]] = {"conditional-unet": ConditionalUNet}
+
+
+def create_regressor(config: dict[str, Any]) -> nn.Module:
+    """A network from degraded to restored images, by its description: ``architecture`` and that class's keywords.
+
+    Raises
+    ------
+    InputError
+        When the architecture or a keyword is unknown.
+    """
+    return create_network("regressor", REGRESSORS, config)
+
+
+def create_conditional(config: dict[str, Any]) -> nn.Module:
+    """A conditional denoiser by its description: ``architecture`` and that class's keywords.
+
+    Raises
+    ------
+    InputError
+        When the architecture or a keyword is unknown.
+    """
+    return create_network("conditional denoiser", CONDITIONALS, config)
+
+
+def _convolution(channels: int, width: int, size: int) -> list[nn.Module]:
+    return [nn.ReflectionPad2d(size // 2), nn.Conv2d(channels, width, size), nn.InstanceNorm2d(width), nn.ReLU()]
+
+
+def _judgement(channels: int, width: int, stride: int) -> list[nn.Module]:
+    return [nn.Conv2d(channels, width, 4, stride=stride, padding=1), nn.InstanceNorm2d(width), nn.LeakyReLU(0.2)]
+
+
+def _initialise(module: nn.Module) -> None:
+    """Weights from N(0, 0.02), as CycleGAN's."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
