@@ -6,6 +6,8 @@ For the command line, which only parses and prints::
                  protocol=None, real_data=None, report=<progress>) -> list[Report]
     run_speed(out, *, bundle="phantom-demo", device="auto", tiles=16, sizes=(2048, 8192), protocol=None,
               report=<progress>) -> Report
+    run_tables(out, *, only=TABLE_PARTS, preset="quick", methods=None, own=None, stack=None, ...) -> list[Report]
+    run_cell(method, index, ...) -> dict                 # one cell of the phantoms' tables, computed anew
     rich_tables(report) -> list[rich.table.Table]        # for the terminal
     report.markdown, report.to_dict()                    # both also written to out/NAME.md and out/NAME.json
 
@@ -25,25 +27,34 @@ if TYPE_CHECKING:
     from srh_clinic.validation.report import Report, rich_tables, write_report
     from srh_clinic.validation.speed import run_speed
     from srh_clinic.validation.suite import PARTS, run_protocol
+    from srh_clinic.validation.table_suite import TABLE_PARTS, OwnImages, run_cell, run_tables
 
 __all__ = [
     "PARTS",
+    "TABLE_PARTS",
+    "OwnImages",
     "Protocol",
     "Report",
     "load_protocol",
     "rich_tables",
+    "run_cell",
     "run_protocol",
     "run_speed",
+    "run_tables",
     "write_report",
 ]
 
 _HOME = {
     "PARTS": "suite",
+    "TABLE_PARTS": "table_suite",
+    "OwnImages": "table_suite",
     "Protocol": "protocol",
     "Report": "report",
     "load_protocol": "protocol",
     "rich_tables": "report",
+    "run_cell": "table_suite",
     "run_protocol": "suite",
+    "run_tables": "table_suite",
     "run_speed": "speed",
     "write_report": "report",
 }

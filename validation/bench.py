@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+import torch
+from numpy.typing import ArrayLike, NDArray
 
 from srh_clinic import __version__
-from srh_clinic.bundles import Bundle
-from srh_clinic.intensity import Counts
+from srh_clinic.bundles import PARTS, Bundle, load_bundle, weights_file
+from srh_clinic.intensity import Counts, counts_to_model
 from srh_clinic.metrics import Interval, mean_with_interval, paired_difference
 from srh_clinic.restorers import Restorer, create_restorer
 from srh_clinic.rscd.restoration import RSCDSettings
@@ -44,27 +45,35 @@ NETWORK_STEPS = ("mean", "ancestral")
 """Samplers that evaluate the network at every step, and are slow for it."""
 
 
+USED_PARTS = {"rscd": ("denoiser", "calibrator"), "ccdf": ("denoiser",), "rrd": ("denoiser",)}
+"""Networks that a restorer uses; a learned baseline uses the one of its own name."""
+
+
 @dataclass(frozen=True)
 class Method:
-    """A restorer with its settings, under the name that reports give it."""
+    """A restorer with its settings, under the name that reports give it.
+
+    ``bundle`` names the folder of its networks among the run's weights; None takes the run's own bundle.
+    """
 
     name: str
     restorer: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    bundle: str | None = None
 
     @property
-    def learned(self) -> bool:
-        """Whether it uses a bundle's networks."""
-        return self.restorer == "rscd"
+    def parts(self) -> tuple[str, ...]:
+        """The networks that it uses."""
+        return USED_PARTS.get(self.restorer, (self.restorer,) if self.restorer in PARTS else ())
 
     @property
     def slow(self) -> bool:
-        """Whether it evaluates the network at every step."""
-        return self.learned and self.settings.get("sampler", RSCDSettings().sampler) in NETWORK_STEPS
+        """Whether it evaluates RSCD's network at every step."""
+        return self.restorer == "rscd" and self.settings.get("sampler", RSCDSettings().sampler) in NETWORK_STEPS
 
-    def create(self, bundle: Bundle, device: str) -> Restorer:
+    def create(self, bench: Bench) -> Restorer:
         """The restorer itself."""
-        return create_restorer(self.restorer, bundle=str(bundle.path), device=device, **self.settings)
+        return create_restorer(self.restorer, bundle=str(bench.bundle_of(self).path), device=bench.device, **self.settings)
 
 
 def ours() -> Method:
@@ -101,6 +110,8 @@ class Bench:
         Folder of the reports; cells and restored tiles of unfinished runs wait in its ``work``.
     limit
         Use only so many test phantoms, the first; None uses all.
+    weights
+        Folder of the bundles that only comparisons use.
     """
 
     protocol: Protocol
@@ -109,6 +120,7 @@ class Bench:
     device: str = "auto"
     limit: int | None = None
     report: Progress = lambda stage, done, total: None
+    weights: Path = Path("weights")
 
     @property
     def indices(self) -> range:
@@ -120,6 +132,16 @@ class Bench:
     def work(self) -> Path:
         """Where unfinished work waits."""
         return self.out / "work"
+
+    def bundle_of(self, method: Method) -> Bundle:
+        """The bundle whose networks a method uses.
+
+        Raises
+        ------
+        InputError
+            When it is not there, or lacks one of them.
+        """
+        return self.bundle if method.bundle is None or not method.parts else load_bundle(self.weights / method.bundle)
 
     def fingerprint(self, *, learned: bool, **depends_on: Any) -> str:
         """Names what a cell depends on: the protocol, the simulation, the version, the weights if any, and more."""
@@ -171,24 +193,39 @@ class RestoredPhantom:
 
 
 class PhantomRestorer:
-    """Restores test phantoms by a method, each at a place of its own, so that each has noise of its own.
+    """Restores test phantoms, or other images of their size, each at a place of its own, so that each has noise of its own.
 
     Parameters
     ----------
     keep
-        Keep restored phantoms on disk, where another benchmark of the same run, or the next run, finds them.
+        Keep what is restored on disk, where another benchmark of the same run, or the next run, finds it.
+    images
+        sha256 of the images when they are not the protocol's phantoms.
     """
 
-    def __init__(self, bench: Bench, method: Method, *, keep: bool = False) -> None:
-        self.restorer = method.create(bench.bundle, bench.device)
+    ROOM = 100_000
+    """Images that a store has places for; what is never put takes no room."""
+
+    def __init__(self, bench: Bench, method: Method, *, keep: bool = False, images: str | None = None) -> None:
+        self.restorer = method.create(bench)
         self.size = bench.protocol.phantoms.size
         settings = {name: value for name, value in self.restorer.settings.items() if name != "batch_size"}
-        self.fingerprint = bench.fingerprint(learned=method.learned, restorer=method.restorer, settings=settings)
-        self._calibrated = method.learned and settings["fixed_steps"] is None
+        bundle = bench.bundle_of(method)
+        self.fingerprint = fingerprint(
+            version=__version__,
+            images=images or [bench.protocol.phantoms.model_dump(exclude={"count"}), bench.protocol.phantoms_sha256],
+            weights=[
+                (bundle.config(part), bundle.holder(part).metadata["sha256"][weights_file(part)]) for part in method.parts
+            ],
+            schedule=bundle.metadata["schedule"] if method.parts else None,
+            restorer=method.restorer,
+            settings=settings,
+        )
+        self._calibrated = method.restorer == "rscd" and settings["fixed_steps"] is None
         self._warm = False
         self._store = None
         if keep:
-            grid = TileGrid((bench.protocol.phantoms.count * self.size, self.size), self.size, 0)
+            grid = TileGrid((self.ROOM * self.size, self.size), self.size, 0)
             self._store = TileStore(bench.work / f"restored-{self.fingerprint}", grid, self.fingerprint)
 
     def __call__(self, degraded: Mapping[int, Counts]) -> dict[int, RestoredPhantom]:
@@ -229,6 +266,15 @@ class PhantomRestorer:
     def __exit__(self, *_: object) -> None:
         if self._store is not None:
             self._store.close()
+
+
+def steps_asked(bench: Bench, images: Sequence[Counts]) -> NDArray[np.float64]:
+    """Steps that the calibrator of the run's bundle asks for, not rounded, ``(N,)``, in uint16 counts ``(2, H, W)`` each."""
+    from srh_clinic.restorers.rscd import create_rscd
+
+    rscd = create_rscd(str(bench.bundle.path), bench.device, RSCDSettings()).rscd
+    states = torch.from_numpy(np.stack([counts_to_model(image) for image in images]))
+    return np.maximum(np.asarray(rscd.calibrator(states), dtype=np.float64) + 1, 0.0)
 
 
 def chunks(indices: Sequence[int], size: int = CHUNK) -> Iterator[Sequence[int]]:

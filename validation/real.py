@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
-from srh_clinic.intensity import FULL_SCALE, Counts, counts_to_model, counts_to_unit, unit_to_counts
+from srh_clinic.intensity import FULL_SCALE, Counts, counts_to_unit, unit_to_counts
 from srh_clinic.metrics import channel_coherence
 from srh_clinic.resampling import block_mean
-from srh_clinic.restorers.rscd import create_rscd
-from srh_clinic.rscd.restoration import RSCDSettings
+from srh_clinic.rscd.schedule import create_schedule
 from srh_clinic.simulation import Degraded, Sources, degrade, draw_sources
-from srh_clinic.validation.bench import Bench, Method, PhantomRestorer, methods
+from srh_clinic.validation.bench import Bench, Method, PhantomRestorer, methods, steps_asked
 from srh_clinic.validation.cells import CellStore
 from srh_clinic.validation.protocol import SEVERITIES, Protocol
 from srh_clinic.validation.realism import HIGH_FREQUENCY
@@ -111,15 +109,17 @@ def real_restoration(bench: Bench, folder: Path, *, strides: tuple[int, ...] = (
             "PSNR (dB) above the best of input and filters, by patch",
             (
                 Column("patch", "Patch"),
-                Column("own", "Steps of noise in the patch itself", ".1f"),
+                Column("own", "Steps the calibrator reads in the patch itself", ".1f"),
+                Column("incoherent", "Steps of its incoherent power", ".0f"),
                 Column("coherence", "Coherence of its channels", ".2f"),
                 *(Column(name, name, "+.2f") for name in names),
             ),
             [row for title, patches in sets.items() for row in _by_patch(bench, compared, rows[title], patches)],
-            "The second column is what the calibrator reads in the patch before anything is added to it, the third how far "
-            f"its channels agree above {HIGH_FREQUENCY} cycles a pixel: tissue shows in both, the noise of one is not that of "
-            "the other. A patch that brings noise of its own is no clean reference: whatever takes that noise away as well is "
-            "charged for it.",
+            "The second column is what the calibrator reads in the patch before anything is added to it. The next two need no "
+            f"network: how far its channels agree above {HIGH_FREQUENCY} cycles a pixel, where tissue shows in both and the "
+            "noise of one is not that of the other, and the steps of white noise of the power by which they do not agree, in "
+            "the noisier channel. A patch that brings noise of its own is no clean reference: whatever takes that noise away "
+            "as well is charged for it.",
         ),
     ]
     for title, patches in sets.items():
@@ -156,6 +156,26 @@ def halved(counts: Counts) -> Counts:
     return np.rint(block_mean(counts, 2)).astype(np.uint16)
 
 
+def incoherent_noise(counts: Counts) -> tuple[float, float]:
+    """Standard deviation of the noise in CH2 and CH3, unit intensity, if it is white and tissue shows alike in both.
+
+    From the power above :data:`HIGH_FREQUENCY` that the channels do not share: ``P - |X| sqrt(P / P_other)`` with the power
+    spectra ``P`` and the cross spectrum ``X``. What tissue shows in one channel alone counts as noise: an upper bound.
+    """
+    channels = counts_to_unit(counts).astype(np.float64)
+    height, width = channels.shape[1:]
+    window = np.outer(np.hanning(height), np.hanning(width))
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
+    centred = (channels - channels.mean(axis=(1, 2), keepdims=True)) * window
+    first, second = np.fft.fft2(centred)[:, frequency > HIGH_FREQUENCY] / np.sqrt((window**2).sum())
+    power, other = float((np.abs(first) ** 2).mean()), float((np.abs(second) ** 2).mean())
+    shared = float(np.abs((first * second.conj()).mean()))
+    if not power or not other:
+        return power**0.5, other**0.5
+    left = (power - shared * np.sqrt(power / other), other - shared * np.sqrt(other / power))
+    return max(left[0], 0.0) ** 0.5, max(left[1], 0.0) ** 0.5
+
+
 def _rows(bench: Bench, compared: tuple[Method, ...], patches: Mapping[str, Counts]) -> dict[tuple[str, str], list[Row]]:
     """The cells of each condition and method, one for each patch; those not on disk yet are computed and put there."""
     cells = CellStore(bench.work / "real.jsonl", ("condition", "patch", "method"))
@@ -168,7 +188,7 @@ def _rows(bench: Bench, compared: tuple[Method, ...], patches: Mapping[str, Coun
             for i, clean in enumerate(patches.values())
         }
         for name, restorer in restorers.items():
-            key = restorer.fingerprint
+            key = bench.fingerprint(learned=False, restored=restorer.fingerprint)
             missing = [i for i, patch in enumerate(patches) if cells.get(key, condition, patch, name) is None]
             for i, restored in restorer({i: degraded[i].counts for i in missing}).items():
                 patch = list(patches)[i]
@@ -183,14 +203,15 @@ def _by_patch(
     bench: Bench, compared: tuple[Method, ...], rows: Mapping[tuple[str, str], list[Row]], patches: Mapping[str, Counts]
 ) -> list[dict[str, Any]]:
     """Margin of ours over the best method without weights on each patch, beside the noise that the patch brings along."""
-    rscd = create_rscd(str(bench.bundle.path), bench.device, RSCDSettings()).rscd
-    own = np.asarray(rscd.calibrator(torch.from_numpy(np.stack([counts_to_model(counts) for counts in patches.values()]))))
-    ours, rivals = compared[0].name, [method.name for method in compared if not method.learned]
+    own = steps_asked(bench, list(patches.values()))
+    sigma = create_schedule(bench.bundle.metadata["schedule"]).sigma
+    ours, rivals = compared[0].name, [method.name for method in compared if not method.parts]
     conditions_met = dict.fromkeys(condition for condition, _ in rows)
     return [
         {
             "patch": patch,
-            "own": max(float(own[i]) + 1, 0.0),
+            "own": float(own[i]),
+            "incoherent": int(np.abs(sigma - 2 * max(incoherent_noise(patches[patch]))).argmin()) + 1,
             "coherence": channel_coherence(patches[patch], HIGH_FREQUENCY),
             **{
                 name: rows[name, ours][i]["psnr"] - max(rows[name, rival][i]["psnr"] for rival in rivals)
@@ -209,7 +230,7 @@ def _criterion(condition: str, compared: tuple[Method, ...], rows: Mapping[tuple
         margins = {
             method.name: min(a[metric] - b[metric] for a, b in zip(ours, rows[condition, method.name], strict=True))
             for method in compared
-            if not method.learned
+            if not method.parts
         }
         rival = min(margins, key=lambda name: margins[name])
         worst[metric] = (margins[rival], rival)

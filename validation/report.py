@@ -146,18 +146,31 @@ def write_report(report: Report, out: str | Path) -> tuple[Path, Path]:
     folder = Path(out)
     # A non-finite number is not JSON, and none belongs in a report.
     content = json.dumps(report.to_dict(), indent=2, allow_nan=False, default=str) + "\n"
-    files = (folder / f"{report.name}.md", folder / f"{report.name}.json")
+    markdown = write_whole(folder / f"{report.name}.md", report.markdown.encode())
+    return markdown, write_whole(folder / f"{report.name}.json", content.encode())
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Write a file under a temporary name and rename it, so that it is whole when it exists; its path.
+
+    Raises
+    ------
+    InputError
+        When its folder cannot be written.
+    """
+    draft = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, text in zip(files, (report.markdown, content), strict=True):
-            handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=folder, text=True)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(draft).chmod(0o644)
-            Path(draft).replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(draft).chmod(0o644)
+        Path(draft).replace(path)
     except OSError as error:
-        raise InputError(error.strerror or str(error), "room and permission to write a report", folder) from error
-    return files
+        if draft is not None:
+            Path(draft).unlink(missing_ok=True)
+        raise InputError(error.strerror or str(error), "room and permission to write a report", path.parent) from error
+    return path
 
 
 def rich_tables(report: Report) -> list[RichTable]:

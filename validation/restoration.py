@@ -119,19 +119,17 @@ def phantom_rows(bench: Bench, compared: Sequence[Method], limit_slow: int | Non
             method.name: stack.enter_context(PhantomRestorer(bench, method, keep=place == 0))
             for place, method in enumerate(compared)
         }
+        keys = {name: bench.fingerprint(learned=False, restored=one.fingerprint) for name, one in restorers.items()}
         for members in chunks(bench.indices):
             phantoms = _Lazily(bench.protocol.phantom)
             for name, restorer in restorers.items():
-                missing = [i for i in members if i in wanted[name] and cells.get(restorer.fingerprint, i, name) is None]
+                missing = [i for i in members if i in wanted[name] and cells.get(keys[name], i, name) is None]
                 for i, restored in restorer({i: phantoms[i].counts for i in missing}).items():
                     numbers = judged(restored, phantoms[i].clean, phantoms[i].expected, bench.protocol)
-                    cells.put(restorer.fingerprint, phantom=i, method=name, **numbers)
+                    cells.put(keys[name], phantom=i, method=name, **numbers)
                 done += sum(i in wanted[name] for i in members)
                 bench.report("restoration", done, total)
-    return {
-        name: {i: cell for i in indices if (cell := cells.get(restorers[name].fingerprint, i, name))}
-        for name, indices in wanted.items()
-    }
+    return {name: {i: cell for i in indices if (cell := cells.get(keys[name], i, name))} for name, indices in wanted.items()}
 
 
 class _Lazily(dict[int, Phantom]):
