@@ -389,8 +389,9 @@ def _tables_command(name: str, parts: tuple[str, ...], says: str) -> None:
         images: OwnImagesOption = None,
         reference: ReferenceOption = None,
         severity: SeverityOption = None,
-        um_per_px: UmPerPxOption = None,
         stack: StackOption = None,
+        um_per_px: UmPerPxOption = None,
+        full_scale: FullScaleOption = None,
         bundle: BundleOption = "phantom-demo",
         weights: WeightsOption = Path("weights"),
         device: DeviceOption = "auto",
@@ -398,7 +399,7 @@ def _tables_command(name: str, parts: tuple[str, ...], says: str) -> None:
         extractor_weights: ExtractorWeightsOption = None,
         lpips_weights: LpipsOption = None,
     ) -> None:
-        from srh_clinic.validation import OwnImages, run_tables
+        from srh_clinic.validation import OwnImages, Reading, run_tables
 
         with _progress() as progress:
             reports = run_tables(
@@ -406,9 +407,9 @@ def _tables_command(name: str, parts: tuple[str, ...], says: str) -> None:
                 only=parts,
                 preset=preset,
                 methods=method,
-                own=None if images is None else OwnImages(images, reference, severity, um_per_px),
+                own=None if images is None else OwnImages(images, reference, severity),
                 stack=stack,
-                stack_um_per_px=um_per_px,
+                reading=Reading(um_per_px, full_scale),
                 bundle=bundle,
                 weights=weights,
                 device=device,

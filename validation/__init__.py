@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from srh_clinic.validation.report import Report, rich_tables, write_report
     from srh_clinic.validation.speed import run_speed
     from srh_clinic.validation.suite import PARTS, run_protocol
-    from srh_clinic.validation.table_suite import TABLE_PARTS, OwnImages, run_cell, run_tables
+    from srh_clinic.validation.table_suite import TABLE_PARTS, OwnImages, Reading, run_cell, run_tables
 
 __all__ = [
     "PARTS",
     "TABLE_PARTS",
     "OwnImages",
     "Protocol",
+    "Reading",
     "Report",
     "load_protocol",
     "rich_tables",
@@ -49,6 +50,7 @@ _HOME = {
     "TABLE_PARTS": "table_suite",
     "OwnImages": "table_suite",
     "Protocol": "protocol",
+    "Reading": "table_suite",
     "Report": "report",
     "load_protocol": "protocol",
     "rich_tables": "report",

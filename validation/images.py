@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Protocol as Interface
@@ -149,6 +149,14 @@ def _phantom_image(protocol: Protocol, index: int) -> Image:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What files do not say of themselves; see :func:`~srh_clinic.integration.read_slide`."""
+
+    um_per_px: float | None = None
+    full_scale: int | None = None
+
+
+@dataclass(frozen=True)
 class FolderImages:
     """A user's images, cut into tiles.
 
@@ -165,8 +173,8 @@ class FolderImages:
         Folder of high-quality images of other fields.
     severity
         When given, the images are taken for clean and degraded by the simulator at this severity in [0, 1].
-    pixel_size
-        Pixel size of images that do not say it themselves.
+    reading
+        What the files do not say of themselves.
     """
 
     folder: Path
@@ -174,7 +182,7 @@ class FolderImages:
     um_per_px: float = 0.47
     reference: Path | None = None
     severity: float | None = None
-    pixel_size: float | None = None
+    reading: Reading = field(default_factory=Reading)
     count: int | None = None
 
     @property
@@ -186,7 +194,7 @@ class FolderImages:
 
     @property
     def sha256(self) -> str:
-        digest = hashlib.sha256(repr((self.tile, self.um_per_px, self.severity, self.pixel_size)).encode())
+        digest = hashlib.sha256(repr((self.tile, self.um_per_px, self.severity, self.reading)).encode())
         for tile in self._tiles.values():
             digest.update(tile.tobytes())
         return digest.hexdigest()
@@ -208,25 +216,25 @@ class FolderImages:
     def references(self) -> Iterator[Counts]:
         if self.reference is None:
             return iter(())
-        return iter(read_tiles(self.reference, self.tile, self.um_per_px, self.pixel_size).values())
+        return iter(read_tiles(self.reference, self.tile, self.um_per_px, self.reading).values())
 
     def second_acquisition(self, index: int) -> Counts | None:
         return self._second.get(list(self._tiles)[index])
 
     @cached_property
     def _tiles(self) -> dict[str, Counts]:
-        return read_tiles(self._part("low"), self.tile, self.um_per_px, self.pixel_size)
+        return read_tiles(self._part("low"), self.tile, self.um_per_px, self.reading)
 
     @cached_property
     def _second(self) -> dict[str, Counts]:
         high = self.folder / "high"
-        return read_tiles(high, self.tile, self.um_per_px, self.pixel_size) if high.is_dir() else {}
+        return read_tiles(high, self.tile, self.um_per_px, self.reading) if high.is_dir() else {}
 
     def _part(self, name: str) -> Path:
         return self.folder / name if (self.folder / name).is_dir() else self.folder
 
 
-def read_tiles(folder: Path, tile: int, um_per_px: float, pixel_size: float | None) -> dict[str, Counts]:
+def read_tiles(folder: Path, tile: int, um_per_px: float, reading: Reading) -> dict[str, Counts]:
     """Tiles of every image in a folder by name and corner, uint16 counts ``(2, tile, tile)``, in the order of the names.
 
     Raises
@@ -245,7 +253,7 @@ def read_tiles(folder: Path, tile: int, um_per_px: float, pixel_size: float | No
     else:
         whole = {}
         for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
-            slide, _ = at_pixel_size(read_slide(path, pixel_size), um_per_px)
+            slide, _ = at_pixel_size(read_slide(path, reading.um_per_px, reading.full_scale), um_per_px)
             whole[path.name] = slide.read(0, 0, *slide.shape)
     if not whole:
         raise InputError("no image", "a folder of DICOM slides, TIFFs or PNG patches", folder)

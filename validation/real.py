@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import FULL_SCALE, Counts, counts_to_unit, unit_to_counts
-from srh_clinic.metrics import channel_coherence
+from srh_clinic.metrics import channel_coherence, incoherent_noise
 from srh_clinic.resampling import block_mean
 from srh_clinic.rscd.schedule import create_schedule
 from srh_clinic.simulation import Degraded, Sources, degrade, draw_sources
@@ -156,26 +156,6 @@ def halved(counts: Counts) -> Counts:
     return np.rint(block_mean(counts, 2)).astype(np.uint16)
 
 
-def incoherent_noise(counts: Counts) -> tuple[float, float]:
-    """Standard deviation of the noise in CH2 and CH3, unit intensity, if it is white and tissue shows alike in both.
-
-    From the power above :data:`HIGH_FREQUENCY` that the channels do not share: ``P - |X| sqrt(P / P_other)`` with the power
-    spectra ``P`` and the cross spectrum ``X``. What tissue shows in one channel alone counts as noise: an upper bound.
-    """
-    channels = counts_to_unit(counts).astype(np.float64)
-    height, width = channels.shape[1:]
-    window = np.outer(np.hanning(height), np.hanning(width))
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
-    centred = (channels - channels.mean(axis=(1, 2), keepdims=True)) * window
-    first, second = np.fft.fft2(centred)[:, frequency > HIGH_FREQUENCY] / np.sqrt((window**2).sum())
-    power, other = float((np.abs(first) ** 2).mean()), float((np.abs(second) ** 2).mean())
-    shared = float(np.abs((first * second.conj()).mean()))
-    if not power or not other:
-        return power**0.5, other**0.5
-    left = (power - shared * np.sqrt(power / other), other - shared * np.sqrt(other / power))
-    return max(left[0], 0.0) ** 0.5, max(left[1], 0.0) ** 0.5
-
-
 def _rows(bench: Bench, compared: tuple[Method, ...], patches: Mapping[str, Counts]) -> dict[tuple[str, str], list[Row]]:
     """The cells of each condition and method, one for each patch; those not on disk yet are computed and put there."""
     cells = CellStore(bench.work / "real.jsonl", ("condition", "patch", "method"))
@@ -211,7 +191,10 @@ def _by_patch(
         {
             "patch": patch,
             "own": float(own[i]),
-            "incoherent": int(np.abs(sigma - 2 * max(incoherent_noise(patches[patch]))).argmin()) + 1,
+            "incoherent": int(
+                np.abs(sigma - 2 * max(incoherent_noise(counts_to_unit(patches[patch]), HIGH_FREQUENCY))).argmin()
+            )
+            + 1,
             "coherence": channel_coherence(patches[patch], HIGH_FREQUENCY),
             **{
                 name: rows[name, ours][i]["psnr"] - max(rows[name, rival][i]["psnr"] for rival in rivals)

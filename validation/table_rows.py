@@ -25,6 +25,7 @@ from srh_clinic.validation.bench import Method
 from srh_clinic.validation.images import spread
 from srh_clinic.validation.page import Section
 from srh_clinic.validation.paper import PAPER
+from srh_clinic.validation.realism import HIGH_FREQUENCY
 from srh_clinic.validation.report import CRITERIA, Column, Report, Table
 from srh_clinic.validation.table_figures import Figure, Panel, image_grid, wrapped_grid
 from srh_clinic.validation.table_methods import ABLATIONS, LEARNED, OURS, REDUCED, WHOLE
@@ -132,7 +133,7 @@ class Judge:
                 row["fd"] = frechet_distance(made.vectors, reference.vectors)
         for measure in ("psnr", "ssim", "lpips"):
             row[measure] = self._mean([cell.get(self.prefix + measure) for cell in cells])
-        for measure in ("nuclei_added", "nuclei_removed"):
+        for measure in ("nuclei_added", "nuclei_removed", "coherence", "noise"):
             row[measure] = self._mean([cell.get(measure) for cell in cells])
         for cost in ("evaluations", "steps", "seconds"):
             row[cost] = float(np.mean([cell[cost] for cell in cells]))
@@ -256,6 +257,8 @@ def _columns(tables: Tables, rows: Sequence[Row], near: bool) -> tuple[Column, .
         Column("lpips", "LPIPS", ".3f"),
         Column("nuclei_added", "Nuclei added per mm2", ".1f"),
         Column("nuclei_removed", "Nuclei removed per mm2", ".1f"),
+        Column("noise", "Incoherent noise (counts)", ".0f"),
+        Column("coherence", "Coherence of the channels", ".2f"),
         Column("evaluations", "Network evaluations a tile", ".1f"),
         Column("seconds", "Seconds a tile", ".2f"),
         *(Column(f"paper_{key}", f"Paper's {key.upper()}", digits[key]) for key in paper),
@@ -276,6 +279,9 @@ def _note(tables: Tables, reference: Features, near: bool) -> str:
         notes.append("No high-quality images were given, so nothing is compared as a set.")
     if tables.lpips_weights is None:
         notes.append("LPIPS is left out: no weights of AlexNet were given ($SRH_LPIPS_WEIGHTS).")
+    notes.append(
+        f"Noise and coherence need no reference: what the channels do not and do share above {HIGH_FREQUENCY} cycles a pixel."
+    )
     notes.append("Seconds are those of this run, beside whatever else the machine did.")
     return " ".join(notes)
 

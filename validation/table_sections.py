@@ -311,7 +311,7 @@ def _real_stack(tables: Tables, stack: Stack) -> tuple[Table, Figure]:
     rows, grid = [], []
     tile = tables.bench.protocol.phantoms.size
     method = METHODS[WHOLE]
-    for place, plane in enumerate(read_z_stack(stack.source, stack.um_per_px)):
+    for place, plane in enumerate(read_z_stack(stack.source, stack.reading.um_per_px, stack.reading.full_scale)):
         slide, _ = at_pixel_size(plane.slide, tables.images.um_per_px)
         tiles = list(cut(slide.read(0, 0, *slide.shape), tile).values())
         with PhantomRestorer(tables.bench, method, keep=True, images=_sha256(tiles)) as restorer:

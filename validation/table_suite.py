@@ -14,7 +14,7 @@ from srh_clinic.errors import InputError
 from srh_clinic.metrics import EXTRACTORS, Interval
 from srh_clinic.metrics.extractors import ExtractorName
 from srh_clinic.validation.bench import Bench, Progress
-from srh_clinic.validation.images import FolderImages, ImageSet, PhantomImages, spread
+from srh_clinic.validation.images import FolderImages, ImageSet, PhantomImages, Reading, spread
 from srh_clinic.validation.page import Section, write_sections
 from srh_clinic.validation.protocol import Protocol, load_protocol
 from srh_clinic.validation.report import Report, write_whole
@@ -48,7 +48,6 @@ class OwnImages:
     folder: Path
     reference: Path | None = None
     severity: float | None = None
-    um_per_px: float | None = None
 
 
 def run_tables(
@@ -59,7 +58,7 @@ def run_tables(
     methods: Sequence[str] | None = None,
     own: OwnImages | None = None,
     stack: str | Path | None = None,
-    stack_um_per_px: float | None = None,
+    reading: Reading | None = None,
     bundle: str | Path = "phantom-demo",
     weights: str | Path = "weights",
     device: str = "auto",
@@ -84,8 +83,10 @@ def run_tables(
         Names among :data:`~srh_clinic.validation.table_methods.METHODS`; all when None. The input and RSCD always take part.
     own
         A user's images; phantoms when None.
-    stack, stack_um_per_px
-        A z-stack to show beside the simulated ones, and its pixel size where it does not say so itself.
+    stack
+        A z-stack to show beside the simulated ones.
+    reading
+        What the files of ``own`` and ``stack`` do not say of themselves.
     bundle
         Name or folder of the weights of RSCD and of the classifier.
     weights
@@ -108,7 +109,8 @@ def run_tables(
     size = PRESETS[preset]
     fixed = load_protocol(protocol)
     bench = Bench(fixed, load_bundle(bundle), Path(out), device, None, report, Path(weights))
-    images = _images(fixed, size, own)
+    reading = reading or Reading()
+    images = _images(fixed, size, own, reading)
     named = None if methods is None else tuple(dict.fromkeys(("input", WHOLE, *methods)))
     lpips = lpips_weights or os.environ.get(LPIPS_VARIABLE)
     tables = Tables(
@@ -120,7 +122,7 @@ def run_tables(
         None if extractor_weights is None else Path(extractor_weights),
         None if lpips is None else Path(lpips),
     )
-    shown = None if stack is None else Stack(Path(stack), stack_um_per_px)
+    shown = None if stack is None else Stack(Path(stack), reading)
     sections = _sections(tables, only, size, shown, own)
     demonstration = str(bench.bundle.metadata.get("demonstration", ""))
     write_sections(sections, bench.out, "tables", "Restoration of stimulated Raman histology", demonstration)
@@ -162,7 +164,7 @@ def _extractor(name: str) -> ExtractorName:
     raise InputError(f"the extractor {name!r}", f"one of {', '.join(EXTRACTORS)}")
 
 
-def _images(protocol: Protocol, size: Preset, own: OwnImages | None) -> ImageSet:
+def _images(protocol: Protocol, size: Preset, own: OwnImages | None, reading: Reading) -> ImageSet:
     if own is None:
         return PhantomImages(protocol, size.images)
     return FolderImages(
@@ -171,7 +173,7 @@ def _images(protocol: Protocol, size: Preset, own: OwnImages | None) -> ImageSet
         protocol.phantoms.um_per_px,
         own.reference,
         own.severity,
-        own.um_per_px,
+        reading,
         size.images,
     )
 

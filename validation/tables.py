@@ -19,17 +19,18 @@ from srh_clinic import metrics
 from srh_clinic.bundles import load_bundle
 from srh_clinic.classifiers import CLASSES, PatchClassifier, load_classifier
 from srh_clinic.errors import InputError
-from srh_clinic.intensity import Counts, counts_to_unit
+from srh_clinic.intensity import FULL_SCALE, Counts, counts_to_unit
 from srh_clinic.metrics.extractors import ExtractorName
 from srh_clinic.restorers.rscd import choose_device
 from srh_clinic.validation.bench import Bench, Method, PhantomRestorer, RestoredPhantom, chunks
 from srh_clinic.validation.cells import CellStore, fingerprint
-from srh_clinic.validation.images import Image, ImageSet
+from srh_clinic.validation.images import Image, ImageSet, Reading
+from srh_clinic.validation.realism import HIGH_FREQUENCY
 from srh_clinic.validation.registration import register, require_good
 
 Row = dict[str, Any]
 
-JUDGED = 1
+JUDGED = 2
 """Version of what :func:`judged` measures; cells of another are computed anew."""
 
 MARGIN = 16
@@ -49,10 +50,10 @@ class Features:
 
 @dataclass(frozen=True)
 class Stack:
-    """A user's z-stack (:func:`~srh_clinic.integration.read_z_stack`), and its pixel size where it does not say so itself."""
+    """A user's z-stack (:func:`~srh_clinic.integration.read_z_stack`), and what its files do not say of themselves."""
 
     source: Path
-    um_per_px: float | None = None
+    reading: Reading = field(default_factory=Reading)
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,8 @@ class Tables:
             "seconds": round(restored.seconds, 4),
         }
         shown = counts_to_unit(restored.counts)
+        numbers["coherence"] = metrics.channel_coherence(shown, HIGH_FREQUENCY)
+        numbers["noise"] = FULL_SCALE * max(metrics.incoherent_noise(shown, HIGH_FREQUENCY))
         if image.clean is not None:
             clean = counts_to_unit(image.clean)
             changes = metrics.nuclei_changes(shown, clean, self.images.um_per_px, truth=image.nuclei)

@@ -6,7 +6,7 @@ features of :mod:`.extractors`, :mod:`.spectra` without a network), nuclei added
 """
 
 from srh_clinic.metrics.bootstrap import bootstrap_interval, paired_bootstrap_interval
-from srh_clinic.metrics.distortion import channel_coherence, lpips, psnr, ssim
+from srh_clinic.metrics.distortion import channel_coherence, incoherent_noise, lpips, psnr, ssim
 from srh_clinic.metrics.distribution import CLIP_BANDWIDTH, frechet_distance, kid, printed_name, rbf_mmd
 from srh_clinic.metrics.extractors import EXTRACTORS, Extractor, create_extractor
 from srh_clinic.metrics.intervals import Interval, mean_with_interval, paired_difference, proportion
@@ -26,6 +26,7 @@ __all__ = [
     "create_extractor",
     "detect_nuclei",
     "frechet_distance",
+    "incoherent_noise",
     "kid",
     "lpips",
     "mean_with_interval",

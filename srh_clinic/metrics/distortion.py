@@ -106,15 +106,39 @@ def channel_coherence(image: ArrayLike, above: float) -> float:
     image
         ``(2, H, W)``, in any unit.
     """
+    first, second, shared = _high_frequencies(image, above)
+    return shared / (first * second) ** 0.5 if first * second > 0 else 0.0
+
+
+def incoherent_noise(image: ArrayLike, above: float) -> tuple[float, float]:
+    """Standard deviation of the noise in CH2 and CH3, in the image's unit, if it is white and its share is alike in both.
+
+    ``sqrt(P (1 - coherence))`` with the mean power ``P`` of a channel and the :func:`channel_coherence` at the frequencies
+    ``above`` so many cycles a pixel: the power that the other channel does not share. What tissue shows in one channel alone
+    counts as noise. No reference is needed.
+
+    Parameters
+    ----------
+    image
+        ``(2, H, W)``, in any unit.
+    """
+    first, second, shared = _high_frequencies(image, above)
+    alone = max(1 - shared / (first * second) ** 0.5, 0.0) if first * second > 0 else 1.0
+    return (first * alone) ** 0.5, (second * alone) ** 0.5
+
+
+def _high_frequencies(image: ArrayLike, above: float) -> tuple[float, float, float]:
+    """Mean power of both channels and magnitude of their mean cross-spectrum; white noise has its variance."""
     channels = np.asarray(image, dtype=np.float64)
     if channels.ndim != 3 or len(channels) != 2:
         raise ValueError(f"found an image of shape {channels.shape}; needed (2, H, W).")
     height, width = channels.shape[1:]
     window = np.outer(np.hanning(height), np.hanning(width))
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
-    first, second = np.fft.fft2((channels - channels.mean(axis=(1, 2), keepdims=True)) * window)[:, frequency > above]
-    power = float((np.abs(first) ** 2).sum() * (np.abs(second) ** 2).sum())
-    return float(np.abs((first * second.conj()).sum()) / np.sqrt(power)) if power > 0 else 0.0
+    centred = (channels - channels.mean(axis=(1, 2), keepdims=True)) * window
+    first, second = np.fft.fft2(centred)[:, frequency > above] / (window**2).sum() ** 0.5
+    power = float((np.abs(first) ** 2).mean()), float((np.abs(second) ** 2).mean())
+    return *power, float(np.abs((first * second.conj()).mean()))
 
 
 def _pair(image: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -12,7 +12,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from srh_clinic.display import three_channel
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import counts_to_unit
-from srh_clinic.metrics import channel_coherence, lpips, psnr, ssim
+from srh_clinic.metrics import channel_coherence, incoherent_noise, lpips, psnr, ssim
 from srh_clinic.metrics.networks import srh_view
 
 
@@ -152,3 +152,14 @@ def test_weights_of_another_network_are_refused(images: tuple[np.ndarray, np.nda
 def test_an_image_too_small_for_alexnet_is_refused() -> None:
     with pytest.raises(InputError, match="at least 31 px"):
         lpips(np.zeros((2, 30, 64)), np.zeros((2, 30, 64)))
+
+
+def test_white_noise_of_each_channel_is_found_beside_what_both_share():
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0, 0.05, (256, 256))
+    gain = np.array([1.0, 1.5])[:, None, None]
+    found = incoherent_noise(0.5 + gain * (shared + 0.03 * rng.standard_normal((2, 256, 256))), above=0.4)
+    # Some 30,000 frequencies lie above 0.4 cycles a pixel, fewer that are independent under the window.
+    assert found == pytest.approx((0.03, 0.045), rel=0.03)
+    assert incoherent_noise(np.stack([shared, shared]), above=0.4) == pytest.approx((0, 0), abs=1e-6)
+    assert incoherent_noise(np.zeros((2, 64, 64)), above=0.4) == (0, 0)
