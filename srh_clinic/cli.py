@@ -420,7 +420,7 @@ def _tables_command(name: str, parts: tuple[str, ...], says: str) -> None:
             )
         for report in reports:
             _print_report(report, out)
-        typer.echo(out / "tables.html")
+        typer.echo(out / ("tables.html" if len(reports) > 1 else f"{reports[0].name}.html"))
 
 
 for _name, _parts, _says in (

@@ -31,7 +31,7 @@ def write_model_card(path: str | Path, reports: str | Path) -> Bundle:
         When a report is of other weights, or there is none.
     """
     bundle = load_bundle(path)
-    parts = {part: (bundle.config(part), bundle.load_tensors(part)) for part in bundle.parts}
+    parts = {part: (bundle.config(part), bundle.load_tensors(part)) for part in bundle.own_parts}
     found = [Path(reports) / f"{name}.json" for name in SCORES if (Path(reports) / f"{name}.json").is_file()]
     if not found:
         raise InputError("no report", f"some of {', '.join(f'{name}.json' for name in SCORES)}", reports)

@@ -70,8 +70,8 @@ def run_tables(
 ) -> list[Report]:
     """Make the paper's tables and figures, and write them into ``out``.
 
-    ``tables.html`` holds all of them, ``tables.json`` their rows; each also has its Markdown, JSON and CSV, and figures are
-    PNGs in ``figures``. A run that was cut goes on where it stopped.
+    ``tables.html`` holds all of them, ``tables.json`` their rows; a part that is made alone has the page ``<part>.html``. Each
+    also has its Markdown, JSON and CSV, and figures are PNGs in ``figures``. A run that was cut goes on where it stopped.
 
     Parameters
     ----------
@@ -125,8 +125,11 @@ def run_tables(
     shown = None if stack is None else Stack(Path(stack), reading)
     sections = _sections(tables, only, size, shown, own)
     demonstration = str(bench.bundle.metadata.get("demonstration", ""))
-    write_sections(sections, bench.out, "tables", "Restoration of stimulated Raman histology", demonstration)
-    write_whole(bench.out / "tables.json", (json.dumps(_as_json(sections), indent=2, allow_nan=False) + "\n").encode())
+    whole = len(sections) > 1
+    name = "tables" if whole else sections[0].report.name
+    write_sections(sections, bench.out, name, "Restoration of stimulated Raman histology", demonstration)
+    if whole:
+        write_whole(bench.out / "tables.json", (json.dumps(_as_json(sections), indent=2, allow_nan=False) + "\n").encode())
     return [section.report for section in sections]
 
 

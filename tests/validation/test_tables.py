@@ -300,6 +300,7 @@ def test_tables_on_a_users_images_have_no_truth_and_pairs_need_two_folders(
     assert row["psnr"] is None
     assert np.isfinite(row["kid"].value)
     assert "What was asked" not in [table.title for table in report.tables]
+    assert (tmp_path / "out" / "unpaired.html").is_file()
     with pytest.raises(InputError, match="found no second acquisitions; needed the folders low and high"):
         run_tables(tmp_path / "out", only=["near-registered"], **how)
 
@@ -313,6 +314,7 @@ def test_a_name_with_markup_is_shown_as_text(run: Tables) -> None:
     shown = page([Section(report)], "title", "note")
     assert "<script>" not in shown
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown
+    assert "&#34;" not in shown
     assert tables_csv(report).splitlines() == ["table,t", "name", "<script>alert(1)</script>", ""]
 
 
