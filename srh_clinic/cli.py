@@ -490,7 +490,9 @@ def bundle_show(name: Annotated[str, typer.Argument(metavar="NAME|DIR")]) -> Non
 @guarded
 def bundle_card(
     bundle: Annotated[Path, typer.Argument(metavar="DIR")],
-    reports: Annotated[Path, typer.Option(help="Folder of the reports of benchmark protocol.")],
+    reports: Annotated[
+        Path | None, typer.Option(help="Folder of the reports of benchmark protocol; the trainings' logs when not given.")
+    ] = None,
 ) -> None:
     """Write a bundle's model card anew, with what its weights scored."""
     from srh_clinic.validation.model_card import write_model_card

@@ -17,42 +17,77 @@ SCORES = ("restoration", "calibrator", "classifier", "seams", "real")
 CRITERIA_TABLE = "What was asked"
 
 
-def write_model_card(path: str | Path, reports: str | Path) -> Bundle:
-    """Rewrite the card of the bundle at ``path`` with the settings of its training and the scores in ``reports``.
+def write_model_card(path: str | Path, reports: str | Path | None = None) -> Bundle:
+    """Rewrite the card of the bundle at ``path`` with the settings of its trainings and what it scored.
 
     Parameters
     ----------
     reports
         Folder of the JSON reports of ``srh-clinic benchmark protocol``; those that were made with other weights are refused.
+        Without, the scores are those on held-out images in the logs of the trainings, which lie beside the bundle.
 
     Raises
     ------
     InputError
-        When a report is of other weights, or there is none.
+        When a report is of other weights, or there is neither report nor log.
     """
     bundle = load_bundle(path)
     parts = {part: (bundle.config(part), bundle.load_tensors(part)) for part in bundle.own_parts}
-    found = [Path(reports) / f"{name}.json" for name in SCORES if (Path(reports) / f"{name}.json").is_file()]
-    if not found:
-        raise InputError("no report", f"some of {', '.join(f'{name}.json' for name in SCORES)}", reports)
-    sections = [default_model_card(bundle.name, bundle.metadata, parts), *_training(bundle), *_scores(bundle, found)]
+    scores = _held_out(bundle) if reports is None else _scores(bundle, _reports(Path(reports)))
+    sections = [default_model_card(bundle.name, bundle.metadata, parts), *_training(bundle), *scores]
     kept = {key: value for key, value in bundle.metadata.items() if key != "sha256"}
     return save_bundle(
         bundle.path, parts, kept, "\n".join(sections), storage=bundle.metadata.get("weights_storage", "float32")
     )
 
 
+def _reports(folder: Path) -> list[Path]:
+    found = [folder / f"{name}.json" for name in SCORES if (folder / f"{name}.json").is_file()]
+    if not found:
+        raise InputError("no report", f"some of {', '.join(f'{name}.json' for name in SCORES)}", folder)
+    return found
+
+
 def _training(bundle: Bundle) -> list[str]:
     lines = [
         "## Training",
-        "On two CPU cores, from simulated tissue, by `make train`; `docs/training.md` says what came in between.",
+        "On two CPU cores, from simulated tissue, by `srh-clinic train NETWORK`; see `docs/training.md`.",
         "",
     ]
     lines += ["| network | seed | settings |", "|---|---|---|"]
     for task in TASKS:
-        if task in bundle.parts:
-            settings = read_settings(task).model_dump(mode="json", exclude={"network", "options"})
+        if task in bundle.own_parts:
+            settings = _settings(bundle, task)
             lines.append(f"| {task} | {settings.pop('seed')} | `{json.dumps(settings)}` |")
+    return lines
+
+
+def _settings(bundle: Bundle, task: str) -> dict[str, Any]:
+    """Settings of a training: those of its checkpoint where that lies beside the bundle, else the packaged ones."""
+    checkpoint = bundle.path / "training" / task / "checkpoint.pt"
+    if checkpoint.is_file():
+        import torch
+
+        settings: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)["settings"]
+    else:
+        settings = read_settings(task).model_dump(mode="json")
+    return {key: value for key, value in settings.items() if key not in ("network", "options")}
+
+
+def _held_out(bundle: Bundle) -> list[str]:
+    """The last validation of each training, and what the one at three quarters of it said."""
+    lines = ["", "## Scores", "On held-out simulated images, at three quarters of the training and at its end.", ""]
+    lines += ["| network | measure | three quarters | end |", "|---|---|---:|---:|"]
+    for task in bundle.own_parts:
+        log = bundle.path / "training" / task / "log.jsonl"
+        if not log.is_file():
+            raise InputError("no log of a training", f"{log.name} of the {task}, or a folder of reports", log)
+        entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        judged = [entry for entry in entries if "validation" in entry]
+        end = judged[-1]
+        earlier = min(judged, key=lambda entry: abs(entry["step"] - 0.75 * end["step"]))
+        for name, value in end["validation"].items():
+            lines.append(f"| {task} | {name} | {earlier['validation'][name]:.3f} (step {earlier['step']}) | {value:.3f} |")
     return lines
 
 

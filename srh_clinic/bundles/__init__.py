@@ -346,6 +346,7 @@ def save_bundle(
             stale.unlink()
         # The metadata come last: a cut before them leaves a bundle that does not verify, never one that seems whole.
         for file in [*files, METADATA]:
+            (draft / file).chmod(0o644)  # safetensors' own is for its owner alone
             shutil.move(draft / file, path / file)
     return load_bundle(path)
 

@@ -43,6 +43,10 @@ def test_it_lies_in_the_layout_of_a_monai_bundle(bundle):
     assert required <= metadata.keys()
 
 
+def test_everyone_may_read_it(bundle):
+    assert {path.stat().st_mode & 0o777 for path in bundle.path.rglob("*") if path.is_file()} == {0o644}
+
+
 def test_the_model_card_says_what_the_weights_are_not_for(bundle):
     card = (bundle.path / "docs/README.md").read_text()
     assert "Not a medical device" in card

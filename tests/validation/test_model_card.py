@@ -49,3 +49,15 @@ def test_a_report_on_other_weights_is_refused(bundle_copy: Path, tmp_path: Path)
 def test_no_report_is_refused(bundle_copy: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no report"):
         write_model_card(bundle_copy, tmp_path)
+
+
+def test_without_reports_the_card_quotes_the_logs_of_the_trainings(bundle_copy: Path) -> None:
+    with pytest.raises(InputError, match=r"no log of a training; needed log\.jsonl of the denoiser"):
+        write_model_card(bundle_copy)
+    for part in load_bundle(bundle_copy).own_parts:
+        log = bundle_copy / "training" / part / "log.jsonl"
+        log.parent.mkdir(parents=True)
+        lines = [{"step": step, "validation": {"psnr": 30 + step / 100}} for step in (25, 75, 100)]
+        log.write_text("".join(json.dumps(line) + "\n" for line in [{"step": 5, "loss": 1.0}, *lines]))
+    write_model_card(bundle_copy)
+    assert "| denoiser | psnr | 30.750 (step 75) | 31.000 |" in (bundle_copy / "docs" / "README.md").read_text()
