@@ -122,6 +122,10 @@ def run_tables(
         None if extractor_weights is None else Path(extractor_weights),
         None if lpips is None else Path(lpips),
     )
+    for method in tables.methods:
+        # What is missing is told now, not after the hours that the methods before it take.
+        for part in method.parts:
+            bench.bundle_of(method).config(part)
     shown = None if stack is None else Stack(Path(stack), reading)
     sections = _sections(tables, only, size, shown, own)
     demonstration = str(bench.bundle.metadata.get("demonstration", ""))

@@ -239,6 +239,20 @@ def test_wrong_names_are_told(tmp_path: Path, bundle: Bundle, small_protocol: Pa
         )
 
 
+def test_a_network_that_is_missing_is_told_before_anything_is_restored(
+    tmp_path: Path, bundle: Bundle, small_protocol: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Tables) -> None:
+        raise AssertionError("restored")
+
+    monkeypatch.setattr(Tables, "restore", refuse)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "phantom-baselines").symlink_to(bundle.path)
+    how = {"bundle": bundle.path, "protocol": small_protocol, "weights": tmp_path / "weights", "device": "cpu"}
+    with pytest.raises(InputError, match=r"found no cyclegan \(parts: denoiser, calibrator, classifier\)"):
+        run_tables(tmp_path / "out", methods=["cyclegan"], **how)
+
+
 def test_every_row_of_the_paper_is_a_method_of_ours() -> None:
     assert set(PAPER) <= set(METHODS)
     assert set(OURS) | set(ABLATIONS) | set(LEARNED) <= set(METHODS)
