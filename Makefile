@@ -43,12 +43,13 @@ demo: install
 	"$(SRH)" simulate demo/case --diagnosis tumor --quality 0.3 --size 1024 --seed 1
 	"$(SRH)" diagnose demo/case --out demo/result
 
-# From tests/, because Python started in the root would find the folder srh_clinic/ there instead of what is installed.
+# From tests/, because Python started in the root would find the folder srh_clinic/ there instead of what is installed. A worker for
+# each core, and one thread for each worker.
 test: install
 	"$(PYTHON)" -m ruff check .
 	"$(PYTHON)" -m ruff format --check .
 	cd tests && "$(PYTHON)" -m mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p srh_clinic
-	cd tests && "$(PYTHON)" -m pytest
+	cd tests && OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest -n auto --maxprocesses 4
 
 benchmark: install
 	"$(SRH)" benchmark speed
