@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -211,6 +212,13 @@ class StackImages:
         return range(self.stacks * len(DEPTHS_UM))
 
     def image(self, index: int) -> Image:
+        return self._simulated(index)
+
+    @cached_property
+    def _simulated(self) -> Callable[[int], Image]:
+        return lru_cache(maxsize=None)(self._simulate)
+
+    def _simulate(self, index: int) -> Image:
         stack, slice_ = divmod(index, len(DEPTHS_UM))
         readable = self.protocol.truth.tumor + self.protocol.truth.normal
         tissues = [kind for kind in self.protocol.phantoms.kinds if kind in readable]
