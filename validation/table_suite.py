@@ -24,6 +24,9 @@ from srh_clinic.validation.tables import Fewer, Row, Stack, Tables
 TABLE_PARTS = ("unpaired", "near-registered", "downstream", "sweep", "zstack")
 """What :func:`run_tables` can make."""
 
+OF_RSCD_ALONE = {"sweep", "zstack"}
+"""Parts that compare RSCD with the input and with nothing else."""
+
 LPIPS_VARIABLE = "SRH_LPIPS_WEIGHTS"
 
 
@@ -112,6 +115,8 @@ def run_tables(
     reading = reading or Reading()
     images = _images(fixed, size, own, reading)
     named = None if methods is None else tuple(dict.fromkeys(("input", WHOLE, *methods)))
+    if set(only) <= OF_RSCD_ALONE:
+        named = ("input", WHOLE)
     lpips = lpips_weights or os.environ.get(LPIPS_VARIABLE)
     tables = Tables(
         bench,

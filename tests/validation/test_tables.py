@@ -253,6 +253,15 @@ def test_a_network_that_is_missing_is_told_before_anything_is_restored(
         run_tables(tmp_path / "out", methods=["cyclegan"], **how)
 
 
+def test_figures_of_rscd_alone_need_no_other_network(
+    tmp_path: Path, bundle: Bundle, small_protocol: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(table_suite.PRESETS, "quick", table_suite.Preset(images=9, slow=2, sweep=3, stacks=8))
+    how = {"bundle": bundle.path, "protocol": small_protocol, "weights": tmp_path / "none", "device": "cpu"}
+    (report,) = run_tables(tmp_path / "out", only=["sweep"], **how)
+    assert [row["steps"] for row in report.tables[0].rows] == ["0", "t/2", "t", "2t", "190"]
+
+
 def test_every_row_of_the_paper_is_a_method_of_ours() -> None:
     assert set(PAPER) <= set(METHODS)
     assert set(OURS) | set(ABLATIONS) | set(LEARNED) <= set(METHODS)
