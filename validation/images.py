@@ -192,7 +192,7 @@ class FolderImages:
         )
         return f"{len(self.indices)} tiles of {self.folder.name}{degraded}"
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         digest = hashlib.sha256(repr((self.tile, self.um_per_px, self.severity, self.reading)).encode())
         for tile in self._tiles.values():

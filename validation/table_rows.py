@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from srh_clinic.metrics import (
     rbf_mmd,
     spectrum_distance,
 )
+from srh_clinic.metrics.bootstrap import FEWEST_UNITS
+from srh_clinic.metrics.distribution import SMALLEST_SAMPLE
 from srh_clinic.validation.bench import Method
 from srh_clinic.validation.images import spread
 from srh_clinic.validation.page import Section
@@ -30,9 +33,6 @@ from srh_clinic.validation.report import CRITERIA, Column, Report, Table
 from srh_clinic.validation.table_figures import Figure, Panel, image_grid, wrapped_grid
 from srh_clinic.validation.table_methods import ABLATIONS, LEARNED, OURS, REDUCED, WHOLE
 from srh_clinic.validation.tables import Features, Row, Tables, inner
-
-FEWEST_FOR_INTERVAL = 8
-FEWEST_FOR_FRECHET = 256
 
 NEAR_PSNR = 0.5
 """dB by which RSCD's PSNR may lie below the best method's."""
@@ -77,7 +77,7 @@ def _section(tables: Tables, cells: Cells, *, name: str, title: str, near: bool,
         drawn.append(Table(f"The {len(shared)} images that every method restored", columns, on_shared, note))
     if asked := judge.ranking():
         drawn.insert(0, Table("What was asked", CRITERIA, asked))
-    if differences := judge.differences():
+    if differences := judge.differences:
         drawn.append(
             Table(
                 f"{WHOLE} minus each method",
@@ -124,12 +124,12 @@ class Judge:
         indices = self.tables.paired(indices) if self.near else indices
         cells = [self.cells[method.name][i] for i in indices]
         row: Row = {"method": method.name, "n": len(cells)}
-        if len(self.reference.vectors) and len(indices) >= FEWEST_FOR_INTERVAL:
+        if len(self.reference.vectors) and len(indices) >= FEWEST_UNITS:
             made, reference, how = self._sets(method.name, indices)
             row["kid"] = bootstrap_interval(kid, made.vectors, reference.vectors, **how)
             row["mmd"] = bootstrap_interval(rbf_mmd, made.vectors, reference.vectors, **how)
             row["spectral"] = bootstrap_interval(spectrum_distance, made.spectra, reference.spectra, **how)
-            if min(len(made.vectors), len(reference.vectors)) >= FEWEST_FOR_FRECHET:
+            if min(len(made.vectors), len(reference.vectors)) >= SMALLEST_SAMPLE:
                 row["fd"] = frechet_distance(made.vectors, reference.vectors)
         for measure in ("psnr", "ssim", "lpips"):
             row[measure] = self._mean([cell.get(self.prefix + measure) for cell in cells])
@@ -183,12 +183,13 @@ class Judge:
         """Ablations and measures whose interval lies wholly on the better side of the whole."""
         return [
             f"{row['method']} in {measure} ({interval.value:+.3g} [{interval.low:+.3g}, {interval.high:+.3g}])"
-            for row in self.differences()
+            for row in self.differences
             if row["method"] in ABLATIONS
             for measure, sign in (("kid", 1), ("spectral", 1), ("psnr", -1), ("changed", 1))
             if (interval := row.get(measure)) is not None and min(sign * interval.low, sign * interval.high) > 0
         ]
 
+    @cached_property
     def differences(self) -> list[Row]:
         """The whole less each method, on the images that both restored."""
         rows: list[Row] = []
@@ -197,7 +198,7 @@ class Judge:
                 continue
             shared = [i for i in self.tables.indices(method) if i in self.cells[WHOLE]]
             shared = self.tables.paired(shared) if self.near else shared
-            if len(shared) < FEWEST_FOR_INTERVAL:
+            if len(shared) < FEWEST_UNITS:
                 continue
             row: Row = {"method": name, "n": len(shared)}
             if len(self.reference.vectors):

@@ -32,7 +32,7 @@ from srh_clinic.validation.protocol import Protocol
 from srh_clinic.validation.report import Column, Report, Table
 from srh_clinic.validation.table_figures import Figure, Panel, curves, histogram, image_grid, outcome_bars
 from srh_clinic.validation.table_methods import METHODS, WHOLE
-from srh_clinic.validation.tables import Row, Stack, Tables
+from srh_clinic.validation.tables import Fewer, Row, Stack, Tables
 
 Cells = Mapping[str, Mapping[int, Row]]
 
@@ -246,7 +246,7 @@ def z_stack(tables: Tables, stacks: int, real: Stack | None = None) -> Section:
         A user's stack, shown beside them.
     """
     images = StackImages(tables.bench.protocol, stacks)
-    of_stacks = replace(tables, images=images, methods=(METHODS["input"], METHODS[WHOLE]), fewer=type(tables.fewer)())
+    of_stacks = replace(tables, images=images, methods=(METHODS["input"], METHODS[WHOLE]), fewer=Fewer())
     cells = of_stacks.cells()
     reference = of_stacks.reference_features()
     features = {name: of_stacks.features(METHODS[name]) for name in cells}
