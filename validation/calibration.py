@@ -20,7 +20,7 @@ from srh_clinic.restorers.rscd import create_rscd
 from srh_clinic.rscd.calibrator import REGION_KINDS, Gain, q_sample, region_mask, two_region
 from srh_clinic.rscd.restoration import RSCDSettings
 from srh_clinic.rscd.schedule import Schedule
-from srh_clinic.training.calibrator import NoiseKind, unit_noise
+from srh_clinic.training.noise import NoiseKind, unit_noise
 from srh_clinic.validation.bench import Bench, chunks
 from srh_clinic.validation.report import CRITERIA, Column, Report, Table
 

@@ -20,6 +20,10 @@ from srh_clinic.validation.protocol import SEVERITIES, Protocol
 
 DEGRADATION_SEED = 7
 
+KEPT_PHANTOMS = 1024
+"""Simulated phantoms kept in memory, half a megabyte each: every method sees all of them, and to simulate one takes longer than
+most methods take to restore it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Image:
@@ -117,7 +121,7 @@ class PhantomImages:
 
     @cached_property
     def _simulated(self) -> Callable[[int], Image]:
-        return lru_cache(maxsize=64)(partial(_phantom_image, self.protocol))
+        return lru_cache(maxsize=KEPT_PHANTOMS)(partial(_phantom_image, self.protocol))
 
     def second_acquisition(self, index: int) -> Counts:
         protocol = self.protocol

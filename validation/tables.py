@@ -5,7 +5,9 @@ A restored image is kept, so that a run that was cut goes on where it stopped an
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -150,8 +152,9 @@ class Tables:
                 for members in chunks(missing):
                     made = restorer({i: self.images.image(i).counts for i in members})
                     probabilities = self._classifier.predict_proba(np.stack([made[i].counts for i in members]))
-                    for i, row in zip(members, probabilities, strict=True):
-                        numbers = self.judged(i, made[i], row)
+                    with ThreadPoolExecutor(os.cpu_count()) as threads:
+                        judged = list(threads.map(self.judged, members, (made[i] for i in members), probabilities))
+                    for i, numbers in zip(members, judged, strict=True):
                         store.put(key, image=i, method=method.name, **numbers)
                     self.bench.report(f"judging: {method.name}", done + len(members), total)
                 done += len(self.indices(method))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +21,10 @@ from srh_clinic.errors import InputError
 from srh_clinic.rscd.calibrator import REGION_KINDS, q_sample, region_mask, two_region
 from srh_clinic.rscd.networks import AttentionHead, StepRegressor, create_calibrator
 from srh_clinic.rscd.schedule import ScheduleName, create_schedule
+from srh_clinic.training.noise import NoiseKind, mixed_with_structure, unit_noise
 from srh_clinic.training.pool import PoolSettings, augment, open_pool
 
 VALIDATION_STEPS = (5, 20, 40, 70, 100, 150, 200)
-NoiseKind = Literal["white", "row", "smooth", "shot"]
-STRUCTURED: tuple[NoiseKind, ...] = ("row", "smooth", "shot")
 
 
 class CalibratorSettings(PoolSettings):
@@ -42,7 +41,7 @@ class CalibratorSettings(PoolSettings):
     uniform_share: float = Field(default=0.4, ge=0, le=1)
     """Share of images with the same noise everywhere; the others have two regions."""
     structured_share: float = Field(default=0.0, ge=0, le=1)
-    """Share of batches whose noise is a random mixture of white noise with one of ``STRUCTURED``, of the same mean variance.
+    """Share of batches whose noise is a random mixture of white noise with a structured one (:func:`mixed_with_structure`).
     The paper has none; without any, the finest scale alone decides and noise without it is overlooked."""
     local_weight: float = Field(default=0.0, ge=0)
     """Weight of a second loss, on what each place of an attention head says of its own noise. The paper has none; the map of
@@ -81,9 +80,7 @@ class CalibratorTask:
         t, t_small = torch.from_numpy(larger).to(self.device), torch.from_numpy(smaller).to(self.device)
         noise, mask = torch.randn_like(x0), torch.from_numpy(masks).to(self.device)
         if rng.random() < settings.structured_share:
-            mixed = rng.uniform(0, 1)
-            other = unit_noise(STRUCTURED[rng.integers(len(STRUCTURED))], x0)
-            noise = (1 - mixed) ** 0.5 * noise + mixed**0.5 * other
+            noise = mixed_with_structure(noise, x0, rng)
         half, rest = slice(None, count // 2), slice(count // 2, None)
         states = two_region(x0[half], t[half], t_small[half], mask[half], noise[half], self.schedule, "state")
         images = two_region(x0[rest], t[rest], t_small[rest], mask[rest], noise[rest], self.schedule, "unit")
@@ -163,20 +160,3 @@ def calibration_measures(
         t = torch.full((len(x0),), 100, device=device)
         measures[f"{kind}_t100"] = float(predict(q_sample(x0, t, draw(kind), schedule, "unit").clamp(-1, 1)).mean())
     return measures
-
-
-def unit_noise(kind: NoiseKind, x0: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Noise of mean 0 and mean variance 1, shaped as the model-space images ``x0`` and on their device, as the generator is.
-
-    ``"white"``: independent Gaussian. ``"row"``: half of the variance is shared by a row, as of a laser's slow noise.
-    ``"smooth"``: white noise averaged over 3x3 pixels. ``"shot"``: variance in proportion to the unit intensity.
-    """
-    white = torch.randn(x0.shape, generator=generator, device=x0.device)
-    if kind == "row":
-        return (white + torch.randn((*x0.shape[:3], 1), generator=generator, device=x0.device)) / 2**0.5
-    if kind == "smooth":
-        return 3 * F.avg_pool2d(F.pad(white, (1, 1, 1, 1), mode="circular"), 3, stride=1)
-    if kind == "shot":
-        intensity = (x0 + 1) / 2
-        return white * (intensity / intensity.mean(dim=(1, 2, 3), keepdim=True)).clamp(min=0).sqrt()
-    return white

@@ -15,6 +15,7 @@ from srh_clinic.intensity import model_to_unit
 from srh_clinic.rscd.calibrator import q_sample
 from srh_clinic.rscd.networks import create_denoiser
 from srh_clinic.rscd.schedule import ScheduleName, create_schedule
+from srh_clinic.training.noise import mixed_with_structure, weaker_in_a_region
 from srh_clinic.training.pool import PoolSettings, augment, open_pool
 
 
@@ -29,6 +30,11 @@ class DenoiserSettings(PoolSettings):
     loss: Literal["mse", "l1"] = "mse"
     """On epsilon; ``"l1"`` is the released code's."""
     batch_size: int = Field(default=16, gt=0)
+    structured_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of batches in which a part of the noise is not white (:func:`mixed_with_structure`). The paper has none."""
+    uniform_share: float = Field(default=1.0, ge=0, le=1)
+    """Share of images whose noise is as strong everywhere; in the others it is weaker in a region, and the index is that of the
+    stronger, as the calibrator's is. The paper has no such regions here."""
     crop_sizes: tuple[int, ...] = (64, 80, 96)
     """Edge of the crops, one drawn for each batch."""
     validation_steps: tuple[int, ...] = (10, 34, 100, 190)
@@ -56,6 +62,10 @@ class DenoiserTask:
         x0 = 2 * augment(self.pool.random_crops(rng, settings.batch_size, size)) - 1
         t = torch.randint(0, settings.t_max, (settings.batch_size,), device=self.device)
         noise = torch.randn_like(x0)
+        if settings.structured_share and rng.random() < settings.structured_share:
+            noise = mixed_with_structure(noise, x0, rng)
+        if settings.uniform_share < 1:
+            noise = weaker_in_a_region(noise, settings.uniform_share, rng)
         state = q_sample(x0, t, noise, self.schedule)
         if settings.channels_last:
             state = state.contiguous(memory_format=torch.channels_last)
