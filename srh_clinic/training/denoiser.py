@@ -15,7 +15,7 @@ from srh_clinic.intensity import model_to_unit
 from srh_clinic.rscd.calibrator import q_sample
 from srh_clinic.rscd.networks import create_denoiser
 from srh_clinic.rscd.schedule import ScheduleName, create_schedule
-from srh_clinic.training.noise import mixed_with_structure, weaker_in_a_region
+from srh_clinic.training.noise import STRUCTURED, NoiseKind, mixed_with_structure
 from srh_clinic.training.pool import PoolSettings, augment, open_pool
 
 
@@ -32,9 +32,8 @@ class DenoiserSettings(PoolSettings):
     batch_size: int = Field(default=16, gt=0)
     structured_share: float = Field(default=0.0, ge=0, le=1)
     """Share of batches in which a part of the noise is not white (:func:`mixed_with_structure`). The paper has none."""
-    uniform_share: float = Field(default=1.0, ge=0, le=1)
-    """Share of images whose noise is as strong everywhere; in the others it is weaker in a region, and the index is that of the
-    stronger, as the calibrator's is. The paper has no such regions here."""
+    structured_kinds: tuple[NoiseKind, ...] = Field(default=STRUCTURED, min_length=1)
+    """What that part may be. Noise that is correlated like fine tissue ("smooth") teaches to take fine tissue away."""
     crop_sizes: tuple[int, ...] = (64, 80, 96)
     """Edge of the crops, one drawn for each batch."""
     validation_steps: tuple[int, ...] = (10, 34, 100, 190)
@@ -63,9 +62,7 @@ class DenoiserTask:
         t = torch.randint(0, settings.t_max, (settings.batch_size,), device=self.device)
         noise = torch.randn_like(x0)
         if settings.structured_share and rng.random() < settings.structured_share:
-            noise = mixed_with_structure(noise, x0, rng)
-        if settings.uniform_share < 1:
-            noise = weaker_in_a_region(noise, settings.uniform_share, rng)
+            noise = mixed_with_structure(noise, x0, rng, settings.structured_kinds)
         state = q_sample(x0, t, noise, self.schedule)
         if settings.channels_last:
             state = state.contiguous(memory_format=torch.channels_last)

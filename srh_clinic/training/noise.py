@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from srh_clinic.rscd.calibrator import REGION_KINDS, region_mask
 
 NoiseKind = Literal["white", "row", "smooth", "shot"]
 STRUCTURED: tuple[NoiseKind, ...] = ("row", "smooth", "shot")
@@ -32,8 +31,10 @@ def unit_noise(kind: NoiseKind, x0: Tensor, generator: torch.Generator | None = 
     return white
 
 
-def mixed_with_structure(white: Tensor, x0: Tensor, rng: np.random.Generator) -> Tensor:
-    """White noise of which a random share of the variance, U[0, 1], is of one of ``STRUCTURED`` instead.
+def mixed_with_structure(
+    white: Tensor, x0: Tensor, rng: np.random.Generator, kinds: Sequence[NoiseKind] = STRUCTURED
+) -> Tensor:
+    """White noise of which a random share of the variance, U[0, 1], is of one of ``kinds`` instead.
 
     Parameters
     ----------
@@ -43,15 +44,5 @@ def mixed_with_structure(white: Tensor, x0: Tensor, rng: np.random.Generator) ->
         The clean images, model space ``(N, 2, H, W)``. The other noise is drawn from torch's global generator.
     """
     share = rng.uniform(0, 1)
-    other = unit_noise(STRUCTURED[rng.integers(len(STRUCTURED))], x0)
+    other = unit_noise(kinds[rng.integers(len(kinds))], x0)
     return (1 - share) ** 0.5 * white + share**0.5 * other
-
-
-def weaker_in_a_region(noise: Tensor, uniform_share: float, rng: np.random.Generator) -> Tensor:
-    """Noise ``(N, C, S, S)`` that, in all but ``uniform_share`` of the images, is weaker by a factor U[0, 1] in one region."""
-    count, size = len(noise), noise.shape[-1]
-    uniform, factors = rng.random(count) < uniform_share, rng.uniform(0, 1, count)
-    kinds = rng.choice(REGION_KINDS, count)
-    strong = np.stack([region_mask(rng, size, str(kind), side=(size // 4, size)) for kind in kinds])
-    scale = np.where(strong | uniform[:, None, None], 1.0, factors[:, None, None])
-    return noise * torch.from_numpy(scale[:, None]).to(noise)

@@ -14,7 +14,7 @@ from srh_clinic.rscd.schedule import create_schedule
 from srh_clinic.training import read_settings, train
 from srh_clinic.training.calibrator import CalibratorTask, calibration_measures
 from srh_clinic.training.loop import LoopSettings, learning_rate
-from srh_clinic.training.noise import mixed_with_structure, unit_noise, weaker_in_a_region
+from srh_clinic.training.noise import mixed_with_structure, unit_noise
 from srh_clinic.training.pool import TilePool, augment
 
 CPU = torch.device("cpu")
@@ -257,17 +257,6 @@ def test_the_shipped_configurations_are_valid(task):
     assert read_settings(task).steps >= 1000
 
 
-def test_a_region_has_weaker_noise_in_all_but_the_uniform_share_of_images():
-    noise = torch.ones(400, 2, 32, 32)
-    scaled = weaker_in_a_region(noise, 0.25, np.random.default_rng(0))
-    weakest, strongest = scaled.amin(dim=(1, 2, 3)), scaled.amax(dim=(1, 2, 3))
-    # Four standard deviations of a binomial share of 0.75; a region that fills the image would leave no stronger part to name.
-    assert float((weakest < 1).float().mean()) == pytest.approx(0.75, abs=4 * math.sqrt(0.75 * 0.25 / 400))
-    assert float((strongest == 1).float().mean()) > 0.97
-    assert torch.equal(scaled[:, 0], scaled[:, 1])
-    assert torch.equal(weaker_in_a_region(noise, 1.0, np.random.default_rng(0)), noise)
-
-
 def test_noise_with_structure_keeps_its_variance():
     x0 = 2 * torch.rand(64, 2, 32, 32, generator=torch.Generator().manual_seed(0)) - 1
     torch.manual_seed(1)
@@ -277,11 +266,15 @@ def test_noise_with_structure_keeps_its_variance():
         assert float(mixed.square().mean()) == pytest.approx(1, abs=0.1)
 
 
-def test_the_denoiser_sees_structure_and_regions_only_when_asked(data, tmp_path, monkeypatch):
+def test_the_denoiser_sees_structure_only_when_asked(data, tmp_path, monkeypatch):
     seen = []
-    for name in ("mixed_with_structure", "weaker_in_a_region"):
-        monkeypatch.setattr(f"srh_clinic.training.denoiser.{name}", lambda noise, *_, name=name: (seen.append(name), noise)[1])
+
+    def mixed(noise, x0, rng, kinds):
+        seen.append(kinds)
+        return noise
+
+    monkeypatch.setattr("srh_clinic.training.denoiser.mixed_with_structure", mixed)
     run("denoiser", data, tmp_path / "plain", steps=2)
     assert not seen
-    run("denoiser", data, tmp_path / "asked", steps=2, structured_share=1.0, uniform_share=0.5)
-    assert set(seen) == {"mixed_with_structure", "weaker_in_a_region"}
+    run("denoiser", data, tmp_path / "asked", steps=2, structured_share=1.0, structured_kinds=("row",))
+    assert seen == [("row",), ("row",)]
