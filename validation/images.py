@@ -21,8 +21,8 @@ from srh_clinic.validation.protocol import SEVERITIES, Protocol
 DEGRADATION_SEED = 7
 
 KEPT_PHANTOMS = 1024
-"""Simulated phantoms kept in memory, half a megabyte each: every method sees all of them, and to simulate one takes longer than
-most methods take to restore it."""
+"""Simulated phantoms kept in memory, half a megabyte each: every method sees all of them, and to simulate one takes longer
+than most methods take to restore it."""
 
 
 @dataclass(frozen=True, eq=False)
