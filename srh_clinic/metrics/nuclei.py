@@ -102,18 +102,47 @@ def nuclear_responses(image: ArrayLike, um_per_px: float) -> Responses:
     InputError
         See :func:`nuclear_contrast`; also when the smallest nuclei would have a radius below 2 px.
     """
+    return blob_responses(nuclear_contrast(image, um_per_px), um_per_px)
+
+
+def blob_responses(field: NDArray[np.float32], um_per_px: float) -> Responses:
+    """How much each place of a field ``(H, W)`` looks like the centre of a disc of each of :data:`RADII_UM`, ``(6, H, W)``.
+
+    Signed: a disc below its surroundings answers with a negative number. See :func:`nuclear_responses`.
+
+    Raises
+    ------
+    InputError
+        When the smallest discs would have a radius below 2 px.
+    """
     if not 0 < um_per_px <= RADII_UM[0] / 2:
         raise InputError(f"{um_per_px} um per px", f"more than 0 and at most {RADII_UM[0] / 2} um, or nuclei are no discs")
-    contrast = nuclear_contrast(image, um_per_px)
-    spectrum = dctn(contrast, norm="ortho")
-    return np.stack([idctn(spectrum * filter_, norm="ortho") for filter_ in _filters(contrast.shape, um_per_px)])
+    spectrum = dctn(field, norm="ortho")
+    return np.stack([idctn(spectrum * filter_, norm="ortho") for filter_ in _filters(field.shape, um_per_px)])
+
+
+def blob_maxima(responses: Responses, um_per_px: float, threshold: float) -> NDArray[np.float64]:
+    """Maxima of :func:`blob_responses` over place and radius, float64 ``(K, 3)`` of y, x and radius in px, by strength.
+
+    Of two that lie nearer than 0.8 of the larger radius the stronger stays.
+    """
+    highest = ndi.maximum_filter(responses, size=3, mode="nearest")
+    scale, y, x = np.nonzero((responses == highest) & (responses >= threshold))
+    order = np.argsort(-responses[scale, y, x], kind="stable")
+    radius = np.asarray(RADII_UM)[scale] / um_per_px
+    candidates = np.column_stack([y, x, radius]).astype(np.float64)[order]
+    kept = np.empty((0, 3))
+    for candidate in candidates:
+        apart = np.hypot(*(kept[:, :2] - candidate[:2]).T)
+        if (apart > 0.8 * np.maximum(kept[:, 2], candidate[2])).all():
+            kept = np.vstack([kept, candidate])
+    return kept
 
 
 def detect_nuclei(image: ArrayLike, um_per_px: float, *, threshold: float = STRONG) -> NDArray[np.float64]:
     """Nuclei of an image, float64 ``(K, 3)`` of y, x and radius in px, the strongest first.
 
-    Maxima of :func:`nuclear_responses` over place and radius; of two that lie nearer than 0.8 of the larger radius the
-    stronger stays. Red cells, protein without lipid too, are found as well.
+    :func:`blob_maxima` of :func:`nuclear_responses`. Red cells, protein without lipid too, are found as well.
 
     Parameters
     ----------
@@ -127,7 +156,7 @@ def detect_nuclei(image: ArrayLike, um_per_px: float, *, threshold: float = STRO
     InputError
         See :func:`nuclear_responses`.
     """
-    return _maxima(nuclear_responses(image, um_per_px), um_per_px, threshold)
+    return blob_maxima(nuclear_responses(image, um_per_px), um_per_px, threshold)
 
 
 def nuclei_changes(
@@ -155,7 +184,7 @@ def nuclei_changes(
     if np.shape(restored) != np.shape(clean):
         raise InputError(f"images of shape {np.shape(restored)} and {np.shape(clean)}", "two of one shape (2, H, W)")
     ours, reference = nuclear_responses(restored, um_per_px), nuclear_responses(clean, um_per_px)
-    found, expected = (_maxima(responses, um_per_px, STRONG) for responses in (ours, reference))
+    found, expected = (blob_maxima(responses, um_per_px, STRONG) for responses in (ours, reference))
     added = ~_supported(found, reference, um_per_px)
     if truth is not None:
         added &= ~_in_truth(found, truth, um_per_px)
@@ -182,20 +211,6 @@ def _filters(shape: tuple[int, int], um_per_px: float) -> tuple[Responses, ...]:
     variances = ((radius / um_per_px) ** 2 / 2 for radius in RADII_UM)
     # At its centre a disc of radius sqrt(2) sigma and unit contrast answers -sigma^2 LoG with 2 / e.
     return tuple((np.e / 2 * v * squared * np.exp(-v * squared / 2)).astype(np.float32) for v in variances)
-
-
-def _maxima(responses: Responses, um_per_px: float, threshold: float) -> NDArray[np.float64]:
-    highest = ndi.maximum_filter(responses, size=3, mode="nearest")
-    scale, y, x = np.nonzero((responses == highest) & (responses >= threshold))
-    order = np.argsort(-responses[scale, y, x], kind="stable")
-    radius = np.asarray(RADII_UM)[scale] / um_per_px
-    candidates = np.column_stack([y, x, radius]).astype(np.float64)[order]
-    kept = np.empty((0, 3))
-    for candidate in candidates:
-        apart = np.hypot(*(kept[:, :2] - candidate[:2]).T)
-        if (apart > 0.8 * np.maximum(kept[:, 2], candidate[2])).all():
-            kept = np.vstack([kept, candidate])
-    return kept
 
 
 def _supported(nuclei: NDArray[np.float64], responses: Responses, um_per_px: float) -> NDArray[np.bool_]:
