@@ -75,8 +75,8 @@ def residual_evidence(scanned: ArrayLike, restored: ArrayLike, um_per_px: float)
     ``d_k = (R_k - Y_k) / (G * R_k + DARK)`` is the relative change in channel ``k``, ``G`` a Gaussian of :data:`AROUND_UM`.
     A nucleus that was added shows in ``d_CH3 - d_CH2`` and in ``-d_CH2`` as a bright disc, one that was taken away as a dark
     one. Each is filtered with the scale-normalised Laplacian of Gaussian
-    (:func:`~srh_clinic.metrics.nuclei.blob_responses`) and divided by the spread of the answers around: ``1.4826 median |answer|`` in squares of :data:`BLOCK_UM`, at least
-    :data:`SLIGHT`. The stronger of the two fields counts.
+    (:func:`~srh_clinic.metrics.nuclei.blob_responses`) and divided by the spread of the answers around:
+    ``1.4826 median |answer|`` in squares of :data:`BLOCK_UM`, at least :data:`SLIGHT`. The stronger of the two fields counts.
 
     It assumes that what a faithful restoration takes away has no discs of a nucleus's size, which holds of noise whatever its
     colour, because the spread is measured and not modelled. It fails where many nuclei of a square were changed (they
