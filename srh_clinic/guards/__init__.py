@@ -1,5 +1,19 @@
 """What a restored image shows that its input does not support."""
 
-from srh_clinic.guards.evidence import Evidence, Place, residual_evidence
+from srh_clinic.guards.agreement import Agreement, seed_agreement
+from srh_clinic.guards.evidence import Evidence, Place, one_channel_change, residual_evidence
+from srh_clinic.guards.faithfulness import brightness_drift, residual_structure, steps_left
+from srh_clinic.guards.residual import Residual
 
-__all__ = ["Evidence", "Place", "residual_evidence"]
+__all__ = [
+    "Agreement",
+    "Evidence",
+    "Place",
+    "Residual",
+    "brightness_drift",
+    "one_channel_change",
+    "residual_evidence",
+    "residual_structure",
+    "seed_agreement",
+    "steps_left",
+]

@@ -159,6 +159,16 @@ def detect_nuclei(image: ArrayLike, um_per_px: float, *, threshold: float = STRO
     return blob_maxima(nuclear_responses(image, um_per_px), um_per_px, threshold)
 
 
+def supported(nuclei: NDArray[np.float64], responses: Responses, um_per_px: float) -> NDArray[np.bool_]:
+    """Which nuclei ``(K, 3)`` have a response of :data:`WEAK` within :data:`MATCH_UM`, bool ``(K,)``."""
+    reach = MATCH_UM / um_per_px
+    steps = np.arange(-int(reach), int(reach) + 1)
+    disc = np.hypot(steps[:, None], steps[None]) <= reach
+    near = ndi.maximum_filter(responses.max(axis=0), footprint=disc, mode="nearest")
+    y, x = nuclei[:, :2].astype(np.intp).T
+    return np.asarray(near[y, x] >= WEAK)
+
+
 def nuclei_changes(
     restored: ArrayLike, clean: ArrayLike, um_per_px: float, truth: NDArray[np.floating] | None = None
 ) -> NucleiChanges:
@@ -185,11 +195,11 @@ def nuclei_changes(
         raise InputError(f"images of shape {np.shape(restored)} and {np.shape(clean)}", "two of one shape (2, H, W)")
     ours, reference = nuclear_responses(restored, um_per_px), nuclear_responses(clean, um_per_px)
     found, expected = (blob_maxima(responses, um_per_px, STRONG) for responses in (ours, reference))
-    added = ~_supported(found, reference, um_per_px)
+    added = ~supported(found, reference, um_per_px)
     if truth is not None:
         added &= ~_in_truth(found, truth, um_per_px)
         expected = expected[_in_truth(expected, truth, um_per_px)]
-    removed = ~_supported(expected, ours, um_per_px)
+    removed = ~supported(expected, ours, um_per_px)
     height, width = ours.shape[1:]
     return NucleiChanges(int(added.sum()), int(removed.sum()), len(expected), height * width * (um_per_px / 1000) ** 2)
 
@@ -211,16 +221,6 @@ def _filters(shape: tuple[int, int], um_per_px: float) -> tuple[Responses, ...]:
     variances = ((radius / um_per_px) ** 2 / 2 for radius in RADII_UM)
     # At its centre a disc of radius sqrt(2) sigma and unit contrast answers -sigma^2 LoG with 2 / e.
     return tuple((np.e / 2 * v * squared * np.exp(-v * squared / 2)).astype(np.float32) for v in variances)
-
-
-def _supported(nuclei: NDArray[np.float64], responses: Responses, um_per_px: float) -> NDArray[np.bool_]:
-    """Which nuclei ``(K, 3)`` have a weak response within the matching distance."""
-    reach = MATCH_UM / um_per_px
-    steps = np.arange(-int(reach), int(reach) + 1)
-    disc = np.hypot(steps[:, None], steps[None]) <= reach
-    near = ndi.maximum_filter(responses.max(axis=0), footprint=disc, mode="nearest")
-    y, x = nuclei[:, :2].astype(np.intp).T
-    return np.asarray(near[y, x] >= WEAK)
 
 
 def _in_truth(nuclei: NDArray[np.float64], truth: NDArray[np.floating], um_per_px: float) -> NDArray[np.bool_]:

@@ -3,8 +3,7 @@ import pytest
 from scipy import ndimage as ndi
 
 from srh_clinic.errors import InputError
-from srh_clinic.guards import residual_evidence
-from srh_clinic.guards.evidence import in_spreads
+from srh_clinic.guards import Residual, residual_evidence
 
 UM_PER_PX = 0.47
 PLACE, RADIUS = (90.0, 140.0), 6.5
@@ -28,9 +27,13 @@ def noisy(image, seed=1, sigma=0.03, blur=(0, 0, 0)):
     return (image + sigma / noise.std() * noise).astype(np.float32)
 
 
+def evidence_of(scanned, restored):
+    return residual_evidence(Residual(scanned, restored, UM_PER_PX))
+
+
 def test_a_planted_nucleus_is_found_where_it_was_planted():
     clean = tissue()
-    evidence = residual_evidence(noisy(clean), with_nucleus(clean), UM_PER_PX)
+    evidence = evidence_of(noisy(clean), with_nucleus(clean))
     first = evidence.places(5.0)[0]
     assert first.kind == "added"
     assert np.hypot(first.y - PLACE[0], first.x - PLACE[1]) < 2
@@ -40,7 +43,7 @@ def test_a_planted_nucleus_is_found_where_it_was_planted():
 
 def test_a_nucleus_that_was_taken_away_is_found_as_such():
     clean = tissue()
-    evidence = residual_evidence(noisy(with_nucleus(clean)), clean, UM_PER_PX)
+    evidence = evidence_of(noisy(with_nucleus(clean)), clean)
     first = evidence.places(5.0)[0]
     assert first.kind == "removed"
     assert np.hypot(first.y - PLACE[0], first.x - PLACE[1]) < 2
@@ -50,7 +53,7 @@ def test_a_nucleus_that_was_taken_away_is_found_as_such():
 def test_what_a_faithful_restoration_takes_away_is_no_evidence_whatever_its_colour(blur):
     clean = with_nucleus(tissue())
     for seed in range(4):
-        evidence = residual_evidence(noisy(clean, seed, blur=blur), clean, UM_PER_PX)
+        evidence = evidence_of(noisy(clean, seed, blur=blur), clean)
         # The largest of some thousand independent standard normal answers is about 3.7, of 4 x 2 images rarely above 5.
         assert 2 < evidence.strength < 5.5
 
@@ -58,21 +61,21 @@ def test_what_a_faithful_restoration_takes_away_is_no_evidence_whatever_its_colo
 def test_answers_are_in_their_own_standard_deviations():
     answers = ndi.gaussian_filter(np.random.default_rng(0).standard_normal((1, 256, 256)), (0, 2, 2)).astype(np.float32)
     for amplitude in (1.0, 30.0):
-        scaled = in_spreads(amplitude * answers / answers.std(), UM_PER_PX)
+        scaled = Residual(tissue(), tissue(), UM_PER_PX).in_spreads(amplitude * answers / answers.std())
         # Each square of 32 px has some hundred independent answers: its median is known to a few percent.
         assert scaled.std() == pytest.approx(1, abs=0.06)
 
 
 def test_equal_images_hold_no_evidence_and_a_trifle_none_that_counts():
     clean = tissue()
-    assert residual_evidence(clean, clean, UM_PER_PX).strength == 0
-    assert residual_evidence(clean, with_nucleus(clean, 0.02), UM_PER_PX).strength < 2
+    assert evidence_of(clean, clean).strength == 0
+    assert evidence_of(clean, with_nucleus(clean, 0.02)).strength < 2
 
 
 def test_both_images_brighter_change_nothing():
     clean, planted = tissue(), with_nucleus(tissue())
-    dim = residual_evidence(noisy(clean), planted, UM_PER_PX)
-    bright = residual_evidence(2 * noisy(clean), 2 * planted, UM_PER_PX)
+    dim = evidence_of(noisy(clean), planted)
+    bright = evidence_of(2 * noisy(clean), 2 * planted)
     # Not exactly: what counts as dark is absolute.
     assert bright.strength == pytest.approx(dim.strength, rel=0.1)
 
@@ -80,13 +83,13 @@ def test_both_images_brighter_change_nothing():
 @pytest.mark.parametrize("shape", [(2, 100, 75), (2, 33, 256), (2, 20, 20)])
 def test_images_need_not_be_tiles(shape):
     image = np.random.default_rng(0).uniform(0.1, 0.3, shape).astype(np.float32)
-    evidence = residual_evidence(image, ndi.gaussian_filter(image, (0, 1, 1)), UM_PER_PX)
+    evidence = evidence_of(image, ndi.gaussian_filter(image, (0, 1, 1)))
     assert evidence.added.shape[1:] == evidence.removed.shape[1:] == shape[1:]
     assert np.isfinite(evidence.added).all()
 
 
 def test_images_of_two_fields_are_refused():
     with pytest.raises(InputError, match="one shape"):
-        residual_evidence(tissue(64), tissue(65), UM_PER_PX)
+        evidence_of(tissue(64), tissue(65))
     with pytest.raises(InputError, match="um per px"):
-        residual_evidence(tissue(64), tissue(64), 2.0)
+        residual_evidence(Residual(tissue(64), tissue(64), 2.0))

@@ -1,0 +1,86 @@
+"""What a restoration changed, as the guards look at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from srh_clinic.errors import InputError
+from srh_clinic.metrics.nuclei import DARK, Responses, blob_responses
+
+AROUND_UM = 3.75
+"""Standard deviation in um of the Gaussian that gives the brightness to which a change is put in relation."""
+
+BLOCK_UM = 15.0
+"""Edge in um of the squares in which the spread of a filter's answers is measured: several nuclei wide."""
+
+SLIGHT = 0.02
+"""Relative contrast that no reader sees; the spread is taken for no less, so that a perfect input does not flag trifles."""
+
+
+@dataclass(frozen=True, eq=False)
+class Residual:
+    """A field as scanned and as restored, and the difference of the two.
+
+    Parameters
+    ----------
+    scanned, restored
+        Unit intensity, float32 ``(2, H, W)``.
+    um_per_px
+        Of both.
+
+    Raises
+    ------
+    InputError
+        When the shapes differ.
+    """
+
+    scanned: NDArray[np.float32]
+    restored: NDArray[np.float32]
+    um_per_px: float
+
+    def __post_init__(self) -> None:
+        shapes = self.scanned.shape, self.restored.shape
+        if shapes[0] != shapes[1] or len(shapes[0]) != 3 or shapes[0][0] != 2:
+            raise InputError(f"images of shape {shapes[0]} and {shapes[1]}", "two of one shape (2, H, W)")
+
+    @cached_property
+    def relative(self) -> NDArray[np.float32]:
+        """``(R - Y) / (G * R + DARK)``, the relative change in each channel, ``G`` a Gaussian of :data:`AROUND_UM`."""
+        width = AROUND_UM / self.um_per_px
+        around = ndi.gaussian_filter(self.restored, (0, width, width), mode="reflect")
+        return np.asarray((self.restored - self.scanned) / (around + np.float32(DARK)), dtype=np.float32)
+
+    @cached_property
+    def ch2(self) -> Responses:
+        """Answers of the matched filter of discs to the change in CH2, ``(6, H, W)``; negative where R has a darker disc."""
+        return blob_responses(self.relative[0], self.um_per_px)
+
+    @cached_property
+    def ch3(self) -> Responses:
+        """The same in CH3."""
+        return blob_responses(self.relative[1], self.um_per_px)
+
+    def in_spreads(self, answers: Responses) -> Responses:
+        """Answers ``(S, H, W)`` divided by their spread around each place.
+
+        The spread is ``1.4826 median |answer|`` in squares of :data:`BLOCK_UM`, at least :data:`SLIGHT`. It is measured and
+        not modelled, so noise may be of any colour and follow the signal.
+        """
+        block = max(round(BLOCK_UM / self.um_per_px), 1)
+        return np.stack([one / np.hypot(_spread(one, block), np.float32(SLIGHT)) for one in answers])
+
+
+def _spread(answers: NDArray[np.float32], block: int) -> NDArray[np.float32]:
+    """The spread in each square, the median of 3 x 3 squares of it, interpolated to every pixel."""
+    height, width = answers.shape
+    rows, columns = -(-height // block), -(-width // block)
+    grown = np.pad(np.abs(answers), ((0, rows * block - height), (0, columns * block - width)), mode="symmetric")
+    squares = grown.reshape(rows, block, columns, block).transpose(0, 2, 1, 3).reshape(rows, columns, -1)
+    spread = ndi.median_filter(1.4826 * np.median(squares, axis=-1), size=3, mode="nearest")
+    smooth = ndi.zoom(spread, block, order=1, mode="nearest", grid_mode=True)
+    return np.asarray(smooth[:height, :width], dtype=np.float32)
