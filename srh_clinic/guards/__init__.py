@@ -2,15 +2,20 @@
 
 from srh_clinic.guards.agreement import Agreement, seed_agreement
 from srh_clinic.guards.evidence import Evidence, Place, one_channel_change, residual_evidence
+from srh_clinic.guards.examination import GUARDS, Examination, GuardName, examine
 from srh_clinic.guards.faithfulness import brightness_drift, residual_structure, steps_left
 from srh_clinic.guards.residual import Residual
 
 __all__ = [
+    "GUARDS",
     "Agreement",
     "Evidence",
+    "Examination",
+    "GuardName",
     "Place",
     "Residual",
     "brightness_drift",
+    "examine",
     "one_channel_change",
     "residual_evidence",
     "residual_structure",

@@ -4,8 +4,10 @@ from scipy import ndimage as ndi
 
 from srh_clinic.errors import InputError
 from srh_clinic.guards import (
+    GUARDS,
     Residual,
     brightness_drift,
+    examine,
     one_channel_change,
     residual_structure,
     seed_agreement,
@@ -97,3 +99,18 @@ def test_images_without_nuclei_have_none_and_one_image_agrees_with_nothing():
 def test_images_of_two_shapes_are_refused():
     with pytest.raises(InputError, match="one shape"):
         residual(tissue(), tissue()[:, :-1])
+
+
+def test_an_examination_asks_every_guard_what_it_says_alone():
+    scanned, restored = tissue() + noise(), with_nuclei((90, 90))
+    found = examine(scanned, restored, UM_PER_PX, steps_left=3.0)
+    assert tuple(found.scores) == GUARDS
+    assert found.scores == {
+        "added": float(found.evidence.added.max()),
+        "removed": float(found.evidence.removed.max()),
+        "one_channel": one_channel_change(residual(scanned, restored)),
+        "brightness": brightness_drift(residual(scanned, restored)),
+        "structure": residual_structure(residual(scanned, restored)),
+        "steps_left": 3.0,
+    }
+    assert "steps_left" not in examine(scanned, restored, UM_PER_PX).scores

@@ -1,0 +1,53 @@
+"""All guards of one tile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from srh_clinic.guards.evidence import Evidence, one_channel_change, residual_evidence
+from srh_clinic.guards.faithfulness import brightness_drift, residual_structure
+from srh_clinic.guards.residual import Residual
+
+GuardName = Literal["added", "removed", "one_channel", "brightness", "structure", "steps_left"]
+GUARDS: tuple[GuardName, ...] = get_args(GuardName)
+
+
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """What each guard says of a tile, the higher the worse, and the evidence from which places are read."""
+
+    scores: dict[GuardName, float]
+    evidence: Evidence
+
+
+def examine(scanned: ArrayLike, restored: ArrayLike, um_per_px: float, steps_left: float | None = None) -> Examination:
+    """Ask every guard about a field.
+
+    Parameters
+    ----------
+    scanned, restored
+        Unit intensity ``(2, H, W)``.
+    steps_left
+        What :func:`~srh_clinic.guards.steps_left` says of it; None where no calibrator is at hand, and the guard is left out.
+
+    Raises
+    ------
+    InputError
+        When the shapes differ, or the smallest nuclei would have a radius below 2 px.
+    """
+    residual = Residual(np.asarray(scanned, dtype=np.float32), np.asarray(restored, dtype=np.float32), um_per_px)
+    evidence = residual_evidence(residual)
+    scores: dict[GuardName, float] = {
+        "added": float(evidence.added.max()),
+        "removed": float(evidence.removed.max()),
+        "one_channel": one_channel_change(residual),
+        "brightness": brightness_drift(residual),
+        "structure": residual_structure(residual),
+    }
+    if steps_left is not None:
+        scores["steps_left"] = float(steps_left)
+    return Examination(scores, evidence)
