@@ -1,0 +1,114 @@
+"""When a restored tile is flagged: what its guards said, as one number, and the threshold that a bundle makes a promise for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from srh_clinic.errors import InputError
+from srh_clinic.trust.conformal import conformal_threshold
+
+FAITHFUL_SHARE = 0.98
+"""Share of faithful tiles whose score of a guard lies below its scale."""
+
+Scores = Mapping[str, float]
+"""What each guard says of a tile, by name, the higher the worse."""
+
+
+class Promise(BaseModel):
+    """From ``threshold`` on a tile is flagged; of tiles that are wrong at most the share ``alpha`` lies below it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    alpha: float = Field(gt=0, lt=1)
+    threshold: float
+
+
+class TrustPolicy(BaseModel):
+    """What a bundle states about its guards (``trust`` in its metadata).
+
+    A tile's strength is the largest of its guards' scores, each divided by that guard's scale: 1 is what one faithful tile in
+    fifty reaches by that guard alone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scales: dict[str, float]
+    promises: tuple[Promise, ...] = Field(min_length=1)
+    """By falling ``alpha``, so rising threshold; the first is the one in use unless another is asked for."""
+    calibration: dict[str, str | int | float]
+    """Number and kind of the tiles that it was calibrated on, their seeds and severities."""
+    steps: tuple[int, int]
+    """Fewest and most steps predicted on calibration tiles: outside of these nothing is promised."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if not self.scales or min(self.scales.values()) <= 0:
+            raise ValueError("found a scale of 0 or none; needed one above 0 for each guard")
+        return self
+
+    def strength(self, scores: Scores) -> float:
+        """How strongly the guards speak against a tile; guards without a scale, or without a score, have no say."""
+        return max((scores[name] / scale for name, scale in self.scales.items() if name in scores), default=0.0)
+
+    def reasons(self, scores: Scores, threshold: float) -> tuple[str, ...]:
+        """The guards that alone would flag the tile, the strongest first."""
+        loud = {name: scores[name] / scale for name, scale in self.scales.items() if name in scores}
+        return tuple(sorted((name for name in loud if loud[name] >= threshold), key=lambda name: -loud[name]))
+
+    def threshold(self, alpha: float | None = None) -> float:
+        """The threshold of a promise, by default the first's.
+
+        Raises
+        ------
+        InputError
+            When the bundle makes no such promise.
+        """
+        for promise in self.promises:
+            if alpha is None or promise.alpha == alpha:
+                return promise.threshold
+        known = ", ".join(f"{promise.alpha:g}" for promise in self.promises)
+        raise InputError(f"a miss rate of {alpha:g}", f"one that the bundle was calibrated for: {known}")
+
+
+def calibrated_policy(
+    faithful: Sequence[Scores],
+    wrong: Sequence[Scores],
+    alphas: Sequence[float],
+    *,
+    steps: tuple[int, int],
+    calibration: Mapping[str, str | int | float],
+) -> TrustPolicy:
+    """A policy from tiles of which it is known whether something was invented or lost.
+
+    Parameters
+    ----------
+    faithful
+        Scores of tiles that are right; each guard's scale is what :data:`FAITHFUL_SHARE` of them stay below.
+    wrong
+        Scores of *other* tiles where something is wrong, each from a field of its own, so that they are exchangeable.
+    alphas
+        Promised miss rates.
+    steps, calibration
+        See :class:`TrustPolicy`.
+
+    Raises
+    ------
+    InputError
+        When there are too few tiles.
+    """
+    if not faithful:
+        raise InputError("no faithful tiles", "one or more")
+    names = [name for name in faithful[0] if all(name in scores for scores in faithful)]
+    scales = {name: float(np.quantile([scores[name] for scores in faithful], FAITHFUL_SHARE)) for name in names}
+    draft = TrustPolicy(
+        scales=scales, promises=(Promise(alpha=0.5, threshold=0.0),), calibration=dict(calibration), steps=steps
+    )
+    strengths = [draft.strength(scores) for scores in wrong]
+    promises = tuple(
+        Promise(alpha=alpha, threshold=conformal_threshold(strengths, alpha)) for alpha in sorted(alphas, reverse=True)
+    )
+    return draft.model_copy(update={"promises": promises})

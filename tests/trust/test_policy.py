@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from srh_clinic.errors import InputError
+from srh_clinic.trust import Promise, TrustPolicy, calibrated_policy
+
+POLICY = TrustPolicy(
+    scales={"added": 5.0, "brightness": 0.1},
+    promises=(Promise(alpha=0.1, threshold=1.5), Promise(alpha=0.05, threshold=1.2)),
+    calibration={"tiles": 100},
+    steps=(3, 120),
+)
+
+
+def test_strength_is_the_loudest_guard_in_its_own_scale():
+    assert POLICY.strength({"added": 10.0, "brightness": 0.05}) == 2
+    assert POLICY.strength({"added": 1.0, "brightness": 0.3}) == pytest.approx(3)
+    assert POLICY.strength({"added": 1.0, "structure": 99.0}) == 0.2  # a guard without a scale has no say
+    assert POLICY.strength({}) == 0
+
+
+def test_reasons_are_the_guards_that_alone_would_flag():
+    scores = {"added": 8.0, "brightness": 0.5}
+    assert POLICY.reasons(scores, 1.5) == ("brightness", "added")
+    assert POLICY.reasons(scores, 2.0) == ("brightness",)
+    assert POLICY.reasons(scores, 9.0) == ()
+
+
+def test_only_promises_that_were_made_are_kept():
+    assert POLICY.threshold() == POLICY.threshold(0.1) == 1.5
+    assert POLICY.threshold(0.05) == 1.2
+    with pytest.raises(InputError, match=r"0\.01.*0\.1, 0\.05"):
+        POLICY.threshold(0.01)
+
+
+def test_a_calibrated_policy_keeps_its_promise_and_flags_few_faithful_tiles():
+    rng = np.random.default_rng(0)
+
+    def tiles(count, shift):
+        return [{"added": 4 + shift + a, "removed": abs(b)} for a, b in rng.standard_normal((count, 2))]
+
+    policy = calibrated_policy(tiles(2000, 0), tiles(400, 6), [0.05, 0.1], steps=(0, 9), calibration={"tiles": 400})
+    assert [promise.alpha for promise in policy.promises] == [0.1, 0.05]
+    assert policy.scales["added"] == pytest.approx(4 + 2.05, abs=0.15)  # the 98th percentile of a normal distribution
+    for alpha in (0.05, 0.1):
+        missed = np.mean([policy.strength(scores) < policy.threshold(alpha) for scores in tiles(4000, 6)])
+        # Spread of the calibration's own rank, sqrt(alpha (1 - alpha) / 400), four times.
+        assert missed == pytest.approx(alpha, abs=4 * (alpha * (1 - alpha) / 400) ** 0.5)
+    assert TrustPolicy.model_validate_json(policy.model_dump_json()) == policy
+
+
+def test_a_policy_that_says_nothing_is_refused():
+    with pytest.raises(ValidationError, match="scale of 0"):
+        TrustPolicy(**POLICY.model_dump() | {"scales": {"added": 0.0}})
+    with pytest.raises(InputError, match="no faithful tiles"):
+        calibrated_policy([], [{"added": 1.0}], [0.1], steps=(0, 1), calibration={})
+    with pytest.raises(InputError, match="calibration places"):
+        calibrated_policy([{"added": 1.0}], [{"added": 1.0}], [0.1], steps=(0, 1), calibration={})
