@@ -1,4 +1,4 @@
-"""When a restored tile is flagged: what its guards said, as one number, and the threshold that a bundle makes a promise for."""
+"""When a restored tile is flagged: what its guards said as one number, and thresholds that a bundle makes promises for."""
 
 from __future__ import annotations
 
