@@ -44,5 +44,5 @@ def mixed_with_structure(
         The clean images, model space ``(N, 2, H, W)``. The other noise is drawn from torch's global generator.
     """
     share = rng.uniform(0, 1)
-    other = unit_noise(kinds[rng.integers(len(kinds))], x0)
+    other = unit_noise(kinds[int(rng.integers(len(kinds)))], x0)
     return (1 - share) ** 0.5 * white + share**0.5 * other
