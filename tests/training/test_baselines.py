@@ -285,13 +285,21 @@ def test_a_config_of_the_package_is_found_by_its_name(tmp_path, monkeypatch):
 
 
 def test_the_ablations_change_what_they_are_named_for_and_nothing_else():
-    def changed(task, config):
-        ours, theirs = read_settings(task).model_dump(), read_settings(task, config).model_dump()
+    def changed(task, config, whole=None):
+        ours, theirs = read_settings(task, whole).model_dump(), read_settings(task, config).model_dump()
         return {key: theirs[key] for key in ours if ours[key] != theirs[key]}
 
     assert changed("calibrator", "calibrator-unaugmented") == {"uniform_share": 1.0}
     assert changed("calibrator", "calibrator-linear").keys() == {"schedule", "t_max", "t_small", "validation_steps"}
-    assert changed("denoiser", "denoiser-linear").keys() == {"schedule", "t_max", "validation_steps"}
+    linear = changed("denoiser", "denoiser-linear", "denoiser-structured")
+    assert linear.keys() == {"schedule", "t_max", "validation_steps"}
+
+
+def test_the_second_part_of_the_denoisers_training_changes_its_noise_and_its_length():
+    first, second = read_settings("denoiser").model_dump(), read_settings("denoiser", "denoiser-structured").model_dump()
+    changed = {key for key in first if first[key] != second[key]}
+    assert changed == {"structured_share", "structured_kinds", "steps", "learning_rate"}
+    assert first["structured_share"] == 0  # the paper's white noise
 
 
 def test_the_linear_configurations_learn_the_noises_of_the_cosine_ones():
