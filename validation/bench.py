@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from srh_clinic import __version__
 from srh_clinic.bundles import PARTS, Bundle, load_bundle, weights_file
-from srh_clinic.intensity import Counts, counts_to_model
+from srh_clinic.guards import steps_left
+from srh_clinic.intensity import Counts, counts_to_unit
 from srh_clinic.metrics import Interval, mean_with_interval, paired_difference
 from srh_clinic.restorers import Restorer, create_restorer
 from srh_clinic.rscd.restoration import RSCDSettings
@@ -273,8 +273,7 @@ def steps_asked(bench: Bench, images: Sequence[Counts]) -> NDArray[np.float64]:
     from srh_clinic.restorers.rscd import create_rscd
 
     rscd = create_rscd(str(bench.bundle.path), bench.device, RSCDSettings()).rscd
-    states = torch.from_numpy(np.stack([counts_to_model(image) for image in images]))
-    return np.maximum(np.asarray(rscd.calibrator(states), dtype=np.float64) + 1, 0.0)
+    return steps_left(counts_to_unit(np.stack(images)), rscd.calibrator)
 
 
 def chunks(indices: Sequence[int], size: int = CHUNK) -> Iterator[Sequence[int]]:

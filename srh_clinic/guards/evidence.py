@@ -77,7 +77,7 @@ def residual_evidence(residual: Residual) -> Evidence:
     InputError
         When the smallest nuclei would have a radius below 2 px.
     """
-    nuclear, dark = residual.in_spreads(residual.ch3 - residual.ch2), residual.in_spreads(-residual.ch2)
+    nuclear, dark = residual.in_spreads(residual.ch3 - residual.ch2), -residual.ch2_in_spreads
     return Evidence(np.maximum(nuclear, dark), -np.minimum(nuclear, dark), residual.um_per_px)
 
 
@@ -96,5 +96,5 @@ def one_channel_change(residual: Residual) -> float:
     InputError
         When the smallest nuclei would have a radius below 2 px.
     """
-    ch2, ch3 = np.abs(residual.in_spreads(residual.ch2)), np.abs(residual.in_spreads(residual.ch3))
+    ch2, ch3 = np.abs(residual.ch2_in_spreads), np.abs(residual.in_spreads(residual.ch3))
     return float(np.abs(ch2 - ch3).max())

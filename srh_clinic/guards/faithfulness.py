@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage as ndi
 
 from srh_clinic.guards.residual import Residual
+from srh_clinic.intensity import unit_to_model
 from srh_clinic.metrics.nuclei import DARK
 
 SQUARE_UM = 30.0
@@ -60,7 +61,7 @@ def steps_left(restored: NDArray[np.float32], calibrator: Callable[[torch.Tensor
     calibrator
         Model-space images to the index that each resembles, as :class:`~srh_clinic.rscd.restoration.RSCD` takes it.
     """
-    asked = np.asarray(calibrator(torch.from_numpy(2 * restored - 1)), dtype=np.float64)
+    asked = np.asarray(calibrator(torch.from_numpy(unit_to_model(restored))), dtype=np.float64)
     return np.maximum(asked + 1, 0.0)
 
 

@@ -65,6 +65,11 @@ class Residual:
         """The same in CH3."""
         return blob_responses(self.relative[1], self.um_per_px)
 
+    @cached_property
+    def ch2_in_spreads(self) -> Responses:
+        """:attr:`ch2` as :meth:`in_spreads` has it; more than one guard asks for it."""
+        return self.in_spreads(self.ch2)
+
     def in_spreads(self, answers: Responses) -> Responses:
         """Answers ``(S, H, W)`` divided by their spread around each place.
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from srh_clinic.intensity import Counts
+from srh_clinic.simulation.cells import soft_step
 from srh_clinic.simulation.fields import Rng
 
 CONTRASTS = {"faint": 0.2, "usual": 0.4, "strong": 0.6}
@@ -83,7 +84,7 @@ def erase_nucleus(rng: Rng, counts: Counts, nuclei: NDArray[np.floating], share:
     if not len(candidates):
         return None
     y, x, radius = nuclei[rng.choice(candidates)]
-    distance = np.hypot(*(np.indices((height, width)) - np.array([y, x])[:, None, None]))
+    distance = _distance((height, width), y, x)
     ring = (distance > 1.4 * radius) & (distance < 2.2 * radius)
     image = counts.astype(np.float64)
     texture = image - ndi.gaussian_filter(image, (0, radius / 3, radius / 3))
@@ -93,8 +94,12 @@ def erase_nucleus(rng: Rng, counts: Counts, nuclei: NDArray[np.floating], share:
 
 
 def _soft_disc(shape: tuple[int, int], y: float, x: float, radius: float, softness: float) -> NDArray[np.float64]:
-    distance = np.hypot(*(np.indices(shape) - np.array([y, x])[:, None, None]))
-    return np.asarray(1 / (1 + np.exp(np.clip((distance - radius) / softness, -50, 50))))
+    return np.asarray(soft_step(_distance(shape, y, x) - radius, softness))
+
+
+def _distance(shape: tuple[int, int], y: float, x: float) -> NDArray[np.float64]:
+    """Distance of each pixel from a place, in px."""
+    return np.asarray(np.hypot(*(np.indices(shape) - np.array([y, x])[:, None, None])))
 
 
 def _as_counts(image: NDArray[np.floating]) -> Counts:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from srh_clinic.errors import InputError
+from srh_clinic.metrics import Interval, proportion
 
 
 def fewest_cases(alpha: float) -> int:
@@ -50,23 +49,8 @@ def conformal_threshold(strengths: ArrayLike, alpha: float) -> float:
     return float(found[rank - 1])
 
 
-@dataclass(frozen=True)
-class MissRate:
-    """Misses among held-out wrong places, with the exact (Clopper-Pearson) binomial interval of their rate."""
-
-    missed: int
-    count: int
-    low: float
-    high: float
-
-    @property
-    def rate(self) -> float:
-        """The share that was missed."""
-        return self.missed / self.count
-
-
-def miss_rate(strengths: ArrayLike, threshold: float, level: float = 0.95) -> MissRate:
-    """How many held-out wrong places lie below a threshold.
+def miss_rate(strengths: ArrayLike, threshold: float, level: float = 0.95) -> Interval:
+    """The share of held-out wrong places that lie below a threshold, with its exact binomial interval.
 
     Raises
     ------
@@ -76,6 +60,4 @@ def miss_rate(strengths: ArrayLike, threshold: float, level: float = 0.95) -> Mi
     found = np.asarray(strengths, dtype=np.float64).ravel()
     if not len(found):
         raise InputError("no held-out places", "one or more")
-    missed = int((found < threshold).sum())
-    interval = stats.binomtest(missed, len(found)).proportion_ci(level, method="exact")
-    return MissRate(missed, len(found), float(interval.low), float(interval.high))
+    return proportion(int((found < threshold).sum()), len(found), level=level)

@@ -52,12 +52,17 @@ class TrustPolicy(BaseModel):
 
     def strength(self, scores: Scores) -> float:
         """How strongly the guards speak against a tile; guards without a scale, or without a score, have no say."""
-        return max((scores[name] / scale for name, scale in self.scales.items() if name in scores), default=0.0)
+        return max(self._strengths(scores).values(), default=0.0)
 
     def reasons(self, scores: Scores, threshold: float) -> tuple[str, ...]:
         """The guards that alone would flag the tile, the strongest first."""
-        loud = {name: scores[name] / scale for name, scale in self.scales.items() if name in scores}
-        return tuple(sorted((name for name in loud if loud[name] >= threshold), key=lambda name: -loud[name]))
+        strengths = self._strengths(scores)
+        loud = [name for name in strengths if strengths[name] >= threshold]
+        return tuple(sorted(loud, key=lambda name: -strengths[name]))
+
+    def _strengths(self, scores: Scores) -> dict[str, float]:
+        """Each guard's score in its own scale."""
+        return {name: scores[name] / scale for name, scale in self.scales.items() if name in scores}
 
     def threshold(self, alpha: float | None = None) -> float:
         """The threshold of a promise, by default the first's.
