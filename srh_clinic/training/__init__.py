@@ -121,10 +121,10 @@ def train(
     module, _, name = _task_names(task)
     settings = read_settings(task, config, **changes)
     begun = _first_metadata(task, out, extends)
+    initial = None if start_from is None else load_bundle(start_from).load_tensors(task)
     where = pick_device(device)
     folder = out / "training" / task
     work: Task | Game = getattr(import_module(module), name)(settings, data, folder, where)
-    initial = None if start_from is None else load_bundle(start_from).load_tensors(task)
     average, step = fit(work, settings, folder, where, seconds=seconds, initial=initial, report=report)
     network = work.create()
     network.load_state_dict(average)

@@ -123,6 +123,12 @@ def test_a_run_can_begin_from_a_bundle(data, tmp_path):
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+def test_a_bundle_to_begin_from_that_is_not_there_is_told_before_anything_is_simulated(tmp_path):
+    with pytest.raises(InputError, match="no bundle"):
+        run("denoiser", "phantom", tmp_path / "b", start_from=tmp_path / "nowhere", phantoms=3, holdout=1)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_checkpoint_of_other_settings_is_refused(data, tmp_path):
     run("denoiser", data, tmp_path / "b", steps=2)
     with pytest.raises(InputError, match="learning_rate"):
