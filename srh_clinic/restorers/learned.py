@@ -20,7 +20,7 @@ from srh_clinic.restorers.device import choose_device
 from srh_clinic.restorers.protocol import Restoration, restore_array
 from srh_clinic.rscd.noise import block_noise
 from srh_clinic.rscd.restoration import RestoredTile, Tile
-from srh_clinic.rscd.sampler import ancestral, ddim, denoised
+from srh_clinic.rscd.sampler import ancestral, ddim
 from srh_clinic.rscd.schedule import TOTAL_STEPS, Schedule, create_schedule
 
 Restore = Callable[[Tensor, Sequence[tuple[int, int]], int], Tensor]
@@ -144,7 +144,7 @@ def create_conditional_diffusion(bundle: str, device: str, settings: Conditional
     where = choose_device(device)
     loaded = load_bundle(bundle)
     config = loaded.config(name)
-    schedule = create_schedule(config.pop("schedule", "cosine"))
+    schedule = create_schedule(config.get("schedule", "cosine"))
     network = load_network(create_conditional(config), loaded, name, where)
 
     def apply(images: Tensor, corners: Sequence[tuple[int, int]], seed: int) -> Tensor:
@@ -166,14 +166,13 @@ def sample_conditional(
     """Images from pure noise, with degraded ones as the condition.
 
     All steps, one by one, are ancestral sampling with the posterior's variance (Ho et al. 2020, Algorithm 2); fewer are DDIM
-    at evenly spread steps (Song et al. 2021). The clean image that each step implies is clipped to model space, as in Ho's
-    released code: where a cosine schedule begins there is next to no signal, and an error in epsilon would grow a hundredfold
-    in a step.
+    at evenly spread steps (Song et al. 2021). The clean image of each step is clipped to model space, as in Ho's
+    released code.
 
     Parameters
     ----------
     network
-        The noise in states, given states and conditions ``(N, 2, H, W)`` and steps ``(N,)``.
+        The clean images behind states, given states and conditions ``(N, 2, H, W)`` and steps ``(N,)``.
     condition
         Degraded images in model space ``(N, 2, H, W)``.
     corners
@@ -196,8 +195,7 @@ def sample_conditional(
     path = np.rint(np.linspace(total - 1, -1, evaluations + 1)).astype(np.int64)
     for here, there in pairwise(path):
         t, t_next = np.full(len(x), here), np.full(len(x), there)
-        eps = network(x, condition, torch.as_tensor(t, device=x.device))
-        clean = denoised(x, eps, t, schedule).clamp(-1, 1)
+        clean = network(x, condition, torch.as_tensor(t, device=x.device)).clamp(-1, 1)
         eps = (x - float(np.sqrt(schedule.alpha_bar[here])) * clean) / float(schedule.sigma[here])
         if evaluations == total:
             added = noise(int(here)) if here > 0 else torch.zeros_like(x)

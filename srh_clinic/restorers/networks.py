@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srh_clinic.rscd.networks import RAMAN_CHANNELS, CompactUNet, create_network
+from srh_clinic.rscd.schedule import ScheduleName, create_schedule
 
 
 class RegressionUNet(nn.Module):
@@ -121,18 +123,44 @@ class PatchDiscriminator(nn.Sequential):
 class ConditionalUNet(nn.Module):
     """A denoiser that sees the degraded image beside the state (Saharia et al. 2022): 4 channels to 2.
 
-    ``unet`` are keywords of :class:`~srh_clinic.rscd.networks.CompactUNet`.
+    It says the clean image, not the noise: at a schedule's last steps a small error in the noise is a large one in the image,
+    and white noise teaches no network the brightness of a whole tile. Trained on the noise, ours restored tiles at 10 dB. So
+    it is preconditioned, as Karras et al. 2022 (eq. 7) do for one noisy image, with two: it corrects the mean of state and
+    condition weighted by the inverse of their variances, in units of that mean's standard deviation (:meth:`spread`).
+
+    Parameters
+    ----------
+    schedule
+        Of the states.
+    condition_noise
+        Standard deviation of a typical condition's noise, in model units.
+    unet
+        Keywords of :class:`~srh_clinic.rscd.networks.CompactUNet`.
     """
 
-    def __init__(self, **unet: Any) -> None:
+    signal: Tensor
+    deviation: Tensor
+
+    def __init__(self, schedule: ScheduleName = "cosine", condition_noise: float = 0.15, **unet: Any) -> None:
         super().__init__()
         self.unet = CompactUNet(in_channels=2 * RAMAN_CHANNELS, **unet)
         self.size_multiple = self.unet.size_multiple
+        self.condition_noise = condition_noise
+        tables = create_schedule(schedule)
+        for name, table in (("signal", np.sqrt(tables.alpha_bar)), ("deviation", tables.noise_to_signal)):
+            self.register_buffer(name, torch.from_numpy(table).float(), persistent=False)
 
     def forward(self, x: Tensor, condition: Tensor, t: Tensor) -> Tensor:
-        """The noise in states ``x`` at steps ``t``, long ``(N,)``; ``x`` and ``condition`` in model space ``(N, 2, H, W)``."""
-        noise: Tensor = self.unet(torch.cat([x, condition], dim=1), t)
-        return noise
+        """Clean images behind states ``x`` at steps ``t``, long ``(N,)``; all images in model space ``(N, 2, H, W)``."""
+        per_sample = (-1, 1, 1, 1)
+        weight = self.condition_noise**2 / (self.condition_noise**2 + self.deviation[t].square())
+        mean = torch.lerp(condition, x / self.signal[t].view(per_sample), weight.view(per_sample))
+        correction: Tensor = self.unet(torch.cat([x, condition], dim=1), t)
+        return mean + self.spread(t).view(per_sample) * correction
+
+    def spread(self, t: Tensor) -> Tensor:
+        """Standard deviation of the noise in the weighted mean of state and condition, by step, model units."""
+        return self.condition_noise * self.deviation[t] / torch.hypot(self.deviation[t], torch.tensor(self.condition_noise))
 
 
 REGRESSORS: dict[str, Callable[..., nn.Module]] = {"regression-unet": RegressionUNet, "resnet-generator": ResNetGenerator}

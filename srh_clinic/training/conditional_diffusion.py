@@ -1,9 +1,9 @@
-"""Training of conditional diffusion: the noise of a state at any of 1,000 steps, with a degraded image beside it."""
+"""Training of conditional diffusion: the clean image behind a state at any of 1,000 steps, with a degraded image beside it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srh_clinic.restorers.learned import sample_conditional
-from srh_clinic.restorers.networks import create_conditional
+from srh_clinic.restorers.networks import ConditionalUNet, create_conditional
 from srh_clinic.rscd.calibrator import Gain, q_sample
 from srh_clinic.rscd.schedule import TOTAL_STEPS, ScheduleName, create_schedule
 from srh_clinic.training.pool import PoolSettings, augment, open_pool, phantom_pairs
@@ -46,15 +46,19 @@ class ConditionalDiffusionTask:
         self.settings = settings
         self.device = device
         self.schedule = create_schedule(settings.schedule)
+        self.description = {**settings.network, "schedule": settings.schedule}
         self.pool = open_pool(data, folder, device, settings)
         self.held_out = 2 * self.pool.held_out(settings.validation_size) - 1
         self.phantoms = phantom_pairs(settings.validation_phantoms, settings.validation_size, device)
 
     def create(self) -> nn.Module:
-        return create_conditional(self.settings.network)
+        return create_conditional(self.description)
 
     def loss(self, network: nn.Module, rng: np.random.Generator) -> Tensor:
-        """Mean squared error on epsilon; every other condition at gain 1 is clipped to the range of a detector."""
+        """Mean squared error, in units of the network's own :meth:`~srh_clinic.restorers.networks.ConditionalUNet.spread`.
+
+        Every other condition at gain 1 is clipped to the range of a detector.
+        """
         settings, count = self.settings, self.settings.batch_size
         x0 = 2 * augment(self.pool.random_crops(rng, count, settings.crop_size)) - 1
         t = torch.randint(0, TOTAL_STEPS, (count,), device=self.device)
@@ -62,14 +66,18 @@ class ConditionalDiffusionTask:
         condition = q_sample(x0, condition_t, torch.randn_like(x0), self.schedule, settings.condition_gain)
         if settings.condition_gain == "unit":
             condition[::2].clamp_(-1, 1)
-        noise = torch.randn_like(x0)
-        return F.mse_loss(network(q_sample(x0, t, noise, self.schedule), condition, t).float(), noise)
+        x = q_sample(x0, t, torch.randn_like(x0), self.schedule)
+        return self._error(network, x, condition, t, x0)
+
+    def _error(self, network: nn.Module, x: Tensor, condition: Tensor, t: Tensor, x0: Tensor) -> Tensor:
+        spread = cast(ConditionalUNet, network).spread(t).view(-1, 1, 1, 1)
+        return F.mse_loss(network(x, condition, t).float() / spread, x0 / spread)
 
     def describe(self, network: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
-        return {**self.settings.network, "schedule": self.settings.schedule}, {}
+        return self.description, {}
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Mean squared error on epsilon by ``validation_steps``, with conditions at index 100; PSNR of degraded phantoms."""
+        """The loss by ``validation_steps``, with conditions at index 100; PSNR of degraded phantoms."""
         generator = torch.Generator().manual_seed(0)
         noise, other = (torch.randn(self.held_out.shape, generator=generator).to(self.device) for _ in range(2))
         condition_t = torch.full((len(noise),), 100, device=self.device)
@@ -77,9 +85,9 @@ class ConditionalDiffusionTask:
         measures = {}
         for step in self.settings.validation_steps:
             t = torch.full((len(noise),), step, device=self.device)
-            inputs = (q_sample(self.held_out, t, noise, self.schedule), condition, t)
-            predicted = torch.cat([network(*three) for three in zip(*(one.split(16) for one in inputs), strict=True)])
-            measures[f"mse_t{step}"] = float(F.mse_loss(predicted.float(), noise))
+            inputs = (q_sample(self.held_out, t, noise, self.schedule), condition, t, self.held_out)
+            parts = [self._error(network, *four) for four in zip(*(one.split(16) for one in inputs), strict=True)]
+            measures[f"mse_t{step}"] = float(torch.stack(parts).mean())
         degraded = self.phantoms.degraded
         places = [(0, self.settings.validation_size * i) for i in range(len(degraded))]
         evaluations = self.settings.validation_evaluations
