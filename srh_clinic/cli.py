@@ -24,6 +24,7 @@ from srh_clinic.errors import ExitCode, InputError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from srh_clinic.bundles import Bundle
     from srh_clinic.pipeline import CaseResult, Progress
     from srh_clinic.validation import Report
 
@@ -214,8 +215,12 @@ def diagnose(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     dicom_out: Annotated[Path | None, typer.Option(help="Also write the restored slide as DICOM.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when the result carries flags.")] = False,
+    conservative: Annotated[
+        bool,
+        typer.Option("--conservative", help="Show the original where a restored tile is flagged, and diagnose without it."),
+    ] = False,
 ) -> None:
-    """Restore a case, classify it before and after, and show the result."""
+    """Restore a case, classify it before and after, and show the result and where not to trust it."""
     from srh_clinic.integration import check_place, read_slide, require_free_target, write_wsi
     from srh_clinic.pipeline import RestoreThenClassify
 
@@ -226,7 +231,7 @@ def diagnose(
         check_place(out, folder=True)
     if dicom_out is not None:
         require_free_target(dicom_out, slide)
-    pipeline = RestoreThenClassify.from_bundle(bundle, restorer, device, seed, **_settings(sampler, profile))
+    pipeline = RestoreThenClassify.from_bundle(bundle, restorer, device, seed, conservative, **_settings(sampler, profile))
     with _partial(out) as work, _progress() as progress:
         result = pipeline(slide, work=work, progress=progress)
         if out is not None:
@@ -483,7 +488,24 @@ def bundle_show(name: Annotated[str, typer.Argument(metavar="NAME|DIR")]) -> Non
     console.print(Markdown((loaded.path / "docs" / "README.md").read_text(encoding="utf-8")))
     for part in loaded.parts:
         console.print(f"{part}: in {loaded.holder(part).name}", highlight=False)
+    for line in _promises(loaded):
+        console.print(line, highlight=False)
     console.print(f"\nweights_sha256 {loaded.weights_sha256}\n{loaded.path}", highlight=False, soft_wrap=True)
+
+
+def _promises(bundle: Bundle) -> Iterator[str]:
+    """What a bundle promises of its guards."""
+    from srh_clinic.pipeline import policy_of
+
+    policy = policy_of(bundle)
+    if policy is None:
+        yield "\nguards: no thresholds for these weights; srh-clinic bundle calibrate makes them"
+        return
+    yield "\nguards:"
+    for promise in policy.promises:
+        yield f"  at most {promise.alpha:.0%} of tiles with something wrong go unflagged: flags from {promise.threshold:.3f}"
+    yield f"  calibrated on {', '.join(f'{name} {value}' for name, value in policy.calibration.items())}"
+    yield f"  for tiles that ask for {policy.steps[0]} to {policy.steps[1]} steps"
 
 
 @bundle_app.command("card")
@@ -600,6 +622,9 @@ def _progress() -> Iterator[Progress]:
         yield report
 
 
+REGIONS_SHOWN = 5
+"""Flagged regions that the panel lists; all are in ``result.json``."""
+
 CLASS_STYLES = {"tumor": "dark_orange3", "normal": "green", "nondiagnostic": "grey62"}
 CLASS_WORDS = {"tumor": "tumor", "normal": "normal", "nondiagnostic": "non-diagnostic"}
 
@@ -610,6 +635,8 @@ def _panel(name: str, result: CaseResult, out: Path | None) -> RenderableType:
     from rich.markup import escape
     from rich.panel import Panel
     from rich.table import Table
+
+    from srh_clinic.scrutiny import WORDS
 
     def word(diagnosis: str) -> str:
         return f"[bold {CLASS_STYLES[diagnosis]}]{CLASS_WORDS[diagnosis]}[/]"
@@ -638,6 +665,17 @@ def _panel(name: str, result: CaseResult, out: Path | None) -> RenderableType:
         size = f"{region.height_um:.0f} x {region.width_um:.0f} um"
         place = f"y {region.y_um:.0f}, x {region.x_um:.0f} um"
         facts.add_row("Rescan" if number == 1 else "", f"{number}. {region.where}: {size} at {place}, {region.steps} steps")
+    trust = result.scrutiny
+    if trust.threshold is not None:
+        places = len(trust.regions)
+        says = f"restored image differs from its input at {places} {'place' if places == 1 else 'places'}"
+        see = f", see {escape(str(out / 'trust_map.png'))}" if places and out is not None else ""
+        facts.add_row("Trust", f"[yellow]{says}{see}[/]" if places else says)
+        for number, region in enumerate(trust.regions[:REGIONS_SHOWN], start=1):
+            place = f"y {region.y_um:.0f}, x {region.x_um:.0f} um"
+            facts.add_row("", f"{number}. {region.where}: {WORDS[region.kind]} at {place}, {region.strength:.1f} x threshold")
+        if places > REGIONS_SHOWN:
+            facts.add_row("", f"and {places - REGIONS_SHOWN} more")
     for number, flag in enumerate(result.flags):
         facts.add_row("Flags" if number == 0 else "", f"[yellow]{escape(flag)}[/]")
     timing = result.timing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 CLASS_NAMES = ("tumor", "normal", "non-diagnostic")
 STEPS_SHOWN = 200
 """Upper end of the step map's scale: the largest number of steps that RSCD is trained for."""
+
+STRENGTH_SHOWN = 2.0
+"""Upper end of the trust map's scale in thresholds, so that its middle is where flags begin."""
+
+BOXES_SHOWN = 40
+"""Flagged regions that the trust map numbers; more would hide the tissue."""
 
 SHEET_EDGE = 700
 """Longer edge in pixels of a picture on the summary sheet."""
@@ -73,6 +79,8 @@ class CaseMaps:
         Edge of a slide pixel.
     steps
         Reverse steps that the calibrator predicted for each tile that it saw.
+    trust
+        How strongly the guards speak against each tile that they examined, in thresholds: 1 is just flagged.
     classes_before, classes_after
         Class probabilities ``(N, 3)`` of each patch with tissue.
     """
@@ -82,6 +90,7 @@ class CaseMaps:
     factor: int
     um_per_px: float
     steps: SquareMap
+    trust: SquareMap
     classes_before: SquareMap
     classes_after: SquareMap
 
@@ -102,11 +111,15 @@ class Box:
     width: int
 
 
-def draw_case(maps: CaseMaps, boxes: Sequence[Box], headline: Sequence[str], folder: Path) -> tuple[str, ...]:
+def draw_case(
+    maps: CaseMaps, rescan: Sequence[Box], flagged: Sequence[Box], headline: Sequence[str], folder: Path
+) -> tuple[str, ...]:
     """Write all pictures of a case into ``folder`` and return their file names.
 
     ``before.png``, ``after.png`` in the SRH colours and ``before_he.png``, ``after_he.png`` as virtual H&E share one window;
-    ``step_map.png``, ``class_map.png`` lie over the tissue; ``summary.png`` has them all under the lines of ``headline``.
+    ``step_map.png``, ``trust_map.png`` and ``class_map.png`` lie over the tissue; ``summary.png`` has them all, and the
+    classes as scanned, under the lines of ``headline``. Boxes of ``rescan`` are drawn on the step map, the first
+    :data:`BOXES_SHOWN` of ``flagged`` on the trust map.
     """
     window = colour_window(maps.before, maps.after)
     views = {
@@ -115,14 +128,17 @@ def draw_case(maps: CaseMaps, boxes: Sequence[Box], headline: Sequence[str], fol
         "before_he": virtual_he(maps.before, window),
         "after_he": virtual_he(maps.after, window),
         "step_map": step_overlay(maps, window),
+        "trust_map": trust_overlay(maps, window),
         "class_map": class_overlay(maps, window),
+        "class_before": class_overlay(maps, window, before=True),
     }
     for name in ("before", "after", "before_he", "after_he"):
         Image.fromarray(views[name]).save(folder / f"{name}.png")
-    _map_sheet("step_map", views["step_map"], maps, boxes).savefig(folder / "step_map.png")
-    _map_sheet("class_map", views["class_map"], maps, ()).savefig(folder / "class_map.png")
+    boxes = {"step_map": rescan, "trust_map": flagged[:BOXES_SHOWN]}
+    for name in ("step_map", "trust_map", "class_map"):
+        _map_sheet(name, views[name], maps, boxes.get(name, ())).savefig(folder / f"{name}.png")
     _summary_sheet(views, maps, boxes, headline).savefig(folder / "summary.png")
-    return tuple(f"{name}.png" for name in (*views, "summary"))
+    return tuple(f"{name}.png" for name in (*views, "summary") if name != "class_before")
 
 
 def step_overlay(maps: CaseMaps, window: ColourWindow) -> RGB:
@@ -134,12 +150,22 @@ def step_overlay(maps: CaseMaps, window: ColourWindow) -> RGB:
     return overlay(greyscale(maps.before, window), colours, np.where(np.isnan(steps), 0.0, 0.5))
 
 
-def class_overlay(maps: CaseMaps, window: ColourWindow) -> RGB:
-    """Class probabilities after restoration over the tissue in grey."""
-    probabilities = maps.classes_after.painted(maps.shape, maps.factor)
+def trust_overlay(maps: CaseMaps, window: ColourWindow) -> RGB:
+    """How strongly the guards speak over the restored tissue in grey: violet (they are silent) to orange (flagged)."""
+    from matplotlib import colormaps
+
+    strength = maps.trust.painted(maps.shape, maps.factor)
+    colours = (colormaps["PuOr_r"](np.nan_to_num(strength) / STRENGTH_SHOWN)[..., :3] * 255).astype(np.uint8)
+    return overlay(greyscale(maps.after, window), colours, np.where(np.isnan(strength), 0.0, 0.5))
+
+
+def class_overlay(maps: CaseMaps, window: ColourWindow, *, before: bool = False) -> RGB:
+    """Class probabilities after restoration, or ``before`` it, over the tissue in grey."""
+    classes, ground = (maps.classes_before, maps.before) if before else (maps.classes_after, maps.after)
+    probabilities = classes.painted(maps.shape, maps.factor)
     outside = np.isnan(probabilities[..., 0])
     colours = class_colours(np.nan_to_num(probabilities))
-    return overlay(greyscale(maps.after, window), colours, np.where(outside, 0.0, 0.5))
+    return overlay(greyscale(ground, window), colours, np.where(outside, 0.0, 0.5))
 
 
 def _map_sheet(name: str, view: RGB, maps: CaseMaps, boxes: Sequence[Box]) -> Figure:
@@ -152,16 +178,18 @@ def _map_sheet(name: str, view: RGB, maps: CaseMaps, boxes: Sequence[Box]) -> Fi
     return figure
 
 
-def _summary_sheet(views: dict[str, RGB], maps: CaseMaps, boxes: Sequence[Box], headline: Sequence[str]) -> Figure:
-    """All six views on one sheet."""
+def _summary_sheet(
+    views: dict[str, RGB], maps: CaseMaps, boxes: Mapping[str, Sequence[Box]], headline: Sequence[str]
+) -> Figure:
+    """All views on one sheet."""
     height, width = maps.shape
     aspect = min(max(height / width, 0.4), 2.0)
-    figure = _figure(16.0, 2 * 4.9 * aspect + 2.0)
+    figure = _figure(20.0, 2 * 4.6 * aspect + 2.0)
     figure.suptitle("\n".join(headline), fontsize=13, x=0.01, ha="left")
-    axes = figure.subplots(2, 3)
-    order = ("before", "after", "step_map", "before_he", "after_he", "class_map")
+    axes = figure.subplots(2, 4)
+    order = ("before", "after", "step_map", "class_before", "before_he", "after_he", "trust_map", "class_map")
     for place, name in zip(axes.flat, order, strict=True):
-        _show(place, _smaller(views[name], SHEET_EDGE), maps, name, boxes if name == "step_map" else ())
+        _show(place, _smaller(views[name], SHEET_EDGE), maps, name, boxes.get(name, ()))
     return figure
 
 
@@ -171,6 +199,8 @@ TITLES = {
     "before_he": "As scanned, virtual H&E",
     "after_he": "Restored, virtual H&E",
     "step_map": "Image quality: steps of restoration",
+    "trust_map": "Trust: where the input does not support it",
+    "class_before": "Classes as scanned",
     "class_map": "Classes after restoration",
 }
 
@@ -207,7 +237,13 @@ def _show(axes: Axes, view: RGB, maps: CaseMaps, name: str, boxes: Sequence[Box]
 
         key = axes.figure.colorbar(ScalarMappable(Normalize(0, STEPS_SHOWN), "plasma"), ax=axes, shrink=0.8, pad=0.02)
         key.set_label("steps (0 clean; boxes: worth rescanning)" if boxes else "steps (0 clean)")
-    if name == "class_map":
+    if name == "trust_map":
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize
+
+        key = axes.figure.colorbar(ScalarMappable(Normalize(0, STRENGTH_SHOWN), "PuOr_r"), ax=axes, shrink=0.8, pad=0.02)
+        key.set_label("what the guards say (flagged from 1)" if len(maps.trust.values) else "nothing was examined")
+    if name in ("class_map", "class_before"):
         handles = [Patch(color=colour / 255, label=text) for colour, text in zip(CLASS_COLOURS, CLASS_NAMES, strict=True)]
         axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, fontsize=9, frameon=False)
 

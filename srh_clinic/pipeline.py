@@ -3,7 +3,8 @@
 ::
 
     slide -> pixel size of the networks -> thumbnail -> tissue mask -> tiles -> restorer -> tiles on disk -> mosaic
-          -> patches before and after -> classifier -> diagnosis, step map, regions worth rescanning, flags
+          -> guards: what the input does not support -> patches before and after -> classifier
+          -> diagnosis, step map, trust map, regions worth rescanning and regions to look at, flags
 
 Memory does not grow with the slide: tiles and patches stream, restored tiles wait on disk, pictures are thumbnails.
 """
@@ -17,9 +18,9 @@ import tempfile
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -32,7 +33,9 @@ from srh_clinic import __version__
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts
 from srh_clinic.pictures import Box, CaseMaps, SquareMap, draw_case
+from srh_clinic.regions import Region, in_words, placed
 from srh_clinic.resampling import ResampledSlide, thumbnail
+from srh_clinic.scrutiny import Scrutiny, scrutinise, unexamined
 from srh_clinic.slide import Slide
 from srh_clinic.tiling import MosaicSlide, TileGrid, TileStore, read_tile
 from srh_clinic.tissue import TissueMask, tissue_mask
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     from srh_clinic.bundles import Bundle
     from srh_clinic.classifiers import PatchClassifier, SlideDiagnosis
     from srh_clinic.restorers import Restorer, Tile
+    from srh_clinic.rscd.restoration import Calibrator
+    from srh_clinic.trust import TrustPolicy
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of the stage, how much of it is done, and how much there is."""
@@ -108,21 +113,9 @@ class StepSummary:
 
 
 @dataclass(frozen=True)
-class RescanRegion:
-    """A connected region of poor image quality; ``y``, ``x``, ``height``, ``width`` are pixels of the slide as scanned.
+class RescanRegion(Region):
+    """A connected region of poor image quality; ``steps`` is the mean prediction over its ``tiles``."""
 
-    ``where`` says it in words, such as ``"upper left"``; ``steps`` is the mean prediction over its ``tiles``.
-    """
-
-    where: str
-    y: int
-    x: int
-    height: int
-    width: int
-    y_um: float
-    x_um: float
-    height_um: float
-    width_um: float
     tiles: int
     capped: int
     steps: int
@@ -198,6 +191,13 @@ class RestoredSlide:
         predicted = self.predicted[self.calibrated].astype(np.float32)
         return SquareMap(self.grid.positions[self.index[self.calibrated]], self.grid.tile, predicted)
 
+    def without(self, tiles: NDArray[np.int64]) -> RestoredSlide:
+        """The same with the original in the place of some tiles."""
+        slide = replace(self.slide, withheld=frozenset(tiles.tolist()))
+        # Tiles without a folder of their own lie on disk for as long as the first slide lives: as long as this one, then.
+        weakref.finalize(slide, lambda first: None, self.slide)
+        return replace(self, slide=slide)
+
     def discard(self) -> None:
         """Remove the tiles from the disk; the slide cannot be read any more."""
         _discard(self.store)
@@ -227,6 +227,8 @@ class CaseResult:
         The same, as scanned.
     tiles, steps, rescan
         How much was restored, how poor the image was, where it is worth rescanning.
+    scrutiny, withheld
+        What the guards say of the restoration; how many tiles show the original because of it (``conservative``).
     flags
         Sentences that begin with a code and a colon: whatever a reader must know before trusting the result.
     timing
@@ -247,6 +249,8 @@ class CaseResult:
     tiles: TileCounts
     steps: StepSummary
     rescan: tuple[RescanRegion, ...]
+    scrutiny: Scrutiny
+    withheld: int
     flags: tuple[str, ...]
     timing: dict[str, float]
     provenance: dict[str, Any]
@@ -263,6 +267,15 @@ class CaseResult:
             "tiles": asdict(self.tiles),
             "steps": asdict(self.steps),
             "rescan": [asdict(region) for region in self.rescan],
+            "trust": {
+                "calibrated": self.scrutiny.threshold is not None,
+                "miss_rate": self.scrutiny.alpha,
+                "examined": len(self.scrutiny.index),
+                "flagged": len(self.scrutiny.failed),
+                "withheld": self.withheld,
+                "outside_calibration": self.scrutiny.outside,
+                "regions": [asdict(region) for region in self.scrutiny.regions],
+            },
             "flags": list(self.flags),
             "slide": self.slide,
             "timing": _rounded(self.timing, 3),
@@ -278,14 +291,17 @@ class CaseResult:
             When ``out`` cannot be written; then nothing of it is left behind.
         """
         with whole_files(Path(out)) as draft:
-            scale = self.slide["um_per_px"] / self.maps.um_per_px
-            boxes = [
-                Box(number, *(round(edge * scale) for edge in (region.y, region.x, region.height, region.width)))
-                for number, region in enumerate(self.rescan, start=1)
-            ]
-            draw_case(self.maps, boxes, self._headline(), draft)
+            draw_case(self.maps, self._boxes(self.rescan), self._boxes(self.scrutiny.regions), self._headline(), draft)
             (draft / "result.json").write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
         return Path(out)
+
+    def _boxes(self, regions: Sequence[Region]) -> list[Box]:
+        """Regions, by number, in slide pixels of the maps."""
+        scale = self.slide["um_per_px"] / self.maps.um_per_px
+        return [
+            Box(number, *(round(edge * scale) for edge in (region.y, region.x, region.height, region.width)))
+            for number, region in enumerate(regions, start=1)
+        ]
 
     def _headline(self) -> tuple[str, ...]:
         def words(diagnosis: str, probabilities: Mapping[str, float]) -> str:
@@ -315,18 +331,33 @@ class RestoreThenClassify:
         What does the work.
     seed
         Of the restorer's noise.
+    policy
+        When a restored tile is flagged; None when the bundle states no thresholds, and nothing is examined.
+    calibrator
+        Says how many steps a restored tile still asks for; see :func:`~srh_clinic.guards.steps_left`.
+    conservative
+        Show the original where a tile is flagged, and diagnose without these places.
     """
 
     bundle: Bundle
     restorer: Restorer
     classifier: PatchClassifier
     seed: int = 0
+    policy: TrustPolicy | None = None
+    calibrator: Calibrator | None = None
+    conservative: bool = False
 
     @classmethod
     def from_bundle(
-        cls, bundle: str | Path = "phantom-demo", restorer: str = "rscd", device: str = "auto", seed: int = 0, **settings: Any
+        cls,
+        bundle: str | Path = "phantom-demo",
+        restorer: str = "rscd",
+        device: str = "auto",
+        seed: int = 0,
+        conservative: bool = False,
+        **settings: Any,
     ) -> Self:
-        """Load a bundle's networks.
+        """Load a bundle's networks, and what it states about its guards.
 
         Parameters
         ----------
@@ -338,25 +369,36 @@ class RestoreThenClassify:
             ``"auto"``, ``"cpu"``, ``"cuda"``, ...
         seed
             Of the restorer's noise.
+        conservative
+            Show the original where a restored tile is flagged, and diagnose without these places.
         settings
             Of the restorer, for example ``sampler="ancestral"``.
 
         Raises
         ------
         InputError
-            When the bundle is unknown or damaged, or a restorer or setting is unknown.
+            When the bundle is unknown or damaged, or a restorer or setting is unknown; when ``conservative`` is asked of a
+            bundle that states no thresholds.
         """
         from srh_clinic.bundles import load_bundle
         from srh_clinic.classifiers import load_classifier
         from srh_clinic.restorers import create_restorer
-        from srh_clinic.restorers.rscd import choose_device
+        from srh_clinic.restorers.rscd import choose_device, load_calibrator
 
         loaded = load_bundle(bundle)
+        policy = policy_of(loaded)
+        if conservative and policy is None:
+            needed = "one whose guards were calibrated with its weights (srh-clinic bundle calibrate)"
+            raise InputError("a bundle without thresholds for its guards", needed, loaded.path)
+        where = choose_device(device)
         return cls(
             bundle=loaded,
             restorer=create_restorer(restorer, bundle=str(bundle), device=device, **settings),
-            classifier=load_classifier(loaded, choose_device(device)),
+            classifier=load_classifier(loaded, where),
             seed=seed,
+            policy=policy,
+            calibrator=load_calibrator(loaded, where) if "calibrator" in loaded.parts else None,
+            conservative=conservative,
         )
 
     def __call__(self, slide: Slide, *, work: str | Path | None = None, progress: Progress | None = None) -> CaseResult:
@@ -385,8 +427,18 @@ class RestoreThenClassify:
             seen = look_over(view)
             report("reading", 1, 1)
             restored = restore_slide(view, seen, self.restorer, self.bundle, seed=self.seed, work=work, progress=report)
+            scrutiny = self._scrutinise(view, restored, slide, partial(report, "examining"))
+            withheld = scrutiny.failed if self.conservative else scrutiny.failed[:0]
+            if len(withheld):
+                restored = restored.without(withheld)
             as_scanned = classify_slide(view, seen.mask, self.classifier, partial(report, "classifying as scanned"))
-            after = classify_slide(restored.slide, seen.mask, self.classifier, partial(report, "classifying restored"))
+            after = classify_slide(
+                restored.slide,
+                seen.mask,
+                self.classifier,
+                partial(report, "classifying restored"),
+                unread=SquareMap(restored.grid.positions[withheld], restored.grid.tile, np.ones(len(withheld))),
+            )
             picture, _ = thumbnail(restored.slide, THUMBNAIL_EDGE)
         regions = rescan_regions(restored, slide)
         total = time.perf_counter() - began
@@ -397,10 +449,17 @@ class RestoreThenClassify:
             tiles=restored.counts,
             steps=restored.steps,
             rescan=regions,
-            flags=(*flags, *case_flags(restored, as_scanned, after, regions, seen)),
+            scrutiny=scrutiny,
+            withheld=len(withheld),
+            flags=(
+                *flags,
+                *case_flags(restored, as_scanned, after, regions, seen),
+                *trust_flags(scrutiny, len(withheld), restored.counts.restored if self.restorer.name != "none" else 0),
+            ),
             timing={
                 "total_s": total,
                 "restoring_s": restored.seconds,
+                "examining_s": scrutiny.seconds,
                 "classifying_s": as_scanned.seconds + after.seconds,
                 "networks_s": in_networks(),
                 "outside_networks_s": total - in_networks(),
@@ -414,6 +473,7 @@ class RestoreThenClassify:
                 overlap=restored.grid.overlap,
                 patch=self.classifier.patch,
                 recipe=self.classifier.recipe,
+                conservative=self.conservative,
             ),
             slide={"height": slide.shape[0], "width": slide.shape[1], "um_per_px": slide.um_per_px},
             maps=CaseMaps(
@@ -422,11 +482,56 @@ class RestoreThenClassify:
                 factor=seen.factor,
                 um_per_px=view.um_per_px,
                 steps=restored.step_map,
+                trust=SquareMap(
+                    restored.grid.positions[scrutiny.index], restored.grid.tile, scrutiny.strengths.astype(np.float32)
+                ),
                 classes_before=as_scanned.patches,
                 classes_after=after.patches,
             ),
             restored=restored,
         )
+
+    def _scrutinise(
+        self, view: Slide, restored: RestoredSlide, scanned: Slide, progress: Callable[[int, int], None]
+    ) -> Scrutiny:
+        if self.policy is None:
+            return unexamined()
+        changed = ~restored.left_alone
+        return scrutinise(
+            view,
+            restored.slide,
+            restored.grid,
+            restored.index[changed],
+            restored.predicted[changed],
+            self.policy,
+            source=scanned,
+            calibrator=self.calibrator,
+            progress=progress,
+        )
+
+
+def policy_of(bundle: Bundle) -> TrustPolicy | None:
+    """What a bundle states about its guards; None when it states nothing, or its networks are others than it was said of.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    from pydantic import ValidationError
+
+    from srh_clinic.trust import TrustPolicy
+
+    stated = bundle.metadata.get("trust")
+    if stated is None:
+        return None
+    try:
+        policy = TrustPolicy.model_validate(stated)
+    except ValidationError as error:
+        first = error.errors()[0]
+        found = f"trust.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        raise InputError(found, "what srh-clinic bundle calibrate writes", bundle.path / "configs/metadata.json") from error
+    return policy if policy.calibration.get("weights_sha256") == bundle.weights_sha256 else None
 
 
 def provenance(bundle: Bundle, restorer: Restorer, seed: int, **settings: Any) -> dict[str, Any]:
@@ -557,10 +662,18 @@ def restore_slide(
 
 
 def classify_slide(
-    slide: Slide, mask: TissueMask, classifier: PatchClassifier, progress: Callable[[int, int], None] | None = None
+    slide: Slide,
+    mask: TissueMask,
+    classifier: PatchClassifier,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    unread: SquareMap | None = None,
 ) -> ClassifiedSlide:
-    """Classify the patches with tissue, side by side over the slide, and from them the slide."""
-    from srh_clinic.classifiers import aggregate
+    """Classify the patches with tissue, side by side over the slide, and from them the slide.
+
+    Patches that touch a square of ``unread`` say nothing: they count as non-diagnostic, whatever they show.
+    """
+    from srh_clinic.classifiers import CLASSES, aggregate
 
     began = time.perf_counter()
     grid = TileGrid(slide.shape, classifier.patch, 0)
@@ -573,6 +686,9 @@ def classify_slide(
         if progress is not None:
             progress(first + len(batch), len(seen))
     positions = np.array(seen, dtype=np.int64).reshape(-1, 2)
+    for corner in unread.positions if unread is not None else ():
+        touched = (np.abs(2 * (positions - corner) + grid.tile - unread.edge) < grid.tile + unread.edge).all(axis=1)
+        probabilities[touched] = np.eye(3)[CLASSES.index("nondiagnostic")]
     return ClassifiedSlide(
         patches=SquareMap(positions, grid.tile, probabilities.astype(np.float32)),
         diagnosis=aggregate(probabilities),
@@ -593,40 +709,23 @@ def rescan_regions(restored: RestoredSlide, scanned: Slide) -> tuple[RescanRegio
     capped = np.zeros(len(grid), dtype=bool)
     capped[restored.index] = restored.capped
     labels, count = ndimage.label(poor.reshape(len(grid.rows), len(grid.columns)), np.ones((3, 3)))
-    scale = restored.slide.um_per_px / scanned.um_per_px
     regions = []
     for label in range(1, count + 1):
         members = np.flatnonzero(labels.ravel() == label)
         corners = grid.positions[members]
-        y, x = (int(edge) for edge in np.floor(corners.min(axis=0) * scale))
-        ends = np.minimum(corners.max(axis=0) + grid.tile, shape) * scale
-        bottom, right = (min(round(float(end)), edge) for end, edge in zip(ends, scanned.shape, strict=True))
+        (top, left), (bottom, right) = corners.min(axis=0), np.minimum(corners.max(axis=0) + grid.tile, shape)
+        where = placed(top, left, bottom, right, restored.slide, scanned)
         centre = np.minimum(corners.mean(axis=0) + grid.tile / 2, shape) / shape
-        um = scanned.um_per_px
+        where["where"] = "nearly everywhere" if 3 * len(members) >= 2 * len(restored.index) else in_words(*centre)
         regions.append(
             RescanRegion(
-                where="nearly everywhere" if 3 * len(members) >= 2 * len(restored.index) else in_words(*centre),
-                y=y,
-                x=x,
-                height=bottom - y,
-                width=right - x,
-                y_um=round(y * um, 1),
-                x_um=round(x * um, 1),
-                height_um=round((bottom - y) * um, 1),
-                width_um=round((right - x) * um, 1),
+                **where,
                 tiles=len(members),
                 capped=int(capped[members].sum()),
                 steps=round(float(steps[members].mean())),
             )
         )
     return tuple(sorted(regions, key=lambda region: (-region.tiles, region.y, region.x)))
-
-
-def in_words(y: float, x: float) -> str:
-    """A place on the slide in words; ``y`` and ``x`` run from 0 to 1, from the upper left."""
-    vertical = ("upper", "", "lower")[min(int(y * 3), 2)]
-    horizontal = ("left", "centre", "right")[min(int(x * 3), 2)]
-    return f"{vertical} {horizontal}".strip()
 
 
 def case_flags(
@@ -656,6 +755,21 @@ def case_flags(
     if regions:
         flags.append(f"rescan: {len(regions)} {'region' if len(regions) == 1 else 'regions'} of poor image quality")
     return tuple(flags)
+
+
+def trust_flags(scrutiny: Scrutiny, withheld: int, restored: int) -> Iterator[str]:
+    """What the guards have to say in the result's flags."""
+    if scrutiny.threshold is None:
+        if restored:
+            yield "unexamined: the bundle states no thresholds for its guards, so nobody looked for what was invented"
+        return
+    if places := len(scrutiny.regions):
+        yield f"differs: restored image differs from its input at {places} {'place' if places == 1 else 'places'}, see trust"
+    if withheld:
+        yield f"withheld: {withheld} flagged {'tile shows' if withheld == 1 else 'tiles show'} the original"
+    if scrutiny.outside:
+        of = f"{scrutiny.outside} of {len(scrutiny.index)} tiles"
+        yield f"beyond-calibration: {of} asked for more or fewer steps than the guards' promise was calibrated on"
 
 
 def _channel_flags(picture: Counts) -> Iterator[tuple[str, str]]:

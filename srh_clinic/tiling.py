@@ -239,7 +239,7 @@ class MosaicSlide:
 
     Each tile of the grid, finished or not, has its feathered share of a pixel, and an unfinished one's share is the source's:
     a restored tile fades into a neighbour that was left alone. Where no tile was restored the source is shown exactly. Only
-    the tiles that a read touches are loaded.
+    the tiles that a read touches are loaded. Finished tiles in ``withheld`` are shown as if they were not finished.
 
     Raises
     ------
@@ -250,6 +250,7 @@ class MosaicSlide:
     source: Slide
     grid: TileGrid
     store: TileStore
+    withheld: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         if self.source.shape != self.grid.shape:
@@ -276,7 +277,7 @@ class MosaicSlide:
         source = self.source.read(y, x, height, width)
         change = np.zeros(source.shape, dtype=np.float32)
         for index, top, left in self.grid.within(y, x, height, width):
-            if index not in self.store:
+            if index not in self.store or index in self.withheld:
                 continue
             rows = slice(max(y, top), min(y + height, top + self.grid.tile))
             columns = slice(max(x, left), min(x + width, left + self.grid.tile))

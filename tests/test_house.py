@@ -17,10 +17,10 @@ WINGS = ("classifiers", "integration", "validation")
 """Folders at the top of the repository that are installed inside ``srh_clinic``."""
 
 FLOORS = {
-    0: ("errors", "intensity", "slide", "tiling", "resampling"),
+    0: ("errors", "intensity", "slide", "tiling", "resampling", "regions"),
     1: ("rscd", "simulation", "bundles", "metrics", "display", "tissue"),
     2: ("integration", "classifiers", "restorers", "guards", "trust", "training"),
-    3: ("pictures", "pipeline", "casepage", "cohort", "transforms", "health"),
+    3: ("pictures", "scrutiny", "pipeline", "casepage", "cohort", "transforms", "health"),
     4: ("validation",),
     5: ("cli",),
 }
@@ -30,6 +30,7 @@ SAME_FLOOR = {
     ("training", "classifiers"),
     ("training", "restorers"),
     ("pipeline", "pictures"),
+    ("pipeline", "scrutiny"),
     ("casepage", "pipeline"),
     ("cohort", "pipeline"),
     ("transforms", "pipeline"),

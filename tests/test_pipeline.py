@@ -25,11 +25,11 @@ from srh_clinic.pipeline import (
     CaseResult,
     RestoreThenClassify,
     at_pixel_size,
-    in_words,
     look_over,
     network_seconds,
     restore_slide,
 )
+from srh_clinic.regions import in_words
 from srh_clinic.resampling import ResampledSlide
 from srh_clinic.restorers import create_restorer
 from srh_clinic.restorers.rscd import ReverseRestorer, RSCDRestorer
@@ -181,7 +181,10 @@ def test_saved_pictures_are_whole_and_of_the_slide_s_size(result: CaseResult, tm
     out = result.save(tmp_path / "out")
     assert {path.name for path in out.iterdir()} == {
         "result.json",
-        *(f"{name}.png" for name in ("before", "after", "before_he", "after_he", "step_map", "class_map", "summary")),
+        *(
+            f"{name}.png"
+            for name in ("before", "after", "before_he", "after_he", "step_map", "trust_map", "class_map", "summary")
+        ),
     }
     assert json.loads((out / "result.json").read_text()) == json.loads(json.dumps(result.to_dict()))
     for name in ("before", "after", "before_he", "after_he"):

@@ -11,10 +11,13 @@ from typing import Literal
 
 import numpy as np
 
-from srh_clinic.guards.residual import Residual
+from srh_clinic.guards.residual import FILTER_RADII_UM, Residual
 from srh_clinic.metrics.nuclei import Responses, blob_maxima
 
 Kind = Literal["added", "removed"]
+
+SHADOW = 1.5
+"""Radii around a nucleus within which the filter's answer of the other sign is its shadow."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Answers of the matched filter in standard deviations, float32 ``(6, H, W)`` for the radii ``RADII_UM``.
+    """Answers of the matched filter in standard deviations, float32 ``(4, H, W)`` for the radii ``FILTER_RADII_UM``.
 
     High values of ``added`` mark nuclei of the restoration that the input contradicts; of ``removed`` the reverse.
     """
@@ -48,14 +51,27 @@ class Evidence:
         return float(max(self.added.max(), self.removed.max()))
 
     def places(self, threshold: float) -> tuple[Place, ...]:
-        """Where the answers reach ``threshold``, the strongest first."""
+        """Where the answers reach ``threshold``, the strongest first, without the shadows of stronger ones.
+
+        A filter that answers to a disc answers to its surroundings with the other sign: a place of the other kind that is
+        nearer than :data:`SHADOW` times both radii together and less than half as strong is no finding of its own.
+        """
         found: list[Place] = []
         kinds: tuple[tuple[Kind, Responses], ...] = (("added", self.added), ("removed", self.removed))
         for kind, answers in kinds:
             near = answers.max(axis=0)
-            for y, x, radius in blob_maxima(answers, self.um_per_px, threshold):
+            for y, x, radius in blob_maxima(answers, self.um_per_px, threshold, FILTER_RADII_UM):
                 found.append(Place(kind, float(y), float(x), float(radius), float(near[int(y), int(x)])))
-        return tuple(sorted(found, key=lambda place: -place.strength))
+        kept: list[Place] = []
+        for place in sorted(found, key=lambda place: -place.strength):
+            if not any(_shades(other, place) for other in kept):
+                kept.append(place)
+        return tuple(kept)
+
+
+def _shades(strong: Place, weak: Place) -> bool:
+    near = np.hypot(strong.y - weak.y, strong.x - weak.x) < SHADOW * (strong.radius + weak.radius)
+    return strong.kind != weak.kind and weak.strength < strong.strength / 2 and bool(near)
 
 
 def residual_evidence(residual: Residual) -> Evidence:
@@ -63,7 +79,7 @@ def residual_evidence(residual: Residual) -> Evidence:
 
     A nucleus is dark in CH2 and as bright as its surroundings or brighter in CH3. One that was added shows as a bright disc
     in ``d_CH3 - d_CH2`` and in ``-d_CH2``, where ``d`` is :attr:`Residual.relative`; one that was taken away as a dark disc.
-    Both fields are filtered with the scale-normalised Laplacian of Gaussian at six radii
+    Both fields are filtered with the scale-normalised Laplacian of Gaussian at four radii
     (:func:`~srh_clinic.metrics.nuclei.blob_responses`) and put in relation to the spread around
     (:meth:`Residual.in_spreads`); the stronger answer counts.
 

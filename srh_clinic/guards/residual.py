@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from srh_clinic.errors import InputError
-from srh_clinic.metrics.nuclei import DARK, Responses, blob_responses
+from srh_clinic.metrics.nuclei import DARK, RADII_UM, Responses, blob_responses
 
 AROUND_UM = 3.75
 """Standard deviation in um of the Gaussian that gives the brightness to which a change is put in relation."""
 
 BLOCK_UM = 15.0
 """Edge in um of the squares in which the spread of a filter's answers is measured: several nuclei wide."""
+
+FILTER_RADII_UM = RADII_UM[1:-1]
+"""Radii in um of the discs that are looked for: of smaller ones noise makes many by itself."""
 
 SLIGHT = 0.02
 """Relative contrast that no reader sees; the spread is taken for no less, so that a perfect input does not flag trifles."""
@@ -57,13 +60,13 @@ class Residual:
 
     @cached_property
     def ch2(self) -> Responses:
-        """Answers of the matched filter of discs to the change in CH2, ``(6, H, W)``; negative where R has a darker disc."""
-        return blob_responses(self.relative[0], self.um_per_px)
+        """Answers of the matched filter of discs to the change in CH2, ``(4, H, W)``; negative where R has a darker disc."""
+        return blob_responses(self.relative[0], self.um_per_px, FILTER_RADII_UM)
 
     @cached_property
     def ch3(self) -> Responses:
         """The same in CH3."""
-        return blob_responses(self.relative[1], self.um_per_px)
+        return blob_responses(self.relative[1], self.um_per_px, FILTER_RADII_UM)
 
     @cached_property
     def ch2_in_spreads(self) -> Responses:
@@ -87,5 +90,12 @@ def _spread(answers: NDArray[np.float32], block: int) -> NDArray[np.float32]:
     grown = np.pad(np.abs(answers), ((0, rows * block - height), (0, columns * block - width)), mode="symmetric")
     squares = grown.reshape(rows, block, columns, block).transpose(0, 2, 1, 3).reshape(rows, columns, -1)
     spread = ndi.median_filter(1.4826 * np.median(squares, axis=-1), size=3, mode="nearest")
-    smooth = ndi.zoom(spread, block, order=1, mode="nearest", grid_mode=True)
-    return np.asarray(smooth[:height, :width], dtype=np.float32)
+    smooth = _between(rows, block, height) @ spread @ _between(columns, block, width).T
+    return np.asarray(smooth, dtype=np.float32)
+
+
+@lru_cache(maxsize=8)
+def _between(squares: int, block: int, size: int) -> NDArray[np.float64]:
+    """Weights ``(size, squares)`` that interpolate linearly between the centres of squares, and hold beyond the outer ones."""
+    place = np.clip((np.arange(size) + 0.5) / block - 0.5, 0, squares - 1)
+    return np.clip(1 - np.abs(place[:, None] - np.arange(squares)), 0, 1)

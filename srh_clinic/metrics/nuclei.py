@@ -105,8 +105,8 @@ def nuclear_responses(image: ArrayLike, um_per_px: float) -> Responses:
     return blob_responses(nuclear_contrast(image, um_per_px), um_per_px)
 
 
-def blob_responses(field: NDArray[np.float32], um_per_px: float) -> Responses:
-    """How much each place of a field ``(H, W)`` looks like the centre of a disc of each of :data:`RADII_UM`, ``(6, H, W)``.
+def blob_responses(field: NDArray[np.float32], um_per_px: float, radii_um: tuple[float, ...] = RADII_UM) -> Responses:
+    """How much each place of a field ``(H, W)`` looks like the centre of a disc of each radius, float32 ``(S, H, W)``.
 
     Signed: a disc below its surroundings answers with a negative number. See :func:`nuclear_responses`.
 
@@ -118,18 +118,21 @@ def blob_responses(field: NDArray[np.float32], um_per_px: float) -> Responses:
     if not 0 < um_per_px <= RADII_UM[0] / 2:
         raise InputError(f"{um_per_px} um per px", f"more than 0 and at most {RADII_UM[0] / 2} um, or nuclei are no discs")
     spectrum = dctn(field, norm="ortho")
-    return np.stack([idctn(spectrum * filter_, norm="ortho") for filter_ in _filters(field.shape, um_per_px)])
+    filters = _filters(field.shape, um_per_px, radii_um)
+    return np.stack([idctn(spectrum * filter_, norm="ortho") for filter_ in filters])
 
 
-def blob_maxima(responses: Responses, um_per_px: float, threshold: float) -> NDArray[np.float64]:
+def blob_maxima(
+    responses: Responses, um_per_px: float, threshold: float, radii_um: tuple[float, ...] = RADII_UM
+) -> NDArray[np.float64]:
     """Maxima of :func:`blob_responses` over place and radius, float64 ``(K, 3)`` of y, x and radius in px, by strength.
 
-    Of two that lie nearer than 0.8 of the larger radius the stronger stays.
+    ``radii_um`` are those of the responses. Of two that lie nearer than 0.8 of the larger radius the stronger stays.
     """
     highest = ndi.maximum_filter(responses, size=3, mode="nearest")
     scale, y, x = np.nonzero((responses == highest) & (responses >= threshold))
     order = np.argsort(-responses[scale, y, x], kind="stable")
-    radius = np.asarray(RADII_UM)[scale] / um_per_px
+    radius = np.asarray(radii_um)[scale] / um_per_px
     candidates = np.column_stack([y, x, radius]).astype(np.float64)[order]
     kept = np.empty((0, 3))
     for candidate in candidates:
@@ -214,11 +217,11 @@ def _unit_image(image: ArrayLike) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=4)
-def _filters(shape: tuple[int, int], um_per_px: float) -> tuple[Responses, ...]:
+def _filters(shape: tuple[int, int], um_per_px: float, radii_um: tuple[float, ...]) -> tuple[Responses, ...]:
     """Transfer functions of the Laplacians of Gaussian; a cosine transform reflects the image at its edges."""
     frequencies = (np.pi * np.arange(n) / n for n in shape)
     squared = np.add.outer(*(f**2 for f in frequencies))
-    variances = ((radius / um_per_px) ** 2 / 2 for radius in RADII_UM)
+    variances = ((radius / um_per_px) ** 2 / 2 for radius in radii_um)
     # At its centre a disc of radius sqrt(2) sigma and unit contrast answers -sigma^2 LoG with 2 / e.
     return tuple((np.e / 2 * v * squared * np.exp(-v * squared / 2)).astype(np.float32) for v in variances)
 

@@ -113,8 +113,7 @@ def create_rscd(bundle: str, device: str, settings: RSCDSettings) -> RSCDRestore
     denoiser, size_multiple = _denoiser(loaded, where)
     calibrator: Calibrator = partial(index_of_noise, schedule=schedule)
     if settings.estimator == "calibrator":
-        network = load_network(create_calibrator(loaded.config("calibrator")), loaded, "calibrator", where)
-        calibrator = StepCalibrator(network, device=where).predict
+        calibrator = load_calibrator(loaded, where)
     return RSCDRestorer(RSCD(denoiser, calibrator, schedule, settings, where), size_multiple)
 
 
@@ -134,6 +133,18 @@ def create_rrd(bundle: str, device: str, settings: RRDSettings) -> ReverseRestor
     denoiser, size_multiple = _denoiser(loaded, where)
     diffusion = RRD(denoiser, create_schedule(loaded.metadata["schedule"]), settings, where)
     return ReverseRestorer("rrd", diffusion, size_multiple)
+
+
+def load_calibrator(bundle: Bundle, device: torch.device) -> Calibrator:
+    """A bundle's calibrator: model-space images to the index that each resembles.
+
+    Raises
+    ------
+    InputError
+        When the bundle has none, or its weights do not fit.
+    """
+    network = load_network(create_calibrator(bundle.config("calibrator")), bundle, "calibrator", device)
+    return StepCalibrator(network, device=device).predict
 
 
 def _denoiser(bundle: Bundle, device: torch.device) -> tuple[nn.Module, int]:

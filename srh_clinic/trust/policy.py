@@ -64,8 +64,8 @@ class TrustPolicy(BaseModel):
         """Each guard's score in its own scale."""
         return {name: scores[name] / scale for name, scale in self.scales.items() if name in scores}
 
-    def threshold(self, alpha: float | None = None) -> float:
-        """The threshold of a promise, by default the first's.
+    def promise(self, alpha: float | None = None) -> Promise:
+        """The promise of a miss rate, by default the first.
 
         Raises
         ------
@@ -74,7 +74,7 @@ class TrustPolicy(BaseModel):
         """
         for promise in self.promises:
             if alpha is None or promise.alpha == alpha:
-                return promise.threshold
+                return promise
         known = ", ".join(f"{promise.alpha:g}" for promise in self.promises)
         raise InputError(f"a miss rate of {alpha:g}", f"one that the bundle was calibrated for: {known}")
 

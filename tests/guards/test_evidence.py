@@ -41,6 +41,13 @@ def test_a_planted_nucleus_is_found_where_it_was_planted():
     assert first.strength == evidence.strength > 10
 
 
+def test_the_ring_around_a_planted_nucleus_is_no_second_finding():
+    clean = tissue()
+    evidence = evidence_of(noisy(clean), with_nucleus(clean, contrast=0.6))
+    assert evidence.removed.max() > 5  # the filter does answer there
+    assert [place.kind for place in evidence.places(5.0)] == ["added"]
+
+
 def test_a_nucleus_that_was_taken_away_is_found_as_such():
     clean = tissue()
     evidence = evidence_of(noisy(with_nucleus(clean)), clean)

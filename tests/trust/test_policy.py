@@ -28,10 +28,10 @@ def test_reasons_are_the_guards_that_alone_would_flag():
 
 
 def test_only_promises_that_were_made_are_kept():
-    assert POLICY.threshold() == POLICY.threshold(0.1) == 1.5
-    assert POLICY.threshold(0.05) == 1.2
+    assert POLICY.promise() == POLICY.promise(0.1) == Promise(alpha=0.1, threshold=1.5)
+    assert POLICY.promise(0.05).threshold == 1.2
     with pytest.raises(InputError, match=r"0\.01.*0\.1, 0\.05"):
-        POLICY.threshold(0.01)
+        POLICY.promise(0.01)
 
 
 def test_a_calibrated_policy_keeps_its_promise_and_flags_few_faithful_tiles():
@@ -44,7 +44,7 @@ def test_a_calibrated_policy_keeps_its_promise_and_flags_few_faithful_tiles():
     assert [promise.alpha for promise in policy.promises] == [0.1, 0.05]
     assert policy.scales["added"] == pytest.approx(4 + 2.05, abs=0.15)  # the 98th percentile of a normal distribution
     for alpha in (0.05, 0.1):
-        missed = np.mean([policy.strength(scores) < policy.threshold(alpha) for scores in tiles(4000, 6)])
+        missed = np.mean([policy.strength(scores) < policy.promise(alpha).threshold for scores in tiles(4000, 6)])
         # Spread of the calibration's own rank, sqrt(alpha (1 - alpha) / 400), four times.
         assert missed == pytest.approx(alpha, abs=4 * (alpha * (1 - alpha) / 400) ** 0.5)
     assert TrustPolicy.model_validate_json(policy.model_dump_json()) == policy

@@ -1,0 +1,222 @@
+"""What the guards say of a restored slide, tile by tile, and where a reader has to look."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srh_clinic.guards import Examination, GuardName, Place, examine, steps_left
+from srh_clinic.intensity import Counts, counts_to_unit
+from srh_clinic.metrics.nuclei import MATCH_UM
+from srh_clinic.regions import Region, placed
+from srh_clinic.slide import Slide
+from srh_clinic.tiling import TileGrid, read_tile
+from srh_clinic.trust import TrustPolicy
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from torch import Tensor
+
+BATCH = 16
+"""Tiles that are read, and shown to the calibrator, at once."""
+
+SHOWN_RADII = 2.5
+"""Half the edge of a nucleus's region in radii of the nucleus: its surroundings belong to the evidence."""
+
+KINDS = {"added": "added_nucleus", "removed": "removed_nucleus"}
+"""What a flagged region is called after the guard that speaks; other guards lend it their own name."""
+
+WORDS = {
+    "added_nucleus": "a nucleus that the input does not support",
+    "removed_nucleus": "a nucleus of the input that is gone",
+    "one_channel": "a change in one channel alone",
+    "brightness": "a change of brightness",
+    "structure": "structure among what was taken away",
+    "steps_left": "noise that is left",
+}
+"""Each kind for a reader."""
+
+
+@dataclass(frozen=True)
+class FlaggedRegion(Region):
+    """Where the restored image differs from its input in a way that the input does not explain.
+
+    ``kind`` is a key of :data:`WORDS`; ``strength`` counts in thresholds, 1 is just flagged.
+    """
+
+    kind: str
+    strength: float
+
+
+@dataclass(frozen=True, eq=False)
+class Scrutiny:
+    """What the guards say of a slide.
+
+    Attributes
+    ----------
+    index
+        The tiles that were examined: those that the restorer changed, ``(M,)``.
+    strengths
+        How strongly the guards speak against each, in thresholds, float64 ``(M,)``: 1 is just flagged.
+    regions
+        Where to look, the strongest first.
+    alpha, threshold
+        The promise in use and its threshold in the policy's own scale; None when the bundle was not calibrated.
+    outside
+        How many of the tiles asked for fewer or more steps than any that the promise was calibrated on.
+    seconds
+        How long it took.
+    """
+
+    index: NDArray[np.int64]
+    strengths: NDArray[np.float64]
+    regions: tuple[FlaggedRegion, ...]
+    alpha: float | None
+    threshold: float | None
+    outside: int
+    seconds: float
+
+    @property
+    def failed(self) -> NDArray[np.int64]:
+        """The flagged tiles."""
+        return self.index[self.strengths >= 1]
+
+
+def unexamined() -> Scrutiny:
+    """For a bundle that states no thresholds: nothing was examined, and nothing can be said."""
+    none = np.empty(0)
+    return Scrutiny(none.astype(np.int64), none, (), None, None, 0, 0.0)
+
+
+def scrutinise(
+    scanned: Slide,
+    restored: Slide,
+    grid: TileGrid,
+    index: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    policy: TrustPolicy,
+    *,
+    source: Slide,
+    calibrator: Callable[[Tensor], ArrayLike] | None = None,
+    alpha: float | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Scrutiny:
+    """Ask the guards about every tile that a restorer changed.
+
+    Each tile is read from both slides and examined by itself, so the answer depends on neither batch nor order. A nucleus that
+    two overlapping tiles show is one region.
+
+    Parameters
+    ----------
+    scanned, restored
+        The slide at the pixel size of the networks, before and after.
+    grid, index, predicted
+        Where its tiles lie, which of them were changed, and the steps predicted for each of those.
+    policy, alpha
+        Thresholds, and the promised miss rate to use; None is the policy's first.
+    source
+        The slide as it was scanned, whose pixels the regions are told in.
+    calibrator
+        See :func:`~srh_clinic.guards.steps_left`; None leaves that guard out.
+
+    Raises
+    ------
+    InputError
+        When the policy makes no such promise.
+    """
+    began = time.perf_counter()
+    promise = policy.promise(alpha)
+    threshold = promise.threshold
+    strengths = np.zeros(len(index))
+    places: list[tuple[float, Place]] = []
+    regions = []
+    for number, examination in enumerate(_examinations(scanned, restored, grid, index, calibrator, progress)):
+        y, x = (int(edge) for edge in grid.positions[index[number]])
+        strengths[number] = policy.strength(examination.scores) / threshold
+        loud: dict[GuardName, float] = {
+            name: examination.scores[name] / policy.scales[name] / threshold
+            for name in policy.reasons(examination.scores, threshold)
+        }
+        if set(loud) & set(KINDS):
+            places += _places(examination, policy, threshold, y, x, scanned.shape)
+        if others := [name for name in loud if name not in KINDS]:
+            where = placed(y, x, min(y + grid.tile, scanned.shape[0]), min(x + grid.tile, scanned.shape[1]), scanned, source)
+            regions.append(FlaggedRegion(**where, kind=others[0], strength=round(loud[others[0]], 2)))
+    regions += [_of_place(strength, place, scanned, source) for strength, place in _once(places, scanned.um_per_px)]
+    fewest, most = policy.steps
+    return Scrutiny(
+        index=index,
+        strengths=strengths,
+        regions=tuple(sorted(regions, key=lambda region: (-region.strength, region.y, region.x, region.kind))),
+        alpha=promise.alpha,
+        threshold=threshold,
+        outside=int(((predicted < fewest) | (predicted > most)).sum()),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _examinations(
+    scanned: Slide,
+    restored: Slide,
+    grid: TileGrid,
+    index: NDArray[np.int64],
+    calibrator: Callable[[Tensor], ArrayLike] | None,
+    progress: Callable[[int, int], None],
+) -> Iterator[Examination]:
+    """What the guards say of each tile, in order; numpy and scipy let other threads work meanwhile."""
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for first in range(0, len(index), BATCH):
+            corners = grid.positions[index[first : first + BATCH]].tolist()
+            before, after = ([_unit(read_tile(slide, y, x, grid.tile)) for y, x in corners] for slide in (scanned, restored))
+            left: Sequence[float | None] = [None] * len(corners)
+            if calibrator is not None:
+                left = steps_left(np.stack(after), calibrator).tolist()
+            yield from threads.map(examine, before, after, [scanned.um_per_px] * len(corners), left)
+            progress(first + len(corners), len(index))
+
+
+def _unit(counts: Counts) -> NDArray[np.float32]:
+    return np.asarray(counts_to_unit(counts), dtype=np.float32)
+
+
+def _places(
+    examination: Examination, policy: TrustPolicy, threshold: float, y: int, x: int, shape: tuple[int, int]
+) -> Iterator[tuple[float, Place]]:
+    """The nuclei of a tile that are flagged, in thresholds, at their places on the slide."""
+    scales = {name: policy.scales[name] * threshold for name in KINDS if name in policy.scales}
+    for place in examination.evidence.places(min(scales.values())):
+        strength = place.strength / scales.get(place.kind, np.inf)
+        if strength >= 1 and place.y + y < shape[0] and place.x + x < shape[1]:
+            yield strength, Place(place.kind, place.y + y, place.x + x, place.radius, place.strength)
+
+
+def _once(places: list[tuple[float, Place]], um_per_px: float) -> list[tuple[float, Place]]:
+    """Places without those that a stronger one of the same kind stands for, as where tiles overlap."""
+    kept: list[tuple[float, Place]] = []
+    cells: dict[tuple[str, int, int], list[Place]] = {}
+    reach = MATCH_UM / um_per_px
+    for strength, place in sorted(places, key=lambda found: (-found[0], found[1].y, found[1].x)):
+        row, column = int(place.y // reach), int(place.x // reach)
+        around = [
+            other
+            for i in (row - 1, row, row + 1)
+            for j in (column - 1, column, column + 1)
+            for other in cells.get((place.kind, i, j), ())
+        ]
+        if all(np.hypot(other.y - place.y, other.x - place.x) > reach for other in around):
+            kept.append((strength, place))
+            cells.setdefault((place.kind, row, column), []).append(place)
+    return kept
+
+
+def _of_place(strength: float, place: Place, seen: Slide, source: Slide) -> FlaggedRegion:
+    half = SHOWN_RADII * place.radius
+    where: dict[str, Any] = placed(place.y - half, place.x - half, place.y + half, place.x + half, seen, source)
+    return FlaggedRegion(**where, kind=KINDS[place.kind], strength=round(strength, 2))

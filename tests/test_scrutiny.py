@@ -1,0 +1,213 @@
+"""What the guards say of a slide, through the pipeline: exact networks for flat tissue, and a nucleus of known place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from srh_clinic.errors import InputError
+from srh_clinic.intensity import Counts
+from srh_clinic.pipeline import CaseResult, RestoreThenClassify, policy_of
+from srh_clinic.restorers import Restoration, RestoredTile, Tile
+from srh_clinic.restorers.rscd import RSCDRestorer
+from srh_clinic.rscd import RSCD, RSCDSettings, create_schedule
+from srh_clinic.slide import ArraySlide
+from srh_clinic.trust import Promise, TrustPolicy
+
+TILE, FLAT, NOISE = 128, 20_000, 1_500
+SCHEDULE = create_schedule()
+POLICY = TrustPolicy(
+    scales={"added": 6.0, "removed": 6.0, "brightness": 0.1},
+    promises=(Promise(alpha=0.1, threshold=1.0), Promise(alpha=0.05, threshold=0.8)),
+    calibration={"tiles": 100, "weights_sha256": "0" * 64},
+    steps=(1, 200),
+)
+
+
+@dataclass(frozen=True)
+class FakeBundle:
+    name: str = "fake"
+    path: Path = Path("fake")
+    weights_sha256: str = "0" * 64
+    metadata: dict[str, Any] = field(default_factory=lambda: {"um_per_px": 0.47, "tile": TILE})
+
+
+class BrightIsTumor:
+    patch = TILE
+    recipe = "opensrh"
+
+    def predict_proba(self, patches: Counts) -> NDArray[np.float64]:
+        return np.tile([0.8, 0.1, 0.1], (len(patches), 1))
+
+
+def calibrate(states: Tensor) -> NDArray[np.float64]:
+    sigma = states.std(dim=(1, 2, 3)).numpy().astype(np.float64)
+    return np.where(sigma < SCHEDULE.sigma[0], -1, np.abs(SCHEDULE.sigma[None] - sigma[:, None]).argmin(axis=1))
+
+
+def denoise(x: Tensor, t: Tensor) -> Tensor:
+    sigma = torch.as_tensor(SCHEDULE.sigma)[t].to(x.dtype)[:, None, None, None]
+    return (x - x.mean(dim=(2, 3), keepdim=True)) / sigma
+
+
+@dataclass(frozen=True)
+class Inventing:
+    """Restores flat tissue exactly, but draws nuclei at places (y, x) of the slide."""
+
+    places: tuple[tuple[int, int], ...]
+    batch_size: int = 4
+    name: str = "inventing"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"places": self.places}
+
+    def restore(self, counts: Counts, positions: Any = None, seed: int = 0) -> Restoration:
+        raise NotImplementedError
+
+    def stream(self, tiles: Iterable[Tile], seed: int = 0) -> Iterator[RestoredTile]:
+        corners: dict[int, tuple[int, int]] = {}
+
+        def seen() -> Iterator[Tile]:
+            for tile in tiles:
+                corners[tile.key] = tile.y, tile.x
+                yield tile
+
+        exact = RSCDRestorer(RSCD(denoise, calibrate, SCHEDULE, RSCDSettings(batch_size=self.batch_size)))
+        for restored in exact.stream(seen(), seed):
+            y, x = corners[restored.key]
+            image = restored.counts.astype(np.float64)
+            rows, columns = np.indices(image.shape[1:])
+            for row, column in self.places:
+                disc = 1 / (1 + np.exp(np.hypot(rows + y - row, columns + x - column) - 7))
+                image *= np.stack([1 - 0.4 * disc, 1 + 0.1 * disc])
+            yield replace(restored, counts=np.rint(image).astype(np.uint16))
+
+
+def noisy(shape: tuple[int, int] = (300, 320), um_per_px: float = 0.47) -> ArraySlide:
+    image = FLAT + NOISE * np.random.default_rng(0).standard_normal((2, *shape))
+    return ArraySlide(np.clip(image, 1, 65_535).astype(np.uint16), um_per_px)
+
+
+def diagnose(*places: tuple[int, int], slide: ArraySlide | None = None, **options: Any) -> CaseResult:
+    settings = {"policy": POLICY, **{key: options.pop(key) for key in ("conservative", "policy") if key in options}}
+    restorer = Inventing(places, options.pop("batch_size", 4))
+    pipeline = RestoreThenClassify(FakeBundle(), restorer, BrightIsTumor(), **settings)  # type: ignore[arg-type]
+    return pipeline(noisy() if slide is None else slide, **options)
+
+
+def test_a_faithful_restoration_raises_no_flag() -> None:
+    result = diagnose()
+    assert len(result.scrutiny.index) == result.tiles.restored == 9
+    assert result.scrutiny.regions == ()
+    assert (result.scrutiny.strengths > 0).all()
+    assert (result.scrutiny.strengths < 1).all()
+    assert not any(flag.startswith(("differs", "unexamined", "beyond")) for flag in result.flags)
+
+
+def test_an_invented_nucleus_is_flagged_where_it_is_once_though_four_tiles_show_it() -> None:
+    place = (112, 112)  # in the overlap of tiles 0, 1, 3 and 4 of a grid of 96 px
+    result = diagnose(place)
+    (region,) = result.scrutiny.regions
+    assert region.kind == "added_nucleus"
+    assert region.strength > 1
+    assert region.y < place[0] < region.y + region.height
+    assert region.x < place[1] < region.x + region.width
+    assert (region.y + region.height / 2, region.x + region.width / 2) == pytest.approx(place, abs=3)
+    assert region.where == "centre" or "left" in region.where
+    assert set(result.scrutiny.failed.tolist()) == {0, 1, 3, 4}
+    assert "differs: restored image differs from its input at 1 place, see trust" in result.flags
+    assert result.to_dict()["trust"]["regions"][0]["kind"] == "added_nucleus"
+
+
+def test_regions_are_told_in_pixels_of_the_slide_as_scanned() -> None:
+    slide = noisy((240, 256), um_per_px=0.5875)  # resampled to 300 x 320 px of 0.47 um
+    (region,) = (r for r in diagnose((60, 200), slide=slide).scrutiny.regions if r.strength > 1.5)
+    centre = region.y + region.height / 2, region.x + region.width / 2
+    assert centre == pytest.approx((60 * 0.8, 200 * 0.8), abs=3)
+    assert (region.y_um, region.x_um) == pytest.approx((region.y * 0.5875, region.x * 0.5875), abs=0.06)
+
+
+def test_conservative_shows_the_original_and_reads_nothing_there() -> None:
+    place = (48, 48)  # in tile 0 alone
+    trusting, careful = diagnose(place), diagnose(place, conservative=True)
+    scanned = noisy().read(0, 0, 300, 320)
+    assert careful.withheld == 1
+    inner = np.s_[:, :90, :90]
+    np.testing.assert_array_equal(careful.restored.slide.read(0, 0, 300, 320)[inner], scanned[inner])
+    far = np.s_[:, 140:, 140:]
+    shown = [result.restored.slide.read(0, 0, 300, 320)[far] for result in (trusting, careful)]
+    np.testing.assert_array_equal(*shown)
+    # Of the 3 x 3 patches, the first lies in the tile and counts as non-diagnostic; its neighbours do not touch it.
+    assert careful.maps.classes_after.values[:, 2].tolist() == [1.0] + [pytest.approx(0.1)] * 8
+    assert trusting.maps.classes_after.values[0, 0] == pytest.approx(0.8)
+    assert "withheld: 1 flagged tile shows the original" in careful.flags
+    assert careful.provenance["settings"]["conservative"] is True
+
+
+def test_when_everything_is_withheld_nothing_is_diagnosed() -> None:
+    everywhere = tuple((y, x) for y in (48, 144, 240) for x in (48, 144, 240, 300))
+    assert diagnose(*everywhere).diagnosis == "tumor"
+    assert diagnose(*everywhere, conservative=True).diagnosis == "nondiagnostic"
+
+
+def test_batch_size_and_resume_change_no_flag(tmp_path: Path) -> None:
+    places = ((48, 48), (200, 250))
+    whole = diagnose(*places).to_dict()["trust"]
+    regions = whole.pop("regions")
+    alone = diagnose(*places, batch_size=1).to_dict()["trust"]
+
+    def cut(stage: str, done: int, total: int) -> None:
+        if stage == "restoring" and done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        diagnose(*places, work=tmp_path, progress=cut)
+    resumed = diagnose(*places, work=tmp_path)
+    assert resumed.restored.computed < 9
+    assert len(regions) == 2
+    for other in (alone, resumed.to_dict()["trust"]):
+        # Single counts may be rounded otherwise in a batch of another size; strengths are told to two digits.
+        for one, same in zip(regions, other.pop("regions"), strict=True):
+            assert {**one, "strength": 0} == {**same, "strength": 0}
+            assert one["strength"] == pytest.approx(same["strength"], abs=0.011)
+        assert whole == other
+
+
+def test_a_bundle_without_thresholds_says_that_nothing_was_examined() -> None:
+    result = diagnose((48, 48), policy=None)
+    assert result.to_dict()["trust"] == {
+        "calibrated": False,
+        "miss_rate": None,
+        "examined": 0,
+        "flagged": 0,
+        "withheld": 0,
+        "outside_calibration": 0,
+        "regions": [],
+    }
+    assert any(flag.startswith("unexamined") for flag in result.flags)
+
+
+def test_tiles_beyond_what_the_promise_was_calibrated_on_are_counted() -> None:
+    narrow = POLICY.model_copy(update={"steps": (100, 200)})
+    result = diagnose(policy=narrow)
+    assert result.scrutiny.outside == 9
+    assert any(flag.startswith("beyond-calibration: 9 of 9 tiles") for flag in result.flags)
+
+
+def test_thresholds_hold_for_the_weights_that_they_were_calibrated_with_alone() -> None:
+    stated = {"um_per_px": 0.47, "tile": TILE, "trust": POLICY.model_dump(mode="json")}
+    assert policy_of(FakeBundle(metadata=stated)) == POLICY  # type: ignore[arg-type]
+    assert policy_of(FakeBundle(metadata=stated, weights_sha256="1" * 64)) is None  # type: ignore[arg-type]
+    assert policy_of(FakeBundle()) is None  # type: ignore[arg-type]
+    broken = {**stated, "trust": {**stated["trust"], "promises": []}}  # type: ignore[dict-item]
+    with pytest.raises(InputError, match=r"metadata.json: found trust.promises: .*needed what srh-clinic bundle calibrate"):
+        policy_of(FakeBundle(metadata=broken))  # type: ignore[arg-type]
