@@ -106,6 +106,23 @@ class TablesSection(Section):
     interval: IntervalSection
 
 
+class CalibrationSection(Section):
+    """Phantoms on which thresholds are calibrated."""
+
+    count: int = Field(gt=0)
+    first_seed: int = Field(ge=0)
+
+
+class GuardsSection(Section):
+    """What the guards are calibrated on and judged by."""
+
+    calibration: CalibrationSection
+    alphas: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
+    contrast: Literal["faint", "usual", "strong"]
+    overlong_steps: int = Field(gt=0)
+    overlong_stride: int = Field(gt=0)
+
+
 class CalibratorSection(Section):
     """The calibrator's noise."""
 
@@ -131,6 +148,7 @@ class Protocol(Section):
     training: TrainingSection
     restoration: RestorationSection
     tables: TablesSection
+    guards: GuardsSection
     calibrator: CalibratorSection
     classifier: ClassifierSection
     sha256: str = Field(pattern="[0-9a-f]{64}")
@@ -182,6 +200,12 @@ class Protocol(Section):
         """Clean image ``index`` of the tables' high-quality set, uint16 counts ``(2, H, W)``."""
         kind = self.phantoms.kinds[index % len(self.phantoms.kinds)]
         return simulate_patch(kind, 0.0, self.tables.reference.first_seed + index, self.phantoms.size).clean
+
+    @property
+    def for_calibration(self) -> Protocol:
+        """The same with the guards' calibration phantoms in the place of the test phantoms."""
+        phantoms = {**self.phantoms.model_dump(), **self.guards.calibration.model_dump()}
+        return Protocol.model_validate({**self.model_dump(), "phantoms": phantoms})
 
     @cached_property
     def slow_indices(self) -> tuple[int, ...]:
