@@ -58,6 +58,7 @@ FullScaleOption = Annotated[
     int | None, typer.Option(help="Stored value at full scale, where the file does not state it: 4096 for 12 bits.")
 ]
 BundleOption = Annotated[str, typer.Option(metavar="NAME|DIR", help="The networks.")]
+WeightsOption = Annotated[Path, typer.Option("--weights", help="Folder of the bundles that only comparisons use.")]
 RestorerOption = Annotated[
     str,
     typer.Option(
@@ -328,6 +329,23 @@ def benchmark_protocol(
         _print_report(report, out)
 
 
+@benchmark_app.command("guards")
+@guarded
+def benchmark_guards(
+    out: ReportsOption = Path("reports"),
+    bundle: BundleOption = "phantom-demo",
+    weights: WeightsOption = Path("weights"),
+    device: DeviceOption = "auto",
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first so many test phantoms.")] = None,
+) -> None:
+    """What the guards find of what was invented, and whether their promise holds on other phantoms."""
+    from srh_clinic.validation import run_guards
+
+    with _progress() as progress:
+        report = run_guards(out, limit=limit, bundle=bundle, weights=weights, device=device, report=progress)
+    _print_report(report, out)
+
+
 @benchmark_app.command("realism")
 @guarded
 def benchmark_realism(
@@ -374,7 +392,6 @@ SeverityOption = Annotated[
     float | None, typer.Option(min=0, max=1, help="Take the images for clean and degrade them at this severity.")
 ]
 StackOption = Annotated[Path | None, typer.Option("--stack", help="A z-stack to show beside the simulated ones.")]
-WeightsOption = Annotated[Path, typer.Option("--weights", help="Folder of the bundles that only comparisons use.")]
 ExtractorOption = Annotated[str, typer.Option(help="Feature extractor of KID, Frechet distance and MMD.")]
 ExtractorWeightsOption = Annotated[Path | None, typer.Option(help="Its weights; efficientnet_lite0 has its own.")]
 LpipsOption = Annotated[
@@ -520,6 +537,22 @@ def bundle_card(
     from srh_clinic.validation.model_card import write_model_card
 
     typer.echo(write_model_card(bundle, reports).path / "docs" / "README.md")
+
+
+@bundle_app.command("calibrate")
+@guarded
+def bundle_calibrate(
+    bundle: Annotated[Path, typer.Argument(metavar="DIR")],
+    work: Annotated[Path, typer.Option(help="Folder for what is restored on the way; a run that was cut goes on from there.")],
+    device: DeviceOption = "auto",
+) -> None:
+    """Calibrate the guards for a bundle's networks, on simulated tissue, and write their thresholds into it."""
+    from srh_clinic.validation import calibrate_guards
+
+    with _progress() as progress:
+        calibrated = calibrate_guards(bundle, work, device=device, report=progress)
+    for line in _promises(calibrated):
+        typer.echo(line)
 
 
 @bundle_app.command("verify")
@@ -671,9 +704,10 @@ def _panel(name: str, result: CaseResult, out: Path | None) -> RenderableType:
         says = f"restored image differs from its input at {places} {'place' if places == 1 else 'places'}"
         see = f", see {escape(str(out / 'trust_map.png'))}" if places and out is not None else ""
         facts.add_row("Trust", f"[yellow]{says}{see}[/]" if places else says)
-        for number, region in enumerate(trust.regions[:REGIONS_SHOWN], start=1):
-            place = f"y {region.y_um:.0f}, x {region.x_um:.0f} um"
-            facts.add_row("", f"{number}. {region.where}: {WORDS[region.kind]} at {place}, {region.strength:.1f} x threshold")
+        for number, flagged in enumerate(trust.regions[:REGIONS_SHOWN], start=1):
+            place = f"y {flagged.y_um:.0f}, x {flagged.x_um:.0f} um"
+            says = f"{WORDS[flagged.kind]} at {place}, {flagged.strength:.1f} x threshold"
+            facts.add_row("", f"{number}. {flagged.where}: {says}")
         if places > REGIONS_SHOWN:
             facts.add_row("", f"and {places - REGIONS_SHOWN} more")
     for number, flag in enumerate(result.flags):

@@ -78,6 +78,8 @@ RESCAN_STEPS = 100
 
 THUMBNAIL_EDGE = 2048
 
+NO_SQUARES = SquareMap(np.empty((0, 2), dtype=np.int64), 1, np.empty(0))
+
 
 @dataclass(frozen=True, eq=False)
 class Overview:
@@ -667,7 +669,7 @@ def classify_slide(
     classifier: PatchClassifier,
     progress: Callable[[int, int], None] | None = None,
     *,
-    unread: SquareMap | None = None,
+    unread: SquareMap = NO_SQUARES,
 ) -> ClassifiedSlide:
     """Classify the patches with tissue, side by side over the slide, and from them the slide.
 
@@ -686,7 +688,7 @@ def classify_slide(
         if progress is not None:
             progress(first + len(batch), len(seen))
     positions = np.array(seen, dtype=np.int64).reshape(-1, 2)
-    for corner in unread.positions if unread is not None else ():
+    for corner in unread.positions:
         touched = (np.abs(2 * (positions - corner) + grid.tile - unread.edge) < grid.tile + unread.edge).all(axis=1)
         probabilities[touched] = np.eye(3)[CLASSES.index("nondiagnostic")]
     return ClassifiedSlide(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srh_clinic.guards import Examination, GuardName, Place, examine, steps_left
+from srh_clinic.guards import Examination, Place, examine, steps_left
 from srh_clinic.intensity import Counts, counts_to_unit
 from srh_clinic.metrics.nuclei import MATCH_UM
 from srh_clinic.regions import Region, placed
@@ -140,7 +140,7 @@ def scrutinise(
     for number, examination in enumerate(_examinations(scanned, restored, grid, index, calibrator, progress)):
         y, x = (int(edge) for edge in grid.positions[index[number]])
         strengths[number] = policy.strength(examination.scores) / threshold
-        loud: dict[GuardName, float] = {
+        loud = {
             name: examination.scores[name] / policy.scales[name] / threshold
             for name in policy.reasons(examination.scores, threshold)
         }

@@ -7,6 +7,8 @@ For the command line, which only parses and prints::
     run_speed(out, *, bundle="phantom-demo", device="auto", tiles=16, sizes=(2048, 8192), protocol=None,
               report=<progress>) -> Report
     run_tables(out, *, only=TABLE_PARTS, preset="quick", methods=None, own=None, stack=None, ...) -> list[Report]
+    run_guards(out, *, limit=None, bundle="phantom-demo", weights="weights", ...) -> Report
+    calibrate_guards(path, work, ...) -> Bundle          # writes the thresholds into the bundle
     run_cell(method, index, ...) -> dict                 # one cell of the phantoms' tables, computed anew
     rich_tables(report) -> list[rich.table.Table]        # for the terminal
     report.markdown, report.to_dict()                    # both also written to out/NAME.md and out/NAME.json
@@ -23,6 +25,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from srh_clinic.validation.guarding import calibrate_guards, run_guards
     from srh_clinic.validation.protocol import Protocol, load_protocol
     from srh_clinic.validation.report import Report, rich_tables, write_report
     from srh_clinic.validation.speed import run_speed
@@ -36,9 +39,11 @@ __all__ = [
     "Protocol",
     "Reading",
     "Report",
+    "calibrate_guards",
     "load_protocol",
     "rich_tables",
     "run_cell",
+    "run_guards",
     "run_protocol",
     "run_speed",
     "run_tables",
@@ -52,9 +57,11 @@ _HOME = {
     "Protocol": "protocol",
     "Reading": "table_suite",
     "Report": "report",
+    "calibrate_guards": "guarding",
     "load_protocol": "protocol",
     "rich_tables": "report",
     "run_cell": "table_suite",
+    "run_guards": "guarding",
     "run_protocol": "suite",
     "run_tables": "table_suite",
     "run_speed": "speed",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from srh_clinic.display import ColourWindow, colour_window, srh_colours
 from srh_clinic.intensity import Counts
@@ -21,6 +22,9 @@ DOTS_PER_INCH = 110
 
 OUTCOME_COLOURS = {"correct": "#009e73", "missed": "#b8bec9", "wrong": "#d55e00"}
 """Green, grey, vermilion: told apart by every kind of colour vision (Okabe and Ito 2008)."""
+
+
+SERIES_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,33 @@ def histogram(values: Mapping[str, Sequence[float]], limit: float, x_label: str,
     axes.axvline(limit, color="#d55e00", linestyle="--", label=limit_label)
     axes.set(xlabel=x_label, ylabel="images")
     axes.legend(fontsize=8)
+    return _png(drawing)
+
+
+def roc_curves(panels: Mapping[str, Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]]) -> bytes:
+    """One panel for each kind of case with a ROC curve for each series, PNG.
+
+    Parameters
+    ----------
+    panels
+        Kind, then series, to the scores of negative and of positive cases.
+    """
+    from matplotlib.figure import Figure as Drawing
+    from sklearn.metrics import roc_curve
+
+    drawing = Drawing(figsize=(3.3 * len(panels) + 1.2, 3.4), dpi=DOTS_PER_INCH, layout="constrained")
+    places = np.atleast_1d(drawing.subplots(1, len(panels), sharey=True))
+    for axes, (kind, series) in zip(places, panels.items(), strict=True):
+        for number, (name, (negative, positive)) in enumerate(series.items()):
+            truth = np.repeat([0, 1], [len(negative), len(positive)])
+            false_positive, true_positive, _ = roc_curve(truth, np.concatenate([negative, positive]), drop_intermediate=False)
+            style = {"color": "black", "linewidth": 2.2} if number == 0 else {"color": SERIES_COLOURS[number - 1]}
+            axes.plot(false_positive, true_positive, label=name, **style)
+        axes.plot([0, 1], [0, 1], color="#b8bec9", linewidth=0.8, linestyle=":")
+        axes.set(title=kind, xlabel="faithful tiles flagged", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        axes.grid(alpha=0.3)
+    places[0].set_ylabel("wrong tiles flagged")
+    drawing.legend(*places[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
     return _png(drawing)
 
 

@@ -18,9 +18,9 @@ GUARDS: tuple[GuardName, ...] = get_args(GuardName)
 
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """What each guard says of a tile, the higher the worse, and the evidence from which places are read."""
+    """What each of :data:`GUARDS` says of a tile by name, the higher the worse, and the evidence with its places."""
 
-    scores: dict[GuardName, float]
+    scores: dict[str, float]
     evidence: Evidence
 
 
@@ -41,7 +41,7 @@ def examine(scanned: ArrayLike, restored: ArrayLike, um_per_px: float, steps_lef
     """
     residual = Residual(np.asarray(scanned, dtype=np.float32), np.asarray(restored, dtype=np.float32), um_per_px)
     evidence = residual_evidence(residual)
-    scores: dict[GuardName, float] = {
+    scores: dict[str, float] = {
         "added": float(evidence.added.max()),
         "removed": float(evidence.removed.max()),
         "one_channel": one_channel_change(residual),
