@@ -214,6 +214,7 @@ def diagnose(
     um_per_px: UmPerPxOption = None,
     full_scale: FullScaleOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    html: Annotated[bool, typer.Option("--html", help="Also write case.html: the case to look at, offline.")] = False,
     dicom_out: Annotated[Path | None, typer.Option(help="Also write the restored slide as DICOM.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when the result carries flags.")] = False,
     conservative: Annotated[
@@ -226,7 +227,7 @@ def diagnose(
     from srh_clinic.pipeline import RestoreThenClassify
 
     slide = read_slide(case, um_per_px, full_scale)
-    if out is None and not json:
+    if out is None and (html or not json):
         out = Path(f"{case.resolve().stem}-diagnosis")
     if out is not None:
         check_place(out, folder=True)
@@ -239,6 +240,12 @@ def diagnose(
             progress("drawing", 0, 1)
             result.save(out)
             progress("drawing", 1, 1)
+        if html and out is not None:
+            from srh_clinic.casepage import write_case_page
+
+            progress("writing the page", 0, 1)
+            write_case_page(result, out / "case.html", case.name)
+            progress("writing the page", 1, 1)
         if dicom_out is not None:
             progress("writing DICOM", 0, 1)
             write_wsi(result.restored.slide, dicom_out, derived_from=slide, provenance=result.provenance)

@@ -31,7 +31,9 @@ SAME_FLOOR = {
     ("training", "restorers"),
     ("pipeline", "pictures"),
     ("pipeline", "scrutiny"),
+    ("casepage", "pictures"),
     ("casepage", "pipeline"),
+    ("casepage", "scrutiny"),
     ("cohort", "pipeline"),
     ("transforms", "pipeline"),
 }

@@ -1,0 +1,206 @@
+"""The case page: everything ``diagnose`` found, in one HTML file that needs no network."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from matplotlib import colormaps
+from numpy.typing import NDArray
+from PIL import Image
+
+from srh_clinic.casepage.pyramid import Pyramid, data_uri, make_pyramids
+from srh_clinic.display import RGB, ColourWindow, class_colours, colour_window, srh_colours
+from srh_clinic.intensity import Counts
+from srh_clinic.pictures import CLASS_NAMES, STEPS_SHOWN, STRENGTH_SHOWN, CaseMaps
+from srh_clinic.pipeline import CaseResult
+from srh_clinic.scrutiny import WORDS
+from srh_clinic.slide import Slide
+
+BUDGET = 38_000_000
+"""Bytes that the pictures may take; the page is to stay below 40 MB."""
+
+MOST_PIXELS = 40_000_000
+"""Pixels of the largest picture: a larger slide is shown smaller, so that memory and page stay bounded."""
+
+BLOCK = 1024
+"""Edge in slide pixels of the blocks that a slide is read in."""
+
+DIFFERENCE_SATURATED = 0.5
+"""Percentage of the pixels at which the difference's scale ends, at either side."""
+
+
+def write_case_page(result: CaseResult, path: str | Path, name: str) -> Path:
+    """Write the case page into ``path``, whole or not at all.
+
+    Parameters
+    ----------
+    result
+        Of :class:`~srh_clinic.pipeline.RestoreThenClassify`, with its restored slide still readable.
+    name
+        What the case is called at the head of the page.
+
+    Raises
+    ------
+    InputError
+        When the slide cannot be read.
+    OSError
+        When the page cannot be written.
+    """
+    path = Path(path)
+    content = case_page(result, name)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False, encoding="utf-8") as draft:
+        try:
+            draft.write(content)
+            draft.close()
+            Path(draft.name).chmod(0o666 & ~_umask())
+            Path(draft.name).replace(path)
+        except BaseException:
+            Path(draft.name).unlink(missing_ok=True)
+            raise
+    return path
+
+
+def case_page(result: CaseResult, name: str) -> str:
+    """The page as text; see :func:`write_case_page`. Whatever comes from the case is shown as text."""
+    pyramids, factor, quality = _pictures(result)
+    seen, identity = result.restored.slide, result.restored.slide.identity
+    scale = result.slide["um_per_px"] / seen.um_per_px / factor
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("srh_clinic.casepage", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    said = result.to_dict()
+    ground = pyramids["after"]
+    return environment.get_template("page.html").render(
+        name=name,
+        identity={"Patient": identity.patient_id, "Specimen": identity.specimen_id},
+        result=said,
+        classes=CLASS_NAMES,
+        flagged=[_place(region, scale, words=WORDS[region["kind"]]) for region in said["trust"]["regions"]],
+        rescan=[_place(region, scale) for region in said["rescan"]],
+        style=_vendored("style.css"),
+        openseadragon=re.sub(r"//# sourceMappingURL=\S+\s*$", "", _vendored("vendor/openseadragon.min.js")),
+        viewer=_vendored("viewer.js"),
+        layers={key: _as_json(pyramid) for key, pyramid in pyramids.items()},
+        overlays=_overlays(result.maps),
+        frame={
+            "width": ground.width,
+            "height": ground.height,
+            "um_per_px": seen.um_per_px * factor,
+            "quality": quality,
+        },
+        keys={"steps": STEPS_SHOWN, "strength": STRENGTH_SHOWN},
+    )
+
+
+def _pictures(result: CaseResult) -> tuple[dict[str, Pyramid], int, int]:
+    """The layers that are looked at in detail, the slide pixels to each of theirs, and their quality."""
+    restored = result.restored.slide
+    window = colour_window(result.maps.before, result.maps.after)
+    factor = 1
+    while restored.shape[0] * restored.shape[1] / factor**2 > MOST_PIXELS:
+        factor *= 2
+    while True:
+        before, after = (_picture(slide, factor, window) for slide in (restored.source, restored))
+        pictures = {"before": before, "after": after, "difference": _difference(result.maps, restored, 2 * factor)}
+        if made := make_pyramids(pictures, BUDGET):
+            return made[0], factor, made[1]
+        factor *= 2
+
+
+def _picture(slide: Slide, factor: int, window: ColourWindow) -> RGB:
+    """A slide in the usual SRH colours, each pixel the mean of ``factor x factor``."""
+    height, width = (-(-edge // factor) for edge in slide.shape)
+    picture = np.empty((height, width, 3), dtype=np.uint8)
+    for y, x, counts in _blocks(slide):
+        small = srh_colours(_smaller(counts, factor), window)
+        picture[y // factor : y // factor + small.shape[0], x // factor : x // factor + small.shape[1]] = small
+    return picture
+
+
+def _difference(maps: CaseMaps, restored: Any, factor: int) -> RGB:
+    """What restoration changed, mean of both channels: orange where it made the image brighter, violet where darker."""
+    change = (maps.after.astype(np.float32) - maps.before).mean(axis=0)
+    low, high = np.percentile(change, [DIFFERENCE_SATURATED, 100 - DIFFERENCE_SATURATED])
+    limit = max(abs(low), abs(high), 1.0)
+    height, width = (-(-edge // factor) for edge in restored.shape)
+    picture = np.empty((height, width, 3), dtype=np.uint8)
+    colours = (colormaps["PuOr_r"](np.linspace(0, 1, 256))[:, :3] * 255).astype(np.uint8)
+    for (y, x, after), (_, _, before) in zip(_blocks(restored), _blocks(restored.source), strict=True):
+        here = (_smaller(after, factor).astype(np.float32) - _smaller(before, factor)).mean(axis=0)
+        small = colours[np.clip(np.rint(127.5 + 127.5 * here / limit), 0, 255).astype(np.uint8)]
+        picture[y // factor : y // factor + small.shape[0], x // factor : x // factor + small.shape[1]] = small
+    return picture
+
+
+def _blocks(slide: Slide) -> Any:
+    height, width = slide.shape
+    for y in range(0, height, BLOCK):
+        for x in range(0, width, BLOCK):
+            yield y, x, slide.read(y, x, min(BLOCK, height - y), min(BLOCK, width - x))
+
+
+def _smaller(counts: Counts, factor: int) -> Counts:
+    """Counts whose pixels are the means of ``factor x factor``, a power of two; an odd edge is repeated."""
+    while factor > 1:
+        counts = np.moveaxis(_half(np.moveaxis(counts, 0, -1)), -1, 0)
+        factor //= 2
+    return counts
+
+
+def _half(image: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    even = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), mode="edge").astype(np.uint32)
+    total = even[0::2, 0::2] + even[1::2, 0::2] + even[0::2, 1::2] + even[1::2, 1::2]
+    return ((total + 2) // 4).astype(np.uint16)
+
+
+def _overlays(maps: CaseMaps) -> dict[str, str]:
+    """The maps as small transparent pictures, which the page lays over the tissue."""
+
+    def painted(values: NDArray[np.float32], colours: RGB) -> str:
+        outside = np.isnan(values if values.ndim == 2 else values[..., 0])
+        return data_uri(Image.fromarray(np.dstack([colours, np.where(outside, 0, 150).astype(np.uint8)])))
+
+    steps, trust = (part.painted(maps.shape, maps.factor) for part in (maps.steps, maps.trust))
+    before, after = (part.painted(maps.shape, maps.factor) for part in (maps.classes_before, maps.classes_after))
+    return {
+        "steps": painted(steps, _coloured(steps / STEPS_SHOWN, "plasma")),
+        "trust": painted(trust, _coloured(trust / STRENGTH_SHOWN, "PuOr_r")),
+        "classes_before": painted(before, class_colours(np.nan_to_num(before))),
+        "classes_after": painted(after, class_colours(np.nan_to_num(after))),
+    }
+
+
+def _coloured(values: NDArray[np.float32], name: str) -> RGB:
+    return (colormaps[name](np.nan_to_num(values))[..., :3] * 255).astype(np.uint8)
+
+
+def _place(region: Mapping[str, Any], scale: float, words: str = "") -> dict[str, Any]:
+    """A region with its rectangle in pixels of the page's pictures."""
+    box = {f"box_{edge}": region[edge] * scale for edge in ("y", "x", "height", "width")}
+    return {**region, **box, "words": words}
+
+
+def _as_json(pyramid: Pyramid) -> dict[str, Any]:
+    return {"height": pyramid.height, "width": pyramid.width, "levels": pyramid.levels, "tiles": dict(pyramid.tiles)}
+
+
+def _vendored(name: str) -> str:
+    return (files("srh_clinic.casepage") / name).read_text(encoding="utf-8")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,197 @@
+"use strict";
+// Switches layers and overlays of the case, jumps to flagged places, flickers, and shows scanned and restored side by side.
+(() => {
+  const data = JSON.parse(document.getElementById("case").textContent);
+  const frame = data.frame;
+  const one = (selector) => document.querySelector(selector);
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const TITLES = { before: "as scanned", after: "restored", difference: "difference" };
+  const OVERLAYS = { none: "", steps: "image quality", trust: "trust", classes_before: "classes as scanned", classes_after: "classes after restoration" };
+  const FLICKER_MS = 700; // well below three flashes a second
+
+  const tiles = (layer) => ({
+    width: layer.width,
+    height: layer.height,
+    tileSize: 512,
+    minLevel: 0,
+    maxLevel: layer.levels - 1,
+    getTileUrl: (level, x, y) => "data:image/webp;base64," + layer.tiles[`${level}/${x}_${y}`],
+    // Levels of a picture are halves rounded up, which is what OpenSeadragon expects of them too.
+  });
+
+  const open = (id, layers) => {
+    const viewer = OpenSeadragon({
+      id,
+      drawer: "canvas",
+      showNavigationControl: false,
+      showNavigator: id === "viewer",
+      navigatorPosition: "TOP_RIGHT",
+      maxZoomPixelRatio: 8,
+      visibilityRatio: 0.5,
+      gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
+      crossOriginPolicy: false,
+    });
+    viewer.layers = {};
+    for (const [place, name] of layers.entries()) {
+      viewer.addTiledImage({
+        tileSource: tiles(data.layers[name]),
+        x: 0,
+        width: 1,
+        index: place,
+        preload: name !== "difference",
+        success: (event) => { viewer.layers[name] = event.item; refresh(); },
+      });
+    }
+    return viewer;
+  };
+
+  let layer = "after", overlay = "none", side = false, flicker = null, current = -1, marked = null;
+  const main = open("viewer", ["before", "after", "difference"]);
+  const second = open("second", ["after"]);
+  main.maps = {};
+  for (const [name, uri] of Object.entries(data.overlays)) {
+    main.addSimpleImage({
+      url: uri,
+      x: 0,
+      width: 1,
+      opacity: 0,
+      success: (event) => { main.maps[name] = event.item; refresh(); },
+    });
+  }
+
+  // Opacity 0 keeps a layer loaded, so that switching shows it at once.
+  function refresh() {
+    const shown = side ? "before" : layer;
+    for (const [name, item] of Object.entries(main.layers)) item.setOpacity(name === shown ? 1 : 0);
+    for (const [name, item] of Object.entries(main.maps || {})) {
+      item.setOpacity(name === overlay ? 1 : 0);
+      if (name === overlay) main.world.setItemIndex(item, main.world.getItemCount() - 1);
+    }
+  }
+
+  function say(more = "") {
+    const shown = side ? "left as scanned, right restored" : TITLES[layer];
+    one("#status").textContent = [shown, OVERLAYS[overlay], more].filter(Boolean).join("; ");
+  }
+
+  function keys() {
+    for (const key of all(".key")) key.hidden = !key.dataset.for.split(" ").some((name) => name === overlay || (name === layer && !side));
+  }
+
+  function show(name) {
+    layer = name;
+    one(`input[name=layer][value=${name}]`).checked = true;
+    refresh(); keys(); say();
+  }
+
+  function cover(name) {
+    overlay = name;
+    one(`input[name=overlay][value=${name}]`).checked = true;
+    refresh(); keys(); say();
+  }
+
+  function setFlicker(on) {
+    clearInterval(flicker);
+    flicker = on ? setInterval(() => show(layer === "after" ? "before" : "after"), FLICKER_MS) : null;
+    one("[data-do=flicker]").setAttribute("aria-pressed", String(on));
+    if (on) { if (side) setSide(false); show("before"); } else show("after");
+  }
+
+  function setSide(on) {
+    if (on && flicker) setFlicker(false);
+    side = on;
+    one("#second").hidden = !on;
+    one("[data-do=side]").setAttribute("aria-pressed", String(on));
+    refresh(); keys(); say();
+    // Both have another width now; each has to know it before one can follow the other.
+    for (const viewer of [main, second]) viewer.forceResize();
+    setTimeout(() => follow(main, second, true), 100);
+  }
+
+  let following = false;
+  function follow(from, to, now = false) {
+    if (following || !side || !from.viewport || !to.viewport) return;
+    following = true;
+    to.viewport.zoomTo(from.viewport.getZoom(), null, now);
+    to.viewport.panTo(from.viewport.getCenter(), now);
+    following = false;
+  }
+  for (const [from, to] of [[main, second], [second, main]]) {
+    from.addHandler("viewport-change", () => follow(from, to, true));
+    from.addHandler("resize", () => follow(main, second, true));
+  }
+
+  function jump(button) {
+    const [x, y, width, height] = button.dataset.box.split(" ").map((edge) => Number(edge) / frame.width);
+    const box = new OpenSeadragon.Rect(x, y, width, height);
+    for (const other of all("[aria-current]")) other.removeAttribute("aria-current");
+    button.setAttribute("aria-current", "true");
+    const around = 2.5;
+    const wide = new OpenSeadragon.Rect(x - width * around, y - height * around, width * (1 + 2 * around), height * (1 + 2 * around));
+    for (const viewer of [main, second]) {
+      if (marked) viewer.removeOverlay(`mark-${viewer.id}`);
+      const mark = document.createElement("div");
+      mark.id = `mark-${viewer.id}`;
+      mark.className = "flag";
+      viewer.addOverlay({ element: mark, location: box });
+    }
+    marked = box;
+    main.viewport.fitBounds(wide, matchMedia("(prefers-reduced-motion: reduce)").matches);
+    say(button.textContent.trim().replace(/\s+/g, " "));
+  }
+
+  function step(by) {
+    const places = all("#flagged button");
+    if (!places.length) return say("no flagged place");
+    current = (current + by + places.length) % places.length;
+    places[current].focus();
+    jump(places[current]);
+  }
+
+  const DO = {
+    in: () => main.viewport.zoomBy(1.5),
+    out: () => main.viewport.zoomBy(1 / 1.5),
+    home: () => main.viewport.goHome(),
+    flicker: () => setFlicker(!flicker),
+    side: () => setSide(!side),
+  };
+  for (const button of all("[data-do]")) button.addEventListener("click", () => DO[button.dataset.do]());
+  for (const input of all("input[name=layer]")) input.addEventListener("change", () => { if (side) setSide(false); if (flicker) setFlicker(false); show(input.value); });
+  for (const input of all("input[name=overlay]")) input.addEventListener("change", () => cover(input.value));
+  for (const button of all("[data-box]")) button.addEventListener("click", () => {
+    current = all("#flagged button").indexOf(button);
+    jump(button);
+  });
+
+  const LAYER_KEYS = { 1: "before", 2: "after", 3: "difference" };
+  const OVERLAY_KEYS = { 4: "none", 5: "steps", 6: "trust", 7: "classes_before", 8: "classes_after" };
+  const KEYS = { f: DO.flicker, s: DO.side, n: () => step(1), p: () => step(-1), "+": DO.in, "=": DO.in, "-": DO.out, 0: DO.home };
+  // Before the viewer's own keys, which would pan on S and flip on F.
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const key = event.key.toLowerCase();
+    if (LAYER_KEYS[key]) { if (side) setSide(false); if (flicker) setFlicker(false); show(LAYER_KEYS[key]); }
+    else if (OVERLAY_KEYS[key]) cover(OVERLAY_KEYS[key]);
+    else if (KEYS[key]) KEYS[key]();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }, true);
+
+  function scalebar() {
+    if (!main.viewport) return;
+    const screen = main.viewport.getZoom(true) * main.viewport.getContainerSize().x; // px that the picture's width takes
+    const um = frame.um_per_px * frame.width / screen;
+    const most = um * Math.min(main.viewport.getContainerSize().x / 4, 240);
+    const power = 10 ** Math.floor(Math.log10(most));
+    const length = [5, 2, 1].map((n) => n * power).find((n) => n <= most);
+    const bar = one("#scalebar span");
+    bar.style.width = `${length / um}px`;
+    bar.textContent = length >= 1000 ? `${length / 1000} mm` : `${length} µm`;
+  }
+  main.addHandler("animation", scalebar);
+  main.addHandler("update-viewport", scalebar);
+  main.addHandler("resize", scalebar);
+  keys(); say();
+  window.srhCase = { main, second, state: () => ({ layer, overlay, side, flicker: Boolean(flicker) }) };
+})();

@@ -1,0 +1,181 @@
+"""The case page: what it holds, that nothing of a case becomes markup, and how it behaves in a browser without a network."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srh_clinic.casepage import page as page_module
+from srh_clinic.casepage import write_case_page
+from srh_clinic.casepage.pyramid import TILE, halved, make_pyramids
+from srh_clinic.pipeline import CaseResult, RestoreThenClassify
+from srh_clinic.restorers import create_restorer
+from srh_clinic.simulation import simulate_case
+from srh_clinic.slide import ArraySlide, Identity
+from srh_clinic.trust import Promise, TrustPolicy
+
+SIZE = 700
+EVIL = '<img src=x onerror="document.title=1">'
+POLICY = TrustPolicy(
+    scales={"added": 6.0, "removed": 4.0, "brightness": 0.2},
+    promises=(Promise(alpha=0.1, threshold=1.0),),
+    calibration={},
+    steps=(0, 200),
+)
+
+
+class Bundle:
+    name, weights_sha256, path = "fake", "0" * 64, Path("fake")
+    metadata = {"um_per_px": 0.47, "tile": 256, "demonstration": "demonstration weights, research use only"}  # noqa: RUF012
+
+
+class Guess:
+    patch, recipe = 256, "opensrh"
+
+    def predict_proba(self, patches: np.ndarray) -> np.ndarray:
+        return np.tile([0.7, 0.2, 0.1], (len(patches), 1))
+
+
+@pytest.fixture(scope="module")
+def result() -> CaseResult:
+    case = simulate_case("tumor", 0.3, SIZE, 1)
+    slide = ArraySlide(case.counts, case.um_per_px, Identity(patient_id=EVIL, specimen_id="S-1 & more"))
+    made = RestoreThenClassify(Bundle(), create_restorer("median"), Guess(), policy=POLICY)(slide)  # type: ignore[arg-type]
+    # A filter predicts no steps; the page is to have some to show.
+    steps = replace(made.maps.trust, values=np.linspace(0, 200, len(made.maps.trust.values), dtype=np.float32))
+    return replace(made, maps=replace(made.maps, steps=steps))
+
+
+@pytest.fixture(scope="module")
+def page(result: CaseResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_case_page(result, tmp_path_factory.mktemp("page") / "case.html", "</title><script>alert(1)</script>.dcm")
+
+
+def case_data(page: Path) -> dict:
+    found = re.search(r'<script type="application/json" id="case">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+class Elements(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict]] = []
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+
+def test_nothing_of_the_case_becomes_markup_and_nothing_is_fetched(page: Path) -> None:
+    elements = Elements()
+    elements.feed(page.read_text(encoding="utf-8"))
+    tags = [tag for tag, _ in elements.seen]
+    assert "img" not in tags
+    assert tags.count("script") == 3
+    assert tags.count("title") == 1
+    assert not any("src" in attributes or "onerror" in attributes for _, attributes in elements.seen)
+    assert [attributes["href"] for _, attributes in elements.seen if "href" in attributes] == ["#findings"]
+    assert html.escape(EVIL, quote=False)[:20] in page.read_text(encoding="utf-8")
+    (policy,) = (attributes["content"] for _, attributes in elements.seen if attributes.get("http-equiv"))
+    assert policy.startswith("default-src 'none'")
+
+
+def test_the_page_lists_every_flagged_place_and_what_made_the_result(page: Path, result: CaseResult) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert result.scrutiny.regions
+    assert text.count("× threshold") == len(result.scrutiny.regions)
+    assert "demonstration weights, research use only" in text.lower()
+    assert result.provenance["weights_sha256"] in text
+    assert "Not a medical device" in text or "not a medical device" in text
+
+
+def test_layers_show_the_slide_at_every_level(page: Path) -> None:
+    data = case_data(page)
+    assert set(data["layers"]) == {"before", "after", "difference"}
+    assert (data["frame"]["height"], data["frame"]["width"], data["frame"]["um_per_px"]) == (SIZE, SIZE, 0.47)
+    for name, layer in data["layers"].items():
+        edge = SIZE if name != "difference" else SIZE // 2
+        assert (layer["height"], layer["width"]) == (edge, edge)
+        for level in range(layer["levels"]):
+            here = -(-edge // 2 ** (layer["levels"] - 1 - level))
+            tiles = {key for key in layer["tiles"] if key.startswith(f"{level}/")}
+            assert tiles == {f"{level}/{x}_{y}" for x in range(-(-here // TILE)) for y in range(-(-here // TILE))}
+            with Image.open(io.BytesIO(base64.b64decode(layer["tiles"][f"{level}/0_0"]))) as tile:
+                assert tile.size == (min(here, TILE),) * 2
+    assert set(data["overlays"]) == {"steps", "trust", "classes_before", "classes_after"}
+
+
+def test_halves_are_means_of_four() -> None:
+    picture = np.arange(5 * 6 * 3, dtype=np.uint8).reshape(5, 6, 3)
+    half = halved(picture)
+    assert half.shape == (3, 3, 3)
+    assert half[0, 0, 0] == 11  # 10.5 of 0, 3, 18 and 21, halves upward
+    assert half[2, 2, 1] == (int(picture[4, 4, 1]) + picture[4, 5, 1] + 1) // 2  # the odd edge is repeated
+
+
+def test_pictures_keep_to_the_budget_or_there_are_none() -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (1100, 900, 3)).astype(np.uint8)
+    sizes = []
+    for budget in (1_300_000, 900_000):
+        made = make_pyramids({"one": noise}, budget)
+        assert made is not None
+        sizes.append(sum(map(len, made[0]["one"].tiles.values())))
+        assert sizes[-1] <= budget
+    assert sizes[1] < sizes[0]
+    assert make_pyramids({"one": noise}, 100_000) is None
+
+
+def test_a_slide_beyond_the_budget_is_shown_smaller(result: CaseResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "BUDGET", 150_000)
+    text = page_module.case_page(result, "case")
+    frame = json.loads(re.search(r'"frame": (\{.*?\})', text)[1])  # type: ignore[index]
+    assert frame["um_per_px"] > 0.47
+    assert frame["width"] * frame["um_per_px"] == pytest.approx(SIZE * 0.47, rel=0.01)
+
+
+def test_a_page_that_cannot_be_written_leaves_nothing(result: CaseResult, tmp_path: Path) -> None:
+    (tmp_path / "case.html").mkdir()
+    with pytest.raises(OSError, match=r"case\.html"):
+        write_case_page(result, tmp_path / "case.html", "case")
+    assert [path.name for path in tmp_path.iterdir()] == ["case.html"]
+
+
+DRIVE = (Path(__file__).parent / "drive.js").read_text(encoding="utf-8")
+
+
+def test_in_a_browser_without_a_network(page: Path, browser: Any) -> None:
+    browser.open(page)
+    report = browser.evaluate(DRIVE)
+    assert browser.said == []
+    colours = report["colours"]
+    # Scanned, restored and difference each look like none of the others; every overlay changes what is seen.
+    assert len({colours["1"], colours["2"], colours["3"]}) == 3
+    assert colours["2"] == colours["4"]
+    assert colours["7"] == colours["8"]  # the guess is the same before and after
+    assert len({colours[number] for number in "24567"}) == 4
+    assert report["zoomed"] == pytest.approx(1.5, rel=0.01)
+    assert np.abs(report["jump"]).max() < 2
+    assert "threshold" in report["jumped"]
+    assert report["marks"] == 2
+    assert report["flickered"] == ["after", "before"]
+    assert report["still"] == {"layer": "after", "overlay": "none", "side": False, "flicker": False}
+    assert report["side"] == {
+        "hidden": False,
+        "zoom": pytest.approx(1, rel=0.01),
+        "apart": pytest.approx(0, abs=1),
+        "shown": 1,
+        "followed": pytest.approx(1, rel=0.01),
+    }
+    assert re.fullmatch(r"[125]0* µm", report["scale"])
+    assert report["title"] != "1"
