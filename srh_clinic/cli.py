@@ -221,6 +221,9 @@ def diagnose(
         bool,
         typer.Option("--conservative", help="Show the original where a restored tile is flagged, and diagnose without it."),
     ] = False,
+    certainty: Annotated[
+        int, typer.Option(metavar="K", min=0, help="Restore under K further seeds, and say what they agree on: slow.")
+    ] = 0,
 ) -> None:
     """Restore a case, classify it before and after, and show the result and where not to trust it."""
     from srh_clinic.integration import check_place, read_slide, require_free_target, write_wsi
@@ -233,7 +236,8 @@ def diagnose(
         check_place(out, folder=True)
     if dicom_out is not None:
         require_free_target(dicom_out, slide)
-    pipeline = RestoreThenClassify.from_bundle(bundle, restorer, device, seed, conservative, **_settings(sampler, profile))
+    settings = _settings(sampler, profile)
+    pipeline = RestoreThenClassify.from_bundle(bundle, restorer, device, seed, conservative, certainty, **settings)
     with _partial(out) as work, _progress() as progress:
         result = pipeline(slide, work=work, progress=progress)
         if out is not None:
@@ -717,6 +721,9 @@ def _panel(name: str, result: CaseResult, out: Path | None) -> RenderableType:
             facts.add_row("", f"{number}. {flagged.where}: {says}")
         if places > REGIONS_SHOWN:
             facts.add_row("", f"and {places - REGIONS_SHOWN} more")
+    if (sure := result.certainty) is not None:
+        uncertain = f"{len(sure.nuclei)} {'nucleus' if len(sure.nuclei) == 1 else 'nuclei'}"
+        facts.add_row("Certainty", f"{uncertain} shown by half or fewer of {sure.seeds + 1} restorations")
     for number, flag in enumerate(result.flags):
         facts.add_row("Flags" if number == 0 else "", f"[yellow]{escape(flag)}[/]")
     timing = result.timing

@@ -81,6 +81,8 @@ class CaseMaps:
         Reverse steps that the calibrator predicted for each tile that it saw.
     trust
         How strongly the guards speak against each tile that they examined, in thresholds: 1 is just flagged.
+    deviation
+        Standard deviation over restorations under several seeds, unit intensity; None when there was one alone.
     classes_before, classes_after
         Class probabilities ``(N, 3)`` of each patch with tissue.
     """
@@ -93,6 +95,7 @@ class CaseMaps:
     trust: SquareMap
     classes_before: SquareMap
     classes_after: SquareMap
+    deviation: SquareMap | None = None
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -35,7 +35,7 @@ from srh_clinic.intensity import Counts
 from srh_clinic.pictures import Box, CaseMaps, SquareMap, draw_case
 from srh_clinic.regions import Region, in_words, placed
 from srh_clinic.resampling import ResampledSlide, thumbnail
-from srh_clinic.scrutiny import Scrutiny, scrutinise, unexamined
+from srh_clinic.scrutiny import Certainty, Scrutiny, repeat, scrutinise, unexamined
 from srh_clinic.slide import Slide
 from srh_clinic.tiling import MosaicSlide, TileGrid, TileStore, read_tile
 from srh_clinic.tissue import TissueMask, tissue_mask
@@ -72,6 +72,9 @@ UNPREDICTED = ("filtered", "fixed-steps", "iterations", "no-estimate")
 
 LEFT_ALONE = ("skipped", "clean", "no-estimate")
 """Stop reasons of tiles that, without a step, came back as they were."""
+
+SEEDED = ("rscd", "conditional_diffusion")
+"""Restorers whose result depends on the seed."""
 
 RESCAN_STEPS = 100
 """Tiles that need more reverse steps are worth rescanning: half of what RSCD is trained for (T' = 200 in the paper)."""
@@ -231,6 +234,8 @@ class CaseResult:
         How much was restored, how poor the image was, where it is worth rescanning.
     scrutiny, withheld
         What the guards say of the restoration; how many tiles show the original because of it (``conservative``).
+    certainty
+        What restorations under further seeds agree on; None when none were asked for.
     flags
         Sentences that begin with a code and a colon: whatever a reader must know before trusting the result.
     timing
@@ -253,6 +258,7 @@ class CaseResult:
     rescan: tuple[RescanRegion, ...]
     scrutiny: Scrutiny
     withheld: int
+    certainty: Certainty | None
     flags: tuple[str, ...]
     timing: dict[str, float]
     provenance: dict[str, Any]
@@ -278,6 +284,7 @@ class CaseResult:
                 "outside_calibration": self.scrutiny.outside,
                 "regions": [asdict(region) for region in self.scrutiny.regions],
             },
+            "certainty": self.certainty and _in_short(self.certainty),
             "flags": list(self.flags),
             "slide": self.slide,
             "timing": _rounded(self.timing, 3),
@@ -339,6 +346,10 @@ class RestoreThenClassify:
         Says how many steps a restored tile still asks for; see :func:`~srh_clinic.guards.steps_left`.
     conservative
         Show the original where a tile is flagged, and diagnose without these places.
+    repeated
+        Restores each tile again under other seeds; None when nobody asks how far seeds agree.
+    seeds
+        How many others.
     """
 
     bundle: Bundle
@@ -348,6 +359,8 @@ class RestoreThenClassify:
     policy: TrustPolicy | None = None
     calibrator: Calibrator | None = None
     conservative: bool = False
+    repeated: Restorer | None = None
+    seeds: int = 0
 
     @classmethod
     def from_bundle(
@@ -357,6 +370,7 @@ class RestoreThenClassify:
         device: str = "auto",
         seed: int = 0,
         conservative: bool = False,
+        certainty: int = 0,
         **settings: Any,
     ) -> Self:
         """Load a bundle's networks, and what it states about its guards.
@@ -373,6 +387,9 @@ class RestoreThenClassify:
             Of the restorer's noise.
         conservative
             Show the original where a restored tile is flagged, and diagnose without these places.
+        certainty
+            Restore every tile under so many further seeds and say what they agree on: so many times the time, and more,
+            since RSCD then steps by the ancestral sampler, the only one whose result depends on the seed.
         settings
             Of the restorer, for example ``sampler="ancestral"``.
 
@@ -380,7 +397,7 @@ class RestoreThenClassify:
         ------
         InputError
             When the bundle is unknown or damaged, or a restorer or setting is unknown; when ``conservative`` is asked of a
-            bundle that states no thresholds.
+            bundle that states no thresholds, or ``certainty`` of a restorer whose result does not depend on the seed.
         """
         from srh_clinic.bundles import load_bundle
         from srh_clinic.classifiers import load_classifier
@@ -401,6 +418,8 @@ class RestoreThenClassify:
             policy=policy,
             calibrator=load_calibrator(loaded, where) if "calibrator" in loaded.parts else None,
             conservative=conservative,
+            repeated=_repeated(restorer, bundle, device, settings) if certainty else None,
+            seeds=certainty,
         )
 
     def __call__(self, slide: Slide, *, work: str | Path | None = None, progress: Progress | None = None) -> CaseResult:
@@ -430,6 +449,7 @@ class RestoreThenClassify:
             report("reading", 1, 1)
             restored = restore_slide(view, seen, self.restorer, self.bundle, seed=self.seed, work=work, progress=report)
             scrutiny = self._scrutinise(view, restored, slide, partial(report, "examining"))
+            certainty = self._repeat(view, restored, slide, partial(report, "repeating"))
             withheld = scrutiny.failed if self.conservative else scrutiny.failed[:0]
             if len(withheld):
                 restored = restored.without(withheld)
@@ -453,6 +473,7 @@ class RestoreThenClassify:
             rescan=regions,
             scrutiny=scrutiny,
             withheld=len(withheld),
+            certainty=certainty,
             flags=(
                 *flags,
                 *case_flags(restored, as_scanned, after, regions, seen),
@@ -476,6 +497,7 @@ class RestoreThenClassify:
                 patch=self.classifier.patch,
                 recipe=self.classifier.recipe,
                 conservative=self.conservative,
+                certainty=self.seeds,
             ),
             slide={"height": slide.shape[0], "width": slide.shape[1], "um_per_px": slide.um_per_px},
             maps=CaseMaps(
@@ -487,6 +509,7 @@ class RestoreThenClassify:
                 trust=SquareMap(
                     restored.grid.positions[scrutiny.index], restored.grid.tile, scrutiny.strengths.astype(np.float32)
                 ),
+                deviation=None if certainty is None else SquareMap(certainty.positions, certainty.edge, certainty.deviation),
                 classes_before=as_scanned.patches,
                 classes_after=after.patches,
             ),
@@ -510,6 +533,38 @@ class RestoreThenClassify:
             calibrator=self.calibrator,
             progress=progress,
         )
+
+    def _repeat(
+        self, view: Slide, restored: RestoredSlide, scanned: Slide, progress: Callable[[int, int], None]
+    ) -> Certainty | None:
+        if self.repeated is None:
+            return None
+        index = restored.index[~restored.left_alone]
+        seeds, shown = self.seeds, restored.slide
+        return repeat(view, shown, restored.grid, index, self.repeated, self.seed, seeds, source=scanned, progress=progress)
+
+
+def _repeated(restorer: str, bundle: str | Path, device: str, settings: Mapping[str, Any]) -> Restorer:
+    """The restorer whose result depends on the seed."""
+    from srh_clinic.restorers import create_restorer
+
+    if restorer not in SEEDED:
+        raise InputError(
+            f"certainty over seeds of the restorer {restorer}", f"one whose result they change: {', '.join(SEEDED)}"
+        )
+    seeded = {**settings, "sampler": "ancestral"} if restorer == "rscd" else dict(settings)
+    return create_restorer(restorer, bundle=str(bundle), device=device, **seeded)
+
+
+def _in_short(certainty: Certainty) -> dict[str, Any]:
+    """Certainty as the result's JSON has it."""
+    deviation = certainty.deviation if len(certainty.deviation) else np.zeros(1)
+    return {
+        "seeds": certainty.seeds,
+        "deviation_median": round(float(np.median(deviation)), 6),
+        "deviation_largest": round(float(deviation.max()), 6),
+        "nuclei": [asdict(nucleus) for nucleus in certainty.nuclei],
+    }
 
 
 def policy_of(bundle: Bundle) -> TrustPolicy | None:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srh_clinic.guards import Examination, Place, examine, steps_left
+from srh_clinic.guards import Examination, Place, examine, seed_agreement, steps_left
 from srh_clinic.intensity import Counts, counts_to_unit
 from srh_clinic.metrics.nuclei import MATCH_UM
 from srh_clinic.regions import Region, placed
+from srh_clinic.rscd.restoration import Tile
 from srh_clinic.slide import Slide
 from srh_clinic.tiling import TileGrid, read_tile
 from srh_clinic.trust import TrustPolicy
@@ -24,8 +25,19 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
+    from srh_clinic.restorers import Restorer
+
 BATCH = 16
 """Tiles that are read, and shown to the calibrator, at once."""
+
+REPEATED = 8
+"""Tiles that are restored again at once."""
+
+DEVIATION_SQUARE = 32
+"""Edge in pixels of the squares that the deviation over seeds is told in."""
+
+UNCERTAIN = 0.5
+"""Share of the restorations up to which a nucleus is uncertain."""
 
 SHOWN_RADII = 2.5
 """Half the edge of a nucleus's region in radii of the nucleus: its surroundings belong to the evidence."""
@@ -87,6 +99,35 @@ class Scrutiny:
     def failed(self) -> NDArray[np.int64]:
         """The flagged tiles."""
         return self.index[self.strengths >= 1]
+
+
+@dataclass(frozen=True)
+class UncertainNucleus(Region):
+    """A nucleus that only some restorations show; ``persistence`` is their share."""
+
+    persistence: float
+
+
+@dataclass(frozen=True, eq=False)
+class Certainty:
+    """What restorations under several seeds agree on.
+
+    Attributes
+    ----------
+    seeds
+        How many there were beside the one that is shown.
+    positions, edge, deviation
+        Top left corners ``(M, 2)`` of squares of ``edge`` pixels, and in each the mean over pixels and channels of the
+        standard deviation over the restorations, unit intensity ``(M,)``.
+    nuclei
+        Those that half of the restorations or fewer show, the least certain first.
+    """
+
+    seeds: int
+    positions: NDArray[np.int64]
+    edge: int
+    deviation: NDArray[np.float32]
+    nuclei: tuple[UncertainNucleus, ...]
 
 
 def unexamined() -> Scrutiny:
@@ -162,6 +203,64 @@ def scrutinise(
     )
 
 
+def repeat(
+    scanned: Slide,
+    restored: Slide,
+    grid: TileGrid,
+    index: NDArray[np.int64],
+    restorer: Restorer,
+    seed: int,
+    seeds: int,
+    *,
+    source: Slide,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Certainty:
+    """Restore tiles again under ``seeds`` further seeds, and compare (:func:`~srh_clinic.guards.seed_agreement`).
+
+    Parameters
+    ----------
+    scanned, restored, grid, index, source
+        See :func:`scrutinise`.
+    restorer
+        One whose result depends on the seed.
+    seed
+        Of the restoration that is shown; the others have the numbers after it.
+    """
+    squares = max(grid.tile // DEVIATION_SQUARE, 1)
+    edge = grid.tile // squares
+    positions, deviations = [], []
+    nuclei: list[tuple[float, Place]] = []
+    for first in range(0, len(index), REPEATED):
+        members = index[first : first + REPEATED]
+        corners = grid.positions[members].tolist()
+        tiles = [Tile(key, read_tile(scanned, y, x, grid.tile), y, x) for key, (y, x) in enumerate(corners)]
+        shown = [[_unit(read_tile(restored, y, x, grid.tile))] for y, x in corners]
+        for number in range(1, seeds + 1):
+            for tile in restorer.stream(iter(tiles), seed + number):
+                shown[tile.key].append(_unit(tile.counts))
+        for (y, x), images in zip(corners, shown, strict=True):
+            agreement = seed_agreement(np.stack(images), scanned.um_per_px)
+            mean = agreement.deviation[:, : squares * edge, : squares * edge].mean(axis=0)
+            deviations.append(mean.reshape(squares, edge, squares, edge).mean(axis=(1, 3)).ravel())
+            positions.append(np.stack(np.indices((squares, squares)), axis=-1).reshape(-1, 2) * edge + (y, x))
+            for nucleus, persistence in zip(agreement.nuclei, agreement.persistence, strict=True):
+                row, column, radius = (float(one) for one in nucleus)
+                if persistence <= UNCERTAIN and row + y < scanned.shape[0] and column + x < scanned.shape[1]:
+                    nuclei.append((1 - float(persistence), Place("added", row + y, column + x, radius, float(persistence))))
+        progress(first + len(members), len(index))
+    found = [
+        UncertainNucleus(**_around(place, scanned, source), persistence=round(place.strength, 3))
+        for _, place in _once(nuclei, scanned.um_per_px)
+    ]
+    return Certainty(
+        seeds=seeds,
+        positions=np.concatenate(positions or [np.empty((0, 2))]).astype(np.int64),
+        edge=edge,
+        deviation=np.concatenate(deviations or [np.empty(0)]).astype(np.float32),
+        nuclei=tuple(found),
+    )
+
+
 def _examinations(
     scanned: Slide,
     restored: Slide,
@@ -217,6 +316,10 @@ def _once(places: list[tuple[float, Place]], um_per_px: float) -> list[tuple[flo
 
 
 def _of_place(strength: float, place: Place, seen: Slide, source: Slide) -> FlaggedRegion:
+    return FlaggedRegion(**_around(place, seen, source), kind=KINDS[place.kind], strength=round(strength, 2))
+
+
+def _around(place: Place, seen: Slide, source: Slide) -> dict[str, Any]:
+    """The region of a nucleus with its surroundings."""
     half = SHOWN_RADII * place.radius
-    where: dict[str, Any] = placed(place.y - half, place.x - half, place.y + half, place.x + half, seen, source)
-    return FlaggedRegion(**where, kind=KINDS[place.kind], strength=round(strength, 2))
+    return placed(place.y - half, place.x - half, place.y + half, place.x + half, seen, source)

@@ -211,3 +211,30 @@ def test_thresholds_hold_for_the_weights_that_they_were_calibrated_with_alone() 
     broken = {**stated, "trust": {**stated["trust"], "promises": []}}  # type: ignore[dict-item]
     with pytest.raises(InputError, match=r"metadata.json: found trust.promises: .*needed what srh-clinic bundle calibrate"):
         policy_of(FakeBundle(metadata=broken))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Fickle(Inventing):
+    """Draws the second of its nuclei under even seeds alone."""
+
+    def stream(self, tiles: Iterable[Tile], seed: int = 0) -> Iterator[RestoredTile]:
+        places = self.places if seed % 2 == 0 else self.places[:1]
+        yield from Inventing(places, self.batch_size).stream(tiles, seed)
+
+
+def test_nuclei_that_change_with_the_seed_are_told_and_those_that_do_not_are_not() -> None:
+    fickle = Fickle(((48, 48), (200, 250)))
+    made = RestoreThenClassify(FakeBundle(), fickle, BrightIsTumor(), seed=1, repeated=fickle, seeds=3)(noisy())  # type: ignore[arg-type]
+    assert made.certainty is not None
+    (nucleus,) = made.certainty.nuclei
+    assert (nucleus.y + nucleus.height / 2, nucleus.x + nucleus.width / 2) == pytest.approx((200, 250), abs=3)
+    assert nucleus.persistence == 0.5  # of the seeds 1 to 4, two are even
+    squares = made.maps.deviation
+    assert squares is not None
+    assert squares.edge == 32
+    assert squares.values.argmax() in np.flatnonzero((np.abs(squares.positions + 16 - (200, 250)) <= 16).all(axis=1))
+
+
+def test_certainty_is_asked_of_what_depends_on_the_seed() -> None:
+    with pytest.raises(InputError, match=r"certainty over seeds of the restorer median; needed .*rscd"):
+        RestoreThenClassify.from_bundle("phantom-demo", "median", certainty=2)

@@ -33,6 +33,12 @@ MOST_PIXELS = 40_000_000
 BLOCK = 1024
 """Edge in slide pixels of the blocks that a slide is read in."""
 
+DEVIATION_SHOWN = 0.05
+"""Upper end of the scale of the deviation over seeds, unit intensity."""
+
+OVERLAY_OPACITY = 120
+"""Of 255."""
+
 DIFFERENCE_SATURATED = 0.5
 """Percentage of the pixels at which the difference's scale ends, at either side."""
 
@@ -87,6 +93,7 @@ def case_page(result: CaseResult, name: str) -> str:
         identity={"Patient": identity.patient_id, "Specimen": identity.specimen_id},
         result=said,
         classes=CLASS_NAMES,
+        uncertain=[_place(nucleus, scale) for nucleus in (said["certainty"] or {"nuclei": []})["nuclei"]],
         flagged=[_place(region, scale, words=WORDS[region["kind"]]) for region in said["trust"]["regions"]],
         rescan=[_place(region, scale) for region in said["rescan"]],
         style=_vendored("style.css"),
@@ -100,7 +107,7 @@ def case_page(result: CaseResult, name: str) -> str:
             "um_per_px": seen.um_per_px * factor,
             "quality": quality,
         },
-        keys={"steps": STEPS_SHOWN, "strength": STRENGTH_SHOWN},
+        keys={"steps": STEPS_SHOWN, "strength": STRENGTH_SHOWN, "deviation": DEVIATION_SHOWN},
     )
 
 
@@ -170,16 +177,20 @@ def _overlays(maps: CaseMaps) -> dict[str, str]:
 
     def painted(values: NDArray[np.float32], colours: RGB) -> str:
         outside = np.isnan(values if values.ndim == 2 else values[..., 0])
-        return data_uri(Image.fromarray(np.dstack([colours, np.where(outside, 0, 150).astype(np.uint8)])))
+        return data_uri(Image.fromarray(np.dstack([colours, np.where(outside, 0, OVERLAY_OPACITY).astype(np.uint8)])))
 
     steps, trust = (part.painted(maps.shape, maps.factor) for part in (maps.steps, maps.trust))
     before, after = (part.painted(maps.shape, maps.factor) for part in (maps.classes_before, maps.classes_after))
-    return {
+    found = {
         "steps": painted(steps, _coloured(steps / STEPS_SHOWN, "plasma")),
         "trust": painted(trust, _coloured(trust / STRENGTH_SHOWN, "PuOr_r")),
         "classes_before": painted(before, class_colours(np.nan_to_num(before))),
         "classes_after": painted(after, class_colours(np.nan_to_num(after))),
     }
+    if maps.deviation is not None:
+        deviation = maps.deviation.painted(maps.shape, maps.factor)
+        found["certainty"] = painted(deviation, _coloured(deviation / DEVIATION_SHOWN, "viridis"))
+    return found
 
 
 def _coloured(values: NDArray[np.float32], name: str) -> RGB:

@@ -6,7 +6,8 @@
   const one = (selector) => document.querySelector(selector);
   const all = (selector) => [...document.querySelectorAll(selector)];
   const TITLES = { before: "as scanned", after: "restored", difference: "difference" };
-  const OVERLAYS = { none: "", steps: "image quality", trust: "trust", classes_before: "classes as scanned", classes_after: "classes after restoration" };
+  const OVERLAYS = { none: "", steps: "image quality", trust: "trust", classes_before: "classes as scanned", classes_after: "classes after restoration", certainty: "certainty" };
+  const CONTEXT_UM = 120; // what is shown of the tissue around a place
   const FLICKER_MS = 700; // well below three flashes a second
 
   const tiles = (layer) => ({
@@ -45,7 +46,7 @@
     return viewer;
   };
 
-  let layer = "after", overlay = "none", side = false, flicker = null, current = -1, marked = null;
+  let layer = "after", overlay = "none", side = false, flicker = null, current = -1, marked = false, place = "";
   const main = open("viewer", ["before", "after", "difference"]);
   const second = open("second", ["after"]);
   main.maps = {};
@@ -69,9 +70,9 @@
     }
   }
 
-  function say(more = "") {
+  function say() {
     const shown = side ? "left as scanned, right restored" : TITLES[layer];
-    one("#status").textContent = [shown, OVERLAYS[overlay], more].filter(Boolean).join("; ");
+    one("#status").textContent = [shown, OVERLAYS[overlay], place].filter(Boolean).join("; ");
   }
 
   function keys() {
@@ -126,8 +127,8 @@
     const box = new OpenSeadragon.Rect(x, y, width, height);
     for (const other of all("[aria-current]")) other.removeAttribute("aria-current");
     button.setAttribute("aria-current", "true");
-    const around = 2.5;
-    const wide = new OpenSeadragon.Rect(x - width * around, y - height * around, width * (1 + 2 * around), height * (1 + 2 * around));
+    const seen = Math.max(1.4 * width, 1.4 * height, CONTEXT_UM / frame.um_per_px / frame.width);
+    const wide = new OpenSeadragon.Rect(x + (width - seen) / 2, y + (height - seen) / 2, seen, seen);
     for (const viewer of [main, second]) {
       if (marked) viewer.removeOverlay(`mark-${viewer.id}`);
       const mark = document.createElement("div");
@@ -135,14 +136,15 @@
       mark.className = "flag";
       viewer.addOverlay({ element: mark, location: box });
     }
-    marked = box;
+    marked = true;
     main.viewport.fitBounds(wide, matchMedia("(prefers-reduced-motion: reduce)").matches);
-    say(button.textContent.trim().replace(/\s+/g, " "));
+    place = button.textContent.trim().replace(/\s+/g, " ");
+    say();
   }
 
   function step(by) {
     const places = all("#flagged button");
-    if (!places.length) return say("no flagged place");
+    if (!places.length) return;
     current = (current + by + places.length) % places.length;
     places[current].focus();
     jump(places[current]);
@@ -164,14 +166,14 @@
   });
 
   const LAYER_KEYS = { 1: "before", 2: "after", 3: "difference" };
-  const OVERLAY_KEYS = { 4: "none", 5: "steps", 6: "trust", 7: "classes_before", 8: "classes_after" };
+  const OVERLAY_KEYS = { 4: "none", 5: "steps", 6: "trust", 7: "classes_before", 8: "classes_after", 9: "certainty" };
   const KEYS = { f: DO.flicker, s: DO.side, n: () => step(1), p: () => step(-1), "+": DO.in, "=": DO.in, "-": DO.out, 0: DO.home };
   // Before the viewer's own keys, which would pan on S and flip on F.
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const key = event.key.toLowerCase();
     if (LAYER_KEYS[key]) { if (side) setSide(false); if (flicker) setFlicker(false); show(LAYER_KEYS[key]); }
-    else if (OVERLAY_KEYS[key]) cover(OVERLAY_KEYS[key]);
+    else if (OVERLAY_KEYS[key] && (data.overlays[OVERLAY_KEYS[key]] || key === "4")) cover(OVERLAY_KEYS[key]);
     else if (KEYS[key]) KEYS[key]();
     else return;
     event.preventDefault();
