@@ -55,9 +55,11 @@ benchmark: install
 	"$(SRH)" benchmark speed
 
 train: install
-	"$(SRH)" train denoiser --data phantom --out runs/phantom-demo
+	"$(SRH)" train denoiser --data phantom --out runs/phantom-white
+	"$(SRH)" train denoiser --config denoiser-structured --start-from runs/phantom-white --data phantom --out runs/phantom-demo
 	"$(SRH)" train calibrator --data phantom --out runs/phantom-demo
 	"$(SRH)" train classifier --data phantom --out runs/phantom-demo
+	"$(SRH)" bundle calibrate runs/phantom-demo --work runs/guards
 
 clean:
 	rm -rf build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

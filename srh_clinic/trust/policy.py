@@ -38,7 +38,7 @@ class TrustPolicy(BaseModel):
 
     scales: dict[str, float]
     promises: tuple[Promise, ...] = Field(min_length=1)
-    """By falling ``alpha``, so rising threshold; the first is the one in use unless another is asked for."""
+    """By rising ``alpha``, so rising threshold; the first, the strictest, is the one in use unless another is asked for."""
     calibration: dict[str, str | int | float]
     """Number and kind of the tiles that it was calibrated on, their seeds and severities."""
     steps: tuple[int, int]
@@ -113,7 +113,5 @@ def calibrated_policy(
         scales=scales, promises=(Promise(alpha=0.5, threshold=0.0),), calibration=dict(calibration), steps=steps
     )
     strengths = [draft.strength(scores) for scores in wrong]
-    promises = tuple(
-        Promise(alpha=alpha, threshold=conformal_threshold(strengths, alpha)) for alpha in sorted(alphas, reverse=True)
-    )
+    promises = tuple(Promise(alpha=alpha, threshold=conformal_threshold(strengths, alpha)) for alpha in sorted(alphas))
     return draft.model_copy(update={"promises": promises})

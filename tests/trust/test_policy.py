@@ -41,7 +41,7 @@ def test_a_calibrated_policy_keeps_its_promise_and_flags_few_faithful_tiles():
         return [{"added": 4 + shift + a, "removed": abs(b)} for a, b in rng.standard_normal((count, 2))]
 
     policy = calibrated_policy(tiles(2000, 0), tiles(400, 6), [0.05, 0.1], steps=(0, 9), calibration={"tiles": 400})
-    assert [promise.alpha for promise in policy.promises] == [0.1, 0.05]
+    assert [promise.alpha for promise in policy.promises] == [0.05, 0.1]
     assert policy.scales["added"] == pytest.approx(4 + 2.05, abs=0.15)  # the 98th percentile of a normal distribution
     for alpha in (0.05, 0.1):
         missed = np.mean([policy.strength(scores) < policy.promise(alpha).threshold for scores in tiles(4000, 6)])
