@@ -532,8 +532,9 @@ def _promises(bundle: Bundle) -> Iterator[str]:
     yield "\nguards:"
     for promise in policy.promises:
         yield f"  at most {promise.alpha:.0%} of tiles with something wrong go unflagged: flags from {promise.threshold:.3f}"
-    yield f"  calibrated on {', '.join(f'{name} {value}' for name, value in policy.calibration.items())}"
-    yield f"  for tiles that ask for {policy.steps[0]} to {policy.steps[1]} steps"
+    yield f"  for tiles that ask for {policy.steps[0]} to {policy.steps[1]} steps; calibrated on"
+    for name, value in policy.calibration.items():
+        yield f"    {name}: {value}"
 
 
 @bundle_app.command("card")

@@ -9,9 +9,10 @@ from typing import Any
 
 from srh_clinic.bundles import Bundle, default_model_card, load_bundle, save_bundle
 from srh_clinic.errors import InputError
+from srh_clinic.pipeline import policy_of
 from srh_clinic.training import TASKS, read_settings
 
-SCORES = ("restoration", "calibrator", "classifier", "seams", "real")
+SCORES = ("restoration", "calibrator", "classifier", "seams", "real", "guards")
 """Reports that a card quotes, by the name of their file."""
 
 CRITERIA_TABLE = "What was asked"
@@ -34,7 +35,7 @@ def write_model_card(path: str | Path, reports: str | Path | None = None) -> Bun
     bundle = load_bundle(path)
     parts = {part: (bundle.config(part), bundle.load_tensors(part)) for part in bundle.own_parts}
     scores = _held_out(bundle) if reports is None else _scores(bundle, _reports(Path(reports)))
-    sections = [default_model_card(bundle.name, bundle.metadata, parts), *_training(bundle), *scores]
+    sections = [default_model_card(bundle.name, bundle.metadata, parts), *_training(bundle), *_guards(bundle), *scores]
     kept = {key: value for key, value in bundle.metadata.items() if key != "sha256"}
     return save_bundle(
         bundle.path, parts, kept, "\n".join(sections), storage=bundle.metadata.get("weights_storage", "float32")
@@ -60,6 +61,18 @@ def _training(bundle: Bundle) -> list[str]:
             settings = _settings(bundle, task)
             lines.append(f"| {task} | {settings.pop('seed')} | `{json.dumps(settings)}` |")
     return lines
+
+
+def _guards(bundle: Bundle) -> list[str]:
+    """What the bundle promises of its guards, when it does."""
+    policy = policy_of(bundle)
+    if policy is None:
+        return []
+    lines = ["", "## Guards", "Thresholds on simulated tissue, by `srh-clinic bundle calibrate`; see `docs/trust.md`.", ""]
+    lines += ["| of tiles with one edit, at most | go unflagged at threshold |", "|---:|---:|"]
+    lines += [f"| {promise.alpha:.0%} | {promise.threshold:.3f} |" for promise in policy.promises]
+    facts = {**policy.calibration, "steps": f"{policy.steps[0]} to {policy.steps[1]} predicted"}
+    return [*lines, "", "| calibrated on | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts.items())]
 
 
 def _settings(bundle: Bundle, task: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from srh_clinic.bundles import load_bundle
+from srh_clinic.bundles import load_bundle, update_bundle
 from srh_clinic.errors import InputError
 from srh_clinic.validation.model_card import write_model_card
 
@@ -38,6 +38,23 @@ def test_the_card_quotes_scores_and_training(bundle_copy: Path, tmp_path: Path) 
     assert "| at most 8 steps | 3.2 steps | yes |" in card
     assert "| denoiser | 0 | " in card
     assert "demonstration weights, research use only" in card
+
+
+def test_the_card_says_what_the_guards_promise(bundle_copy: Path, tmp_path: Path) -> None:
+    weights = load_bundle(bundle_copy).weights_sha256
+    trust = {
+        "scales": {"added": 5.0},
+        "promises": [{"alpha": 0.05, "threshold": 1.25}],
+        "calibration": {"tiles with one edit": 180, "weights_sha256": weights},
+        "steps": [1, 112],
+    }
+    update_bundle(bundle_copy, {}, {"trust": trust})
+    write_report(tmp_path / "reports", weights)
+    assert load_bundle(write_model_card(bundle_copy, tmp_path / "reports").path).metadata["trust"] == trust
+    card = (bundle_copy / "docs" / "README.md").read_text()
+    assert "| 5% | 1.250 |" in card
+    assert "| tiles with one edit | 180 |" in card
+    assert "| steps | 1 to 112 predicted |" in card
 
 
 def test_a_report_on_other_weights_is_refused(bundle_copy: Path, tmp_path: Path) -> None:
