@@ -728,7 +728,10 @@ def _panel(name: str, result: CaseResult, out: Path | None) -> RenderableType:
     for number, flag in enumerate(result.flags):
         facts.add_row("Flags" if number == 0 else "", f"[yellow]{escape(flag)}[/]")
     timing = result.timing
-    facts.add_row("Time", f"{timing['total_s']:.0f} s, {timing['tiles_per_s']:.2f} tiles a second")
+    spent = f"{timing['total_s']:.0f} s, {timing['tiles_per_s']:.2f} tiles a second"
+    if trust.threshold is not None:
+        spent += f"; {timing['examining_s']:.1f} s ({timing['examining_s'] / timing['total_s']:.0%}) in the guards"
+    facts.add_row("Time", spent)
     made_by = result.provenance
     weights = f"{escape(made_by['bundle'])} {made_by['weights_sha256'][:12]}"
     facts.add_row("Made by", f"srh-clinic {made_by['version']}, {weights}, seed {made_by['seed']}")

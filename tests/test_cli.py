@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from srh_clinic.bundles import load_bundle, update_bundle
 from srh_clinic.cli import main
 from srh_clinic.errors import ExitCode
 from srh_clinic.health import check_health
@@ -101,6 +103,44 @@ def test_the_panel_says_what_a_reader_needs(run: Run, call_of_case: tuple[object
     assert "case-diagnosis/summary.png" in ran.out.replace("\n", "")
     assert {path.name for path in (tmp_path / "case-diagnosis").iterdir()} >= {"result.json", "summary.png", "step_map.png"}
     assert [path.name for path in tmp_path.iterdir()] == ["case-diagnosis"]
+
+
+@pytest.fixture
+def wary_bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """Its guards flag a tile whose brightness moved by a thousandth."""
+    copy = Path(shutil.copytree(tiny_bundle, tmp_path / "bundles" / "wary"))
+    calibration = {"weights_sha256": load_bundle(copy).weights_sha256}
+    promises = [{"alpha": 0.05, "threshold": 1.0}]
+    trust = {"scales": {"brightness": 1e-3}, "promises": promises, "calibration": calibration, "steps": [0, 200]}
+    update_bundle(copy, {}, {"trust": trust})
+    return copy
+
+
+def test_the_panel_says_where_the_restored_image_is_not_to_be_trusted(
+    run: Run, call_of_case: tuple[object, ...], tiny_bundle: Path, wary_bundle: Path, tmp_path: Path
+) -> None:
+    of_case = (wary_bundle if part == tiny_bundle else part for part in call_of_case)
+    call = ("diagnose", *of_case, "--restorer", "median", "--out", "out")
+    ran = run(*call, "--html")
+    said = " ".join(ran.out.replace("│", " ").split())
+    assert "restored image differs from its input at 4 places, see out/trust_map.png" in said
+    assert "a change of brightness at y 0, x 0 um" in said
+    assert "in the guards" in said
+    assert "case.tif" in (tmp_path / "out" / "case.html").read_text(encoding="utf-8")
+    result = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
+    assert (result["trust"]["flagged"], result["trust"]["withheld"]) == (4, 0)
+    careful = json.loads(run(*call, "--conservative", "--json").out)
+    assert (careful["trust"]["withheld"], careful["diagnosis"]) == (4, "nondiagnostic")
+
+
+def test_what_a_bundle_promises_is_shown_and_what_it_does_not_is_refused(
+    run: Run, call_of_case: tuple[object, ...], wary_bundle: Path, tiny_bundle: Path
+) -> None:
+    assert "at most 5% of tiles with something wrong go unflagged" in run("bundle", "show", wary_bundle).out
+    assert "no thresholds for these weights" in run("bundle", "show", tiny_bundle).out
+    refused = run("diagnose", *call_of_case, "--restorer", "median", "--conservative")
+    assert refused.code == ExitCode.INPUT
+    assert "found a bundle without thresholds for its guards; needed" in refused.err.replace("\n", " ")
 
 
 def test_strict_exits_with_three_when_flagged(

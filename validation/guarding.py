@@ -77,12 +77,12 @@ class Examiner:
     """
 
     bench: Bench
-    inventing: Mapping[Method, Sequence[int]]
+    inventing: Sequence[tuple[Method, Sequence[int]]] = ()
 
     def cases(self) -> list[Case]:
         """Every case; those that are not on disk yet are computed and put there."""
         found = list(self._of(ours(), self.bench.indices, self._edited))
-        for method, indices in self.inventing.items():
+        for method, indices in self.inventing:
             found += self._of(method, indices, self._judged)
         return found
 
@@ -199,7 +199,7 @@ def calibrate_guards(
         When the bundle cannot be read or written, or lacks a network.
     """
     bundle, fixed = load_bundle(path), load_protocol(protocol).for_calibration
-    cases = Examiner(Bench(fixed, bundle, Path(work), device, None, report), {}).cases()
+    cases = Examiner(Bench(fixed, bundle, Path(work), device, None, report)).cases()
     policy = policy_from(cases, fixed, bundle.weights_sha256)
     parts = {part: (bundle.config(part), bundle.load_tensors(part)) for part in bundle.own_parts}
     kept = {key: value for key, value in bundle.metadata.items() if key != "sha256"}
@@ -218,10 +218,10 @@ def guards(bench: Bench) -> Section:
     stride = protocol.guards.overlong_stride * len(SEVERITIES)
     some = [i for i in bench.indices if i % stride < len(SEVERITIES)]
     overlong = Method("rscd_overlong", "rscd", {"fixed_steps": protocol.guards.overlong_steps})
-    inventing = {Method("cyclegan", "cyclegan", bundle=BASELINES): bench.indices, overlong: some}
+    inventing = ((Method("cyclegan", "cyclegan", bundle=BASELINES), bench.indices), (overlong, some))
     cases = Examiner(bench, inventing).cases()
     calibration = Bench(protocol.for_calibration, bench.bundle, bench.out / "calibration", bench.device, None, bench.report)
-    judge = Judge(cases, Examiner(calibration, {}).cases(), policy, protocol)
+    judge = Judge(cases, Examiner(calibration).cases(), policy, protocol)
     report = Report(
         name="guards",
         title="What the guards find",

@@ -10,10 +10,11 @@ import pytest
 import yaml
 from sklearn.metrics import roc_auc_score
 
-from srh_clinic.bundles import Bundle, load_bundle, verify_bundle
+from srh_clinic.bundles import Bundle, load_bundle, save_bundle, verify_bundle
 from srh_clinic.errors import InputError
 from srh_clinic.guards import GUARDS
 from srh_clinic.pipeline import policy_of
+from srh_clinic.restorers.networks import create_regressor
 from srh_clinic.simulation.edits import CONTRASTS
 from srh_clinic.trust import fewest_cases
 from srh_clinic.validation.bench import Bench, ours
@@ -27,8 +28,10 @@ from srh_clinic.validation.guarding import (
     guards,
     policy_from,
     promised,
+    run_guards,
 )
 from srh_clinic.validation.protocol import Protocol, load_protocol
+from srh_clinic.validation.table_methods import BASELINES
 
 QUIET = dict.fromkeys(GUARDS, 0.1)
 
@@ -92,12 +95,12 @@ def test_promises_hold_on_other_phantoms_and_not_when_everything_is_fainter(prot
 
 def test_every_phantom_is_examined_as_restored_and_edited_and_a_cut_run_goes_on(bench: Bench) -> None:
     told: list[int] = []
-    first = Examiner(bench, {}).cases()
+    first = Examiner(bench).cases()
     groups = {case.group for case in first}
     assert {"planted faint", "planted usual", "planted strong"} <= groups
     assert groups & {"faithful", "wrong"}
     assert all(set(case.scores) >= {"added", "removed", "steps_left"} for case in first)
-    again = Examiner(Bench(**{**vars(bench), "report": lambda *_: told.append(1)}), {}).cases()
+    again = Examiner(Bench(**{**vars(bench), "report": lambda *_: told.append(1)})).cases()
     assert again == first
     assert told == []
 
@@ -121,6 +124,26 @@ def test_calibration_writes_thresholds_that_hold_for_these_weights(
     assert (copy / "docs" / "README.md").read_text() == (bundle.path / "docs" / "README.md").read_text()
     assert verify_bundle(copy)
     assert policy_of(before) is None
+
+
+def test_the_report_is_made_from_end_to_end(bundle: Bundle, small_protocol: Path, tmp_path: Path) -> None:
+    """Untrained networks, so nothing about their figures; that every table and the picture are there."""
+    entries = yaml.safe_load(small_protocol.read_text())
+    entries["guards"] |= {"calibration": {"count": 24, "first_seed": 8_300_000}, "alphas": [0.3], "overlong_steps": 3}
+    path = tmp_path / "protocol.yaml"
+    path.write_text(yaml.safe_dump(entries))
+    copy = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
+    calibrate_guards(copy, tmp_path / "work", device="cpu", protocol=path)
+    generator = {"architecture": "resnet-generator", "width": 4, "blocks": 1}
+    save_bundle(tmp_path / "weights" / BASELINES, {"cyclegan": (generator, create_regressor(generator).state_dict())})
+    out = tmp_path / "out"
+    report = run_guards(out, bundle=copy, weights=tmp_path / "weights", device="cpu", protocol=path)
+    assert {file.name for file in out.iterdir()} >= {"guards.md", "guards.json", "guards.csv", "guards.html"}
+    assert (out / "figures" / "guards_roc.png").is_file()
+    groups = [row["group"] for row in report.tables[1].rows]
+    assert {"planted usual", "faithful"} <= set(groups)
+    assert any(group.startswith("cyclegan") for group in groups)
+    assert {row["judged"] for row in report.tables[4].rows} == {"mild", "moderate", "severe"}
 
 
 def test_a_bundle_without_thresholds_is_refused(bench: Bench) -> None:
