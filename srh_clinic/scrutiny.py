@@ -242,7 +242,7 @@ def repeat(
             agreement = seed_agreement(np.stack(images), scanned.um_per_px)
             mean = agreement.deviation[:, : squares * edge, : squares * edge].mean(axis=0)
             deviations.append(mean.reshape(squares, edge, squares, edge).mean(axis=(1, 3)).ravel())
-            positions.append(np.stack(np.indices((squares, squares)), axis=-1).reshape(-1, 2) * edge + (y, x))
+            positions.append(np.indices((squares, squares)).reshape(2, -1).T * edge + (y, x))
             for nucleus, persistence in zip(agreement.nuclei, agreement.persistence, strict=True):
                 row, column, radius = (float(one) for one in nucleus)
                 if persistence <= UNCERTAIN and row + y < scanned.shape[0] and column + x < scanned.shape[1]:

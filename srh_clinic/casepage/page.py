@@ -193,7 +193,7 @@ def _overlays(maps: CaseMaps) -> dict[str, str]:
     return found
 
 
-def _coloured(values: NDArray[np.float32], name: str) -> RGB:
+def _coloured(values: NDArray[np.floating], name: str) -> RGB:
     return (colormaps[name](np.nan_to_num(values))[..., :3] * 255).astype(np.uint8)
 
 
