@@ -6,24 +6,29 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import beta
 
 from srh_clinic.errors import InputError
 from srh_clinic.metrics import Interval, proportion
 
+CONFIDENCE = 0.95
+"""With which a calibrated threshold keeps its promise: a bundle is calibrated once and used ever after."""
 
-def fewest_cases(alpha: float) -> int:
+
+def fewest_cases(alpha: float, confidence: float = CONFIDENCE) -> int:
     """Calibration cases that a promise needs: with fewer, every place would have to be flagged."""
-    return math.ceil(1 / alpha) - 1
+    return math.ceil(math.log(1 - confidence) / math.log(1 - alpha))
 
 
-def conformal_threshold(strengths: ArrayLike, alpha: float) -> float:
-    """The strength from which on a place is flagged, so that a wrong one is missed with a probability of at most ``alpha``.
+def conformal_threshold(strengths: ArrayLike, alpha: float, confidence: float = CONFIDENCE) -> float:
+    """The strength from which on a place is flagged, so that at most the share ``alpha`` of wrong ones is missed.
 
-    Split conformal prediction (Vovk et al. 2005; Papadopoulos et al. 2002) with the strength as conformity: of ``n`` places
-    that are known to be wrong, the ``floor(alpha (n + 1))``-th weakest. When the next wrong place and these are exchangeable,
-    its strength lies below that with a probability of at most ``alpha``, whatever the distribution. It promises nothing for
-    places of another kind, or from an instrument that is worse than those it was calibrated on; nor for the rate of flags
-    on faithful places, which is measured.
+    Split conformal prediction (Vovk et al. 2005; Papadopoulos et al. 2002) with the strength as conformity, and the guarantee
+    that holds for the one calibration at hand, not on average over calibrations (Vovk 2012, proposition 2a): when further
+    wrong places are exchangeable with the ``n`` of the calibration, the share of them below the ``k``-th weakest is at most
+    Beta(k, n + 1 - k) distributed, whatever the distribution of strengths. ``k`` is the largest for which that share is at
+    most ``alpha`` with probability ``confidence``. It promises nothing for places of another kind, or from an instrument that
+    is worse than those it was calibrated on; nor for the rate of flags on faithful places, which is measured.
 
     Parameters
     ----------
@@ -31,6 +36,8 @@ def conformal_threshold(strengths: ArrayLike, alpha: float) -> float:
         Of independent places where something is known to be wrong, ``(n,)``.
     alpha
         Largest miss rate, in (0, 1).
+    confidence
+        In (0, 1).
 
     Raises
     ------
@@ -38,15 +45,18 @@ def conformal_threshold(strengths: ArrayLike, alpha: float) -> float:
         When there are too few places for ``alpha``, or a strength is not a number.
     """
     found = np.sort(np.asarray(strengths, dtype=np.float64).ravel())
-    if not 0 < alpha < 1:
-        raise InputError(f"a miss rate of {alpha}", "one between 0 and 1")
+    for name, value in (("miss rate", alpha), ("confidence", confidence)):
+        if not 0 < value < 1:
+            raise InputError(f"a {name} of {value}", "one between 0 and 1")
     if np.isnan(found).any():
         raise InputError("a strength that is no number", "strengths of calibration places")
-    # The small excess undoes the rounding of products such as 0.1 * (29 + 1).
-    rank = math.floor(alpha * (len(found) + 1) + 1e-9)
-    if rank < 1:
-        raise InputError(f"{len(found)} calibration places", f"{fewest_cases(alpha)} or more for a miss rate of {alpha}")
-    return float(found[rank - 1])
+    ranks = np.arange(1, len(found) + 1)
+    # The chance falls with the rank, so those that keep the promise come first.
+    kept = int((beta.cdf(alpha, ranks, len(found) + 1 - ranks) >= confidence).sum())
+    if kept < 1:
+        needed = f"{fewest_cases(alpha, confidence)} or more for a miss rate of {alpha}"
+        raise InputError(f"{len(found)} calibration places", needed)
+    return float(found[kept - 1])
 
 
 def miss_rate(strengths: ArrayLike, threshold: float, level: float = 0.95) -> Interval:

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from srh_clinic.errors import InputError
-from srh_clinic.trust.conformal import conformal_threshold
+from srh_clinic.trust.conformal import CONFIDENCE, conformal_threshold
 
 FAITHFUL_SHARE = 0.98
 """Share of faithful tiles whose score of a guard lies below its scale."""
@@ -19,12 +19,16 @@ Scores = Mapping[str, float]
 
 
 class Promise(BaseModel):
-    """From ``threshold`` on a tile is flagged; of tiles that are wrong at most the share ``alpha`` lies below it."""
+    """From ``threshold`` on a tile is flagged; of tiles that are wrong at most the share ``alpha`` lies below it.
+
+    That this is so of the calibration at hand has the probability ``confidence``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     alpha: float = Field(gt=0, lt=1)
     threshold: float
+    confidence: float = Field(default=CONFIDENCE, gt=0, lt=1)
 
 
 class TrustPolicy(BaseModel):

@@ -6,34 +6,38 @@ from srh_clinic.errors import InputError
 from srh_clinic.trust import conformal_threshold, fewest_cases, miss_rate
 
 
-def test_the_threshold_is_the_rank_that_the_theorem_names():
-    assert conformal_threshold(np.arange(1, 20), 0.05) == 1  # floor(0.05 * 20) = 1
-    assert conformal_threshold(np.arange(1, 30)[::-1], 0.1) == 3  # floor(0.1 * 30) = 3, whatever floats make of it
-    assert conformal_threshold(np.arange(1, 40), 0.1) == 4
+def test_the_threshold_is_the_largest_rank_that_keeps_the_promise():
+    """The ``k``-th weakest of n misses more than alpha when fewer than k of n uniform draws lie below alpha."""
+    n = 180
+    for alpha, confidence in ((0.05, 0.95), (0.1, 0.95), (0.1, 0.5)):
+        rank = int(conformal_threshold(np.arange(1, n + 1), alpha, confidence))
+        kept = [1 - stats.binom.cdf(k - 1, n, alpha) for k in (rank, rank + 1)]
+        assert kept[0] >= confidence > kept[1]
+        assert conformal_threshold(np.arange(1, n + 1)[::-1], alpha, confidence) == rank
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.1])
-def test_the_promise_holds_on_average_over_calibrations(alpha):
-    """Given a calibration the miss rate is Beta distributed with mean ``k / (n + 1)``, whatever the strengths are."""
-    rng, n, runs = np.random.default_rng(0), 99, 4000
+def test_of_twenty_calibrations_nineteen_keep_the_promise(alpha):
+    rng, n, runs = np.random.default_rng(0), 180, 4000
     thresholds = np.array([conformal_threshold(rng.gamma(2, 3, n), alpha) for _ in range(runs)])
-    missed = stats.gamma(2, scale=3).cdf(thresholds)
-    rank = round(alpha * (n + 1))
-    expected = stats.beta(rank, n + 1 - rank)
-    # Four standard errors of a mean over the runs.
-    assert missed.mean() == pytest.approx(expected.mean(), abs=4 * expected.std() / runs**0.5)
-    assert missed.std() == pytest.approx(expected.std(), rel=0.1)
+    kept = (stats.gamma(2, scale=3).cdf(thresholds) <= alpha).mean()
+    rank = int(conformal_threshold(np.arange(1, n + 1), alpha))
+    expected = stats.beta(rank, n + 1 - rank).cdf(alpha)
+    assert expected >= 0.95
+    # Four standard errors of a share over the runs.
+    assert kept == pytest.approx(expected, abs=4 * (expected * (1 - expected) / runs) ** 0.5)
 
 
 def test_too_few_places_make_no_promise():
-    assert fewest_cases(0.05) == 19
-    assert conformal_threshold(np.ones(19), 0.05) == 1
-    with pytest.raises(InputError, match="18 calibration places; needed 19"):
-        conformal_threshold(np.ones(18), 0.05)
+    assert fewest_cases(0.05) == 59  # 1 - 0.95 ** 59 is the first above 0.95
+    assert conformal_threshold(np.ones(59), 0.05) == 1
+    with pytest.raises(InputError, match="58 calibration places; needed 59"):
+        conformal_threshold(np.ones(58), 0.05)
     with pytest.raises(InputError, match="no number"):
-        conformal_threshold([np.nan] * 30, 0.05)
-    with pytest.raises(InputError, match="between 0 and 1"):
-        conformal_threshold(np.ones(30), 1.0)
+        conformal_threshold([np.nan] * 90, 0.05)
+    for alpha, confidence in ((1.0, 0.95), (0.05, 1.0)):
+        with pytest.raises(InputError, match="between 0 and 1"):
+            conformal_threshold(np.ones(90), alpha, confidence)
 
 
 def test_misses_are_counted_with_the_exact_interval():

@@ -81,9 +81,9 @@ def test_one_edit_a_phantom_at_the_usual_contrast_is_promised(protocol: Protocol
 
 def test_promises_hold_on_other_phantoms_and_not_when_everything_is_fainter(protocol: Protocol) -> None:
     calibration = cases(protocol.for_calibration)
-    policy = policy_from(calibration, protocol, "0" * 64)
+    policy = policy_from(calibration, protocol.for_calibration, "0" * 64)
     assert policy.steps == (10, 12)
-    assert policy.calibration["tiles with one edit"] == 180
+    assert policy.calibration["tiles with one edit"] == 360
     rows = {row["asked"]: row["met"] for row in Judge(cases(protocol), calibration, policy, protocol).tables()[0].rows}
     assert rows["promised miss rate 0.1: held within its binomial interval"]
     assert rows["promised miss rate 0.05: held within its binomial interval"]
@@ -129,7 +129,7 @@ def test_calibration_writes_thresholds_that_hold_for_these_weights(
 def test_the_report_is_made_from_end_to_end(bundle: Bundle, small_protocol: Path, tmp_path: Path) -> None:
     """Untrained networks, so nothing about their figures; that every table and the picture are there."""
     entries = yaml.safe_load(small_protocol.read_text())
-    entries["guards"] |= {"calibration": {"count": 24, "first_seed": 8_300_000}, "alphas": [0.3], "overlong_steps": 3}
+    entries["guards"] |= {"calibration": {"count": 36, "first_seed": 8_300_000}, "alphas": [0.3], "overlong_steps": 3}
     path = tmp_path / "protocol.yaml"
     path.write_text(yaml.safe_dump(entries))
     copy = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
