@@ -531,7 +531,8 @@ def _promises(bundle: Bundle) -> Iterator[str]:
         return
     yield "\nguards:"
     for promise in policy.promises:
-        yield f"  at most {promise.alpha:.0%} of tiles with something wrong go unflagged: flags from {promise.threshold:.3f}"
+        said = f"at most {promise.alpha:.0%} of tiles with something wrong go unflagged (confidence {promise.confidence:.0%})"
+        yield f"  {said}: flags from {promise.threshold:.3f}"
     yield f"  for tiles that ask for {policy.steps[0]} to {policy.steps[1]} steps; calibrated on"
     for name, value in policy.calibration.items():
         yield f"    {name}: {value}"

@@ -110,7 +110,7 @@ def wary_bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     """Its guards flag a tile whose brightness moved by a thousandth."""
     copy = Path(shutil.copytree(tiny_bundle, tmp_path / "bundles" / "wary"))
     calibration = {"weights_sha256": load_bundle(copy).weights_sha256}
-    promises = [{"alpha": 0.05, "threshold": 1.0}]
+    promises = [{"alpha": 0.05, "threshold": 1.0, "confidence": 0.95}]
     trust = {"scales": {"brightness": 1e-3}, "promises": promises, "calibration": calibration, "steps": [0, 200]}
     update_bundle(copy, {}, {"trust": trust})
     return copy

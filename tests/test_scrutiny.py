@@ -26,7 +26,7 @@ TILE, FLAT, NOISE = 128, 20_000, 1_500
 SCHEDULE = create_schedule()
 POLICY = TrustPolicy(
     scales={"added": 6.0, "removed": 6.0, "brightness": 0.1},
-    promises=(Promise(alpha=0.1, threshold=1.0), Promise(alpha=0.05, threshold=0.8)),
+    promises=(Promise(alpha=0.1, threshold=1.0, confidence=0.95), Promise(alpha=0.05, threshold=0.8, confidence=0.95)),
     calibration={"tiles": 100, "weights_sha256": "0" * 64},
     steps=(1, 200),
 )

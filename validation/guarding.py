@@ -46,6 +46,9 @@ MOST_FALSE_FLAGS = 0.05
 SMALLEST_ERASED_PX = 4.0
 """Nuclei of a smaller radius are not erased: what the guards look for is larger."""
 
+SHARES = dict.fromkeys(("one_channel", "brightness", "structure", "steps_left"), 0.995)
+"""Guards that do not look for nuclei speak in the extreme alone: each adds its false flags to those of the others."""
+
 FAITHFUL, WRONG = "faithful", "wrong"
 """RSCD's own restorations, by what the clean phantom says of them."""
 
@@ -165,6 +168,7 @@ def policy_from(cases: Sequence[Case], protocol: Protocol, weights_sha256: str) 
         [case.scores for case in wrong],
         protocol.guards.alphas,
         steps=(min(steps), max(steps)),
+        shares=SHARES,
         calibration={
             "faithful tiles": len(faithful),
             "tiles with one edit": len(wrong),

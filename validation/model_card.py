@@ -69,8 +69,8 @@ def _guards(bundle: Bundle) -> list[str]:
     if policy is None:
         return []
     lines = ["", "## Guards", "Thresholds on simulated tissue, by `srh-clinic bundle calibrate`; see `docs/trust.md`.", ""]
-    lines += ["| of tiles with one edit, at most | go unflagged at threshold |", "|---:|---:|"]
-    lines += [f"| {promise.alpha:.0%} | {promise.threshold:.3f} |" for promise in policy.promises]
+    lines += ["| of tiles with one edit, at most | with confidence | go unflagged at threshold |", "|---:|---:|---:|"]
+    lines += [f"| {promise.alpha:.0%} | {promise.confidence:.0%} | {promise.threshold:.3f} |" for promise in policy.promises]
     facts = {**policy.calibration, "steps": f"{policy.steps[0]} to {policy.steps[1]} predicted"}
     return [*lines, "", "| calibrated on | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts.items())]
 

@@ -12,7 +12,7 @@ from srh_clinic.errors import InputError
 from srh_clinic.trust.conformal import CONFIDENCE, conformal_threshold
 
 FAITHFUL_SHARE = 0.98
-"""Share of faithful tiles whose score of a guard lies below its scale."""
+"""Share of faithful tiles whose score of a guard lies below its scale, unless another is asked for."""
 
 Scores = Mapping[str, float]
 """What each guard says of a tile, by name, the higher the worse."""
@@ -28,14 +28,14 @@ class Promise(BaseModel):
 
     alpha: float = Field(gt=0, lt=1)
     threshold: float
-    confidence: float = Field(default=CONFIDENCE, gt=0, lt=1)
+    confidence: float = Field(gt=0, lt=1)
 
 
 class TrustPolicy(BaseModel):
     """What a bundle states about its guards (``trust`` in its metadata).
 
-    A tile's strength is the largest of its guards' scores, each divided by that guard's scale: 1 is what one faithful tile in
-    fifty reaches by that guard alone.
+    A tile's strength is the largest of its guards' scores, each divided by that guard's scale, a high quantile of what it says
+    of faithful tiles.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,6 +90,7 @@ def calibrated_policy(
     *,
     steps: tuple[int, int],
     calibration: Mapping[str, str | int | float],
+    shares: Mapping[str, float] | None = None,
 ) -> TrustPolicy:
     """A policy from tiles of which it is known whether something was invented or lost.
 
@@ -103,6 +104,8 @@ def calibrated_policy(
         Promised miss rates.
     steps, calibration
         See :class:`TrustPolicy`.
+    shares
+        Share of faithful tiles below a guard's scale, by guard, where it is not :data:`FAITHFUL_SHARE`.
 
     Raises
     ------
@@ -112,10 +115,17 @@ def calibrated_policy(
     if not faithful:
         raise InputError("no faithful tiles", "one or more")
     names = [name for name in faithful[0] if all(name in scores for scores in faithful)]
-    scales = {name: float(np.quantile([scores[name] for scores in faithful], FAITHFUL_SHARE)) for name in names}
+    below = {name: (shares or {}).get(name, FAITHFUL_SHARE) for name in names}
+    scales = {name: float(np.quantile([scores[name] for scores in faithful], below[name])) for name in names}
     draft = TrustPolicy(
-        scales=scales, promises=(Promise(alpha=0.5, threshold=0.0),), calibration=dict(calibration), steps=steps
+        scales=scales,
+        promises=(Promise(alpha=0.5, threshold=0.0, confidence=CONFIDENCE),),
+        calibration=dict(calibration),
+        steps=steps,
     )
     strengths = [draft.strength(scores) for scores in wrong]
-    promises = tuple(Promise(alpha=alpha, threshold=conformal_threshold(strengths, alpha)) for alpha in sorted(alphas))
+    promises = tuple(
+        Promise(alpha=alpha, threshold=conformal_threshold(strengths, alpha), confidence=CONFIDENCE)
+        for alpha in sorted(alphas)
+    )
     return draft.model_copy(update={"promises": promises})

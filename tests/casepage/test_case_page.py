@@ -29,7 +29,7 @@ SIZE = 700
 EVIL = '<img src=x onerror="document.title=1">'
 POLICY = TrustPolicy(
     scales={"added": 6.0, "removed": 4.0, "brightness": 0.2},
-    promises=(Promise(alpha=0.1, threshold=1.0),),
+    promises=(Promise(alpha=0.1, threshold=1.0, confidence=0.95),),
     calibration={},
     steps=(0, 200),
 )

@@ -7,7 +7,7 @@ from srh_clinic.trust import Promise, TrustPolicy, calibrated_policy
 
 POLICY = TrustPolicy(
     scales={"added": 5.0, "brightness": 0.1},
-    promises=(Promise(alpha=0.1, threshold=1.5), Promise(alpha=0.05, threshold=1.2)),
+    promises=(Promise(alpha=0.1, threshold=1.5, confidence=0.95), Promise(alpha=0.05, threshold=1.2, confidence=0.95)),
     calibration={"tiles": 100},
     steps=(3, 120),
 )
@@ -28,7 +28,7 @@ def test_reasons_are_the_guards_that_alone_would_flag():
 
 
 def test_only_promises_that_were_made_are_kept():
-    assert POLICY.promise() == POLICY.promise(0.1) == Promise(alpha=0.1, threshold=1.5)
+    assert POLICY.promise() == POLICY.promise(0.1) == Promise(alpha=0.1, threshold=1.5, confidence=0.95)
     assert POLICY.promise(0.05).threshold == 1.2
     with pytest.raises(InputError, match=r"0\.01.*0\.1, 0\.05"):
         POLICY.promise(0.01)

@@ -44,7 +44,7 @@ def test_the_card_says_what_the_guards_promise(bundle_copy: Path, tmp_path: Path
     weights = load_bundle(bundle_copy).weights_sha256
     trust = {
         "scales": {"added": 5.0},
-        "promises": [{"alpha": 0.05, "threshold": 1.25}],
+        "promises": [{"alpha": 0.05, "threshold": 1.25, "confidence": 0.95}],
         "calibration": {"tiles with one edit": 180, "weights_sha256": weights},
         "steps": [1, 112],
     }
@@ -52,7 +52,7 @@ def test_the_card_says_what_the_guards_promise(bundle_copy: Path, tmp_path: Path
     write_report(tmp_path / "reports", weights)
     assert load_bundle(write_model_card(bundle_copy, tmp_path / "reports").path).metadata["trust"] == trust
     card = (bundle_copy / "docs" / "README.md").read_text()
-    assert "| 5% | 1.250 |" in card
+    assert "| 5% | 95% | 1.250 |" in card
     assert "| tiles with one edit | 180 |" in card
     assert "| steps | 1 to 112 predicted |" in card
 
