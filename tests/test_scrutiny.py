@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -233,6 +236,16 @@ def test_nuclei_that_change_with_the_seed_are_told_and_those_that_do_not_are_not
     assert squares is not None
     assert squares.edge == 32
     assert squares.values.argmax() in np.flatnonzero((np.abs(squares.positions + 16 - (200, 250)) <= 16).all(axis=1))
+
+
+def test_flagged_regions_and_uncertain_nuclei_fit_the_schema() -> None:
+    fickle = Fickle(((48, 48), (200, 250)))
+    settings: dict[str, Any] = {"seed": 1, "policy": POLICY, "repeated": fickle, "seeds": 3}
+    result = RestoreThenClassify(FakeBundle(), fickle, BrightIsTumor(), **settings)(noisy()).to_dict()  # type: ignore[arg-type]
+    assert result["trust"]["regions"]
+    assert result["certainty"]["nuclei"]
+    schema = json.loads((files("srh_clinic") / "schemas" / "result.schema.json").read_text(encoding="utf-8"))
+    jsonschema.validate(json.loads(json.dumps(result)), schema)
 
 
 def test_certainty_is_asked_of_what_depends_on_the_seed() -> None:
