@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -269,16 +267,15 @@ def _examinations(
     calibrator: Callable[[Tensor], ArrayLike] | None,
     progress: Callable[[int, int], None],
 ) -> Iterator[Examination]:
-    """What the guards say of each tile, in order; numpy and scipy let other threads work meanwhile."""
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for first in range(0, len(index), BATCH):
-            corners = grid.positions[index[first : first + BATCH]].tolist()
-            before, after = ([_unit(read_tile(slide, y, x, grid.tile)) for y, x in corners] for slide in (scanned, restored))
-            left: Sequence[float | None] = [None] * len(corners)
-            if calibrator is not None:
-                left = steps_left(np.stack(after), calibrator).tolist()
-            yield from threads.map(examine, before, after, [scanned.um_per_px] * len(corners), left)
-            progress(first + len(corners), len(index))
+    """What the guards say of each tile, in order. One after the other: threads waited for memory and for each other here."""
+    for first in range(0, len(index), BATCH):
+        corners = grid.positions[index[first : first + BATCH]].tolist()
+        before, after = ([_unit(read_tile(slide, y, x, grid.tile)) for y, x in corners] for slide in (scanned, restored))
+        left: Sequence[float | None] = [None] * len(corners)
+        if calibrator is not None:
+            left = steps_left(np.stack(after), calibrator).tolist()
+        yield from map(examine, before, after, [scanned.um_per_px] * len(corners), left)
+        progress(first + len(corners), len(index))
 
 
 def _unit(counts: Counts) -> NDArray[np.float32]:
