@@ -235,20 +235,21 @@ def _show(axes: Axes, view: RGB, maps: CaseMaps, name: str, boxes: Sequence[Box]
         axes.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor="white", linewidth=1.6, clip_on=False))
         axes.text(x + w * 0.03, y + h * 0.03, str(box.number), color="white", fontsize=12, va="top", path_effects=_outline())
     if name == "step_map":
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import Normalize
-
-        key = axes.figure.colorbar(ScalarMappable(Normalize(0, STEPS_SHOWN), "plasma"), ax=axes, shrink=0.8, pad=0.02)
-        key.set_label("steps (0 clean; boxes: worth rescanning)" if boxes else "steps (0 clean)")
+        _key(axes, STEPS_SHOWN, "plasma", "steps (0 clean; boxes: worth rescanning)" if boxes else "steps (0 clean)")
     if name == "trust_map":
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import Normalize
-
-        key = axes.figure.colorbar(ScalarMappable(Normalize(0, STRENGTH_SHOWN), "PuOr_r"), ax=axes, shrink=0.8, pad=0.02)
-        key.set_label("what the guards say (flagged from 1)" if len(maps.trust.values) else "nothing was examined")
+        said = "what the guards say (flagged from 1)" if len(maps.trust.values) else "nothing was examined"
+        _key(axes, STRENGTH_SHOWN, "PuOr_r", said)
     if name in ("class_map", "class_before"):
         handles = [Patch(color=colour / 255, label=text) for colour, text in zip(CLASS_COLOURS, CLASS_NAMES, strict=True)]
         axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, fontsize=9, frameon=False)
+
+
+def _key(axes: Axes, highest: float, colours: str, label: str) -> None:
+    """The colours from 0 to ``highest`` beside a map."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    axes.figure.colorbar(ScalarMappable(Normalize(0, highest), colours), ax=axes, shrink=0.8, pad=0.02).set_label(label)
 
 
 def _outline() -> list[Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -20,9 +18,11 @@ from srh_clinic.casepage.pyramid import Pyramid, data_uri, make_pyramids
 from srh_clinic.display import RGB, ColourWindow, class_colours, colour_window, srh_colours
 from srh_clinic.intensity import Counts
 from srh_clinic.pictures import CLASS_NAMES, STEPS_SHOWN, STRENGTH_SHOWN, CaseMaps
-from srh_clinic.pipeline import CaseResult
+from srh_clinic.pipeline import CaseResult, whole_files
+from srh_clinic.resampling import block_mean, blocks
 from srh_clinic.scrutiny import WORDS
 from srh_clinic.slide import Slide
+from srh_clinic.tiling import MosaicSlide
 
 BUDGET = 38_000_000
 """Bytes that the pictures may take; the page is to stay below 40 MB."""
@@ -62,15 +62,8 @@ def write_case_page(result: CaseResult, path: str | Path, name: str) -> Path:
     """
     path = Path(path)
     content = case_page(result, name)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False, encoding="utf-8") as draft:
-        try:
-            draft.write(content)
-            draft.close()
-            Path(draft.name).chmod(0o666 & ~_umask())
-            Path(draft.name).replace(path)
-        except BaseException:
-            Path(draft.name).unlink(missing_ok=True)
-            raise
+    with whole_files(path.parent) as draft:
+        (draft / path.name).write_text(content, encoding="utf-8")
     return path
 
 
@@ -130,13 +123,14 @@ def _picture(slide: Slide, factor: int, window: ColourWindow) -> RGB:
     """A slide in the usual SRH colours, each pixel the mean of ``factor x factor``."""
     height, width = (-(-edge // factor) for edge in slide.shape)
     picture = np.empty((height, width, 3), dtype=np.uint8)
-    for y, x, counts in _blocks(slide):
-        small = srh_colours(_smaller(counts, factor), window)
+    for region in blocks(slide.shape, BLOCK):
+        y, x = region[:2]
+        small = srh_colours(_smaller(slide, region, factor), window)
         picture[y // factor : y // factor + small.shape[0], x // factor : x // factor + small.shape[1]] = small
     return picture
 
 
-def _difference(maps: CaseMaps, restored: Any, factor: int) -> RGB:
+def _difference(maps: CaseMaps, restored: MosaicSlide, factor: int) -> RGB:
     """What restoration changed, mean of both channels: orange where it made the image brighter, violet where darker."""
     change = (maps.after.astype(np.float32) - maps.before).mean(axis=0)
     low, high = np.percentile(change, [DIFFERENCE_SATURATED, 100 - DIFFERENCE_SATURATED])
@@ -144,32 +138,17 @@ def _difference(maps: CaseMaps, restored: Any, factor: int) -> RGB:
     height, width = (-(-edge // factor) for edge in restored.shape)
     picture = np.empty((height, width, 3), dtype=np.uint8)
     colours = (colormaps["PuOr_r"](np.linspace(0, 1, 256))[:, :3] * 255).astype(np.uint8)
-    for (y, x, after), (_, _, before) in zip(_blocks(restored), _blocks(restored.source), strict=True):
-        here = (_smaller(after, factor).astype(np.float32) - _smaller(before, factor)).mean(axis=0)
+    for region in blocks(restored.shape, BLOCK):
+        y, x = region[:2]
+        here = (_smaller(restored, region, factor).astype(np.float32) - _smaller(restored.source, region, factor)).mean(axis=0)
         small = colours[np.clip(np.rint(127.5 + 127.5 * here / limit), 0, 255).astype(np.uint8)]
         picture[y // factor : y // factor + small.shape[0], x // factor : x // factor + small.shape[1]] = small
     return picture
 
 
-def _blocks(slide: Slide) -> Any:
-    height, width = slide.shape
-    for y in range(0, height, BLOCK):
-        for x in range(0, width, BLOCK):
-            yield y, x, slide.read(y, x, min(BLOCK, height - y), min(BLOCK, width - x))
-
-
-def _smaller(counts: Counts, factor: int) -> Counts:
-    """Counts whose pixels are the means of ``factor x factor``, a power of two; an odd edge is repeated."""
-    while factor > 1:
-        counts = np.moveaxis(_half(np.moveaxis(counts, 0, -1)), -1, 0)
-        factor //= 2
-    return counts
-
-
-def _half(image: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    even = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), mode="edge").astype(np.uint32)
-    total = even[0::2, 0::2] + even[1::2, 0::2] + even[0::2, 1::2] + even[1::2, 1::2]
-    return ((total + 2) // 4).astype(np.uint16)
+def _smaller(slide: Slide, region: tuple[int, int, int, int], factor: int) -> Counts:
+    """A region of a slide whose pixels are the means of ``factor x factor``."""
+    return np.rint(block_mean(slide.read(*region), factor)).astype(np.uint16)
 
 
 def _overlays(maps: CaseMaps) -> dict[str, str]:
@@ -209,9 +188,3 @@ def _as_json(pyramid: Pyramid) -> dict[str, Any]:
 
 def _vendored(name: str) -> str:
     return (files("srh_clinic.casepage") / name).read_text(encoding="utf-8")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
