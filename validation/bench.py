@@ -213,7 +213,7 @@ class PhantomRestorer:
         bundle = bench.bundle_of(method)
         self.fingerprint = fingerprint(
             version=__version__,
-            images=images or [bench.protocol.phantoms.model_dump(exclude={"count"}), bench.protocol.phantoms_sha256],
+            images=images or bench.protocol.images_sha256,
             weights=[
                 (bundle.config(part), bundle.holder(part).metadata["sha256"][weights_file(part)]) for part in method.parts
             ],

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from typing import Any
 from typing import Protocol as Interface
 
 import numpy as np
@@ -77,6 +78,10 @@ class ImageSet(Interface):
     def references(self) -> Iterator[Counts]:
         """High-quality images of other fields, uint16 ``(2, H, W)``; none when nobody has any."""
 
+    @property
+    def references_sha256(self) -> str:
+        """Of everything that they depend on."""
+
     def second_acquisition(self, index: int) -> Counts | None:
         """The same field scanned again at high quality, not registered, uint16 ``(2, H, W)``."""
 
@@ -100,7 +105,7 @@ class PhantomImages:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(f"{self.protocol.sha256} {self.protocol.phantoms_sha256}".encode()).hexdigest()
+        return self.protocol.images_sha256
 
     @property
     def um_per_px(self) -> float:
@@ -115,9 +120,18 @@ class PhantomImages:
         return self._simulated(index)
 
     def references(self) -> Iterator[Counts]:
+        return (self.protocol.reference(index) for index in self._references)
+
+    @property
+    def references_sha256(self) -> str:
+        seed = self.protocol.tables.reference.first_seed
+        return hashlib.sha256(f"{self.sha256} {seed} {list(self._references)}".encode()).hexdigest()
+
+    @property
+    def _references(self) -> Sequence[int]:
         everything = self.protocol.tables.reference.count
         count = everything if self.count is None else min(self.count, everything)
-        return (self.protocol.reference(place * everything // count) for place in range(count))
+        return [place * everything // count for place in range(count)]
 
     @cached_property
     def _simulated(self) -> Callable[[int], Image]:
@@ -198,10 +212,7 @@ class FolderImages:
 
     @cached_property
     def sha256(self) -> str:
-        digest = hashlib.sha256(repr((self.tile, self.um_per_px, self.severity, self.reading)).encode())
-        for tile in self._tiles.values():
-            digest.update(tile.tobytes())
-        return digest.hexdigest()
+        return tiles_sha256(self._tiles.values(), self.tile, self.um_per_px, self.severity, self.reading)
 
     @property
     def indices(self) -> Sequence[int]:
@@ -218,9 +229,11 @@ class FolderImages:
         return Image(name, degraded.counts, clean=scanned, group=self.folder.name)
 
     def references(self) -> Iterator[Counts]:
-        if self.reference is None:
-            return iter(())
-        return iter(read_tiles(self.reference, self.tile, self.um_per_px, self.reading).values())
+        return iter(self._references.values())
+
+    @cached_property
+    def references_sha256(self) -> str:
+        return tiles_sha256(self._references.values(), self.tile, self.um_per_px, self.reading)
 
     def second_acquisition(self, index: int) -> Counts | None:
         return self._second.get(list(self._tiles)[index])
@@ -234,8 +247,20 @@ class FolderImages:
         high = self.folder / "high"
         return read_tiles(high, self.tile, self.um_per_px, self.reading) if high.is_dir() else {}
 
+    @cached_property
+    def _references(self) -> dict[str, Counts]:
+        return {} if self.reference is None else read_tiles(self.reference, self.tile, self.um_per_px, self.reading)
+
     def _part(self, name: str) -> Path:
         return self.folder / name if (self.folder / name).is_dir() else self.folder
+
+
+def tiles_sha256(tiles: Iterable[Counts], *depends_on: Any) -> str:
+    """Of tiles, uint16 counts ``(2, H, W)`` each, and of what else an image that is made of them depends on."""
+    digest = hashlib.sha256(repr(depends_on).encode())
+    for tile in tiles:
+        digest.update(tile.tobytes())
+    return digest.hexdigest()
 
 
 def read_tiles(folder: Path, tile: int, um_per_px: float, reading: Reading) -> dict[str, Counts]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
@@ -214,6 +214,12 @@ class Protocol(Section):
         return tuple(place * self.tables.count // count for place in range(count))
 
     @cached_property
+    def images_sha256(self) -> str:
+        """Of everything that the image of a test phantom depends on, and of nothing else that the protocol says."""
+        drawn = self.model_dump_json(include={"phantoms": {"first_seed", "size", "um_per_px", "kinds"}, "severity": True})
+        return hashlib.sha256(f"{drawn} {self.phantoms_sha256}".encode()).hexdigest()
+
+    @cached_property
     def phantoms_sha256(self) -> str:
         """Of the first test phantom of each kind: it changes when the simulation draws them otherwise."""
         digest = hashlib.sha256()
@@ -222,6 +228,17 @@ class Protocol(Section):
             phantom = self.phantom(first[kind])
             digest.update(phantom.counts.tobytes() + phantom.clean.tobytes())
         return digest.hexdigest()
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML without objects, in which a table says each of its keys once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} said twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def load_protocol(path: str | Path | None = None) -> Protocol:
@@ -235,7 +252,7 @@ def load_protocol(path: str | Path | None = None) -> Protocol:
     path = Path(__file__).with_name("protocol.yaml") if path is None else Path(path)
     try:
         content = path.read_bytes()
-        entries = yaml.safe_load(content)
+        entries = yaml.load(content, Loader=_UniqueKeys)  # noqa: S506 - a safe loader that refuses a key said twice
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"no readable YAML ({error})", "a protocol", path) from error
     if not isinstance(entries, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from srh_clinic.rscd.restoration import RSCDSettings
 from srh_clinic.simulation import simulate_z_stack
 from srh_clinic.validation.bench import Method, PhantomRestorer, chunks, steps_asked
 from srh_clinic.validation.downstream import OUTCOMES, outcome
-from srh_clinic.validation.images import Image
+from srh_clinic.validation.images import Image, tiles_sha256
 from srh_clinic.validation.page import Section
 from srh_clinic.validation.protocol import Protocol
 from srh_clinic.validation.report import Column, Report, Table
@@ -228,8 +227,15 @@ class StackImages:
         return Image(name, block.counts[0], block.clean[0], block.nuclei[0], block.diagnosis, f"{DEPTHS_UM[slice_]:g}")
 
     def references(self) -> Iterator[Counts]:
-        count = min(self.stacks * len(DEPTHS_UM), self.protocol.tables.reference.count)
-        return (self.protocol.reference(index) for index in range(count))
+        return (self.protocol.reference(index) for index in range(self._references))
+
+    @property
+    def references_sha256(self) -> str:
+        return f"{self.sha256} {self.protocol.tables.reference.first_seed} {self._references}"
+
+    @property
+    def _references(self) -> int:
+        return min(self.stacks * len(DEPTHS_UM), self.protocol.tables.reference.count)
 
     def second_acquisition(self, index: int) -> Counts | None:
         return None
@@ -303,13 +309,6 @@ def z_stack(tables: Tables, stacks: int, real: Stack | None = None) -> Section:
     return Section(Report("zstack", "Figure 8: depth", summary, tuple(drawn), tables.provenance()), figures)
 
 
-def _sha256(tiles: Sequence[Counts]) -> str:
-    digest = hashlib.sha256()
-    for one in tiles:
-        digest.update(one.tobytes())
-    return digest.hexdigest()
-
-
 def _real_stack(tables: Tables, stack: Stack) -> tuple[Table, Figure]:
     """A user's stack, of which nobody knows the truth: what the calibrator asks for before and after, and pictures."""
     from srh_clinic.integration import read_z_stack
@@ -322,7 +321,7 @@ def _real_stack(tables: Tables, stack: Stack) -> tuple[Table, Figure]:
     for place, plane in enumerate(read_z_stack(stack.source, stack.reading.um_per_px, stack.reading.full_scale)):
         slide, _ = at_pixel_size(plane.slide, tables.images.um_per_px)
         tiles = list(cut(slide.read(0, 0, *slide.shape), tile).values())
-        with PhantomRestorer(tables.bench, method, keep=True, images=_sha256(tiles)) as restorer:
+        with PhantomRestorer(tables.bench, method, keep=True, images=tiles_sha256(tiles)) as restorer:
             made = restorer(dict(enumerate(tiles)))
         again = steps_asked(tables.bench, [one.counts for one in made.values()])
         rows.append(

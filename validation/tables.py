@@ -258,7 +258,9 @@ class Tables:
 
     def reference_features(self) -> Features:
         """Features of the high-quality set; of no image when there is none."""
-        return self._featured(fingerprint(images=self.images.sha256, of="reference"), "reference", self.images.references())
+        return self._featured(
+            fingerprint(images=self.images.references_sha256, of="reference"), "reference", self.images.references()
+        )
 
     def second_features(self) -> Features:
         """Features of the second acquisitions; of no image when there are none."""

@@ -89,6 +89,23 @@ def test_changing_the_file_or_the_phantoms_changes_their_names(small_protocol: P
     assert load_protocol(small_protocol).phantoms_sha256 == small.phantoms_sha256
 
 
+def test_what_does_not_change_an_image_does_not_change_its_name(small_protocol: Path, tmp_path: Path) -> None:
+    small = load_protocol(small_protocol)
+    entries = yaml.safe_load(small_protocol.read_text())
+    judged = load_protocol(changed(small_protocol, tmp_path, guards={**entries["guards"], "overlong_steps": 100}))
+    assert judged.sha256 != small.sha256
+    assert judged.images_sha256 == small.images_sha256
+    severer = load_protocol(changed(small_protocol, tmp_path, severity={**entries["severity"], "severe": [0.7, 1.0]}))
+    assert severer.images_sha256 != small.images_sha256
+
+
+def test_a_section_said_twice_is_refused(small_protocol: Path, tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text(small_protocol.read_text() + "\nversion: 1\n")
+    with pytest.raises(InputError, match=r"twice\.yaml: found no readable YAML \(version said twice"):
+        load_protocol(path)
+
+
 def test_a_wrong_entry_is_told(small_protocol: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"changed\.yaml: found a protocol with a wrong entry \(budget: Extra"):
         load_protocol(changed(small_protocol, tmp_path, budget=1))

@@ -312,6 +312,15 @@ def test_a_users_images_can_be_taken_for_clean_and_degraded(tmp_path: Path) -> N
     assert images.sha256 != replace(images, severity=0.6).sha256
 
 
+def test_another_high_quality_set_has_another_name(tmp_path: Path, small_protocol: Path) -> None:
+    images = FolderImages(_png_folder(tmp_path / "own", (64, 64)), tile=64)
+    one = replace(images, reference=_png_folder(tmp_path / "one", (64, 64)))
+    two = replace(images, reference=_png_folder(tmp_path / "two", (64, 64), (64, 64)))
+    assert len({images.references_sha256, one.references_sha256, two.references_sha256}) == 3
+    protocol = load_protocol(small_protocol)
+    assert PhantomImages(protocol).references_sha256 != PhantomImages(protocol, 3).references_sha256
+
+
 def test_tables_on_a_users_images_have_no_truth_and_pairs_need_two_folders(
     tmp_path: Path, bundle: Bundle, small_protocol: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
