@@ -212,7 +212,9 @@ class FolderImages:
 
     @cached_property
     def sha256(self) -> str:
-        return tiles_sha256(self._tiles.values(), self.tile, self.um_per_px, self.severity, self.reading)
+        # The second acquisitions too: what is measured against them is kept under this name.
+        tiles = (*self._tiles.values(), *self._second.values())
+        return tiles_sha256(tiles, self.tile, self.um_per_px, self.severity, self.reading)
 
     @property
     def indices(self) -> Sequence[int]:

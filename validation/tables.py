@@ -5,6 +5,7 @@ A restored image is kept, so that a run that was cut goes on where it stopped an
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,16 +25,20 @@ from srh_clinic.errors import InputError
 from srh_clinic.intensity import FULL_SCALE, Counts, counts_to_unit
 from srh_clinic.metrics.extractors import ExtractorName
 from srh_clinic.restorers.rscd import choose_device
-from srh_clinic.validation.bench import Bench, Method, PhantomRestorer, RestoredPhantom, chunks
+from srh_clinic.validation.bench import CHUNK, Bench, Method, PhantomRestorer, RestoredPhantom, chunks
 from srh_clinic.validation.cells import CellStore, fingerprint
 from srh_clinic.validation.images import Image, ImageSet, Reading
 from srh_clinic.validation.realism import HIGH_FREQUENCY
 from srh_clinic.validation.registration import register, require_good
+from srh_clinic.validation.report import write_whole
 
 Row = dict[str, Any]
 
 JUDGED = 2
 """Version of what :func:`judged` measures; cells of another are computed anew."""
+
+REGISTERED = 1
+"""Version of how second acquisitions are registered; those of another are registered anew."""
 
 MARGIN = 16
 """Pixels at each border that a registered pair is not compared on: what a second acquisition may have lost there."""
@@ -149,14 +154,15 @@ class Tables:
             with self.restorer(method) as restorer:
                 key = self._judging(restorer.fingerprint)
                 missing = [i for i in self.indices(method) if store.get(key, i, method.name) is None]
-                for members in chunks(missing):
+                ready = len(self.indices(method)) - len(missing)
+                for number, members in enumerate(chunks(missing)):
                     made = restorer({i: self.images.image(i).counts for i in members})
                     probabilities = self._classifier.predict_proba(np.stack([made[i].counts for i in members]))
                     with ThreadPoolExecutor(os.cpu_count()) as threads:
                         judged = list(threads.map(self.judged, members, (made[i] for i in members), probabilities))
                     for i, numbers in zip(members, judged, strict=True):
                         store.put(key, image=i, method=method.name, **numbers)
-                    self.bench.report(f"judging: {method.name}", done + len(members), total)
+                    self.bench.report(f"judging: {method.name}", done + ready + number * CHUNK + len(members), total)
                 done += len(self.indices(method))
             rows[method.name] = {i: row for i in self.indices(method) if (row := store.get(key, i, method.name))}
         return rows
@@ -196,13 +202,31 @@ class Tables:
         :attr:`refused` and counts as none.
         """
         if index not in self._second:
-            acquired = self.images.second_acquisition(index)
-            try:
-                self._second[index] = None if acquired is None else inner(registered(acquired, self.images.image(index)))
-            except InputError as error:
-                self.refused[index] = f"{self.images.image(index).name}: {error.found}"
-                self._second[index] = None
+            self._second[index] = self._found(index)
         return self._second[index]
+
+    def _found(self, index: int) -> Counts | None:
+        """A second acquisition from the disk, where it is put once it is registered, or why there is none."""
+        folder = self.bench.work / f"second-{fingerprint(images=self.images.sha256, version=REGISTERED)}"
+        kept, why = folder / f"{index}.npy", folder / f"{index}.txt"
+        if kept.is_file():
+            found: Counts = np.load(kept)
+            return found
+        if why.is_file():
+            self.refused[index] = why.read_text(encoding="utf-8")
+            return None
+        if (acquired := self.images.second_acquisition(index)) is None:
+            return None
+        try:
+            found = inner(registered(acquired, self.images.image(index)))
+        except InputError as error:
+            self.refused[index] = f"{self.images.image(index).name}: {error.found}"
+            write_whole(why, self.refused[index].encode())
+            return None
+        content = io.BytesIO()
+        np.save(content, found)
+        write_whole(kept, content.getvalue())
+        return found
 
     def paired(self, indices: Sequence[int]) -> list[int]:
         """Those of the images that have a second acquisition."""

@@ -112,6 +112,27 @@ def test_a_pair_that_does_not_fit_is_left_out_and_counted(run: Tables, monkeypat
     assert len(run.features(METHODS["median"], near=True).vectors) == 5
 
 
+def test_a_pair_is_registered_once_for_all_runs(run: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sometimes(acquired: Counts, image: Image) -> Counts:
+        if image.name.startswith("phantom 4,"):
+            raise InputError("two fields that have nothing in common", "two acquisitions of one field")
+        return acquired
+
+    monkeypatch.setattr(tables, "registered", sometimes)
+    first = [run.second(index) for index in range(6)]
+
+    def refuse(acquired: Counts, image: Image) -> Counts:
+        raise AssertionError("registered anew")
+
+    monkeypatch.setattr(tables, "registered", refuse)
+    later = replace(run)
+    again = [later.second(index) for index in range(6)]
+    assert first[4] is None
+    assert again[4] is None
+    assert later.refused == run.refused == {4: "phantom 4, blood: two fields that have nothing in common"}
+    assert all(np.array_equal(first[i], again[i]) for i in (0, 1, 2, 3, 5))
+
+
 def test_slow_methods_restore_their_images_alone_and_all_methods_are_shown_on_these(run: Tables) -> None:
     cells = run.cells()
     assert sorted(cells["nlm"]) == [1, 4, 8]
