@@ -3,6 +3,7 @@
 from srh_clinic.integration.converter import convert
 from srh_clinic.integration.dicom_reader import DicomSlide
 from srh_clinic.integration.dicom_writer import write_wsi
+from srh_clinic.integration.identifiers import identifying_words
 from srh_clinic.integration.reader import read_slide
 from srh_clinic.integration.targets import check_place, require_free_target
 from srh_clinic.integration.z_stack import FocalPlane, read_z_stack, write_z_stack
@@ -12,6 +13,7 @@ __all__ = [
     "FocalPlane",
     "check_place",
     "convert",
+    "identifying_words",
     "read_slide",
     "read_z_stack",
     "require_free_target",

@@ -49,6 +49,8 @@ bundle_app = typer.Typer(
 app.add_typer(bundle_app, name="bundle")
 benchmark_app = typer.Typer(help="How good and how fast it is, measured on this machine.", no_args_is_help=True)
 app.add_typer(benchmark_app, name="benchmark")
+study_app = typer.Typer(help="Blinded rater studies: export, rate, unblind, analyse.", no_args_is_help=True)
+app.add_typer(study_app, name="study")
 
 CaseArgument = Annotated[
     Path, typer.Argument(metavar="CASE", readable=False, help="DICOM file or folder, or a two-channel TIFF.")
@@ -491,6 +493,198 @@ def _print_report(report: Report, out: Path) -> None:
     for table in rich_tables(report):
         console.print(table)
     console.print(f"{out / report.name}.md", soft_wrap=True)
+
+
+@benchmark_app.command("raters")
+@guarded
+def benchmark_raters(
+    out: ReportsOption = Path("reports"),
+    studies: Annotated[int, typer.Option(min=1, help="Simulated studies for each truth.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulated raters.")] = 0,
+) -> None:
+    """How often the interval of a rater study contains the truth, with simulated raters."""
+    from srh_clinic.validation import run_coverage
+
+    _print_report(run_coverage(out, studies, seed), out)
+
+
+StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")]
+
+
+@study_app.command("export")
+@guarded
+def study_export(
+    study: StudyArgument,
+    sources: Annotated[
+        list[Path] | None, typer.Argument(metavar="[CASE|DIR]...", help="Cases, or folders of images.", show_default=False)
+    ] = None,
+    phantom: Annotated[int | None, typer.Option(metavar="N", min=1, help="N images of simulated tissue instead.")] = None,
+    kind: Annotated[str, typer.Option(help="preference: A beside B; review: one restoration, with a region to judge.")] = (
+        "preference"
+    ),
+    preset: Annotated[str, typer.Option(help="default, or paper: every image with every baseline.")] = "default",
+    restorers: Annotated[
+        str, typer.Option(help="Names as of restore --restorer, by commas; the first is under test.")
+    ] = "rscd,median,nlm,synthetic_noise,cyclegan,ccdf",
+    raters: Annotated[int, typer.Option(min=1, help="How many rate.")] = 6,
+    clinicians: Annotated[int | None, typer.Option(min=0, help="So many of them, the first, are clinicians.")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Use so many images of the sources.")] = None,
+    repeats: Annotated[int | None, typer.Option(min=0, help="Tasks that each rater sees twice; a tenth by default.")] = None,
+    per_case: Annotated[int, typer.Option(min=1, help="At most so many images of one case.")] = 8,
+    title: Annotated[str, typer.Option(help="What the raters' pages call it.")] = "Restoration of stimulated Raman histology",
+    seed: Annotated[int, typer.Option(min=0, help="Of assignment and order; sides and names come from a secret.")] = 0,
+    um_per_px: UmPerPxOption = None,
+    full_scale: FullScaleOption = None,
+    bundle: BundleOption = "phantom-demo",
+    weights: WeightsOption = Path("weights"),
+    device: DeviceOption = "auto",
+) -> None:
+    """Export a blinded study: a page for each rater, and the sealed key; audited for leaks."""
+    from srh_clinic.validation import Reading, StudyPlan, export_study
+
+    if bool(sources) == (phantom is not None):
+        found = "sources and --phantom" if sources else "neither sources nor --phantom"
+        raise InputError(found, "either cases and folders, or --phantom N")
+    plan = StudyPlan(
+        kind=kind,  # type: ignore[arg-type] - the plan says what it takes
+        preset=preset,  # type: ignore[arg-type]
+        restorers=tuple(name.strip() for name in restorers.split(",") if name.strip()),
+        raters=raters,
+        clinicians=clinicians,
+        images=phantom or images,
+        repeats=repeats,
+        seed=seed,
+        title=title,
+    )
+    with _progress() as progress:
+        made = export_study(
+            study,
+            plan,
+            sources=sources or (),
+            reading=Reading(um_per_px, full_scale),
+            per_case=per_case,
+            bundle=bundle,
+            weights=weights,
+            device=device,
+            report=progress,
+        )
+    typer.echo(
+        f"{made.images} images, {made.tasks} tasks, {made.tasks * made.raters_per_task} ratings by {len(made.raters)} raters"
+    )
+    typer.echo("; ".join(f"{what}: {spread}" for what, spread in made.imbalance.items()) + " (largest less smallest)")
+    typer.echo(f"{made.notice}\nfor raters: {study / 'public'}\nsealed, for nobody yet: {study / 'sealed'}")
+
+
+@study_app.command("check")
+@guarded
+def study_check(study: StudyArgument) -> None:
+    """Look for anything that tells raters methods, cases or people; exit code 2 where something does."""
+    from srh_clinic.validation import check_study
+
+    audit = check_study(study)
+    for check in audit.checks:
+        typer.echo(f"looked: {check}")
+    for finding in audit.findings:
+        typer.echo(f"LEAK: {finding}")
+    if audit.findings:
+        raise InputError(f"{len(audit.findings)} leaks", "a study that tells raters nothing", study)
+    typer.echo(f"{audit.tasks} tasks: no leak")
+
+
+@study_app.command("serve")
+@guarded
+def study_serve(
+    study: StudyArgument, port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0
+) -> None:
+    """Offer the raters' pages to a browser on this machine, and keep their answers; Ctrl-C ends it."""
+    from srh_clinic.validation import serve_study
+
+    with serve_study(study, port) as serving:
+        typer.echo(f"{serving.url} (this machine only; Ctrl-C ends it)")
+        serving.wait()
+
+
+@study_app.command("rehearse")
+@guarded
+def study_rehearse(
+    study: StudyArgument, seed: Annotated[int, typer.Option(min=0, help="Of the simulated raters.")] = 0
+) -> None:
+    """Let simulated raters answer, to see the analysis before anybody has rated; it opens the key: use a copy."""
+    from srh_clinic.validation import rehearse_study
+
+    for path in rehearse_study(study, seed=seed):
+        typer.echo(path)
+    typer.echo("Simulated answers: they say nothing about any method.")
+
+
+@study_app.command("unblind")
+@guarded
+def study_unblind(
+    study: StudyArgument,
+    interim: Annotated[bool, typer.Option("--interim", help="Although returns are missing; it is logged.")] = False,
+    receipt: Annotated[
+        list[str] | None, typer.Option(metavar="RATER=CODE", help="The code that a rater's page showed at the end.")
+    ] = None,
+) -> None:
+    """Verify all returns and the commitment, then open the sealed key."""
+    from srh_clinic.validation import unblind
+
+    codes = {}
+    for one in receipt or ():
+        rater, equals, code = one.partition("=")
+        if not equals:
+            raise InputError(f"the receipt {one!r}", "RATER=CODE")
+        codes[rater] = code
+    opened = unblind(study, interim=interim, receipts=codes)
+    typer.echo(f"{len(opened.answers)} answers of {len(opened.returns)} raters{', INTERIM' if opened.interim else ''}")
+    typer.echo(study / "unblinded.json")
+
+
+@study_app.command("analyse")
+@guarded
+def study_analyse(
+    study: StudyArgument,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report; analysis/ in the study by default.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of bootstrap intervals.")] = 0,
+) -> None:
+    """The report of an unblinded study: preferences, hallucinations, agreement, Figure 6."""
+    from srh_clinic.validation import load_unblinded, write_analysis
+
+    typer.echo(write_analysis(load_unblinded(study), out or study / "analysis", seed)[0])
+
+
+EXCHANGE = "label-studio, redcap; after unblinding coco, imrmc, kos, sr"
+
+
+@study_app.command("convert")
+@guarded
+def study_convert(
+    study: StudyArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the files.")],
+    to: Annotated[str, typer.Option(metavar="FORMAT", help=f"{EXCHANGE}.")],
+    case: Annotated[
+        list[Path] | None, typer.Option(help="For kos and sr: a DICOM case that the study's images come from.")
+    ] = None,
+) -> None:
+    """Write a study, or its answers, for other programs."""
+    from srh_clinic.validation import export_answers
+
+    for path in export_answers(study, to, out, case or ()):
+        typer.echo(path)
+
+
+@study_app.command("import")
+@guarded
+def study_import(
+    study: StudyArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What the other program exported.")],
+    source: Annotated[str, typer.Option("--from", metavar="FORMAT", help="label-studio or redcap.")],
+    rater: Annotated[str, typer.Option(help="Whose answers these are.")],
+) -> None:
+    """Take a rater's answers from another program."""
+    from srh_clinic.validation import import_answers
+
+    typer.echo(import_answers(study, source, file, rater))
 
 
 @bundle_app.command("list")

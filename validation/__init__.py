@@ -10,6 +10,9 @@ For the command line, which only parses and prints::
     run_guards(out, *, limit=None, bundle="phantom-demo", weights="weights", ...) -> Report
     calibrate_guards(path, work, ...) -> Bundle          # writes the thresholds into the bundle
     run_cell(method, index, ...) -> dict                 # one cell of the phantoms' tables, computed anew
+    export_study(out, plan=StudyPlan(), sources=(), ...) -> StudyProtocol     # a blinded rater study
+    check_study(study) -> Audit; serve_study(study, port) -> Serving; rehearse_study(study)
+    unblind(study, interim=False) -> Unblinded; write_analysis(unblinded, out) -> list[Path]
     rich_tables(report) -> list[rich.table.Table]        # for the terminal
     report.markdown, report.to_dict()                    # both also written to out/NAME.md and out/NAME.json
 
@@ -29,6 +32,14 @@ if TYPE_CHECKING:
     from srh_clinic.validation.protocol import Protocol, load_protocol
     from srh_clinic.validation.report import Report, rich_tables, write_report
     from srh_clinic.validation.speed import run_speed
+    from srh_clinic.validation.study.analysis import write_analysis
+    from srh_clinic.validation.study.audit import check_study
+    from srh_clinic.validation.study.coverage import run_coverage
+    from srh_clinic.validation.study.exchange import export_answers, import_answers
+    from srh_clinic.validation.study.export import StudyPlan, export_study
+    from srh_clinic.validation.study.rehearsal import rehearse_study
+    from srh_clinic.validation.study.serve import serve_study
+    from srh_clinic.validation.study.unblinding import load_unblinded, unblind
     from srh_clinic.validation.suite import PARTS, run_protocol
     from srh_clinic.validation.table_suite import TABLE_PARTS, OwnImages, Reading, run_cell, run_tables
 
@@ -39,18 +50,40 @@ __all__ = [
     "Protocol",
     "Reading",
     "Report",
+    "StudyPlan",
     "calibrate_guards",
+    "check_study",
+    "export_answers",
+    "export_study",
+    "import_answers",
     "load_protocol",
+    "load_unblinded",
+    "rehearse_study",
     "rich_tables",
     "run_cell",
+    "run_coverage",
     "run_guards",
     "run_protocol",
     "run_speed",
     "run_tables",
+    "serve_study",
+    "unblind",
+    "write_analysis",
     "write_report",
 ]
 
 _HOME = {
+    "write_analysis": "study.analysis",
+    "check_study": "study.audit",
+    "run_coverage": "study.coverage",
+    "export_answers": "study.exchange",
+    "import_answers": "study.exchange",
+    "StudyPlan": "study.export",
+    "export_study": "study.export",
+    "rehearse_study": "study.rehearsal",
+    "serve_study": "study.serve",
+    "load_unblinded": "study.unblinding",
+    "unblind": "study.unblinding",
     "PARTS": "suite",
     "TABLE_PARTS": "table_suite",
     "OwnImages": "table_suite",

@@ -70,15 +70,27 @@ def read_patches(folder: Path) -> dict[str, Counts]:
     InputError
         When it holds none.
     """
-    from PIL import Image
-
-    patches = {}
-    for path in sorted(folder.glob("*.png")):
-        colours = np.asarray(Image.open(path).convert("RGB"), dtype=np.float32) / 255
-        patches[path.name] = unit_to_counts(np.stack([colours[..., 1] * GAIN[0], colours[..., 2] * GAIN[1]]))
+    patches = {path.name: read_patch(path) for path in sorted(folder.glob("*.png"))}
     if not patches:
         raise InputError("no PNG image", "8-bit RGB images in the colours (CH3 - CH2, CH2, CH3)", folder)
     return patches
+
+
+def read_patch(path: Path) -> Counts:
+    """One real SRH patch, uint16 counts ``(2, H, W)``, from an image as :func:`read_patches` reads them.
+
+    Raises
+    ------
+    InputError
+        When the file is no image.
+    """
+    from PIL import Image
+
+    try:
+        colours = np.asarray(Image.open(path).convert("RGB"), dtype=np.float32) / 255
+    except OSError as error:
+        raise InputError("no readable image", "an 8-bit RGB image in the colours (CH3 - CH2, CH2, CH3)", path) from error
+    return unit_to_counts(np.stack([colours[..., 1] * GAIN[0], colours[..., 2] * GAIN[1]]))
 
 
 def real_restoration(bench: Bench, folder: Path, *, strides: tuple[int, ...] = ()) -> Report:

@@ -1,0 +1,42 @@
+"""The protocol of a study as a page that can be printed, signed and filed."""
+
+from __future__ import annotations
+
+import jinja2
+
+from srh_clinic.validation.study.records import StudyProtocol
+
+QUESTION_TEXTS = {
+    "pref_quality": "Which restoration has the better image quality? (A, B, no difference)",
+    "pref_fidelity": "Which restoration is more faithful to the image as scanned? (A, B, no difference)",
+    "confidence": "How sure are you? (1 to 5)",
+    "halluc_A": "Does A show something that the image as scanned does not support? (none, possible, definite)",
+    "halluc_B": "Does B show something that the image as scanned does not support? (none, possible, definite)",
+    "method_guess": "Which side do you take for the method under test? (A, B, unsure)",
+}
+"""What raters are asked, in words."""
+
+SENTINEL_TEXTS = {
+    "same": "one restoration on both sides",
+    "blurred": "a good image beside the same out of focus",
+    "added": "a restoration beside the same with a nucleus planted",
+    "removed": "a restoration beside the same with a nucleus erased",
+}
+"""What is shown in tasks with known answers."""
+
+
+def protocol_page(protocol: StudyProtocol) -> str:
+    """The protocol as HTML that needs no network; whatever comes from outside is shown as text."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("srh_clinic.validation.study", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("protocol.html").render(
+        protocol=protocol,
+        questions=QUESTION_TEXTS,
+        sentinels=SENTINEL_TEXTS,
+        ratings=protocol.tasks * protocol.raters_per_task,
+    )

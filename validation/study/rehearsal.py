@@ -1,0 +1,49 @@
+"""A rehearsal: simulated raters answer a study, so that a coordinator sees its analysis before anybody has rated."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from srh_clinic.errors import InputError
+from srh_clinic.validation.report import write_whole
+from srh_clinic.validation.study.export import read_secrets
+from srh_clinic.validation.study.records import KeyEntry, StudyProtocol, Task
+from srh_clinic.validation.study.returns import write_return
+from srh_clinic.validation.study.simulated import Truth, simulated_ratings
+from srh_clinic.validation.study.viewer import read_viewer
+
+PREFERENCE, HALLUCINATION = 0.7, 0.05
+"""What the simulated raters prefer, and the share of images in which they find something; nothing was measured."""
+
+
+def rehearse_study(study: str | Path, truth: Truth | None = None, seed: int = 0) -> list[Path]:
+    """Let simulated raters answer every task, and write their returns.
+
+    The sealed key is read for it, and what comes out says nothing about any method: rehearse on a copy.
+
+    Raises
+    ------
+    InputError
+        When the study cannot be read, or holds a return already.
+    """
+    study = Path(study)
+    returned = study / "returned"
+    if returned.is_dir() and any(returned.iterdir()):
+        raise InputError("returns of raters", "a study that nobody has answered, or a copy of it", returned)
+    secret, _ = read_secrets(study)
+    key = [KeyEntry.model_validate(entry) for entry in json.loads(secret)["entries"]]
+    protocol = StudyProtocol.model_validate_json((study / "public" / "protocol.json").read_bytes())
+    tasks = [
+        Task.model_validate(row)
+        for rater in protocol.raters
+        for row in read_viewer(study / "public" / rater.rater_id / "viewer.html").tasks
+    ]
+    if truth is None:
+        methods = (protocol.test, *protocol.baselines)
+        truth = Truth(dict.fromkeys(protocol.baselines, PREFERENCE), hallucination=dict.fromkeys(methods, HALLUCINATION))
+    ratings = simulated_ratings(tasks, key, truth, protocol.test, seed)
+    return [
+        write_whole(returned / f"{rater}.jsonl", write_return(rows, protocol.study_id, rater).encode())
+        for rater, rows in ratings.items()
+    ]

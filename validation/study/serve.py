@@ -1,0 +1,268 @@
+"""A study for a room with one workstation: the viewers over HTTP on the loopback interface, their answers saved as they come.
+
+Nothing but the raters' viewers is served. What a page sends replaces a return only when it goes on from what is there.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from shutil import copyfileobj
+from types import TracebackType
+from typing import Self
+
+from pydantic import ValidationError
+
+from srh_clinic.errors import InputError
+from srh_clinic.validation.report import write_whole
+from srh_clinic.validation.study.records import StudyProtocol
+from srh_clinic.validation.study.returns import read_return
+
+ADDRESS = "127.0.0.1"
+LARGEST_RETURN = 32 << 20
+"""Bytes; hundreds of answers with many marks each stay far below."""
+
+SILENT_S = 30
+"""Seconds after which a connection that sends nothing is given up."""
+
+VIEWER_PATH = re.compile(r"/public/([a-z0-9][a-z0-9_-]{0,31})/viewer\.html")
+RETURN_PATH = re.compile(r"/returned/([a-z0-9][a-z0-9_-]{0,31})")
+
+INDEX = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"><title>{title}</title>
+<style>body {{ font: 1.2rem/1.6 system-ui, sans-serif; background: #141414; color: #eee; margin: 3rem auto; max-width: 40rem;
+padding: 0 1rem; }} a {{ color: #9ccbf5; }} td {{ padding: .2rem 2rem .2rem 0; }}</style></head>
+<body><h1>{title}</h1><p>Choose your name.</p><table>{rows}</table></body></html>
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class StudyServer:
+    """A study that is being served; stops when closed, or at the end of a ``with`` block."""
+
+    url: str
+    _http: _Loopback = field(repr=False)
+    _thread: threading.Thread = field(repr=False)
+
+    def wait(self) -> None:
+        """Serve until somebody interrupts or closes."""
+        self._thread.join()
+
+    def close(self) -> None:
+        """Stop serving; an answer that is being saved is saved first."""
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+        with self._http.saving:
+            pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def serve_study(study: str | Path, port: int = 0) -> StudyServer:
+    """Serve a study's viewers on 127.0.0.1 and save what comes back into ``STUDY/returned/RATER.jsonl``.
+
+    Parameters
+    ----------
+    study
+        Folder of an exported study.
+    port
+        0 takes a free one. A browser keeps what it holds by port: with a fixed one an unfinished answer survives a restart.
+
+    Raises
+    ------
+    InputError
+        When the folder holds no study, a rater's viewer is missing, or the port is taken.
+    """
+    folder = Path(study)
+    protocol = _protocol(folder)
+    for rater in protocol.raters:
+        if _viewer(folder, rater.rater_id) is None:
+            raise InputError(
+                "no viewer", "one for every rater of the protocol", folder / "public" / rater.rater_id / "viewer.html"
+            )
+    try:
+        http = _Loopback(folder, protocol, port)
+    except (OSError, OverflowError) as error:
+        raise InputError(f"port {port} that cannot be used ({error})", "a free port of this machine") from error
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.1}, name="study server", daemon=True)
+    thread.start()
+    return StudyServer(f"http://{ADDRESS}:{http.server_port}/", http, thread)
+
+
+def _protocol(folder: Path) -> StudyProtocol:
+    path = folder / "public" / "protocol.json"
+    try:
+        return StudyProtocol.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(error.strerror or str(error), "the folder of an exported study", path) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{where}: {first['msg']}", "the protocol of an exported study", path) from error
+
+
+def _viewer(folder: Path, rater: str) -> Path | None:
+    """A rater's viewer; None when there is none, or it is a link to elsewhere."""
+    path = folder / "public" / rater / "viewer.html"
+    inside = path.resolve().is_relative_to((folder / "public").resolve())
+    return path if inside and path.is_file() else None
+
+
+class _Loopback(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, folder: Path, protocol: StudyProtocol, port: int) -> None:
+        super().__init__((ADDRESS, port), _Handler)
+        self.folder, self.protocol = folder, protocol
+        self.raters = frozenset(rater.rater_id for rater in protocol.raters)
+        self.saving = threading.Lock()
+
+    def returned(self, rater: str) -> Path:
+        return self.folder / "returned" / f"{rater}.jsonl"
+
+    def held(self, rater: str) -> bytes:
+        """The return that is there, empty when there is none."""
+        path = self.returned(rater)
+        return path.read_bytes() if path.exists() else b""
+
+    def save(self, rater: str, sent: bytes) -> bytes | None:
+        """Save a return that goes on from the one that is there.
+
+        Returns
+        -------
+        What is there when it does not go on from it, otherwise None.
+
+        Raises
+        ------
+        InputError
+            When what was sent is no return of this study and rater, or it cannot be written.
+        """
+        with self.saving:
+            held = self.held(rater)
+            if not _goes_on(sent, held):
+                return held
+            if sent != held:
+                self._require_return(rater, sent)
+                write_whole(self.returned(rater), sent)
+            return None
+
+    def _require_return(self, rater: str, sent: bytes) -> None:
+        if not sent.endswith(b"\n"):
+            raise InputError("a last line without an end", "whole lines")
+        with tempfile.TemporaryDirectory() as draft:
+            path = Path(draft) / f"{rater}.jsonl"
+            path.write_bytes(sent)
+            found = read_return(path, self.protocol.study_id)
+        if found.rater_id != rater:
+            raise InputError(f"answers of {found.rater_id}", f"those of {rater}")
+
+
+def _goes_on(sent: bytes, held: bytes) -> bool:
+    """Whether a return begins with all the lines that are there."""
+    return sent.startswith(held) and (not held or held.endswith(b"\n") or sent[len(held) :].startswith(b"\n"))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "srh-clinic", ""
+    timeout = SILENT_S
+    server: _Loopback
+
+    def do_GET(self) -> None:
+        if not self._from_here():
+            return
+        match = VIEWER_PATH.fullmatch(self.path)
+        if self.path == "/":
+            self._answer(HTTPStatus.OK, self._index().encode(), "text/html; charset=utf-8")
+        elif match and match[1] in self.server.raters and (path := _viewer(self.server.folder, match[1])):
+            with path.open("rb") as file:
+                self._head(HTTPStatus.OK, path.stat().st_size, "text/html; charset=utf-8")
+                copyfileobj(file, self.wfile, 1 << 20)
+        else:
+            self._answer(HTTPStatus.NOT_FOUND, b"Nothing here.")
+
+    def do_PUT(self) -> None:
+        match = RETURN_PATH.fullmatch(self.path)
+        length = self.headers.get("Content-Length", "")
+        if not self._from_here():
+            return
+        if not match or match[1] not in self.server.raters:
+            self._refuse(HTTPStatus.NOT_FOUND, "No such rater.")
+        elif not (length.isascii() and length.isdigit()):
+            self._refuse(HTTPStatus.LENGTH_REQUIRED, "The length is missing.")
+        elif int(length) > LARGEST_RETURN:
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"More than {LARGEST_RETURN} bytes.")
+        else:
+            self._take(match[1], int(length))
+
+    do_POST = do_PUT
+
+    def _take(self, rater: str, length: int) -> None:
+        sent = self.rfile.read(length)
+        if len(sent) != length:
+            return self._refuse(HTTPStatus.BAD_REQUEST, "The end is missing.")
+        try:
+            other = self.server.save(rater, sent)
+        except InputError as error:
+            return self._answer(HTTPStatus.UNPROCESSABLE_ENTITY, f"Found {error.found}; needed {error.needed}.".encode())
+        except OSError as error:
+            return self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, f"Cannot be saved: {error.strerror}.".encode())
+        if other is not None:
+            # The page continues from these answers if they go on from its own, as after a change of browser.
+            return self._answer(HTTPStatus.CONFLICT, other, "application/x-ndjson; charset=utf-8")
+        return self._answer(HTTPStatus.OK, b"Saved.")
+
+    def _from_here(self) -> bool:
+        """Refuse what another site's page sends, also one whose name was made to mean this machine (DNS rebinding)."""
+        port = self.server.server_port
+        hosts = {f"{name}:{port}" for name in (ADDRESS, "localhost")}
+        origin = self.headers.get("Origin")
+        if self.headers.get("Host", "").lower() not in hosts or origin not in {None, *(f"http://{host}" for host in hosts)}:
+            self._refuse(HTTPStatus.FORBIDDEN, "Only this machine's own pages are answered.")
+            return False
+        return True
+
+    def _index(self) -> str:
+        rows = []
+        for rater in sorted(self.server.raters):
+            lines = self.server.held(rater).splitlines()
+            closed = bool(lines) and b'"record":"closing"' in lines[-1]
+            said = "finished" if closed else f"{len(lines)} answers saved"
+            rows.append(f'<tr><td><a href="/public/{rater}/viewer.html">{rater}</a></td><td>{said}</td></tr>')
+        return INDEX.format(title=html.escape(self.server.protocol.title), rows="".join(rows))
+
+    def _refuse(self, status: HTTPStatus, said: str) -> None:
+        # What was sent is not read, so the connection cannot go on.
+        self.close_connection = True
+        self._answer(status, said.encode())
+
+    def _answer(self, status: HTTPStatus, content: bytes, kind: str = "text/plain; charset=utf-8") -> None:
+        self._head(status, len(content), kind)
+        self.wfile.write(content)
+
+    def _head(self, status: HTTPStatus, length: int, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(length))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("X-Frame-Options", "DENY")
+        self.send_header("Referrer-Policy", "no-referrer")
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """The terminal is for whoever runs the study, not for every request."""
