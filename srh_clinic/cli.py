@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar, cast
 
 import typer
 from rich.console import Console
@@ -546,8 +546,8 @@ def study_export(
         found = "sources and --phantom" if sources else "neither sources nor --phantom"
         raise InputError(found, "either cases and folders, or --phantom N")
     plan = StudyPlan(
-        kind=kind,  # type: ignore[arg-type] - the plan says what it takes
-        preset=preset,  # type: ignore[arg-type]
+        kind=cast(Any, kind),  # the plan says what it takes
+        preset=cast(Any, preset),
         restorers=tuple(name.strip() for name in restorers.split(",") if name.strip()),
         raters=raters,
         clinicians=clinicians,
@@ -594,7 +594,10 @@ def study_check(study: StudyArgument) -> None:
 @study_app.command("serve")
 @guarded
 def study_serve(
-    study: StudyArgument, port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0
+    study: StudyArgument,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="A browser keeps unfinished answers by port; 0 takes a free one.")
+    ] = 8733,
 ) -> None:
     """Offer the raters' pages to a browser on this machine, and keep their answers; Ctrl-C ends it."""
     from srh_clinic.validation import serve_study

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy import stats
 from scipy.special import expit
 
 from srh_clinic.metrics import Interval, proportion
-from srh_clinic.validation.report import CRITERIA, Column, Report, Table, provenance
+from srh_clinic.validation.report import CRITERIA, Column, Report, Table, provenance, write_report
 from srh_clinic.validation.study.intervals import Undefined, naive_wilson, two_way, two_way_bootstrap
 from srh_clinic.validation.study.simulated import balanced_assignment, marginal_logit
 
@@ -117,6 +118,19 @@ def coverage(
     )
     tables = (Table("Asked and measured", CRITERIA, criteria), Table("Coverage", COLUMNS, rows, note))
     return Report("study_coverage", "Coverage of the preference rate's interval", summary, tables, provenance(seed=seed))
+
+
+def run_coverage(out: str | Path, studies: int = 200, seed: int = 0) -> Report:
+    """Make the report of :func:`coverage` and write it into ``out`` as Markdown and JSON.
+
+    Raises
+    ------
+    InputError
+        When the folder cannot be written.
+    """
+    made = coverage(studies, seed)
+    write_report(made, out)
+    return made
 
 
 def simulated_scores(

@@ -370,8 +370,8 @@ def write_study(
     entries: list[KeyEntry] = []
     for number, rater in enumerate(described.raters):
         shown = _tasks_of(plan, studio, assignment, sentinels, number, described.repeats)
-        tasks, key, planes = _blind(shown, studio.images, rater, described, plan.seed, blinding)
-        entries += key
+        tasks, known, planes = _blind(shown, studio.images, rater, described, plan.seed, blinding)
+        entries += known
         (public / rater.rater_id).mkdir(parents=True)
         write_viewer(public / rater.rater_id / "viewer.html", described.title, described.kind, described.notice, tasks, planes)
         studio.bench.report("viewers", number + 1, len(described.raters))

@@ -118,4 +118,3 @@ def sample_size(ratings: np.ndarray, seed: int = 0) -> dict[str, Any]:
             "images_needed": {str(seen): images_needed(seen) for seen in range(3)},
         },
     }
-

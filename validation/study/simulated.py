@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit
 
+from srh_clinic.validation.study.design import EXACT_BASELINES, EXACT_RATERS, assign
 from srh_clinic.validation.study.records import (
     CATEGORIES,
     QUESTIONS,
@@ -148,24 +149,10 @@ def simulated_answers(
     )
 
 
-def balanced_assignment(raters: int = 6, baselines: int = 5) -> NDArray[np.int64]:
-    """The default design's real tasks: image, baseline and two raters of each, ``(450, 4)``.
-
-    The 15 perfect matchings of six raters with the two cyclic families (0, 1, 2) and (0, 1, 3) of five baselines, which are
-    all ten triples: 150 images, each baseline in 90 tasks, each rater in 150, each image once by each rater.
-
-    Raises
-    ------
-    ValueError
-        For other numbers than six raters and five baselines.
-    """
-    if (raters, baselines) != (6, 5):
-        raise ValueError(f"found {raters} raters and {baselines} baselines; needed six and five.")
-    rows = []
-    families = itertools.product(_matchings(tuple(range(raters))), ((0, 1, 2), (0, 1, 3)), range(baselines))
-    for image, (matching, family, start) in enumerate(families):
-        rows += [(image, (start + offset) % baselines, *pair) for offset, pair in zip(family, matching, strict=True)]
-    return np.array(rows, dtype=np.int64)
+def balanced_assignment() -> NDArray[np.int64]:
+    """The default design's real tasks, six raters and five baselines: image, baseline and two raters of each, ``(450, 4)``."""
+    made = assign(150, EXACT_RATERS, EXACT_BASELINES, np.random.default_rng(0))
+    return np.array([(task.image, task.baseline, *task.raters) for task in made.tasks], dtype=np.int64)
 
 
 def simulated_study(
@@ -179,7 +166,7 @@ def simulated_study(
     random = np.random.default_rng(seed)
     baselines = tuple(truth.preference)
     raters = [Rater(rater_id=f"r{at}", group="clinician" if at < 3 else "imaging expert") for at in range(6)]
-    assigned = balanced_assignment(len(raters), len(baselines))
+    assigned = balanced_assignment()
     assigned = assigned[assigned[:, 0] < images]
     protocol = StudyProtocol(
         study_id="simulated",
@@ -228,15 +215,6 @@ def simulated_unblinded(truth: Truth, *, seed: int = 0, interim: bool = False, *
 def _nodes() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     z, weight = np.polynomial.hermite_e.hermegauss(NODES)
     return z, weight / weight.sum()
-
-
-def _matchings(raters: tuple[int, ...]) -> Iterator[list[tuple[int, int]]]:
-    if not raters:
-        yield []
-        return
-    for at in range(1, len(raters)):
-        for rest in _matchings(raters[1:at] + raters[at + 1 :]):
-            yield [(raters[0], raters[at]), *rest]
 
 
 def _holds(entry: KeyEntry, side: str, chance: float, truth: Truth) -> bool:

@@ -137,5 +137,6 @@ def _tiles(case: Path, protocol: Protocol, per_case: int, reading: Reading, rng:
 
 
 def _some(places: Sequence[tuple[int, int]], count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-    chosen = rng.choice(len(places), size=min(count, len(places)), replace=False) if places else []
-    return [places[number] for number in sorted(chosen)]
+    if not places:
+        return []
+    return [places[number] for number in sorted(rng.choice(len(places), size=min(count, len(places)), replace=False))]
