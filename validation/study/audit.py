@@ -36,8 +36,8 @@ LEAST_PAIRS = 16
 
 FOLDS = 5
 
-UID = re.compile(rb"(?<![\d.])[012](?:\.(?:0|[1-9]\d*)){5,}(?![\d.])")
-"""A DICOM unique identifier of six or more components (PS3.5 chapter 9)."""
+UID = re.compile(rb"(?<![\d.])(?:[012](?:\.(?:0|[1-9]\d*)){5,}|2\.25\.[1-9]\d{20,})(?![\d.])")
+"""A DICOM unique identifier of six or more components, or made of a UUID (PS3.5 chapter 9 and B.2)."""
 
 STAMP = 946_684_800
 """When all public files were last changed: 2000-01-01, so that a file's time says nothing."""
@@ -258,7 +258,7 @@ class Auditor:
 
     def _methods(self) -> Iterator[Finding]:
         methods = {entry.side_A_method for entry in self.key.values()} | {e.side_B_method or "" for e in self.key.values()}
-        wanted = sorted(methods | set(self.sealed["restorers"]) - {""})
+        wanted = sorted((methods | set(self.sealed["restorers"])) - {""})
         for rater, viewer in self.viewers.items():
             told = json.dumps(viewer.tasks).lower()
             for method in wanted:

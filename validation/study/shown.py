@@ -19,6 +19,9 @@ QUIET_PX = 1.5
 """The window is that of the image as scanned, smoothed by this many pixels: noise would stretch it, and every restoration
 would look flat beside its input."""
 
+SATURATED = 0.3
+"""Percentage of the smoothed scan that the window saturates at either end; the noise about it saturates more."""
+
 HEADROOM = 0.1
 """Share by which the two planes reach beyond what the colours show, so that differences of channels are not cut off."""
 
@@ -26,7 +29,7 @@ HEADROOM = 0.1
 def window_of(scanned: Counts) -> Window:
     """The window in which an image and all its restorations are shown; it depends on the image as scanned alone."""
     quiet = ndi.gaussian_filter(scanned.astype(np.float32), (0, QUIET_PX, QUIET_PX))
-    seen = colour_window(np.rint(quiet).astype(np.uint16))
+    seen = colour_window(np.rint(quiet).astype(np.uint16), saturated=SATURATED)
     low, high = min(seen.low[1:]), max(seen.high[1:])
     room = HEADROOM * max(high - low, 1.0)
     red, green, blue = (
