@@ -47,6 +47,11 @@ IMAGE_FILES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff\xe0": "JPEG", b"\xff\
 
 DATA_URI = re.compile(rb"data:image/[a-z0-9.+-]+;base64,")
 
+SHORTEST_IN_BASE64, SHORTEST_IN_PIXELS = 6, 7
+"""Letters of the shortest form of a word that is looked for: a shorter one occurs by chance."""
+
+CHUNK = 1 << 22
+
 SHIFT_PX = 8
 """Shifts up to this are looked for between an image and what a method made of it."""
 
@@ -244,40 +249,42 @@ class Auditor:
                 if task.seq != place or task.rater_id != rater or task.task_id not in self.key:
                     yield Finding(f"task {place} that the key does not know in this place", rater)
 
-    def _words(self, words: Sequence[str], names: Sequence[str], whole: bool) -> Iterator[tuple[str, str]]:
-        """Words that occur in files, in UTF-8, UTF-16, hexadecimal or base64, whatever their case."""
-        for name in names:
-            content = self.files[name].lower()
-            for word in words:
-                plain = word.lower().encode()
-                if whole:
-                    if re.search(rb"(?<![a-z0-9])" + re.escape(plain) + rb"(?![a-z0-9])", content):
-                        yield name, word
-                elif any(form in content for form in _disguises(word)):
-                    yield name, word
+    @cached_property
+    def texts(self) -> dict[str, bytes]:
+        """What can be read in each public file: all of it, but of a viewer neither images nor, twice, its tasks."""
+        found = {name: content for name, content in self.files.items() if not name.endswith("/viewer.html")}
+        for rater, viewer in self.viewers.items():
+            found[f"{rater}/viewer.html"] = viewer.code + json.dumps(viewer.tasks, ensure_ascii=False).encode()
+        for rater in self.broken:
+            found[f"{rater}/viewer.html"] = self.files.get(f"{rater}/viewer.html", b"")
+        return found
 
     def _methods(self) -> Iterator[Finding]:
         methods = {entry.side_A_method for entry in self.key.values()} | {e.side_B_method or "" for e in self.key.values()}
         wanted = sorted((methods | set(self.sealed["restorers"])) - {""})
-        for rater, viewer in self.viewers.items():
-            told = json.dumps(viewer.tasks).lower()
+        # The protocol names them for everybody; the viewer's code is this version's, and its words are no method's.
+        told = {name: text for name, text in self.texts.items() if not name.startswith("protocol.")}
+        told |= {f"{rater}/viewer.html": json.dumps(viewer.tasks).encode() for rater, viewer in self.viewers.items()}
+        for name, text in told.items():
             for method in wanted:
-                if method and re.search(rf"(?<![a-z0-9]){re.escape(method.lower())}(?![a-z0-9])", told):
-                    yield Finding(f"names the method {method}", f"{rater}/viewer.html")
-        others = [name for name in self.files if not name.startswith("protocol.") and not name.endswith("/viewer.html")]
-        for name, word in self._words(wanted, others, whole=True):
-            yield Finding(f"names the method {word}", name)
+                if re.search(rb"(?<![a-z0-9])" + re.escape(method.lower().encode()) + rb"(?![a-z0-9])", text.lower()):
+                    yield Finding(f"names the method {method}", name)
 
     def _people(self) -> Iterator[Finding]:
-        cases = {entry.case_id for entry in self.key.values()}
-        words = sorted({*self.sealed["identifiers"], *cases})
-        for name, _ in self._words(words, list(self.files), whole=False):
-            # The word itself would leak into whatever this is printed to.
-            yield Finding("names a patient, a case or its source", name)
+        words = sorted({*self.sealed["identifiers"], *(entry.case_id for entry in self.key.values())})
+        disguised = [form for word in words for form in _disguises(word)]
+        # The word itself is not told: it would leak into whatever this is printed to.
+        for name, text in self.texts.items():
+            if any(form in text.lower() for form in disguised):
+                yield Finding("names a patient, a case or its source", name)
+        hidden = [form for word in words for form in _encodings(word) if len(form) >= SHORTEST_IN_PIXELS]
+        for rater, viewer in self.viewers.items():
+            if hidden and occurs(hidden, b"".join(viewer.images.values())):
+                yield Finding("names a patient, a case or its source among the pixels", f"{rater}/viewer.html")
 
     def _uids(self) -> Iterator[Finding]:
-        for name, content in self.files.items():
-            if UID.search(content):
+        for name, text in self.texts.items():
+            if UID.search(text):
                 yield Finding("holds a DICOM identifier", name)
 
     def _embedded(self) -> Iterator[Finding]:
@@ -464,19 +471,51 @@ def _number(name: str) -> float:
     return int(name[:13], 16) / 16**13
 
 
+def _encodings(word: str) -> list[bytes]:
+    """A word as it is, in lower and upper case, in UTF-8 and UTF-16."""
+    cases = dict.fromkeys((word, word.lower(), word.upper()))
+    return [case.encode(encoding) for case in cases for encoding in ("utf-8", "utf-16-le", "utf-16-be")]
+
+
 def _disguises(word: str) -> list[bytes]:
-    """A word as it may stand in a file, lower case: plain, in UTF-16, in hexadecimal, in base64 at any of three offsets."""
-    forms = []
-    for encoded in (word.encode(), word.lower().encode(), word.upper().encode()):
-        forms += [encoded.hex().encode(), encoded]
+    """A word as it may stand in a text, lower case: in plain, UTF-16, hexadecimal, or base64 at any of three offsets."""
+    forms = [form.lower() for form in _encodings(word)]
+    for case in dict.fromkeys((word, word.lower(), word.upper())):
+        encoded = case.encode()
+        forms.append(encoded.hex().encode())
         for offset in range(3):
             whole = base64.b64encode(bytes(offset) + encoded)
             # The first and last letters depend on what stands beside the word.
             inner = whole[-(-offset * 4 // 3) : len(whole) - 4 + (len(encoded) + offset) % 3]
-            if len(inner) >= 6:
-                forms.append(inner)
-    forms += [word.encode("utf-16-le"), word.encode("utf-16-be")]
-    return sorted({form.lower() for form in forms if len(form) >= 4})
+            if len(inner) >= SHORTEST_IN_BASE64:
+                forms.append(inner.lower())
+    return list(dict.fromkeys(forms))
+
+
+def occurs(patterns: Sequence[bytes], content: bytes) -> bool:
+    """Whether any of many patterns of four bytes or more occurs in a large content.
+
+    One pass for all of them: places whose first four bytes, hashed, are those of a pattern are few, and only these are read.
+    """
+    by_start: dict[bytes, list[bytes]] = defaultdict(list)
+    for pattern in patterns:
+        by_start[pattern[:4]].append(pattern)
+    hashed = np.zeros(1 << 20, dtype=bool)
+    hashed[_hashes(np.frombuffer(b"".join(by_start), dtype=np.uint8).reshape(-1, 4).T)] = True
+    values = np.frombuffer(content, dtype=np.uint8)
+    for start in range(0, max(len(values) - 3, 0), CHUNK):
+        part = values[start : start + CHUNK + 3]
+        windows = np.stack([part[place : len(part) - 3 + place] for place in range(4)])
+        for place in start + np.flatnonzero(hashed[_hashes(windows)]):
+            if any(content.startswith(pattern, place) for pattern in by_start.get(content[place : place + 4], ())):
+                return True
+    return False
+
+
+def _hashes(windows: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Hashes of 20 bits of columns of four bytes."""
+    first, second, third, fourth = windows.astype(np.uint32)
+    return ((first << 24 | second << 16 | third << 8 | fourth) * np.uint32(2_654_435_761)) >> np.uint32(12)
 
 
 def _shift(image: NDArray[np.floating], scanned: NDArray[np.floating]) -> tuple[int, int]:

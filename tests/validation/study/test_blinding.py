@@ -21,7 +21,7 @@ from scipy import ndimage as ndi
 
 from srh_clinic.errors import InputError
 from srh_clinic.validation.study import export
-from srh_clinic.validation.study.audit import STAMP, check_study, require_blind
+from srh_clinic.validation.study.audit import STAMP, check_study, occurs, require_blind
 from srh_clinic.validation.study.design import assign
 from srh_clinic.validation.study.export import Blinding, StudyPlan, write_study
 from srh_clinic.validation.study.making import Studio, View
@@ -231,6 +231,25 @@ def test_a_clean_export_passes(salt: int, tmp_path: Path) -> None:
     assert audit.findings == ()
     assert audit.tasks == RATERS * (IMAGES + 3 + 4)
     assert len(audit.checks) >= 15
+
+
+def test_a_name_hidden_among_the_pixels_is_found(study: Path) -> None:
+    def change(task: dict[str, Any], images: dict[str, bytes], entry: KeyEntry) -> None:
+        if task["seq"] == 3:
+            images[task["lq_img"]] = NAME.upper().encode() + images[task["lq_img"]][len(NAME) :]
+
+    rewrite(study, change)
+    found = [str(finding) for finding in check_study(study).findings]
+    assert any("r01/viewer.html: names a patient, a case or its source among the pixels" in one for one in found), found
+
+
+@pytest.mark.parametrize("place", [0, 1, (1 << 22) - 3, (1 << 22) + 2, (1 << 23) - 9])
+def test_a_pattern_is_found_wherever_it_lies(place: int) -> None:
+    content = bytearray(np.random.default_rng(0).bytes(1 << 23))
+    patterns = [b"Adelaide", *(np.random.default_rng(n).bytes(9) for n in range(1, 500))]
+    assert not occurs(patterns, bytes(content))
+    content[place : place + 8] = b"Adelaide"
+    assert occurs(patterns, bytes(content))
 
 
 def shifted(image: np.ndarray) -> np.ndarray:
