@@ -530,6 +530,10 @@ def study_export(
     clinicians: Annotated[int | None, typer.Option(min=0, help="So many of them, the first, are clinicians.")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Use so many images of the sources.")] = None,
     repeats: Annotated[int | None, typer.Option(min=0, help="Tasks that each rater sees twice; a tenth by default.")] = None,
+    sentinels: Annotated[
+        str | None,
+        typer.Option(metavar="KIND=N,...", help="Tasks with known answers: same, blurred, added, removed; none for none."),
+    ] = None,
     per_case: Annotated[int, typer.Option(min=1, help="At most so many images of one case.")] = 8,
     title: Annotated[str, typer.Option(help="What the raters' pages call it.")] = "Restoration of stimulated Raman histology",
     seed: Annotated[int, typer.Option(min=0, help="Of assignment and order; sides and names come from a secret.")] = 0,
@@ -553,6 +557,7 @@ def study_export(
         clinicians=clinicians,
         images=phantom or images,
         repeats=repeats,
+        sentinels=None if sentinels is None else _numbers(sentinels),
         seed=seed,
         title=title,
     )
@@ -573,6 +578,14 @@ def study_export(
     )
     typer.echo("; ".join(f"{what}: {spread}" for what, spread in made.imbalance.items()) + " (largest less smallest)")
     typer.echo(f"{made.notice}\nfor raters: {study / 'public'}\nsealed, for nobody yet: {study / 'sealed'}")
+
+
+def _numbers(text: str) -> dict[Any, int]:
+    """``added=2,same=1`` as a table; ``none`` is empty."""
+    pairs = [] if text == "none" else [one.partition("=") for one in text.split(",")]
+    if not all(name and number.isdigit() for name, _, number in pairs):
+        raise InputError(f"the sentinels {text!r}", "KIND=N, several by commas, or none")
+    return {name.strip(): int(number) for name, _, number in pairs}
 
 
 @study_app.command("check")

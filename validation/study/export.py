@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -56,6 +57,12 @@ SENTINELS: dict[Kind, dict[Sentinel, int]] = {
 }
 """Tasks for each rater whose answer is known."""
 
+KNOWN: dict[Kind, tuple[Sentinel, ...]] = {
+    "preference": ("same", "blurred", "added", "removed"),
+    "review": ("same", "added", "removed"),
+}
+"""Kinds of sentinels by kind of study; a review has no other side to compare with a blur."""
+
 BLOCK = 25
 """Tasks after which the viewer offers a rest."""
 
@@ -65,8 +72,8 @@ LEAST_FOCUS_PX, FOCUS_PX = 40, 56
 FLAGGED_SHARE = 0.75
 """Share of the restorations with a flag in which a review asks of the flagged region."""
 
-TRIES = 4
-"""Images for each sentinel in which a nucleus has to be planted or erased: one may have none."""
+SPARE = 0.5
+"""Further images for each nucleus that is to be planted or erased: an image may have no nucleus, or no room for one."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,11 @@ class StudyPlan:
             )
         if self.images is not None and self.images < 1:
             raise InputError(f"{self.images} images", "at least one")
+        wrong = [
+            f"{kind}={count}" for kind, count in (self.sentinels or {}).items() if kind not in KNOWN[self.kind] or count < 0
+        ]
+        if wrong:
+            raise InputError(f"the sentinels {', '.join(wrong)}", f"numbers of {', '.join(KNOWN[self.kind])}")
 
     @property
     def planned_sentinels(self) -> dict[Sentinel, int]:
@@ -130,9 +142,7 @@ class StudyPlan:
     def sentinel_images(self) -> int:
         """Images that sentinels are made of; no real task shows one of them."""
         planted = sum(count for kind, count in self.planned_sentinels.items() if kind in ("added", "removed"))
-        return (
-            sum(self.planned_sentinels.values()) + (TRIES - 1) * planted if planted else sum(self.planned_sentinels.values())
-        )
+        return sum(self.planned_sentinels.values()) + ceil(SPARE * planted)
 
     @property
     def rater_list(self) -> tuple[Rater, ...]:

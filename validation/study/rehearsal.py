@@ -11,6 +11,7 @@ from srh_clinic.validation.study.export import read_secrets
 from srh_clinic.validation.study.records import KeyEntry, StudyProtocol, Task
 from srh_clinic.validation.study.returns import write_return
 from srh_clinic.validation.study.simulated import Truth, simulated_ratings
+from srh_clinic.validation.study.unblinding import REHEARSAL
 from srh_clinic.validation.study.viewer import read_viewer
 
 PREFERENCE, HALLUCINATION = 0.7, 0.05
@@ -20,7 +21,7 @@ PREFERENCE, HALLUCINATION = 0.7, 0.05
 def rehearse_study(study: str | Path, truth: Truth | None = None, seed: int = 0) -> list[Path]:
     """Let simulated raters answer every task, and write their returns.
 
-    The sealed key is read for it, and what comes out says nothing about any method: rehearse on a copy.
+    The sealed key is read for it, and what comes out says nothing about any method: rehearse on a copy. The analysis says so.
 
     Raises
     ------
@@ -42,6 +43,7 @@ def rehearse_study(study: str | Path, truth: Truth | None = None, seed: int = 0)
     if truth is None:
         methods = (protocol.test, *protocol.baselines)
         truth = Truth(dict.fromkeys(protocol.baselines, PREFERENCE), hallucination=dict.fromkeys(methods, HALLUCINATION))
+    write_whole(returned / REHEARSAL, b"Simulated raters: nothing in this folder was measured.\n")
     ratings = simulated_ratings(tasks, key, truth, protocol.test, seed)
     return [
         write_whole(returned / f"{rater}.jsonl", write_return(rows, protocol.study_id, rater).encode())

@@ -22,6 +22,9 @@ from srh_clinic.validation.study.viewer import read_viewer
 UNBLINDED = "unblinded.json"
 LOG = "unblinding.log"
 
+REHEARSAL = "REHEARSAL.txt"
+"""Lies among returns that simulated raters wrote."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -73,6 +76,9 @@ def unblind(study: str | Path, *, interim: bool = False, receipts: Mapping[str, 
         elif foreign := {rating.task_id for rating in returned.ratings} - set(mine):
             raise InputError(f"answers to {len(foreign)} tasks of somebody else", f"those of {rater}", _path(study, rater))
     key = _key(study, protocol, sha256)
+    if (study / "returned" / REHEARSAL).is_file():
+        said = f"REHEARSAL with simulated raters: nothing here was measured. {protocol.notice}"
+        protocol = protocol.model_copy(update={"title": f"REHEARSAL: {protocol.title}", "notice": said})
     answers = tuple(
         Answer(tasks[rating.task_id], key[rating.task_id], rating) for one in returns.values() for rating in one.ratings
     )

@@ -133,6 +133,7 @@ def test_a_study_goes_from_answers_to_figure_6(study: Path, tmp_path: Path) -> N
     unblind(study)
     page, *files = write_analysis(load_unblinded(study), tmp_path / "out")
     assert page.name == "analysis.html"
+    assert "REHEARSAL with simulated raters: nothing here was measured." in page.read_text()
     assert any(path.suffix == ".png" for path in files)
     assert b"http://" not in page.read_bytes().replace(b"http://www.w3.org", b"")
     assert [path.name for path in export_answers(study, "coco", tmp_path)] == ["regions.json"]
@@ -147,7 +148,7 @@ def test_answers_from_another_program_become_a_return(study: Path, tmp_path: Pat
     import shutil
 
     copy = shutil.copytree(study, tmp_path / "copy")
-    for path in (copy / "returned").iterdir():
+    for path in list((copy / "returned").iterdir()):
         path.unlink()
     dictionary, data, *_ = export_answers(copy, "redcap", tmp_path / "redcap")
     assert dictionary.parent.name == "r01"
@@ -170,6 +171,14 @@ def test_answers_from_another_program_become_a_return(study: Path, tmp_path: Pat
         import_answers(copy, "redcap", path, "r01")
     with pytest.raises(InputError, match="found the rater 'r07'; needed one of r01, r02"):
         import_answers(copy, "redcap", path, "r07")
+
+
+def test_the_papers_design_shows_an_image_again_and_passes_its_audit(tmp_path: Path) -> None:
+    plan = StudyPlan(preset="paper", restorers=("gaussian", "median", "none"), raters=3, images=3)
+    made = export_study(tmp_path / "paper", plan, device="cpu")
+    assert (made.tasks, made.repeats, made.sentinels) == (6, 0, {})
+    page = (tmp_path / "paper" / "public" / "protocol.html").read_text()
+    assert "a rater sees an image again with another baseline" in page
 
 
 def test_a_review_asks_of_one_region_and_all_who_review_it_of_the_same(tmp_path: Path) -> None:
@@ -204,6 +213,8 @@ def test_a_review_asks_of_one_region_and_all_who_review_it_of_the_same(tmp_path:
         (["export", "OUT", "--phantom", "3", "--restorers", "rscd,sharpen"], "found the restorer 'sharpen'"),
         (["export", "OUT", "--phantom", "3", "--kind", "poll"], "found the kind 'poll'"),
         (["export", "OUT", "--phantom", "3", "--weights", "nowhere", "--restorers", "rscd,cyclegan"], "phantom-baselines"),
+        (["export", "OUT", "--phantom", "3", "--sentinels", "two"], "found the sentinels 'two'; needed KIND=N"),
+        (["export", "OUT", "--phantom", "3", "--sentinels", "fake=2"], "found the sentinels fake=2; needed numbers of same"),
         (["check", "OUT"], "found no folder public"),
         (["unblind", "OUT"], "found no readable protocol"),
         (["unblind", "OUT", "--receipt", "r01"], "found the receipt 'r01'; needed RATER=CODE"),
