@@ -272,7 +272,7 @@ def _note(tables: Tables, reference: Features, near: bool) -> str:
     if near:
         notes.append("PSNR, SSIM and LPIPS against the registered second acquisition, which shows a section a little deeper.")
         if tables.refused:
-            first = next(iter(tables.refused.values()))
+            first = tables.refused[min(tables.refused)]
             notes.append(f"{len(tables.refused)} pairs were refused, as in {first}.")
     elif len(reference.vectors):
         notes.append(f"Compared as a set with {len(reference.vectors)} high-quality images of other fields.")
