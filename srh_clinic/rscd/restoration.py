@@ -28,7 +28,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from srh_clinic.errors import InputError
-from srh_clinic.intensity import Counts, counts_to_model, model_to_counts
+from srh_clinic.intensity import FULL_SCALE, Counts, counts_to_unit, model_to_unit, unit_to_counts, unit_to_model
+from srh_clinic.resampling import block_mean
 from srh_clinic.rscd.noise import block_noise
 from srh_clinic.rscd.sampler import (
     Indices,
@@ -111,6 +112,9 @@ class RSCDSettings(BaseModel):
     """Follow the state's gain (see the module's docstring); False takes the image as it is, as paper and released code do."""
     ddim_stride: int = Field(default=4, ge=1)
     """Reverse steps to one evaluation of the denoiser, for ``sampler="ddim"``."""
+    exposure: float | None = Field(default=None, gt=0, lt=FULL_SCALE)
+    """Counts that a darker tile is brightened to before it is restored, and back after; see :func:`exposure_gain`. None, as in
+    the paper, restores it as dark as it is."""
     fixed_steps: int | None = Field(default=None, ge=1, le=TOTAL_STEPS)
     """Run this many steps on every tile and ask no calibrator (an ablation)."""
     recalibrate: bool = True
@@ -146,6 +150,32 @@ class RestoredTile:
     stop_reason: str
     flags: tuple[str, ...]
     evaluations: int
+
+
+EXPOSURE_SQUARE, EXPOSURE_SHARE = 8, 99.0
+"""Edge in px of the squares whose mean is a place's brightness, and the percentile of them that is a tile's."""
+
+LARGEST_EXPOSURE = 3.0
+"""Empty glass is not brightened any further: there is nothing in it but noise."""
+
+
+def exposure_gain(counts: Counts, exposure: float | None) -> float:
+    """The factor that brings a tile to the brightness that the denoiser knows, from 1 to :data:`LARGEST_EXPOSURE`.
+
+    What was absorbed or scattered on the way is missing from all of the signal, so a dark tile is a bright one at a smaller
+    scale. To a denoiser of bright tissue its texture is too faint to be tissue, and is taken for noise; brightened, it is not.
+
+    Parameters
+    ----------
+    counts
+        uint16 ``(2, H, W)``.
+    exposure
+        Counts that the brightest hundredth of its places, mean of both channels, is brought to; None leaves it as it is.
+    """
+    if exposure is None:
+        return 1.0
+    level = float(np.percentile(block_mean(counts, EXPOSURE_SQUARE).mean(axis=0), EXPOSURE_SHARE))
+    return float(np.clip(exposure / max(level, 1.0), 1.0, LARGEST_EXPOSURE))
 
 
 @dataclass(frozen=True)
@@ -188,6 +218,8 @@ class _Progress:
 
     tile: Tile
     x: Tensor
+    exposure: float = 1.0
+    """What the tile's counts were multiplied by."""
     gain: float = 1.0
     path: list[int] = field(default_factory=list)
     """Indices of the round still to go; the first is the state's own, the last is where the round ends."""
@@ -278,7 +310,9 @@ class RSCD:
                 running = [one for one in batch if one.in_round] + running[size:]
 
     def _begin(self, tile: Tile) -> _Progress:
-        return _Progress(tile, torch.as_tensor(counts_to_model(tile.counts), dtype=self.dtype, device=self.device))
+        exposure = exposure_gain(tile.counts, self.settings.exposure)
+        x = unit_to_model(counts_to_unit(tile.counts) * np.float32(exposure))
+        return _Progress(tile, torch.as_tensor(x, dtype=self.dtype, device=self.device), exposure)
 
     @torch.inference_mode()
     def _calibrate(self, batch: Sequence[_Progress]) -> None:
@@ -381,7 +415,7 @@ class RSCD:
         require_finite(bool(np.isfinite(image).all()), "denoiser")
         return RestoredTile(
             key=one.tile.key,
-            counts=model_to_counts(image),
+            counts=unit_to_counts(model_to_unit(image) / np.float32(one.exposure)),
             predicted=one.predicted,
             steps=one.steps,
             rounds=one.rounds,

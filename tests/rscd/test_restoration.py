@@ -14,7 +14,16 @@ from srh_clinic.errors import InputError
 from srh_clinic.intensity import counts_to_model, model_to_counts
 from srh_clinic.rscd.noise import block_noise
 from srh_clinic.rscd.noise_level import index_of_noise
-from srh_clinic.rscd.restoration import RSCD, Denoiser, RestoredTile, RSCDSettings, Tile, plan_round
+from srh_clinic.rscd.restoration import (
+    LARGEST_EXPOSURE,
+    RSCD,
+    Denoiser,
+    RestoredTile,
+    RSCDSettings,
+    Tile,
+    exposure_gain,
+    plan_round,
+)
 from srh_clinic.rscd.schedule import create_schedule
 
 SCHEDULE = create_schedule()
@@ -400,6 +409,52 @@ def test_noise_is_made_only_where_it_is_added() -> None:
 
 
 # Input that cannot be served
+
+
+def knows_bright_tissue(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """A denoiser that takes fine structure for noise, the more so the darker it is."""
+    fine = x - torch.nn.functional.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+    return torch.clip(-x, 0, 1) * fine
+
+
+def textured(level: float) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return np.rint(level * (1 + 0.2 * rng.standard_normal((2, 32, 32)))).clip(0, 65_535).astype(np.uint16)
+
+
+def restored_at(counts: np.ndarray, exposure: float | None, **settings: Any) -> RestoredTile:
+    chosen = RSCDSettings(sampler="ddim", exposure=exposure, **settings)
+    (restored,) = RSCD(knows_bright_tissue, script(*[20.0, -1.0] * 9), SCHEDULE, chosen).stream([Tile(0, counts)])
+    return restored
+
+
+def test_a_dark_tile_is_restored_as_a_bright_one_at_a_smaller_scale() -> None:
+    dark = textured(8_000)
+    gain = exposure_gain(dark, 20_000)
+    assert gain == pytest.approx(20_000 / 8_000, rel=0.05)
+    bright = np.rint(dark * gain).astype(np.uint16)
+    expected = restored_at(bright, None).counts / gain
+    # Half a count of the bright tile's rounding, and half of the dark one's.
+    assert np.abs(restored_at(dark, 20_000).counts - expected).max() <= 1
+    assert np.abs(restored_at(dark, None).counts - expected).max() > 20
+
+
+def test_a_tile_that_is_bright_enough_is_left_as_bright_as_it_is() -> None:
+    tile = textured(24_000)
+    assert exposure_gain(tile, 20_000) == 1
+    assert np.array_equal(restored_at(tile, 20_000).counts, restored_at(tile, None).counts)
+
+
+def test_empty_glass_is_brightened_no_further_than_three_times() -> None:
+    assert exposure_gain(textured(300), 20_000) == LARGEST_EXPOSURE
+    assert exposure_gain(np.zeros((2, 16, 16), dtype=np.uint16), 20_000) == LARGEST_EXPOSURE
+
+
+def test_a_tile_that_is_left_alone_keeps_every_count_at_any_exposure() -> None:
+    tile = np.arange(65_536, dtype=np.uint16).reshape(2, 128, 256) // 7
+    restored = restored_at(tile, 33_333, skip_below=30)
+    assert restored.stop_reason == "skipped"
+    assert np.array_equal(restored.counts, tile)
 
 
 def test_tiles_of_different_sizes_are_refused() -> None:
