@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from srh_clinic.bundles import load_bundle
@@ -163,10 +164,12 @@ def run_cell(
     (chosen,) = chosen_methods((method,))
     if not 0 <= index < fixed.tables.count:
         raise InputError(f"phantom {index}", f"one from 0 to {fixed.tables.count - 1}")
-    bench = Bench(fixed, load_bundle(bundle), Path(), device, weights=Path(weights))
     lpips = lpips_weights or os.environ.get(LPIPS_VARIABLE)
-    tables = Tables(bench, PhantomImages(fixed), (chosen,), lpips_weights=None if lpips is None else Path(lpips))
-    return tables.cell(chosen, index)
+    # What a run keeps on disk is not wanted of a single cell.
+    with TemporaryDirectory() as nowhere:
+        bench = Bench(fixed, load_bundle(bundle), Path(nowhere), device, weights=Path(weights))
+        tables = Tables(bench, PhantomImages(fixed), (chosen,), lpips_weights=None if lpips is None else Path(lpips))
+        return tables.cell(chosen, index)
 
 
 def _extractor(name: str) -> ExtractorName:

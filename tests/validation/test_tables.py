@@ -236,10 +236,13 @@ def test_one_cell_computed_anew_is_the_cell_of_the_table(
         # The table's batches hold other images beside this one, which moves the last bits of a convolution.
         assert again[measure] == pytest.approx(cell[measure], rel=1e-6)
     assert (again["steps"], again["said"]) == (cell["steps"], cell["said"])
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     alone = run_cell("median", 2, bundle=bundle.path, protocol=small_protocol, device="cpu")
     assert alone["psnr"] == run.cells()["median"][2]["psnr"]
     with pytest.raises(InputError, match="found phantom 99; needed one from 0 to 14"):
         run_cell("median", 99, bundle=bundle.path, protocol=small_protocol, device="cpu")
+    assert not list((tmp_path / "here").iterdir())
 
 
 def test_wrong_names_are_told(tmp_path: Path, bundle: Bundle, small_protocol: Path) -> None:
