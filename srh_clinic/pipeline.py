@@ -477,7 +477,12 @@ class RestoreThenClassify:
             flags=(
                 *flags,
                 *case_flags(restored, as_scanned, after, regions, seen),
-                *trust_flags(scrutiny, len(withheld), restored.counts.restored if self.restorer.name != "none" else 0),
+                *trust_flags(
+                    scrutiny,
+                    len(withheld),
+                    restored.counts.restored if self.restorer.name != "none" else 0,
+                    self.policy is None or promised_for(self.policy, self.restorer),
+                ),
             ),
             timing={
                 "total_s": total,
@@ -814,8 +819,21 @@ def case_flags(
     return tuple(flags)
 
 
-def trust_flags(scrutiny: Scrutiny, withheld: int, restored: int) -> Iterator[str]:
-    """What the guards have to say in the result's flags."""
+def promised_for(policy: TrustPolicy, restorer: Restorer) -> bool:
+    """Whether the guards' promise was calibrated on what this restorer makes: RSCD with the settings that it had then.
+
+    Bundles that do not state them were calibrated with the defaults of RSCD and no exposure.
+    """
+    from srh_clinic.rscd.restoration import RSCDSettings
+
+    stated = policy.calibration.get("settings")
+    settings = RSCDSettings(exposure=None).model_dump() if stated is None else json.loads(str(stated))
+    ours = {name: value for name, value in restorer.settings.items() if name != "batch_size"}
+    return restorer.name == "rscd" and ours == {name: value for name, value in settings.items() if name != "batch_size"}
+
+
+def trust_flags(scrutiny: Scrutiny, withheld: int, restored: int, promised: bool = True) -> Iterator[str]:
+    """What the guards have to say in the result's flags; ``promised`` is what :func:`promised_for` says."""
     if scrutiny.threshold is None:
         if restored:
             yield "unexamined: the bundle states no thresholds for its guards, so nobody looked for what was invented"
@@ -824,6 +842,8 @@ def trust_flags(scrutiny: Scrutiny, withheld: int, restored: int) -> Iterator[st
         yield f"differs: restored image differs from its input at {places} {'place' if places == 1 else 'places'}, see trust"
     if withheld:
         yield f"withheld: {withheld} flagged {'tile shows' if withheld == 1 else 'tiles show'} the original"
+    if not promised and restored:
+        yield "beyond-calibration: the guards' promise was calibrated on what rscd makes with its defaults, not on this"
     if scrutiny.outside:
         of = f"{scrutiny.outside} of {len(scrutiny.index)} tiles"
         yield f"beyond-calibration: {of} asked for more or fewer steps than the guards' promise was calibrated on"

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts
-from srh_clinic.pipeline import CaseResult, RestoreThenClassify, policy_of
+from srh_clinic.pipeline import CaseResult, RestoreThenClassify, policy_of, promised_for
 from srh_clinic.restorers import Restoration, RestoredTile, Tile
 from srh_clinic.restorers.rscd import RSCDRestorer
 from srh_clinic.rscd import RSCD, RSCDSettings, create_schedule
@@ -63,15 +63,16 @@ def denoise(x: Tensor, t: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Inventing:
-    """Restores flat tissue exactly, but draws nuclei at places (y, x) of the slide."""
+    """Restores flat tissue exactly, but draws nuclei at places (y, x) of the slide; it says that it is RSCD."""
 
     places: tuple[tuple[int, int], ...]
     batch_size: int = 4
-    name: str = "inventing"
+    name: str = "rscd"
+    exposure: float | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"places": self.places}
+        return RSCDSettings(batch_size=self.batch_size, exposure=self.exposure).model_dump()
 
     def restore(self, counts: Counts, positions: Any = None, seed: int = 0) -> Restoration:
         raise NotImplementedError
@@ -105,6 +106,18 @@ def diagnose(*places: tuple[int, int], slide: ArraySlide | None = None, **option
     restorer = Inventing(places, options.pop("batch_size", 4))
     pipeline = RestoreThenClassify(FakeBundle(), restorer, BrightIsTumor(), **settings)  # type: ignore[arg-type]
     return pipeline(noisy() if slide is None else slide, **options)
+
+
+def test_the_promise_is_that_of_the_restorer_it_was_calibrated_on() -> None:
+    assert promised_for(POLICY, Inventing((), batch_size=2))
+    assert not promised_for(POLICY, Inventing((), exposure=24_000.0))
+    assert not promised_for(POLICY, Inventing((), name="median"))
+    bright = RSCDSettings(exposure=24_000.0).model_dump_json()
+    stated = POLICY.model_copy(update={"calibration": {**POLICY.calibration, "settings": bright}})
+    assert promised_for(stated, Inventing((), exposure=24_000.0))
+    assert not promised_for(stated, Inventing(()))
+    pipeline = RestoreThenClassify(FakeBundle(), Inventing((), exposure=24_000.0), BrightIsTumor(), policy=POLICY)  # type: ignore[arg-type]
+    assert any(flag.startswith("beyond-calibration: the guards' promise") for flag in pipeline(noisy()).flags)
 
 
 def test_a_faithful_restoration_raises_no_flag() -> None:

@@ -23,6 +23,7 @@ from srh_clinic.intensity import Counts, counts_to_unit
 from srh_clinic.metrics import Interval, nuclei_changes, proportion
 from srh_clinic.pipeline import policy_of
 from srh_clinic.restorers.rscd import choose_device, load_calibrator
+from srh_clinic.rscd.restoration import RSCDSettings
 from srh_clinic.simulation import Phantom
 from srh_clinic.simulation.edits import CONTRASTS, ERASED, erase_nucleus, plant_nucleus
 from srh_clinic.trust import TrustPolicy, calibrated_policy
@@ -175,6 +176,7 @@ def policy_from(cases: Sequence[Case], protocol: Protocol, weights_sha256: str) 
             "edits": f"a nucleus planted at contrast {edits[0]:g}, or {edits[1]:.0%} of one erased",
             "images": f"phantoms of {phantoms.size} px, all kinds and severities, first seed {phantoms.first_seed}",
             "restored by": "rscd",
+            "settings": RSCDSettings().model_dump_json(),
             "weights_sha256": weights_sha256,
         },
     )
