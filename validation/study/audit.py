@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from scipy import stats
 
 from srh_clinic.errors import InputError
+from srh_clinic.validation.study.folder import read_protocol, read_secrets, viewer_path
 from srh_clinic.validation.study.records import KeyEntry, StudyProtocol, Task
 from srh_clinic.validation.study.viewer import ViewerContents, read_viewer, viewer_code
 
@@ -42,8 +43,8 @@ UID = re.compile(rb"(?<![\d.])(?:[012](?:\.(?:0|[1-9]\d*)){5,}|2\.25\.[1-9]\d{20
 STAMP = 946_684_800
 """When all public files were last changed: 2000-01-01, so that a file's time says nothing."""
 
-IMAGE_FILES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff\xe0": "JPEG", b"\xff\xd8\xff\xe1": "JPEG"}
-"""What image files begin with; they hold remarks, and their length tells what is in them."""
+IMAGE_FILES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xe1")
+"""What PNG and JPEG files begin with; they hold remarks, and their length tells what is in them."""
 
 DATA_URI = re.compile(rb"data:image/[a-z0-9.+-]+;base64,")
 
@@ -140,13 +141,17 @@ class Auditor:
         return public
 
     @cached_property
+    def secrets(self) -> tuple[bytes, bytes]:
+        """The bytes of the sealed key, and the salt."""
+        return read_secrets(self.study)
+
+    @cached_property
     def sealed(self) -> dict[str, Any]:
         """The key as it lies in the sealed folder."""
-        path = self.study / "sealed" / "key.json"
         try:
-            content: dict[str, Any] = json.loads(path.read_bytes())
-        except (OSError, ValueError) as error:
-            raise InputError(f"no readable key ({error})", "the sealed key of the study", path) from error
+            content: dict[str, Any] = json.loads(self.secrets[0])
+        except ValueError as error:
+            raise InputError(f"no readable key ({error})", "the sealed key of the study", self.study) from error
         return content
 
     @cached_property
@@ -156,7 +161,7 @@ class Auditor:
 
     @cached_property
     def protocol(self) -> StudyProtocol:
-        return StudyProtocol.model_validate_json((self.public / "protocol.json").read_bytes())
+        return read_protocol(self.public.parent)[0]
 
     @cached_property
     def files(self) -> dict[str, bytes]:
@@ -171,7 +176,7 @@ class Auditor:
         found = {}
         for rater in self.protocol.raters:
             try:
-                found[rater.rater_id] = read_viewer(self.public / rater.rater_id / "viewer.html")
+                found[rater.rater_id] = read_viewer(viewer_path(self.study, rater.rater_id))
             except InputError as error:
                 self.broken[rater.rater_id] = error.found
         return found
@@ -220,8 +225,7 @@ class Auditor:
         for name in self.files:
             if (self.public / name).stat().st_mtime != STAMP:
                 yield Finding("has a time of its own", name)
-        secret = (self.study / "sealed" / "key.json").read_bytes()
-        salt = (self.study / "sealed" / "salt").read_bytes()
+        secret, salt = self.secrets
         for name, content in self.files.items():
             if secret[:200] in content or salt in content or salt.hex().encode() in content.lower():
                 yield Finding("holds part of the sealed key", name)
@@ -266,8 +270,9 @@ class Auditor:
         told = {name: text for name, text in self.texts.items() if not name.startswith("protocol.")}
         told |= {f"{rater}/viewer.html": json.dumps(viewer.tasks).encode() for rater, viewer in self.viewers.items()}
         for name, text in told.items():
+            lower = text.lower()
             for method in wanted:
-                if re.search(rb"(?<![a-z0-9])" + re.escape(method.lower().encode()) + rb"(?![a-z0-9])", text.lower()):
+                if re.search(rb"(?<![a-z0-9])" + re.escape(method.lower().encode()) + rb"(?![a-z0-9])", lower):
                     yield Finding(f"names the method {method}", name)
 
     def _people(self) -> Iterator[Finding]:
@@ -275,7 +280,8 @@ class Auditor:
         disguised = [form for word in words for form in _disguises(word)]
         # The word itself is not told: it would leak into whatever this is printed to.
         for name, text in self.texts.items():
-            if any(form in text.lower() for form in disguised):
+            lower = text.lower()
+            if any(form in lower for form in disguised):
                 yield Finding("names a patient, a case or its source", name)
         hidden = [form for word in words for form in _encodings(word) if len(form) >= SHORTEST_IN_PIXELS]
         for rater, viewer in self.viewers.items():
@@ -289,8 +295,7 @@ class Auditor:
 
     def _embedded(self) -> Iterator[Finding]:
         for name, content in self.files.items():
-            kinds = [kind for magic, kind in IMAGE_FILES.items() if magic in content]
-            if kinds or DATA_URI.search(content):
+            if any(magic in content for magic in IMAGE_FILES) or DATA_URI.search(content):
                 yield Finding("embeds an image file, which has room for remarks and a length that tells its content", name)
 
     def _names(self) -> Iterator[Finding]:

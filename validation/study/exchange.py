@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
 
 from srh_clinic.errors import InputError
 from srh_clinic.validation.report import write_whole
 from srh_clinic.validation.study.coco import coco_export
+from srh_clinic.validation.study.folder import read_protocol, read_viewers
 from srh_clinic.validation.study.imrmc import imrmc_export
 from srh_clinic.validation.study.label_studio import label_studio_export, label_studio_import
-from srh_clinic.validation.study.records import StudyProtocol, Task
 from srh_clinic.validation.study.redcap import redcap_export, redcap_import
 from srh_clinic.validation.study.returns import write_return
 from srh_clinic.validation.study.unblinding import load_unblinded
-from srh_clinic.validation.study.viewer import ViewerContents, read_viewer
 
 BLINDED = ("label-studio", "redcap")
 """Formats that take tasks, for raters who do not use the viewer."""
@@ -49,7 +47,7 @@ def export_answers(study: str | Path, to: str, out: str | Path, cases: Sequence[
     study, out = Path(study), Path(out)
     if to in BLINDED:
         written: list[Path] = []
-        for rater, viewer, tasks in _viewers(study):
+        for rater, (viewer, tasks) in read_viewers(study, read_protocol(study)[0]).items():
             if any(task.focus is not None for task in tasks):
                 raise InputError("a review, whose regions no other program shows", "a preference study, or the viewer", study)
             if to == "redcap":
@@ -100,7 +98,7 @@ def import_answers(study: str | Path, source: str, file: str | Path, rater: str)
     study = Path(study)
     if source not in BLINDED:
         raise InputError(f"the format {source!r}", f"one of {', '.join(BLINDED)}")
-    found = {name: tasks for name, _, tasks in _viewers(study)}
+    found = {name: tasks for name, (_, tasks) in read_viewers(study, read_protocol(study)[0]).items()}
     if rater not in found:
         raise InputError(f"the rater {rater!r}", f"one of {', '.join(found)}", study)
     path = study / "returned" / f"{rater}.jsonl"
@@ -109,19 +107,6 @@ def import_answers(study: str | Path, source: str, file: str | Path, rater: str)
     read = label_studio_import if source == "label-studio" else redcap_import
     rows = read(Path(file), found[rater])
     return write_whole(path, write_return(rows, found[rater][0].study_id, rater).encode())
-
-
-def _viewers(study: Path) -> list[tuple[str, ViewerContents, list[Task]]]:
-    path = study / "public" / "protocol.json"
-    try:
-        protocol = StudyProtocol.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise InputError("no readable protocol", "a study as study export makes it", path) from error
-    made = []
-    for rater in protocol.raters:
-        viewer = read_viewer(study / "public" / rater.rater_id / "viewer.html")
-        made.append((rater.rater_id, viewer, [Task.model_validate(row) for row in viewer.tasks]))
-    return made
 
 
 def _um_per_px(path: Path) -> float:

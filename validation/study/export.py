@@ -25,6 +25,7 @@ from srh_clinic.validation.images import Reading
 from srh_clinic.validation.protocol import load_protocol
 from srh_clinic.validation.study.audit import STAMP, require_blind
 from srh_clinic.validation.study.design import Assignment, assign, assign_all, order_with_repeats
+from srh_clinic.validation.study.folder import commitment, viewer_path
 from srh_clinic.validation.study.making import Planted, Studio, View, study_method
 from srh_clinic.validation.study.page import protocol_page
 from srh_clinic.validation.study.planning import sample_size
@@ -383,7 +384,7 @@ def write_study(
         tasks, known, planes = _blind(shown, studio.images, rater, described, plan.seed, blinding)
         entries += known
         (public / rater.rater_id).mkdir(parents=True)
-        write_viewer(public / rater.rater_id / "viewer.html", described.title, described.kind, described.notice, tasks, planes)
+        write_viewer(viewer_path(folder, rater.rater_id), described.title, described.kind, described.notice, tasks, planes)
         studio.bench.report("viewers", number + 1, len(described.raters))
     content = canonical(described.model_dump(mode="json"))
     key = canonical(
@@ -405,11 +406,6 @@ def write_study(
             file.write(secret)
     for path in (*public.rglob("*"), public):
         os.utime(path, (STAMP, STAMP))
-
-
-def commitment(key: bytes, salt: bytes) -> str:
-    """HMAC-SHA256 of the key's bytes under the salt: published now, it proves later that the key was not changed."""
-    return hmac.new(salt, key, hashlib.sha256).hexdigest()
 
 
 def _tasks_of(
@@ -575,17 +571,3 @@ def _sure(view: View | None) -> View:
     if view is None:
         raise AssertionError("every task has a side A")
     return view
-
-
-def read_secrets(study: Path) -> tuple[bytes, bytes]:
-    """The sealed key's bytes and the salt.
-
-    Raises
-    ------
-    InputError
-        When they are not there or cannot be read.
-    """
-    try:
-        return (study / "sealed" / "key.json").read_bytes(), (study / "sealed" / "salt").read_bytes()
-    except OSError as error:
-        raise InputError(f"no readable sealed key ({error.strerror})", "a study as study export makes it", study) from error

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from srh_clinic.errors import InputError
 from srh_clinic.validation.report import write_whole
-from srh_clinic.validation.study.export import read_secrets
-from srh_clinic.validation.study.records import KeyEntry, StudyProtocol, Task
+from srh_clinic.validation.study.folder import read_protocol, read_secrets, read_viewers
+from srh_clinic.validation.study.records import KeyEntry
 from srh_clinic.validation.study.returns import write_return
 from srh_clinic.validation.study.simulated import Truth, simulated_ratings
 from srh_clinic.validation.study.unblinding import REHEARSAL
-from srh_clinic.validation.study.viewer import read_viewer
 
 PREFERENCE, HALLUCINATION = 0.7, 0.05
 """What the simulated raters prefer, and the share of images in which they find something; nothing was measured."""
@@ -34,12 +33,8 @@ def rehearse_study(study: str | Path, truth: Truth | None = None, seed: int = 0)
         raise InputError("returns of raters", "a study that nobody has answered, or a copy of it", returned)
     secret, _ = read_secrets(study)
     key = [KeyEntry.model_validate(entry) for entry in json.loads(secret)["entries"]]
-    protocol = StudyProtocol.model_validate_json((study / "public" / "protocol.json").read_bytes())
-    tasks = [
-        Task.model_validate(row)
-        for rater in protocol.raters
-        for row in read_viewer(study / "public" / rater.rater_id / "viewer.html").tasks
-    ]
+    protocol, _ = read_protocol(study)
+    tasks = [task for _, mine in read_viewers(study, protocol).values() for task in mine]
     if truth is None:
         methods = (protocol.test, *protocol.baselines)
         truth = Truth(dict.fromkeys(protocol.baselines, PREFERENCE), hallucination=dict.fromkeys(methods, HALLUCINATION))

@@ -17,10 +17,9 @@ from shutil import copyfileobj
 from types import TracebackType
 from typing import Self
 
-from pydantic import ValidationError
-
 from srh_clinic.errors import InputError
 from srh_clinic.validation.report import write_whole
+from srh_clinic.validation.study.folder import read_protocol, viewer_path
 from srh_clinic.validation.study.records import StudyProtocol
 from srh_clinic.validation.study.returns import read_return
 
@@ -86,12 +85,13 @@ def serve_study(study: str | Path, port: int = 0) -> StudyServer:
         When the folder holds no study, a rater's viewer is missing, or the port is taken.
     """
     folder = Path(study)
-    protocol = _protocol(folder)
+    path = folder / "public" / "protocol.json"
+    if not path.is_file():
+        raise InputError("No such file", "the folder of an exported study", path)
+    protocol, _ = read_protocol(folder)
     for rater in protocol.raters:
         if _viewer(folder, rater.rater_id) is None:
-            raise InputError(
-                "no viewer", "one for every rater of the protocol", folder / "public" / rater.rater_id / "viewer.html"
-            )
+            raise InputError("no viewer", "one for every rater of the protocol", viewer_path(folder, rater.rater_id))
     try:
         http = _Loopback(folder, protocol, port)
     except (OSError, OverflowError) as error:
@@ -101,21 +101,9 @@ def serve_study(study: str | Path, port: int = 0) -> StudyServer:
     return StudyServer(f"http://{ADDRESS}:{http.server_port}/", http, thread)
 
 
-def _protocol(folder: Path) -> StudyProtocol:
-    path = folder / "public" / "protocol.json"
-    try:
-        return StudyProtocol.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise InputError(error.strerror or str(error), "the folder of an exported study", path) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{where}: {first['msg']}", "the protocol of an exported study", path) from error
-
-
 def _viewer(folder: Path, rater: str) -> Path | None:
     """A rater's viewer; None when there is none, or it is a link to elsewhere."""
-    path = folder / "public" / rater / "viewer.html"
+    path = viewer_path(folder, rater)
     inside = path.resolve().is_relative_to((folder / "public").resolve())
     return path if inside and path.is_file() else None
 

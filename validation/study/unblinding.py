@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from srh_clinic.errors import InputError
 from srh_clinic.validation.report import write_whole
+from srh_clinic.validation.study.folder import commitment, read_protocol, read_secrets, read_viewers
 from srh_clinic.validation.study.records import KeyEntry, Rating, StudyProtocol, Task, canonical
 from srh_clinic.validation.study.returns import Return, read_return, require_whole
-from srh_clinic.validation.study.viewer import read_viewer
 
 UNBLINDED = "unblinded.json"
 LOG = "unblinding.log"
@@ -66,9 +66,9 @@ def unblind(study: str | Path, *, interim: bool = False, receipts: Mapping[str, 
         When a return is missing, unfinished or not as it was written, or the key is not the one committed to.
     """
     study = Path(study)
-    protocol, sha256 = _protocol(study)
+    protocol, sha256 = read_protocol(study)
     returns = _returns(study, protocol, interim, receipts or {})
-    tasks = _tasks(study, protocol)
+    tasks = {task.task_id: task for _, mine in read_viewers(study, protocol).values() for task in mine}
     for rater, returned in returns.items():
         mine = [task_id for task_id, task in tasks.items() if task.rater_id == rater]
         if not interim:
@@ -117,17 +117,6 @@ def load_unblinded(study: str | Path) -> Unblinded:
     return Unblinded(protocol, answers, kept["returns"], kept["interim"])
 
 
-def _protocol(study: Path) -> tuple[StudyProtocol, str]:
-    path = study / "public" / "protocol.json"
-    try:
-        content = path.read_bytes()
-        return StudyProtocol.model_validate_json(content), hashlib.sha256(content).hexdigest()
-    except OSError as error:
-        raise InputError(f"no readable protocol ({error.strerror})", "a study as study export makes it", study) from error
-    except ValidationError as error:
-        raise InputError("no protocol of a study", "the file that study export wrote", path) from error
-
-
 def _path(study: Path, rater: str) -> Path:
     return study / "returned" / f"{rater}.jsonl"
 
@@ -155,26 +144,16 @@ def _returns(study: Path, protocol: StudyProtocol, interim: bool, receipts: Mapp
     return found
 
 
-def _tasks(study: Path, protocol: StudyProtocol) -> dict[str, Task]:
-    """Every task by its name, as raters have seen it."""
-    found = {}
-    for rater in protocol.raters:
-        for row in read_viewer(study / "public" / rater.rater_id / "viewer.html").tasks:
-            task = Task.model_validate(row)
-            found[task.task_id] = task
-    return found
-
-
 def _key(study: Path, protocol: StudyProtocol, protocol_sha256: str) -> dict[str, KeyEntry]:
-    sealed, path = study / "sealed", study / "public" / "commitment.txt"
+    content, salt = read_secrets(study)
+    path = study / "public" / "commitment.txt"
     try:
-        content, salt = (sealed / "key.json").read_bytes(), (sealed / "salt").read_bytes()
         committed = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"no readable key ({error})", "the sealed folder as study export wrote it", sealed) from error
-    if not hmac.compare_digest(committed, hmac.new(salt, content, hashlib.sha256).hexdigest()):
+        raise InputError(f"no readable commitment ({error})", "the one that study export wrote", path) from error
+    if not hmac.compare_digest(committed, commitment(content, salt)):
         raise InputError(
-            "a key that is not the one committed to", f"the key that {path.name} was made from", sealed / "key.json"
+            "a key that is not the one committed to", f"the key that {path.name} was made from", study / "sealed" / "key.json"
         )
     key: dict[str, Any] = json.loads(content)
     if key["study_id"] != protocol.study_id or key["protocol_sha256"] != protocol_sha256:

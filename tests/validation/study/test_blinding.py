@@ -413,6 +413,15 @@ def test_a_key_or_a_protocol_that_was_changed_is_refused(study: Path) -> None:
         unblind(study)
 
 
+def test_a_protocol_that_is_none_is_told_by_all_who_read_it(study: Path) -> None:
+    (study / "public" / "protocol.json").write_text("{}")
+    for reads in (check_study, unblind, rehearse_study):
+        with pytest.raises(
+            InputError, match=r"protocol\.json: found .*Field required; needed the protocol of an exported study"
+        ):
+            reads(study)
+
+
 def test_an_unblinded_study_knows_when_a_return_was_changed_since(study: Path) -> None:
     rehearse_study(study)
     unblind(study)

@@ -1,0 +1,76 @@
+"""A study's folder as the export writes it: its protocol, its tasks, its sealed key."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from srh_clinic.errors import InputError
+from srh_clinic.validation.study.records import StudyProtocol, Task
+from srh_clinic.validation.study.viewer import ViewerContents, read_viewer
+
+
+def read_protocol(study: Path) -> tuple[StudyProtocol, str]:
+    """The protocol of a study, and the SHA-256 of its file.
+
+    Raises
+    ------
+    InputError
+        When the folder holds no study.
+    """
+    path = study / "public" / "protocol.json"
+    try:
+        content = path.read_bytes()
+        return StudyProtocol.model_validate_json(content), hashlib.sha256(content).hexdigest()
+    except OSError as error:
+        raise InputError(f"no readable protocol ({error.strerror})", "the folder of an exported study", study) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{where}: {first['msg']}", "the protocol of an exported study", path) from error
+
+
+def viewer_path(study: Path, rater: str) -> Path:
+    """Where a rater's viewer lies."""
+    return study / "public" / rater / "viewer.html"
+
+
+def read_viewers(study: Path, protocol: StudyProtocol) -> dict[str, tuple[ViewerContents, list[Task]]]:
+    """Each rater's viewer and its tasks.
+
+    Raises
+    ------
+    InputError
+        When one cannot be read, or holds something that is no task.
+    """
+    found = {}
+    for rater in protocol.raters:
+        path = viewer_path(study, rater.rater_id)
+        contents = read_viewer(path)
+        try:
+            found[rater.rater_id] = contents, [Task.model_validate(row) for row in contents.tasks]
+        except ValidationError as error:
+            raise InputError("a task with fields that no task has", "a viewer as study export writes it", path) from error
+    return found
+
+
+def read_secrets(study: Path) -> tuple[bytes, bytes]:
+    """The sealed key's bytes and the salt.
+
+    Raises
+    ------
+    InputError
+        When they are not there or cannot be read.
+    """
+    try:
+        return (study / "sealed" / "key.json").read_bytes(), (study / "sealed" / "salt").read_bytes()
+    except OSError as error:
+        raise InputError(f"no readable sealed key ({error.strerror})", "a study as study export makes it", study) from error
+
+
+def commitment(key: bytes, salt: bytes) -> str:
+    """HMAC-SHA256 of the key's bytes under the salt: published now, it proves later that the key was not changed."""
+    return hmac.new(salt, key, hashlib.sha256).hexdigest()
