@@ -89,7 +89,8 @@ def denoise(x: Tensor, t: Tensor) -> Tensor:
 
 
 def flat_restorer(**settings: Any) -> RSCDRestorer:
-    return RSCDRestorer(RSCD(denoise, calibrate, SCHEDULE, RSCDSettings(**settings)))
+    """Of tiles as they are: brightened, they would ask for the steps of brighter noise."""
+    return RSCDRestorer(RSCD(denoise, calibrate, SCHEDULE, RSCDSettings(**{"exposure": None, **settings})))
 
 
 def noisy(noise: float | NDArray[np.float64], shape: tuple[int, int] = (150, 210), level: float = FLAT) -> ArraySlide:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from srh_clinic import __version__
@@ -17,14 +21,18 @@ from srh_clinic.guards import steps_left
 from srh_clinic.intensity import Counts, counts_to_unit
 from srh_clinic.metrics import Interval, mean_with_interval, paired_difference
 from srh_clinic.restorers import Restorer, create_restorer
+from srh_clinic.restorers.rscd import choose_device
 from srh_clinic.rscd.restoration import RSCDSettings
 from srh_clinic.tiling import TileGrid, TileStore
-from srh_clinic.validation.cells import fingerprint
+from srh_clinic.validation.cells import CellStore, fingerprint
 from srh_clinic.validation.protocol import Protocol
 from srh_clinic.validation.report import provenance
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of the stage, how much of it is done, and how much there is."""
+
+TIMED = 3
+"""Images that a method's wall time is taken of: one of each severity."""
 
 CHUNK = 16
 """Phantoms restored together: two full batches, so that Algorithm 1 can retire and refill."""
@@ -65,6 +73,11 @@ class Method:
     def parts(self) -> tuple[str, ...]:
         """The networks that it uses."""
         return USED_PARTS.get(self.restorer, (self.restorer,) if self.restorer in PARTS else ())
+
+    @property
+    def on_device(self) -> bool:
+        """Whether it computes where torch does; what has no network computes on the processor."""
+        return bool(self.parts) or self.restorer == "deep_image_prior"
 
     @property
     def slow(self) -> bool:
@@ -182,7 +195,8 @@ class Bench:
 class RestoredPhantom:
     """A restored test phantom: uint16 counts ``(2, H, W)``, what the restorer said, and its share of the wall time.
 
-    ``predicted`` is the number of steps first predicted, None where no calibrator was asked.
+    ``predicted`` is the number of steps first predicted, None where no calibrator was asked; ``machine`` is what restored it
+    (:func:`machine_of`).
     """
 
     counts: Counts
@@ -190,6 +204,7 @@ class RestoredPhantom:
     steps: int
     evaluations: int
     seconds: float
+    machine: str
 
 
 class PhantomRestorer:
@@ -208,6 +223,7 @@ class PhantomRestorer:
 
     def __init__(self, bench: Bench, method: Method, *, keep: bool = False, images: str | None = None) -> None:
         self.restorer = method.create(bench)
+        self.machine = machine_of(bench.device if method.on_device else "cpu")
         self.size = bench.protocol.phantoms.size
         settings = {name: value for name, value in self.restorer.settings.items() if name != "batch_size"}
         bundle = bench.bundle_of(method)
@@ -249,10 +265,11 @@ class PhantomRestorer:
                 steps=int(restored.steps[place]),
                 evaluations=int(restored.evaluations[place]),
                 seconds=seconds,
+                machine=self.machine,
             )
             kept[i] = one
             if self._store is not None:
-                record = {"predicted": one.predicted, "steps": one.steps, "evaluations": one.evaluations, "seconds": seconds}
+                record = {key: value for key, value in vars(one).items() if key != "counts"}
                 self._store.put(i, one.counts, record)
         return kept
 
@@ -266,6 +283,41 @@ class PhantomRestorer:
     def __exit__(self, *_: object) -> None:
         if self._store is not None:
             self._store.close()
+
+
+def machine_of(device: str) -> str:
+    """What computes on a device by its name: the graphics card, or the processor and how many of it there are."""
+    chosen = choose_device(device)
+    if chosen.type == "cuda":
+        return str(torch.cuda.get_device_name(chosen))
+    names = [line.split(":", 1)[1].strip() for line in _processor() if line.startswith("model name")]
+    return f"{(names or [platform.machine()])[0]}, {os.cpu_count()} cores"
+
+
+def _processor() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return []
+
+
+def timed(bench: Bench, method: Method, images: Mapping[int, Counts]) -> tuple[float, str]:
+    """Seconds a tile that a method takes for some images together, and on what machine; measured once and then kept.
+
+    The cells' own times are no comparison: they may come of several machines, and of a machine that did more than one thing.
+    """
+    restorer = PhantomRestorer(bench, method)
+    store = CellStore(bench.work / "seconds.jsonl", ("method", "machine"))
+    key = fingerprint(
+        restored=restorer.fingerprint, timed=[hashlib.sha256(one.tobytes()).hexdigest() for one in images.values()]
+    )
+    if (kept := store.get(key, method.name, restorer.machine)) is None:
+        bench.report(f"timing: {method.name}", 0, 1)
+        seconds = float(np.mean([one.seconds for one in restorer(images).values()]))
+        kept = {"method": method.name, "machine": restorer.machine, "seconds": seconds}
+        store.put(key, **kept)
+        bench.report(f"timing: {method.name}", 1, 1)
+    return kept["seconds"], kept["machine"]
 
 
 def steps_asked(bench: Bench, images: Sequence[Counts]) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from srh_clinic.intensity import Counts, counts_to_unit
 from srh_clinic.metrics import psnr, ssim
 from srh_clinic.simulation import Phantom
-from srh_clinic.validation.bench import Bench, Method, PhantomRestorer, RestoredPhantom, chunks, methods
+from srh_clinic.validation.bench import TIMED, Bench, Method, PhantomRestorer, RestoredPhantom, chunks, methods, timed
 from srh_clinic.validation.cells import CellStore
 from srh_clinic.validation.protocol import SEVERITIES, Protocol
 from srh_clinic.validation.report import CRITERIA, Column, Report, Table
@@ -50,6 +50,7 @@ def judged(restored: RestoredPhantom, clean: Counts, expected: NDArray[Any], pro
         "steps": restored.steps,
         "evaluations": restored.evaluations,
         "seconds": round(restored.seconds, 4),
+        "machine": restored.machine,
     }
 
 
@@ -68,7 +69,9 @@ def restoration(bench: Bench, *, limit_slow: int | None = None, strides: Sequenc
     reference = rows[compared[0].name]
     bins = {name: [i for i in bench.indices if bench.protocol.bin(i) == name] for name in SEVERITIES}
 
-    overall = [{"method": name, **means(list(cells.values()))} for name, cells in rows.items()]
+    first = {i: bench.protocol.phantom(i).counts for i in bench.indices[:TIMED]}
+    times = {method.name: timed(bench, method, first) for method in compared}
+    overall = [{"method": name, **means(list(cells.values())), "seconds": times[name][0]} for name, cells in rows.items()]
     by_severity = [
         {"method": name, **{f"{metric}_{bin_}": bench.mean(values) for bin_, metric, values in _binned(cells, bins)}}
         for name, cells in rows.items()
@@ -92,7 +95,7 @@ def restoration(bench: Bench, *, limit_slow: int | None = None, strides: Sequenc
         ),
         tables=(
             Table("What was asked", CRITERIA, _criteria(differences, compared[0].name)),
-            Table("All phantoms", METHOD_COLUMNS, overall),
+            Table("All phantoms", METHOD_COLUMNS, overall, _machines(rows, times)),
             Table("PSNR (dB) by severity", _severity_columns("psnr", ".2f"), by_severity),
             Table("SSIM by severity", _severity_columns("ssim", ".3f"), by_severity),
             *(
@@ -130,6 +133,14 @@ def phantom_rows(bench: Bench, compared: Sequence[Method], limit_slow: int | Non
                 done += sum(i in wanted[name] for i in members)
                 bench.report("restoration", done, total)
     return {name: {i: cell for i in indices if (cell := cells.get(keys[name], i, name))} for name, indices in wanted.items()}
+
+
+def _machines(rows: Mapping[str, Mapping[int, Row]], times: Mapping[str, tuple[float, str]]) -> str:
+    """On what phantoms were restored, and on what their time was taken."""
+    restored = sorted({cell["machine"] for cells in rows.values() for cell in cells.values()})
+    timed_on = sorted({machine for _, machine in times.values()})
+    first = f"Seconds a tile are of {TIMED} phantoms, restored in a run of their own on {' and '.join(timed_on)}"
+    return f"{first}; all of them were restored on {' and '.join(restored)}."
 
 
 class _Lazily(dict[int, Phantom]):

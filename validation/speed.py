@@ -18,10 +18,10 @@ from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts
 from srh_clinic.pipeline import network_seconds
 from srh_clinic.restorers import create_restorer
-from srh_clinic.restorers.rscd import create_rscd
+from srh_clinic.restorers.rscd import choose_device, create_rscd
 from srh_clinic.rscd.networks import create_calibrator, create_denoiser, forward_gflop
 from srh_clinic.rscd.restoration import RSCDSettings
-from srh_clinic.validation.bench import Bench, Progress
+from srh_clinic.validation.bench import Bench, Progress, machine_of
 from srh_clinic.validation.memory import STEPS, TIME_LIMIT, measure
 from srh_clinic.validation.protocol import load_protocol
 from srh_clinic.validation.report import CRITERIA, Column, Report, Table, write_report
@@ -30,6 +30,12 @@ LARGEST_MEMORY_RATIO = 1.3
 """Peak memory of the largest slide over that of the smallest; the aim."""
 
 MEGABYTE = 1e6
+
+PRECISIONS = {"float32": False, "TF32": True}
+"""Precisions of a card's convolutions, and whether their factors are rounded to the 10 bits of TF32; torch does by default."""
+
+CARD_BATCHES = (8, 64)
+"""Tiles in one evaluation that a graphics card is timed with: RSCD's default, and one that fills it."""
 
 
 @dataclass(eq=False)
@@ -81,6 +87,7 @@ def run_speed(
         report("peak memory", place, len(sizes))
         memory.append(measure(size, str(bench.bundle.path), device))
     report("peak memory", len(sizes), len(sizes))
+    on_card = choose_device(device).type != "cpu"
     made = Report(
         name="speed",
         title="Speed and memory",
@@ -114,6 +121,7 @@ def run_speed(
                 costs,
                 "One evaluation is one tile through the network once; a multiplication and an addition count as two.",
             ),
+            *([_card_table(card_against_processor(bench))] if on_card else []),
             *([_memory_table(memory)] if memory else []),
         ),
         provenance=bench.provenance(0, threads=torch.get_num_threads()),
@@ -160,6 +168,54 @@ def time_restoration(bench: Bench) -> tuple[list[dict[str, Any]], list[dict[str,
         {"method": "non-local means", "tiles_per_s": n / nlm, "seconds": nlm / n, "against_nlm": 1.0},
     ]
     return restored, costs
+
+
+def card_against_processor(bench: Bench) -> list[dict[str, Any]]:
+    """RSCD on the bench's device and on the processor: time, and how far apart the restored counts are."""
+    counts = np.stack([bench.protocol.phantom(i).counts for i in bench.indices])
+    bench.report("on the processor", 0, 1)
+    began = time.perf_counter()
+    reference = create_restorer("rscd", str(bench.bundle.path), "cpu").restore(counts, _apart(counts))
+    processor = (time.perf_counter() - began) / len(counts)
+    bench.report("on the processor", 1, 1)
+    rows: list[dict[str, Any]] = [{"where": machine_of("cpu"), "precision": "float32", "batch": 8, "seconds": processor}]
+    for precision, tf32 in PRECISIONS.items():
+        for batch in CARD_BATCHES:
+            restorer = create_restorer("rscd", str(bench.bundle.path), bench.device, batch_size=batch)
+            with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=tf32):
+                restorer.restore(counts[:batch], _apart(counts[:batch]))  # plans memory and kernels
+                began = time.perf_counter()
+                made = restorer.restore(counts, _apart(counts))
+                seconds = (time.perf_counter() - began) / len(counts)
+            same = made.steps == reference.steps
+            apart = np.abs(made.counts[same].astype(np.int64) - reference.counts[same])
+            rows.append(
+                {
+                    "where": machine_of(bench.device),
+                    "precision": precision,
+                    "batch": batch,
+                    "seconds": seconds,
+                    "ratio": processor / seconds,
+                    "same_steps": float(same.mean()),
+                    "median": float(np.median(apart)),
+                    "largest": int(apart.max()),
+                }
+            )
+    return rows
+
+
+def _card_table(rows: Sequence[dict[str, Any]]) -> Table:
+    columns = (
+        Column("where", "Where"),
+        Column("precision", "Convolutions in"),
+        Column("batch", "Tiles an evaluation", "d"),
+        Column("seconds", "Seconds a tile", ".4f"),
+        Column("ratio", "Times faster", ".1f"),
+        Column("same_steps", "Tiles that ran the same steps", ".1%"),
+        Column("median", "Median difference of them (counts)", ".1f"),
+        Column("largest", "Largest (counts)", "d"),
+    )
+    return Table("The same tiles on the processor and on the card", columns, rows, "Counts go from 0 to 65,535.")
 
 
 def _apart(counts: Counts) -> np.ndarray:

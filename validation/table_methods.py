@@ -51,6 +51,7 @@ METHODS: dict[str, Method] = {
         Method("rscd_fixed_50", "rscd", {**_DDIM, "fixed_steps": 50}),
         Method("rscd_linear", "rscd", {**_DDIM, **_LINEAR}, bundle=LINEAR),
         Method("rscd_unaugmented", "rscd", _DDIM, bundle=UNAUGMENTED),
+        Method("rscd_no_exposure", "rscd", {**_DDIM, "exposure": None}),
     )
 }
 """Every row of the tables, in their order: the input, ours, baselines, ablations."""

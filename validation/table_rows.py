@@ -24,7 +24,7 @@ from srh_clinic.metrics import (
 )
 from srh_clinic.metrics.bootstrap import FEWEST_UNITS
 from srh_clinic.metrics.distribution import SMALLEST_SAMPLE
-from srh_clinic.validation.bench import Method
+from srh_clinic.validation.bench import TIMED, Method
 from srh_clinic.validation.images import spread
 from srh_clinic.validation.page import Section
 from srh_clinic.validation.paper import PAPER
@@ -68,7 +68,7 @@ def _section(tables: Tables, cells: Cells, *, name: str, title: str, near: bool,
     judge = Judge(tables, cells, near)
     rows = [judge.row(method, tables.indices(method)) for method in tables.methods]
     columns = _columns(tables, rows, near)
-    drawn = [Table("All methods", columns, rows, _note(tables, judge.reference, near))]
+    drawn = [Table("All methods", columns, rows, f"{_note(tables, judge.reference, near)} {_machines(tables, cells)}")]
     few = [method.name for method in tables.methods if method.name in tables.fewer.methods]
     if few:
         shared = tables.fewer.indices
@@ -135,8 +135,9 @@ class Judge:
             row[measure] = self._mean([cell.get(self.prefix + measure) for cell in cells])
         for measure in ("nuclei_added", "nuclei_removed", "coherence", "noise"):
             row[measure] = self._mean([cell.get(measure) for cell in cells])
-        for cost in ("evaluations", "steps", "seconds"):
+        for cost in ("evaluations", "steps"):
             row[cost] = float(np.mean([cell[cost] for cell in cells]))
+        row["seconds"], _ = self.tables.seconds(method)
         if paper := PAPER.get(method.name):
             of_table = {key: value for key, value in asdict(paper).items() if key.startswith("near_") == self.near}
             row |= {f"paper_{key.removeprefix('near_')}": value for key, value in of_table.items()}
@@ -283,8 +284,21 @@ def _note(tables: Tables, reference: Features, near: bool) -> str:
     notes.append(
         f"Noise and coherence need no reference: what the channels do not and do share above {HIGH_FREQUENCY} cycles a pixel."
     )
-    notes.append("Seconds are those of this run, beside whatever else the machine did.")
     return " ".join(notes)
+
+
+def _machines(tables: Tables, cells: Cells) -> str:
+    """On what images were restored, and on what their time was taken."""
+    restored: dict[str, list[str]] = {}
+    for name, made in cells.items():
+        for machine in sorted({cell["machine"] for cell in made.values()}):
+            restored.setdefault(machine, []).append(name)
+    timed = ", ".join(sorted({tables.seconds(method)[1] for method in tables.methods}))
+    where = "; ".join(f"{machine}: {', '.join(names)}" for machine, names in restored.items())
+    return (
+        f"Seconds a tile are of {TIMED} images, one of a slow method, restored in a run of their own on {timed}. "
+        f"Restored on {where if len(restored) > 1 else ', '.join(restored)}."
+    )
 
 
 def _changed(cell: Row) -> float:

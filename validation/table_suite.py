@@ -209,7 +209,6 @@ def _sections(
 
     made = []
     if set(only) - {"zstack"}:
-        tables.restore()
         cells = tables.cells()
         if "unpaired" in only:
             section = unpaired(tables, cells)

@@ -25,7 +25,7 @@ from srh_clinic.errors import InputError
 from srh_clinic.intensity import FULL_SCALE, Counts, counts_to_unit
 from srh_clinic.metrics.extractors import ExtractorName
 from srh_clinic.restorers.rscd import choose_device
-from srh_clinic.validation.bench import CHUNK, Bench, Method, PhantomRestorer, RestoredPhantom, chunks
+from srh_clinic.validation.bench import CHUNK, TIMED, Bench, Method, PhantomRestorer, RestoredPhantom, chunks, timed
 from srh_clinic.validation.cells import CellStore, fingerprint
 from srh_clinic.validation.images import Image, ImageSet, Reading
 from srh_clinic.validation.realism import HIGH_FREQUENCY
@@ -129,16 +129,6 @@ class Tables:
         """The method, with everything it has restored of this set."""
         return PhantomRestorer(self.bench, method, keep=True, images=self.images.sha256)
 
-    def restore(self) -> None:
-        """Restore by every method what is not on disk yet."""
-        total, done = sum(len(self.indices(method)) for method in self.methods), 0
-        for method in self.methods:
-            with self.restorer(method) as restorer:
-                for members in chunks(self.indices(method)):
-                    restorer({i: self.images.image(i).counts for i in members})
-                    done += len(members)
-                    self.bench.report(f"restoring: {method.name}", done, total)
-
     def restored(self, method: Method, indices: Sequence[int] | None = None) -> Iterator[tuple[int, RestoredPhantom]]:
         """What a method made of the images, by number."""
         with self.restorer(method) as restorer:
@@ -167,6 +157,11 @@ class Tables:
             rows[method.name] = {i: row for i in self.indices(method) if (row := store.get(key, i, method.name))}
         return rows
 
+    def seconds(self, method: Method) -> tuple[float, str]:
+        """Seconds a tile that a method takes for the first images, and on what machine; see :func:`timed`."""
+        indices = self.indices(method)[: 1 if method.name in self.fewer.methods else TIMED]
+        return timed(self.bench, method, {i: self.images.image(i).counts for i in indices})
+
     def cell(self, method: Method, index: int) -> Row:
         """One cell computed anew, whatever is on disk."""
         made = PhantomRestorer(self.bench, method, images=self.images.sha256)({index: self.images.image(index).counts})[index]
@@ -182,6 +177,7 @@ class Tables:
             "steps": restored.steps,
             "evaluations": restored.evaluations,
             "seconds": round(restored.seconds, 4),
+            "machine": restored.machine,
         }
         shown = counts_to_unit(restored.counts)
         numbers["coherence"] = metrics.channel_coherence(shown, HIGH_FREQUENCY)

@@ -112,7 +112,7 @@ class RSCDSettings(BaseModel):
     """Follow the state's gain (see the module's docstring); False takes the image as it is, as paper and released code do."""
     ddim_stride: int = Field(default=4, ge=1)
     """Reverse steps to one evaluation of the denoiser, for ``sampler="ddim"``."""
-    exposure: float | None = Field(default=None, gt=0, lt=FULL_SCALE)
+    exposure: float | None = Field(default=24_000.0, gt=0, lt=FULL_SCALE)
     """Counts that a darker tile is brightened to before it is restored, and back after; see :func:`exposure_gain`. None, as in
     the paper, restores it as dark as it is."""
     fixed_steps: int | None = Field(default=None, ge=1, le=TOTAL_STEPS)

@@ -85,7 +85,7 @@ def test_mean_and_variance_follow_the_exact_recursion(
     responses, whose squares add up to the variance at each frequency.
     """
     prior = GaussianField()
-    settings = RSCDSettings(**setting, sampler=sampler, variance=variance, prescale=prescale, batch_size=64)
+    settings = RSCDSettings(**setting, sampler=sampler, variance=variance, prescale=prescale, batch_size=64, exposure=None)
     probe = Trace()
     quiet = RSCD(prior.denoiser, script(*PREDICTIONS), SCHEDULE, settings, dtype=torch.float64, noise=impulse_noise([]))
     list(quiet.stream([Tile(0, plain())], callback=probe))

@@ -269,7 +269,7 @@ def test_a_network_that_is_missing_is_told_before_anything_is_restored(
     def refuse(self: Tables) -> None:
         raise AssertionError("restored")
 
-    monkeypatch.setattr(Tables, "restore", refuse)
+    monkeypatch.setattr(Tables, "cells", refuse)
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "phantom-baselines").symlink_to(bundle.path)
     how = {"bundle": bundle.path, "protocol": small_protocol, "weights": tmp_path / "weights", "device": "cpu"}
@@ -296,6 +296,7 @@ def test_every_row_of_the_paper_is_a_method_of_ours() -> None:
         "rscd_fixed_50",
         "rscd_linear",
         "rscd_unaugmented",
+        "rscd_no_exposure",
     }
     assert set(TABLE_PARTS) == {"unpaired", "near-registered", "downstream", "sweep", "zstack"}
 
