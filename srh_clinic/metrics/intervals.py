@@ -19,6 +19,16 @@ class Interval:
     level: float = 0.95
 
 
+@dataclass(frozen=True)
+class Undefined:
+    """A number that the data do not determine, and why; what a report shows in its place is this reason."""
+
+    why: str
+
+
+Finding = Interval | Undefined
+
+
 def mean_with_interval(values: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
     """Mean of independent observations ``(N,)``, percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13).
 

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from srh_clinic.metrics import Interval, proportion
-from srh_clinic.validation.study.intervals import Finding, Undefined
+from srh_clinic.metrics import Finding, Interval, Undefined, proportion
 
 Codes = NDArray[np.int64]
 

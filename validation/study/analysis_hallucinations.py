@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from srh_clinic.metrics import Interval, proportion
+from srh_clinic.metrics import Finding, Interval, Undefined, proportion
 from srh_clinic.validation.report import Column, Table
 from srh_clinic.validation.study.analysis_views import LEVELS, Row, Sight, Views, rate, said_of, study_table
-from srh_clinic.validation.study.intervals import Finding, Undefined, mean_difference, preference_rate
+from srh_clinic.validation.study.intervals import mean_difference, preference_rate
 from srh_clinic.validation.study.records import CATEGORIES, Hallucination, Region
 from srh_clinic.validation.study.unblinding import Answer
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from srh_clinic.metrics import Interval, proportion
+from srh_clinic.metrics import Finding, Interval, Undefined, proportion
 from srh_clinic.validation.report import Column, Table
 from srh_clinic.validation.study.agreement import (
     Codes,
@@ -22,7 +22,7 @@ from srh_clinic.validation.study.agreement import (
 from srh_clinic.validation.study.analysis_hallucinations import detected, false_alarm
 from srh_clinic.validation.study.analysis_preference import by_rater, side_rows
 from srh_clinic.validation.study.analysis_views import ASPECTS, CHOSEN, LEVELS, Row, Views, codes_of, rate, study_table
-from srh_clinic.validation.study.intervals import Finding, Undefined, around_zero, preference_rate
+from srh_clinic.validation.study.intervals import around_zero, preference_rate
 from srh_clinic.validation.study.unblinding import Answer
 
 GUESSED = {"right": 1.0, "unsure": 0.5, "wrong": 0.0}

@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from srh_clinic.metrics import Finding, Undefined
 from srh_clinic.metrics.bootstrap import FEWEST_UNITS
 from srh_clinic.validation.report import Column, Table
 from srh_clinic.validation.study.agreement import UNSEEN, Codes
-from srh_clinic.validation.study.intervals import Finding, Undefined, preference_rate
+from srh_clinic.validation.study.intervals import preference_rate
 from srh_clinic.validation.study.records import Hallucination, KeyEntry, Preference, Sentinel, StudyProtocol
 from srh_clinic.validation.study.unblinding import Answer, Unblinded
 

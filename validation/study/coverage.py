@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import expit
 
-from srh_clinic.metrics import Interval, proportion
+from srh_clinic.metrics import Interval, Undefined, proportion
 from srh_clinic.validation.report import CRITERIA, Column, Report, Table, provenance, write_report
-from srh_clinic.validation.study.intervals import Undefined, naive_wilson, two_way, two_way_bootstrap
+from srh_clinic.validation.study.intervals import naive_wilson, two_way, two_way_bootstrap
 from srh_clinic.validation.study.simulated import balanced_assignment, marginal_logit
 
 LEAST, MOST, WIDEST = 0.92, 0.995, 1.5

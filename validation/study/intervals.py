@@ -15,17 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import brentq
 
-from srh_clinic.metrics import Interval, proportion
-
-
-@dataclass(frozen=True)
-class Undefined:
-    """A number that the ratings do not determine, and why; what a report shows in its place is this reason."""
-
-    why: str
-
-
-Finding = Interval | Undefined
+from srh_clinic.metrics import Finding, Interval, Undefined, proportion
 
 SMALLEST_P = 1e-15
 """Of a p-value: beyond, one less it is no number of its own."""

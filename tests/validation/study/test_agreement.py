@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from srh_clinic.metrics import Interval
+from srh_clinic.metrics import Interval, Undefined
 from srh_clinic.validation.study.agreement import (
     cohen_kappa,
     cohen_pairs,
@@ -16,7 +16,6 @@ from srh_clinic.validation.study.agreement import (
     percent_agreement,
     random_agreement,
 )
-from srh_clinic.validation.study.intervals import Undefined
 
 ABSTRACTORS = np.repeat([[0, 0], [1, 1], [1, 2], [2, 1], [2, 2]], [13, 20, 7, 4, 56], axis=0)
 """Two abstractors of 100 pregnancies, Gwet (2014) and the vignette of his irrCAC."""

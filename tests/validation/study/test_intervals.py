@@ -5,11 +5,10 @@ import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from srh_clinic.metrics import Interval, proportion
+from srh_clinic.metrics import Interval, Undefined, proportion
 from srh_clinic.validation.study.coverage import Scenario, coverage, simulated_scores
 from srh_clinic.validation.study.intervals import (
     TwoWay,
-    Undefined,
     mean_difference,
     naive_wilson,
     preference_rate,

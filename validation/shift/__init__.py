@@ -1,0 +1,1 @@
+"""Does restoring before classifying change diagnoses for the better, for whom, and whom does it harm?"""

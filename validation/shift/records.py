@@ -1,0 +1,163 @@
+"""What an accuracy-shift report is made of: cases with known truth, and what was said of them before and after restoration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srh_clinic.classifiers import CLASSES
+
+Outcome = Literal["correct", "wrong", "nondiagnostic"]
+
+OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "nondiagnostic")
+"""Every opinion has one of these outcomes; see :func:`outcome`."""
+
+STRATA = ("site", "depth", "subtype", "severity")
+"""Columns of a manifest that a case may be broken down by."""
+
+
+def outcome(truth: str, said: str) -> Outcome:
+    """``correct``; ``wrong``, a confident class that is not the truth; or ``nondiagnostic`` where a diagnosis could be made.
+
+    >>> outcome("nondiagnostic", "tumor"), outcome("tumor", "nondiagnostic"), outcome("nondiagnostic", "nondiagnostic")
+    ('wrong', 'nondiagnostic', 'correct')
+    """
+    if said == truth:
+        return "correct"
+    return "nondiagnostic" if said == "nondiagnostic" else "wrong"
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What the classifier says of a case: a class, and probabilities in the order of ``CLASSES``.
+
+    A slide's class need not be its likeliest: see :func:`srh_clinic.classifiers.aggregate`.
+    """
+
+    said: str
+    probabilities: tuple[float, float, float]
+
+    @property
+    def certainty(self) -> float:
+        """Probability of what was said."""
+        return self.probabilities[CLASSES.index(self.said)]
+
+
+@dataclass(frozen=True)
+class ShiftCase:
+    """One patch or slide: its truth, and what was said of it as scanned and restored.
+
+    Parameters
+    ----------
+    case
+        Its name, unique within a level.
+    patient
+        Whom it is of; cases of one patient are not independent.
+    truth
+        One of ``CLASSES``.
+    site, depth, subtype, severity
+        What it is broken down by; "" where the manifest does not say.
+    t_pred
+        Median of the steps that the calibrator asked for; None where nobody asked.
+    trust
+        The strongest word of the guards against it, in thresholds: 1 is just flagged. None where nobody examined it.
+    agreement
+        Share of further restorations that say the same class; None where none was made.
+    slide
+        Name of the slide that a patch is of; a slide's own name.
+    folder
+        Where its result lies, with pictures and its page if they were drawn; None where predictions were given.
+    """
+
+    case: str
+    patient: str
+    truth: str
+    before: Opinion
+    after: Opinion
+    site: str = ""
+    depth: str = ""
+    subtype: str = ""
+    severity: str = ""
+    t_pred: float | None = None
+    trust: float | None = None
+    agreement: float | None = None
+    slide: str = ""
+    folder: Path | None = None
+
+    @property
+    def outcome_before(self) -> Outcome:
+        """What came of it as scanned."""
+        return outcome(self.truth, self.before.said)
+
+    @property
+    def outcome_after(self) -> Outcome:
+        """What came of it restored."""
+        return outcome(self.truth, self.after.said)
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """A row of the manifest that takes no part, and why."""
+
+    case: str
+    why: str
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Cases of one level, patches or slides, in the order of the manifest.
+
+    Attributes
+    ----------
+    level
+        ``"slide"`` or ``"patch"``.
+    excluded
+        Rows that took no part.
+    warnings
+        What a reader must know of the manifest: a patient in two sites, one class only.
+    """
+
+    cases: tuple[ShiftCase, ...]
+    level: Literal["slide", "patch"] = "slide"
+    excluded: tuple[Exclusion, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    @property
+    def patients(self) -> NDArray[np.int64]:
+        """Number of each case's patient, from 0 in the order of their first case, ``(N,)``."""
+        number = {name: place for place, name in enumerate(dict.fromkeys(case.patient for case in self.cases))}
+        return np.array([number[case.patient] for case in self.cases], dtype=np.int64)
+
+    @property
+    def truth(self) -> NDArray[np.int64]:
+        """Place of each truth in ``CLASSES``, ``(N,)``."""
+        return np.array([CLASSES.index(case.truth) for case in self.cases], dtype=np.int64)
+
+    def probabilities(self, when: Literal["before", "after"]) -> NDArray[np.float64]:
+        """``(N, 3)`` in the order of ``CLASSES``."""
+        return np.array([getattr(case, when).probabilities for case in self.cases], dtype=np.float64).reshape(-1, 3)
+
+    def said(self, when: Literal["before", "after"]) -> NDArray[np.int64]:
+        """Place of each class said in ``CLASSES``, ``(N,)``."""
+        return np.array([CLASSES.index(getattr(case, when).said) for case in self.cases], dtype=np.int64)
+
+    def outcomes(self, when: Literal["before", "after"]) -> NDArray[np.int64]:
+        """Place of each outcome in :data:`OUTCOMES`, ``(N,)``."""
+        return np.array([OUTCOMES.index(getattr(case, f"outcome_{when}")) for case in self.cases], dtype=np.int64)
+
+    def only(self, wanted: Callable[[ShiftCase], bool]) -> Cohort:
+        """Those of the cases that are wanted."""
+        return Cohort(tuple(case for case in self.cases if wanted(case)), self.level)
+
+
+def cohort_of(cases: Sequence[ShiftCase], level: Literal["slide", "patch"] = "slide") -> Cohort:
+    """Cases without a history."""
+    return Cohort(tuple(cases), level)
