@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,16 +73,44 @@ class PatchClassifier:
 
         Batches are padded to one fixed size, so that a patch gets the same answer whatever is classified beside it.
         """
+        return self._batched(patches, self.network, len(CLASSES))
+
+    @torch.inference_mode()
+    def embed(self, patches: Counts) -> NDArray[np.float64]:
+        """What the network sees in patches: the features that its last layer turns into logits, float64 ``(N, D)``.
+
+        D is the backbone's own, 512 for ResNet-10. Batched as :meth:`logits` is; the last layer applied to the result is what
+        that returns.
+
+        Parameters
+        ----------
+        patches
+            uint16 counts ``(N, 2, patch, patch)``.
+
+        Raises
+        ------
+        InputError
+            When the patches have another shape or dtype.
+        """
+        network: Any = self.network  # a timm model, whose face mypy does not know
+        return self._batched(
+            patches,
+            lambda batch: network.forward_head(network.forward_features(batch), pre_logits=True),
+            network.get_classifier().in_features,
+        )
+
+    def _batched(self, patches: Counts, forward: Callable[[Tensor], Tensor], width: int) -> NDArray[np.float64]:
+        """What ``forward`` makes of patches in their recipe's colours, ``(N, width)``."""
         patches = np.asarray(patches)
         if patches.ndim != 4 or patches.shape[1:] != (2, self.patch, self.patch) or patches.dtype != np.uint16:
             found = f"patches of {patches.dtype} with shape {patches.shape}"
             raise InputError(found, f"uint16 counts of shape (N, 2, {self.patch}, {self.patch})")
-        rows = [np.empty((0, len(CLASSES)))]
+        rows = [np.empty((0, width))]
         for start in range(0, len(patches), BATCH_SIZE):
             chunk = patches[start : start + BATCH_SIZE]
             batch = torch.zeros(BATCH_SIZE, 3, self.patch, self.patch)
             batch[: len(chunk)] = torch.from_numpy(np.stack([three_channel(patch, self.recipe) for patch in chunk]))
-            rows.append(self.network(batch.to(self.device))[: len(chunk)].double().cpu().numpy())
+            rows.append(forward(batch.to(self.device))[: len(chunk)].double().cpu().numpy())
         return np.concatenate(rows)
 
     def predict_proba(self, patches: Counts) -> NDArray[np.float64]:

@@ -51,6 +51,8 @@ benchmark_app = typer.Typer(help="How good and how fast it is, measured on this 
 app.add_typer(benchmark_app, name="benchmark")
 study_app = typer.Typer(help="Blinded rater studies: export, rate, unblind, analyse.", no_args_is_help=True)
 app.add_typer(study_app, name="study")
+cohort_app = typer.Typer(help="Many cases at once.", no_args_is_help=True)
+app.add_typer(cohort_app, name="cohort")
 
 CaseArgument = Annotated[
     Path, typer.Argument(metavar="CASE", readable=False, help="DICOM file or folder, or a two-channel TIFF.")
@@ -147,6 +149,25 @@ def simulate(
         typer.echo(path)
 
 
+@cohort_app.command("simulate")
+@guarded
+def cohort_simulate(
+    out: Annotated[Path, typer.Argument(help="Folder for the images, one .dcm each, and manifest.csv.")],
+    patients: Annotated[int, typer.Option(min=1, help="Patients, each scanned at every depth.")] = 64,
+    sites: Annotated[int, typer.Option(min=1, help="Sites that they are of; instruments differ.")] = 4,
+    depth: Annotated[list[float], typer.Option(help="Depth in um; repeat.")] = [0, 75, 150],  # noqa: B006 - typer's
+    size: Annotated[int, typer.Option(min=64, help="Edge of an image in pixels of 0.47 um.")] = 480,
+    seed: Annotated[int, typer.Option(min=0, help="Of tissue and degradation.")] = 0,
+) -> None:
+    """Make a simulated cohort with known diagnoses, and the manifest that validate takes."""
+    from srh_clinic.integration import check_place
+    from srh_clinic.validation import write_cohort
+
+    check_place(out, folder=True)
+    with _progress() as progress:
+        typer.echo(write_cohort(out, patients, sites, depth, size, seed, report=progress))
+
+
 @app.command()
 @guarded
 def convert(
@@ -226,11 +247,24 @@ def diagnose(
     certainty: Annotated[
         int, typer.Option(metavar="K", min=0, help="Restore under K further seeds, and say what they agree on: slow.")
     ] = 0,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", readable=False, help="Also say whether the restored diagnosis stands, the original's, or neither."
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", readable=False, help="Warn when the case is unlike those of this validation."),
+    ] = None,
 ) -> None:
     """Restore a case, classify it before and after, and show the result and where not to trust it."""
     from srh_clinic.integration import check_place, read_slide, require_free_target, write_wsi
     from srh_clinic.pipeline import RestoreThenClassify
+    from srh_clinic.trust import load_policy, load_reference
 
+    selective = None if policy is None else load_policy(policy)
+    compared = None if reference is None else load_reference(reference)
     slide = read_slide(case, um_per_px, full_scale)
     if out is None and (html or not json):
         out = Path(f"{case.resolve().stem}-diagnosis")
@@ -239,7 +273,9 @@ def diagnose(
     if dicom_out is not None:
         require_free_target(dicom_out, slide)
     settings = _settings(sampler, profile)
-    pipeline = RestoreThenClassify.from_bundle(bundle, restorer, device, seed, conservative, certainty, **settings)
+    pipeline = RestoreThenClassify.from_bundle(
+        bundle, restorer, device, seed, conservative, certainty, selective=selective, reference=compared, **settings
+    )
     with _partial(out) as work, _progress() as progress:
         result = pipeline(slide, work=work, progress=progress)
         if out is not None:
@@ -261,6 +297,65 @@ def diagnose(
     else:
         Console(highlight=False).print(_panel(case.name, result, out))
     if strict and result.flags:
+        raise typer.Exit(ExitCode.FLAGGED)
+
+
+@app.command()
+@guarded
+def validate(
+    manifest: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MANIFEST.csv",
+            readable=False,
+            help="Columns case, patient, truth; site, depth, subtype, severity if known.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for report.html, report.json, tables and the cases' results.")],
+    bundle: BundleOption = "phantom-demo",
+    restorer: RestorerOption = "rscd",
+    sampler: SamplerOption = None,
+    profile: ProfileOption = None,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    um_per_px: UmPerPxOption = None,
+    full_scale: FullScaleOption = None,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Also write report.pdf (pip install 'srh-clinic[pdf]').")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when restoration is found to harm.")] = False,
+) -> None:
+    """Report how restoration shifts diagnostic accuracy, for whom, and whom it harms.
+
+    A case is a path, beside the manifest or absolute; with the columns before_tumor, before_normal, before_nondiagnostic and
+    after_... it is only a name, and nothing is run. A run that was cut goes on when called again.
+    """
+    from srh_clinic.integration import check_place
+    from srh_clinic.validation import CohortReading, validate_cohort
+
+    check_place(out, folder=True)
+    with _progress() as progress:
+        report = validate_cohort(
+            manifest,
+            out,
+            bundle=bundle,
+            restorer=restorer,
+            device=device,
+            seed=seed,
+            reading=CohortReading(um_per_px, full_scale),
+            pdf=pdf,
+            report=progress,
+            **_settings(sampler, profile),
+        )
+    first = report.first
+    for sentence in (*first.sentences, *first.warnings):
+        typer.echo(sentence)
+    for alarm in first.alarms:
+        typer.echo(f"Restoration harms: {alarm}")
+    if not first.alarms:
+        typer.echo(first.calm)
+    for missing in first.missing:
+        typer.echo(f"Not computed. {missing}")
+    typer.echo(out / "report.html")
+    if strict and first.alarms:
         raise typer.Exit(ExitCode.FLAGGED)
 
 
@@ -493,6 +588,21 @@ def _print_report(report: Report, out: Path) -> None:
     for table in rich_tables(report):
         console.print(table)
     console.print(f"{out / report.name}.md", soft_wrap=True)
+
+
+@benchmark_app.command("shift")
+@guarded
+def benchmark_shift(
+    out: ReportsOption = Path("reports"),
+    cohorts: Annotated[int, typer.Option(min=2, help="Simulated cohorts for each truth.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulated cohorts.")] = 0,
+) -> None:
+    """How often the intervals of validate hold the truth, on simulated cohorts whose truth is known."""
+    from srh_clinic.validation import run_shift_coverage
+
+    with _progress() as progress:
+        report = run_shift_coverage(out, cohorts=cohorts, seed=seed, report=progress)
+    _print_report(report, out)
 
 
 @benchmark_app.command("raters")
@@ -820,7 +930,7 @@ def doctor() -> None:
         raise typer.Exit(ExitCode.INPUT)
 
 
-def _settings(sampler: str | None, profile: str | None) -> dict[str, str]:
+def _settings(sampler: str | None, profile: str | None) -> dict[str, Any]:
     """The restorer's settings that were given; a restorer without them says so."""
     return {name: value for name, value in (("sampler", sampler), ("profile", profile)) if value is not None}
 
@@ -907,10 +1017,15 @@ def _panel(name: str, result: CaseResult, out: Path | None) -> RenderableType:
         ("after restoration", result.diagnosis, result.probabilities),
     ):
         classes.add_row(when, word(diagnosis), *(f"{probabilities[one]:.1%}" for one in CLASS_STYLES))
+    if (decided := result.decision) is not None:
+        classes.add_row("by the policy", word(decided.said), *("" for _ in CLASS_STYLES))
 
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
     facts.add_column()
+    if decided is not None:
+        stands = {"restored": "the restored image", "original": "the original", "nondiagnostic": "neither image"}[decided.use]
+        facts.add_row("Policy", escape(f"the word of {stands} stands: {decided.why}"))
     tiles, steps = result.tiles, result.steps
     facts.add_row("Tiles", f"{tiles.restored} of {tiles.total} restored, {tiles.skipped} left alone, {tiles.capped} capped")
     if set(steps.stop_reasons) - {"filtered"}:

@@ -18,8 +18,8 @@ import tempfile
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -41,11 +41,13 @@ from srh_clinic.tiling import MosaicSlide, TileGrid, TileStore, read_tile
 from srh_clinic.tissue import TissueMask, tissue_mask
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from srh_clinic.bundles import Bundle
     from srh_clinic.classifiers import PatchClassifier, SlideDiagnosis
-    from srh_clinic.restorers import Restorer, Tile
+    from srh_clinic.restorers import Restoration, RestoredTile, Restorer, Tile
     from srh_clinic.rscd.restoration import Calibrator
-    from srh_clinic.trust import TrustPolicy
+    from srh_clinic.trust import CaseProfile, Decision, DriftReference, SelectivePolicy, TrustPolicy
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of the stage, how much of it is done, and how much there is."""
@@ -248,6 +250,11 @@ class CaseResult:
         What the pictures are drawn from.
     restored
         The restored slide.
+    decision
+        Whose diagnosis a selective policy lets stand, and which; None when none was asked. ``diagnosis`` is that of the
+        restored slide whatever the policy says.
+    profile
+        What a validation compares cases by; None when nobody asked.
     """
 
     diagnosis: str
@@ -265,6 +272,8 @@ class CaseResult:
     slide: dict[str, Any]
     maps: CaseMaps = field(repr=False, compare=False)
     restored: RestoredSlide = field(repr=False, compare=False)
+    decision: Decision | None = None
+    profile: CaseProfile | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON holds it; ``schemas/result.schema.json`` in the package describes it."""
@@ -272,6 +281,8 @@ class CaseResult:
             "diagnosis": self.diagnosis,
             "probabilities": _rounded(self.probabilities),
             "before": {"diagnosis": self.before.diagnosis, "probabilities": _rounded(self.before.probabilities)},
+            "decision": self.decision
+            and {"use": self.decision.use, "diagnosis": self.decision.said, "why": self.decision.why},
             "tiles": asdict(self.tiles),
             "steps": asdict(self.steps),
             "rescan": [asdict(region) for region in self.rescan],
@@ -319,8 +330,9 @@ class CaseResult:
         before = words(self.before.diagnosis, self.before.probabilities)
         after = words(self.diagnosis, self.probabilities)
         counts = self.tiles
+        by_policy = f"      By the policy: {self.decision.said}" if self.decision is not None else ""
         return (
-            f"As scanned: {before}      After restoration: {after}",
+            f"As scanned: {before}      After restoration: {after}{by_policy}",
             f"{counts.restored} of {counts.total} tiles restored, {counts.skipped} left alone, {counts.capped} capped.",
             self.provenance["notice"],
         )
@@ -350,6 +362,18 @@ class RestoreThenClassify:
         Restores each tile again under other seeds; None when nobody asks how far seeds agree.
     seeds
         How many others.
+    selective
+        Decides whose diagnosis stands; None when nobody asks.
+    profiled
+        Take what a validation compares cases by (:attr:`CaseResult.profile`): another pass of the classifier.
+    reference
+        Cases of a validation, which a slide is compared with; None when nobody asks.
+
+    Raises
+    ------
+    InputError
+        When ``selective`` cannot decide slides, or asks for agreement and ``repeated`` is None; when ``reference`` is of other
+        weights or another restorer.
     """
 
     bundle: Bundle
@@ -361,6 +385,14 @@ class RestoreThenClassify:
     conservative: bool = False
     repeated: Restorer | None = None
     seeds: int = 0
+    selective: SelectivePolicy | None = None
+    profiled: bool = False
+    reference: DriftReference | None = None
+
+    def __post_init__(self) -> None:
+        _require_decidable(self.selective, self.seeds if self.repeated is not None else 0)
+        if self.reference is not None:
+            self.reference.require(drift_made_with(self.bundle, self.restorer, self.conservative))
 
     @classmethod
     def from_bundle(
@@ -371,6 +403,9 @@ class RestoreThenClassify:
         seed: int = 0,
         conservative: bool = False,
         certainty: int = 0,
+        selective: SelectivePolicy | None = None,
+        profiled: bool = False,
+        reference: DriftReference | None = None,
         **settings: Any,
     ) -> Self:
         """Load a bundle's networks, and what it states about its guards.
@@ -390,6 +425,11 @@ class RestoreThenClassify:
         certainty
             Restore every tile under so many further seeds and say what they agree on: so many times the time, and more,
             since RSCD then steps by the ancestral sampler, the only one whose result depends on the seed.
+        selective
+            Decides whether the restored diagnosis is used, the original kept, or the case called non-diagnostic; see
+            :func:`srh_clinic.trust.load_policy`.
+        profiled, reference
+            See :class:`RestoreThenClassify` and :func:`srh_clinic.trust.load_reference`.
         settings
             Of the restorer, for example ``sampler="ancestral"``.
 
@@ -397,13 +437,16 @@ class RestoreThenClassify:
         ------
         InputError
             When the bundle is unknown or damaged, or a restorer or setting is unknown; when ``conservative`` is asked of a
-            bundle that states no thresholds, or ``certainty`` of a restorer whose result does not depend on the seed.
+            bundle that states no thresholds, or ``certainty`` of a restorer whose result does not depend on the seed; when
+            ``selective`` asks for agreement without ``certainty``, or was calibrated on patches; when ``reference`` is of
+            other weights or another restorer.
         """
         from srh_clinic.bundles import load_bundle
         from srh_clinic.classifiers import load_classifier
         from srh_clinic.restorers import create_restorer
         from srh_clinic.restorers.rscd import choose_device, load_calibrator
 
+        _require_decidable(selective, certainty)
         loaded = load_bundle(bundle)
         policy = policy_of(loaded)
         if conservative and policy is None:
@@ -420,6 +463,9 @@ class RestoreThenClassify:
             conservative=conservative,
             repeated=_repeated(restorer, bundle, device, settings) if certainty else None,
             seeds=certainty,
+            selective=selective,
+            profiled=profiled,
+            reference=reference,
         )
 
     def __call__(self, slide: Slide, *, work: str | Path | None = None, progress: Progress | None = None) -> CaseResult:
@@ -442,27 +488,42 @@ class RestoreThenClassify:
         """
         report = progress or _silent
         began = time.perf_counter()
-        with network_seconds() as in_networks:
+        with network_seconds() as in_networks, ExitStack() as room:
             view, flags = at_pixel_size(slide, self.bundle.metadata["um_per_px"])
             report("reading", 0, 1)
             seen = look_over(view)
             report("reading", 1, 1)
             restored = restore_slide(view, seen, self.restorer, self.bundle, seed=self.seed, work=work, progress=report)
             scrutiny = self._scrutinise(view, restored, slide, partial(report, "examining"))
-            certainty = self._repeat(view, restored, slide, partial(report, "repeating"))
+            keeper = self._keeper(restored.grid, work, room)
+            certainty = self._repeat(view, restored, slide, keeper or self.repeated, partial(report, "repeating"))
             withheld = scrutiny.failed if self.conservative else scrutiny.failed[:0]
             if len(withheld):
                 restored = restored.without(withheld)
+            unread = SquareMap(restored.grid.positions[withheld], restored.grid.tile, np.ones(len(withheld)))
             as_scanned = classify_slide(view, seen.mask, self.classifier, partial(report, "classifying as scanned"))
             after = classify_slide(
                 restored.slide,
                 seen.mask,
                 self.classifier,
                 partial(report, "classifying restored"),
-                unread=SquareMap(restored.grid.positions[withheld], restored.grid.tile, np.ones(len(withheld))),
+                unread=unread,
             )
+            others = [
+                classify_slide(
+                    replace(restored.slide, store=store),
+                    seen.mask,
+                    self.classifier,
+                    partial(report, f"classifying seed {seed}"),
+                    unread=unread,
+                )
+                for seed, store in (keeper.stores.items() if keeper is not None else ())
+            ]
+            wanted = self.profiled or self.reference is not None
+            profile = profile_case(seen, restored, after, self.classifier) if wanted else None
             picture, _ = thumbnail(restored.slide, THUMBNAIL_EDGE)
         regions = rescan_regions(restored, slide)
+        decision = self._decide(restored, scrutiny, as_scanned.diagnosis, after.diagnosis, [one.diagnosis for one in others])
         total = time.perf_counter() - began
         return CaseResult(
             diagnosis=after.diagnosis.diagnosis,
@@ -483,12 +544,14 @@ class RestoreThenClassify:
                     restored.counts.restored if self.restorer.name != "none" else 0,
                     self.policy is None or promised_for(self.policy, self.restorer),
                 ),
+                *policy_flags(self.selective, decision, self.bundle, self.restorer),
+                *(() if self.reference is None or profile is None else self.reference.flags(self.reference.check(profile))),
             ),
             timing={
                 "total_s": total,
                 "restoring_s": restored.seconds,
                 "examining_s": scrutiny.seconds,
-                "classifying_s": as_scanned.seconds + after.seconds,
+                "classifying_s": as_scanned.seconds + after.seconds + sum(one.seconds for one in others),
                 "networks_s": in_networks(),
                 "outside_networks_s": total - in_networks(),
                 "tiles_per_s": restored.computed / restored.seconds if restored.computed else 0.0,
@@ -503,6 +566,7 @@ class RestoreThenClassify:
                 recipe=self.classifier.recipe,
                 conservative=self.conservative,
                 certainty=self.seeds,
+                **({} if self.selective is None else {"selective": self.selective.model_dump(mode="json")}),
             ),
             slide={"height": slide.shape[0], "width": slide.shape[1], "um_per_px": slide.um_per_px},
             maps=CaseMaps(
@@ -519,6 +583,36 @@ class RestoreThenClassify:
                 classes_after=after.patches,
             ),
             restored=restored,
+            decision=decision,
+            profile=profile,
+        )
+
+    def _keeper(self, grid: TileGrid, work: str | Path | None, room: ExitStack) -> _Keeper | None:
+        """Keeps further restorations in ``room``, to be classified; None where no policy asks whether they agree."""
+        if self.selective is None or self.selective.agreement_limit is None or self.repeated is None:
+            return None
+        folder = Path(room.enter_context(tempfile.TemporaryDirectory(prefix="srh-clinic-seeds-", dir=work)))
+        seeds = range(self.seed + 1, self.seed + self.seeds + 1)
+        stores = {seed: room.enter_context(TileStore(folder / str(seed), grid, str(seed))) for seed in seeds}
+        return _Keeper(self.repeated, stores)
+
+    def _decide(
+        self,
+        restored: RestoredSlide,
+        scrutiny: Scrutiny,
+        before: SlideDiagnosis,
+        after: SlideDiagnosis,
+        others: Sequence[SlideDiagnosis],
+    ) -> Decision | None:
+        if self.selective is None:
+            return None
+        loudest = float(scrutiny.strengths.max(initial=0.0)) if scrutiny.threshold is not None else None
+        return self.selective.decide(
+            (after.diagnosis, after.probabilities[after.diagnosis]),
+            (before.diagnosis, before.probabilities[before.diagnosis]),
+            trust=loudest,
+            steps=float(restored.steps.median) if restored.calibrated.any() else None,
+            agreement=float(np.mean([one.diagnosis == after.diagnosis for one in others])) if others else None,
         )
 
     def _scrutinise(
@@ -540,13 +634,89 @@ class RestoreThenClassify:
         )
 
     def _repeat(
-        self, view: Slide, restored: RestoredSlide, scanned: Slide, progress: Callable[[int, int], None]
+        self,
+        view: Slide,
+        restored: RestoredSlide,
+        scanned: Slide,
+        repeated: Restorer | None,
+        progress: Callable[[int, int], None],
     ) -> Certainty | None:
-        if self.repeated is None:
+        if repeated is None:
             return None
         index = restored.index[~restored.left_alone]
         seeds, shown = self.seeds, restored.slide
-        return repeat(view, shown, restored.grid, index, self.repeated, self.seed, seeds, source=scanned, progress=progress)
+        return repeat(view, shown, restored.grid, index, repeated, self.seed, seeds, source=scanned, progress=progress)
+
+
+@dataclass(frozen=True, eq=False)
+class _Keeper:
+    """A restorer that hands on what another makes of the tiles of a slide, and keeps it: a store for each seed."""
+
+    restorer: Restorer
+    stores: dict[int, TileStore]
+
+    @property
+    def name(self) -> str:
+        return self.restorer.name
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return self.restorer.settings
+
+    def restore(self, counts: Counts, positions: ArrayLike | None = None, seed: int = 0) -> Restoration:
+        return self.restorer.restore(counts, positions, seed)
+
+    def stream(self, tiles: Iterable[Tile], seed: int = 0) -> Iterator[RestoredTile]:
+        store = self.stores[seed]
+        place = {(int(y), int(x)): number for number, (y, x) in enumerate(store.grid.positions)}
+        of_key: dict[int, int] = {}
+
+        def noted() -> Iterator[Tile]:
+            for tile in tiles:
+                of_key[tile.key] = place[tile.y, tile.x]
+                yield tile
+
+        for made in self.restorer.stream(noted(), seed):
+            store.put(of_key[made.key], made.counts, {})
+            yield made
+
+
+def drift_made_with(bundle: Bundle, restorer: Restorer, conservative: bool) -> dict[str, str]:
+    """What a drift reference and the cases that are compared with it must have in common."""
+    settings = {name: value for name, value in restorer.settings.items() if name != "batch_size"}
+    return {
+        "weights_sha256": bundle.weights_sha256,
+        "restorer": restorer.name,
+        "settings": json.dumps({**settings, "conservative": conservative}, sort_keys=True),
+    }
+
+
+def profile_case(seen: Overview, restored: RestoredSlide, after: ClassifiedSlide, classifier: PatchClassifier) -> CaseProfile:
+    """What a validation compares cases by: brightness as scanned, steps asked for, what the classifier sees restored."""
+    from srh_clinic.trust.drift import case_profile
+
+    per_cell = seen.mask.cell // seen.factor
+    height, width = seen.picture.shape[1:]
+    mask = seen.mask.cells.repeat(per_cell, 0).repeat(per_cell, 1)[:height, :width]
+    corners = after.patches.positions.tolist()
+    batches = [corners[first : first + PATCH_BATCH] for first in range(0, len(corners), PATCH_BATCH)]
+    rows = [
+        classifier.embed(np.stack([read_tile(restored.slide, y, x, after.patches.edge) for y, x in batch]))
+        for batch in batches
+    ]
+    embeddings = np.concatenate(rows) if rows else np.empty((0, 0))
+    return case_profile(seen.picture, mask, restored.predicted[restored.calibrated], embeddings)
+
+
+def _require_decidable(selective: SelectivePolicy | None, seeds: int) -> None:
+    """Refuse a policy that could not decide a slide."""
+    if selective is None:
+        return
+    if selective.agreement_limit is not None and not seeds:
+        needed = "one or more of them (--certainty K)"
+        raise InputError("a policy that asks for the agreement of further restorations", needed)
+    if (level := selective.calibration.get("level", "slide")) != "slide":
+        raise InputError(f"a policy calibrated at the level of a {level}", "one calibrated on slides")
 
 
 def _repeated(restorer: str, bundle: str | Path, device: str, settings: Mapping[str, Any]) -> Restorer:
@@ -847,6 +1017,25 @@ def trust_flags(scrutiny: Scrutiny, withheld: int, restored: int, promised: bool
     if scrutiny.outside:
         of = f"{scrutiny.outside} of {len(scrutiny.index)} tiles"
         yield f"beyond-calibration: {of} asked for more or fewer steps than the guards' promise was calibrated on"
+
+
+def policy_flags(
+    selective: SelectivePolicy | None, decision: Decision | None, bundle: Bundle, restorer: Restorer
+) -> Iterator[str]:
+    """What a selective policy decided against the restored image, and whether it was calibrated for what made that."""
+    if selective is None or decision is None:
+        return
+    if decision.use == "original":
+        yield f"policy: the original's diagnosis stands, {decision.said}, not that of the restored image; {decision.why}"
+    elif decision.use == "nondiagnostic":
+        yield f"policy: the case is called non-diagnostic; {decision.why}"
+    stated = selective.calibration.get("weights_sha256")
+    if stated is None:
+        yield "policy-of-other-weights: the policy does not say which weights it was calibrated with"
+    elif stated != bundle.weights_sha256:
+        yield f"policy-of-other-weights: the policy was calibrated with {str(stated)[:12]}, not {bundle.weights_sha256[:12]}"
+    if (name := selective.calibration.get("restorer", restorer.name)) != restorer.name:
+        yield f"policy-of-other-restorer: the policy was calibrated on what {name} makes, not {restorer.name}"
 
 
 def _channel_flags(picture: Counts) -> Iterator[tuple[str, str]]:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from srh_clinic.validation.guarding import calibrate_guards, run_guards
     from srh_clinic.validation.protocol import Protocol, load_protocol
     from srh_clinic.validation.report import Report, rich_tables, write_report
+    from srh_clinic.validation.shift.cohort import write_cohort
+    from srh_clinic.validation.shift.coverage import run_shift_coverage
+    from srh_clinic.validation.shift.validate import CohortReading, validate_cohort
     from srh_clinic.validation.speed import run_speed
     from srh_clinic.validation.study.analysis import write_analysis
     from srh_clinic.validation.study.audit import check_study
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PARTS",
     "TABLE_PARTS",
+    "CohortReading",
     "OwnImages",
     "Protocol",
     "Reading",
@@ -64,15 +68,19 @@ __all__ = [
     "run_coverage",
     "run_guards",
     "run_protocol",
+    "run_shift_coverage",
     "run_speed",
     "run_tables",
     "serve_study",
     "unblind",
+    "validate_cohort",
     "write_analysis",
+    "write_cohort",
     "write_report",
 ]
 
 _HOME = {
+    "CohortReading": "shift.validate",
     "write_analysis": "study.analysis",
     "check_study": "study.audit",
     "run_coverage": "study.coverage",
@@ -97,7 +105,10 @@ _HOME = {
     "run_guards": "guarding",
     "run_protocol": "suite",
     "run_tables": "table_suite",
+    "run_shift_coverage": "shift.coverage",
     "run_speed": "speed",
+    "validate_cohort": "shift.validate",
+    "write_cohort": "shift.cohort",
     "write_report": "report",
 }
 

@@ -11,6 +11,7 @@ import platform
 import shlex
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ import jinja2
 
 from srh_clinic import __version__
 from srh_clinic.errors import InputError
-from srh_clinic.metrics import Interval
+from srh_clinic.metrics import Interval, Undefined
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -100,6 +101,24 @@ class Table:
     columns: tuple[Column, ...]
     rows: Sequence[Mapping[str, Any]]
     note: str = ""
+
+
+def reasoned_table(title: str, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], note: str = "") -> Table:
+    """A table whose undefined numbers are dashes, with the reasons for them in its note."""
+    reasons: dict[str, list[str]] = defaultdict(list)
+    shown = []
+    for row in rows:
+        for column in columns:
+            value = row.get(column.key)
+            if isinstance(value, Undefined):
+                reasons[value.why].append(f"{row[columns[0].key]} ({column.title})")
+        shown.append({key: None if isinstance(value, Undefined) else value for key, value in row.items()})
+    for why, places in reasons.items():
+        named = ", ".join(places[:4]) + (f" and {len(places) - 4} more" if len(places) > 4 else "")
+        note = f"{note} Not determined: {named}, because {why}.".strip()
+    if not rows:
+        note = f"{note} There is nothing that this table is made of.".strip()
+    return Table(title, tuple(columns), shown, note)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Simulated stimulated Raman histology with known truth: tissue, signal, degradation, phantoms, training pools."""
 
+from srh_clinic.simulation.cohort import CohortImage, simulate_cohort
 from srh_clinic.simulation.degradation import Degraded, Sources, degrade, draw_sources
 from srh_clinic.simulation.pairs import NearRegisteredPair, simulate_pair
 from srh_clinic.simulation.phantom import CLASSES, Phantom, simulate_case, simulate_patch
@@ -26,6 +27,7 @@ __all__ = [
     "PROTOCOL_SEED",
     "UM_PER_PX",
     "VALIDATION_SEED",
+    "CohortImage",
     "Degraded",
     "NearRegisteredPair",
     "Phantom",
@@ -40,6 +42,7 @@ __all__ = [
     "draw_sources",
     "generic_texture",
     "simulate_case",
+    "simulate_cohort",
     "simulate_pair",
     "simulate_patch",
     "simulate_z_stack",

@@ -1,13 +1,24 @@
 """How far the guards may be trusted."""
 
 from srh_clinic.trust.conformal import conformal_threshold, fewest_cases, miss_rate
+from srh_clinic.trust.drift import CaseProfile, DriftReference, load_reference
 from srh_clinic.trust.policy import Promise, TrustPolicy, calibrated_policy
+from srh_clinic.trust.selective import ALWAYS, NEVER, Decision, SelectivePolicy, choose_policy, load_policy
 
 __all__ = [
+    "ALWAYS",
+    "NEVER",
+    "CaseProfile",
+    "Decision",
+    "DriftReference",
     "Promise",
+    "SelectivePolicy",
     "TrustPolicy",
     "calibrated_policy",
+    "choose_policy",
     "conformal_threshold",
     "fewest_cases",
+    "load_policy",
+    "load_reference",
     "miss_rate",
 ]

@@ -32,6 +32,11 @@ def outcome(truth: str, said: str) -> Outcome:
     return "nondiagnostic" if said == "nondiagnostic" else "wrong"
 
 
+def is_harm(was: Outcome, now: Outcome) -> bool:
+    """Whether a case is worse off for its restoration: it was right and is not, or it is newly and confidently wrong."""
+    return (was == "correct" and now != "correct") or (was != "wrong" and now == "wrong")
+
+
 @dataclass(frozen=True)
 class Opinion:
     """What the classifier says of a case: a class, and probabilities in the order of ``CLASSES``.

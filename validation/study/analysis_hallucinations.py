@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from srh_clinic.metrics import Finding, Interval, Undefined, proportion
-from srh_clinic.validation.report import Column, Table
-from srh_clinic.validation.study.analysis_views import LEVELS, Row, Sight, Views, rate, said_of, study_table
+from srh_clinic.validation.report import Column, Table, reasoned_table
+from srh_clinic.validation.study.analysis_views import LEVELS, Row, Sight, Views, rate, said_of
 from srh_clinic.validation.study.intervals import mean_difference, preference_rate
 from srh_clinic.validation.study.records import CATEGORIES, Hallucination, Region
 from srh_clinic.validation.study.unblinding import Answer
@@ -66,7 +66,7 @@ def hallucination_table(views: Views) -> Table:
         "rater); naive is Clopper-Pearson as if ratings were independent. More ratings of a method make it likelier that "
         "somebody ever called one of its images, so the last columns do not compare methods."
     )
-    return study_table("Hallucinations by method", columns, hallucination_rows(views), note)
+    return reasoned_table("Hallucinations by method", columns, hallucination_rows(views), note)
 
 
 def mcnemar_table(views: Views) -> Table:
@@ -89,7 +89,7 @@ def mcnemar_table(views: Views) -> Table:
         "cannot know. The difference (method under test less baseline, paired within rater and task) has the two-way "
         "interval, which does. Holm over the baselines."
     )
-    return study_table("Hallucinations against each baseline", columns, rows, note)
+    return reasoned_table("Hallucinations against each baseline", columns, rows, note)
 
 
 def cochran_table(views: Views, seed: int) -> Table:
@@ -108,7 +108,7 @@ def cochran_table(views: Views, seed: int) -> Table:
         "is in every task, and more raters would call more). Different raters judge different methods of an image, which "
         "the test does not know."
     )
-    return study_table("All methods at once", columns, rows, note)
+    return reasoned_table("All methods at once", columns, rows, note)
 
 
 def detected(answer: Answer) -> bool:
@@ -182,7 +182,7 @@ def sentinel_table(views: Views) -> Table:
         "false alarms are at most this many; two answers to two equal sides are certainly one error."
     )
     rows = [row for row in rows if row["answers"]] if any(row["answers"] for row in rows) else []
-    return study_table("Sentinels", columns, rows, note)
+    return reasoned_table("Sentinels", columns, rows, note)
 
 
 def bounds_table(views: Views) -> Table:
@@ -219,7 +219,7 @@ def bounds_table(views: Views) -> Table:
         "more (Bonferroni), and at most 1. False alarms are not subtracted. The sensitivity is to planted and erased "
         "nuclei; other kinds may be overlooked more often."
     )
-    return study_table("Upper bounds", columns, rows, note)
+    return reasoned_table("Upper bounds", columns, rows, note)
 
 
 def corrected_bound(called: Interval, found: Finding) -> float | Undefined:
@@ -262,7 +262,7 @@ def guard_table(views: Views) -> Table:
         "Raters did not know of the flags and were not asked to mark everything, so precision is a lower bound. Two-way "
         "intervals."
     )
-    return study_table("Guards against raters' regions", columns, rows, note)
+    return reasoned_table("Guards against raters' regions", columns, rows, note)
 
 
 def focus_table(views: Views) -> Table | None:
@@ -310,7 +310,7 @@ def focus_table(views: Views) -> Table | None:
         )
     rows.append(recall)
     note = "Recall depends on how many unflagged regions were mixed in and says nothing of other images. Two-way intervals."
-    return study_table("Flagged regions reviewed", columns, rows, note)
+    return reasoned_table("Flagged regions reviewed", columns, rows, note)
 
 
 def missed_table(views: Views) -> Table | None:
@@ -354,7 +354,7 @@ def missed_table(views: Views) -> Table | None:
         return None
     rows.sort(key=lambda row: (row["case"], row["method"], row["rater"], row["place"]))
     note = f"The first {LISTED} of {len(rows)}." if len(rows) > LISTED else ""
-    return study_table("What the guards missed", columns, rows[:LISTED], note)
+    return reasoned_table("What the guards missed", columns, rows[:LISTED], note)
 
 
 def box_of(region: Region) -> Box:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srh_clinic.metrics import Finding, Interval, Undefined, proportion
-from srh_clinic.validation.report import Column, Table
-from srh_clinic.validation.study.analysis_views import ASPECTS, CHOSEN, Aspect, Choice, Row, Views, rate, study_table
+from srh_clinic.validation.report import Column, Table, reasoned_table
+from srh_clinic.validation.study.analysis_views import ASPECTS, CHOSEN, Aspect, Choice, Row, Views, rate
 from srh_clinic.validation.study.intervals import draws, naive_wilson, two_way, two_way_bootstrap
 
 ALL = "all baselines"
@@ -55,7 +55,7 @@ def preference_table(views: Views, aspect: Aspect, rows: Sequence[Row]) -> Table
         f"A tie counts half. {_intervals_note(views)} The naive interval takes every rating as independent and is shown to be "
         "distrusted. p is against a rate of 1/2, from the same variance; Holm over the baselines."
     )
-    return study_table(f"Preference for {views.protocol.test}, {aspect}", COLUMNS, rows, note)
+    return reasoned_table(f"Preference for {views.protocol.test}, {aspect}", COLUMNS, rows, note)
 
 
 def preference_rows(views: Views, aspect: Aspect, seed: int) -> list[dict[str, Any]]:
@@ -143,7 +143,7 @@ def bradley_terry_table(views: Views, aspect: Aspect, seed: int) -> Table:
     title = f"Bradley-Terry strengths, {aspect}"
     found = bradley_terry(views.choices(aspect), seed=seed)
     if isinstance(found, Undefined):
-        return study_table(title, columns, [], f"Not determined, because {found.why}.")
+        return reasoned_table(title, columns, [], f"Not determined, because {found.why}.")
     rows: list[dict[str, Any]] = [{"method": views.protocol.test, "strength": 0.0, "chance": None}]
     rows += [{"method": name, "strength": found.strength[name], "chance": found.chance[name]} for name in found.chance]
     rows.sort(key=lambda row: row["chance"].value if isinstance(row["chance"], Interval) else 0.5, reverse=True)
@@ -152,7 +152,7 @@ def bradley_terry_table(views: Views, aspect: Aspect, seed: int) -> Table:
         f"intervals of a bootstrap over {views.cluster_name}s; raters are not resampled, so read them beside the preference "
         "rates."
     )
-    return study_table(title, columns, rows, note)
+    return reasoned_table(title, columns, rows, note)
 
 
 def strata_table(views: Views) -> Table | None:
@@ -161,7 +161,7 @@ def strata_table(views: Views) -> Table | None:
     if len(strata) < 2:
         return None
     rows = _rows_by(views, "stratum", strata)
-    return study_table("Preference by stratum", _columns("Stratum"), rows, _intervals_note(views))
+    return reasoned_table("Preference by stratum", _columns("Stratum"), rows, _intervals_note(views))
 
 
 def groups_table(views: Views) -> Table | None:
@@ -170,7 +170,7 @@ def groups_table(views: Views) -> Table | None:
     if len(groups) < 2:
         return None
     note = "Groups hold few raters, so Student's t is wide: this shows whether groups differ in direction."
-    return study_table("Preference by group of raters", _columns("Group"), _rows_by(views, "group", groups), note)
+    return reasoned_table("Preference by group of raters", _columns("Group"), _rows_by(views, "group", groups), note)
 
 
 def _rows_by(views: Views, name: str, values: Sequence[str]) -> list[Row]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from srh_clinic.metrics import Finding, Interval, Undefined, proportion
-from srh_clinic.validation.report import Column, Table
+from srh_clinic.validation.report import Column, Table, reasoned_table
 from srh_clinic.validation.study.agreement import (
     Codes,
     cohen_pairs,
@@ -21,7 +21,7 @@ from srh_clinic.validation.study.agreement import (
 )
 from srh_clinic.validation.study.analysis_hallucinations import detected, false_alarm
 from srh_clinic.validation.study.analysis_preference import by_rater, side_rows
-from srh_clinic.validation.study.analysis_views import ASPECTS, CHOSEN, LEVELS, Row, Views, codes_of, rate, study_table
+from srh_clinic.validation.study.analysis_views import ASPECTS, CHOSEN, LEVELS, Row, Views, codes_of, rate
 from srh_clinic.validation.study.intervals import around_zero, preference_rate
 from srh_clinic.validation.study.unblinding import Answer
 
@@ -48,7 +48,7 @@ def raters_table(views: Views) -> Table:
         f"A rater saw each {views.cluster_name} once or a few times, so intervals here are over {views.cluster_name}s and "
         "about this rater; shares of sentinels and repeats are exact (Clopper-Pearson)."
     )
-    return study_table("Raters", columns, rows, note)
+    return reasoned_table("Raters", columns, rows, note)
 
 
 def agreement_table(views: Views, seed: int) -> Table:
@@ -85,7 +85,7 @@ def agreement_table(views: Views, seed: int) -> Table:
         "a bootstrap over them, alpha by Krippendorff's bootstrap of pairs. Percent agreement is high wherever an answer is "
         "rare; read AC1 and kappa."
     )
-    return study_table("Agreement between raters", columns, rows, note)
+    return reasoned_table("Agreement between raters", columns, rows, note)
 
 
 def pairs_table(views: Views) -> Table:
@@ -103,7 +103,7 @@ def pairs_table(views: Views) -> Table:
     columns = [Column("pair", "Raters")]
     for question in questions:
         columns += [Column(f"{question}, n", f"Units, {question}", "d"), Column(question, f"Kappa, {question}", ".2f")]
-    return study_table(
+    return reasoned_table(
         "Cohen's kappa of each pair",
         columns,
         rows,
@@ -137,7 +137,7 @@ def repeats_table(views: Views) -> Table:
     note = (
         "Sides are swapped in a repeat: answers are compared by method. Shares have two-way intervals, AC1 that over images."
     )
-    return study_table("The same rater again", columns, rows, note)
+    return reasoned_table("The same rater again", columns, rows, note)
 
 
 def bang_index(right: int, wrong: int, unsure: int) -> Interval | Undefined:
@@ -172,7 +172,7 @@ def blinding_table(views: Views) -> Table:
         "Two-way interval; naive is Bang's own, as if guesses were independent. A better image is a fair reason for a "
         "guess: an index above 0 need not mean a leak."
     )
-    return study_table("Blinding", columns, rows, note)
+    return reasoned_table("Blinding", columns, rows, note)
 
 
 def sides_table(views: Views) -> Table:
@@ -185,7 +185,7 @@ def sides_table(views: Views) -> Table:
         Column("ties", "Ties", ".3f"),
     )
     note = "Sides are random, so an even share is expected whatever the methods are worth. Two-way intervals."
-    return study_table("Side bias", columns, side_rows(views), note)
+    return reasoned_table("Side bias", columns, side_rows(views), note)
 
 
 def time_table(views: Views) -> Table:
@@ -221,7 +221,7 @@ def time_table(views: Views) -> Table:
                 "flickers": float(np.mean([one.n_flicker for one in own])),
             }
         )
-    return study_table("Time", columns, rows, "Shown to answered, repeats and sentinels included; pauses count.")
+    return reasoned_table("Time", columns, rows, "Shown to answered, repeats and sentinels included; pauses count.")
 
 
 def _rater_row(views: Views, rater: str) -> Row:

@@ -10,9 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from srh_clinic.metrics import Finding, Undefined
+from srh_clinic.metrics import Finding
 from srh_clinic.metrics.bootstrap import FEWEST_UNITS
-from srh_clinic.validation.report import Column, Table
 from srh_clinic.validation.study.agreement import UNSEEN, Codes
 from srh_clinic.validation.study.intervals import preference_rate
 from srh_clinic.validation.study.records import Hallucination, KeyEntry, Preference, Sentinel, StudyProtocol
@@ -206,21 +205,3 @@ def codes_of(entries: Iterable[tuple[str, str, str, int]], raters: Sequence[str]
     for place, name in enumerate(rows):
         codes[place, list(rows[name])] = list(rows[name].values())
     return codes, [clusters[name] for name in rows]
-
-
-def study_table(title: str, columns: Sequence[Column], rows: Sequence[Row], note: str = "") -> Table:
-    """A table whose undefined numbers are dashes, with the reasons for them in its note."""
-    reasons: dict[str, list[str]] = defaultdict(list)
-    shown = []
-    for row in rows:
-        for column in columns:
-            value = row.get(column.key)
-            if isinstance(value, Undefined):
-                reasons[value.why].append(f"{row[columns[0].key]} ({column.title})")
-        shown.append({key: None if isinstance(value, Undefined) else value for key, value in row.items()})
-    for why, places in reasons.items():
-        named = ", ".join(places[:4]) + (f" and {len(places) - 4} more" if len(places) > 4 else "")
-        note = f"{note} Not determined: {named}, because {why}.".strip()
-    if not rows:
-        note = f"{note} There is no answer that this table is made of.".strip()
-    return Table(title, tuple(columns), shown, note)

@@ -1,0 +1,74 @@
+"""Simulated cohorts have the effect they were given, and intervals over patients cover it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from srh_clinic.validation.shift import coverage
+from srh_clinic.validation.shift.coverage import HARM, SCENARIOS, run_shift_coverage, shift_coverage
+from srh_clinic.validation.shift.records import OUTCOMES
+from srh_clinic.validation.shift.simulated import Scenario, simulate, simulated_cohort
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
+def test_a_large_cohort_shows_the_truth_that_it_was_given(scenario: Scenario) -> None:
+    large = Scenario(**{**scenario.__dict__, "patients": 40_000})
+    drawn = simulate(large, np.random.default_rng(0))
+    (before, after), wrong, nondiagnostic = drawn.right, drawn.wrong, drawn.nondiagnostic
+    # 140,000 cases of 40,000 patients: standard errors of shares are at most .003.
+    assert nondiagnostic.mean(axis=1) == pytest.approx(scenario.nondiagnostic, abs=0.01)
+    assert wrong.mean(axis=1) == pytest.approx(scenario.wrong, abs=0.01)
+    assert after.mean() - before.mean() == pytest.approx(scenario.shift, abs=0.01)
+    newly = (wrong[1] * nondiagnostic[0]).sum() / nondiagnostic[0].sum()
+    assert newly == pytest.approx(scenario.newly_wrong, abs=0.005)
+
+
+def test_the_scenarios_are_the_ones_asked_for() -> None:
+    null, paper, rare, rarer = SCENARIOS
+    assert null.shift == 0
+    before, after = (1 - paper.nondiagnostic[k] - paper.wrong[k] for k in (0, 1))
+    assert before < 0.24 < 0.75 < after
+    assert (rare.newly_wrong, rarer.newly_wrong) == pytest.approx((0.04, 0.02), abs=0.004)
+
+
+def test_a_simulated_cohort_says_its_likeliest_class() -> None:
+    scenario = SCENARIOS[1]
+    cohort, drawn = simulated_cohort(scenario, 3), simulate(scenario, np.random.default_rng(3))
+    for place, when in enumerate(("before", "after")):
+        assert cohort.outcomes(when).tolist() == drawn.outcomes[place].tolist()
+        assert cohort.probabilities(when).sum(axis=1) == pytest.approx(1)
+    assert set(drawn.outcomes.ravel()) == set(range(len(OUTCOMES)))
+    assert cohort.patients.tolist() == drawn.patients.tolist()
+
+
+@pytest.fixture
+def _rough_auc(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The AUC's truth takes a large cohort; no statement of these tests is about it.
+    monkeypatch.setattr(coverage, "REFERENCE_PATIENTS", 1000)
+
+
+@pytest.mark.usefixtures("_rough_auc")
+def test_intervals_over_patients_cover_where_those_over_rows_do_not() -> None:
+    strong = Scenario("strong", (0.3, 0.3), (0.2, 0.2), patient_sd=3.0, patient_correlation=0.0, patients=50)
+    made = shift_coverage(60, scenarios=[strong])
+    rows = {row["of"]: row for row in made.tables[1].rows}
+    # Of 60 intervals that cover 94 %, fewer than 50 do with chance .002; of those over rows some 70 % cover.
+    assert rows["difference in accuracy"]["coverage"].value >= 50 / 60
+    assert rows["difference in accuracy"]["naive"].value <= 50 / 60
+    assert rows["difference in accuracy"]["width"] > 1.4 * rows["difference in accuracy"]["naive_width"]
+    assert rows[HARM]["coverage"].value >= 50 / 60
+
+
+@pytest.mark.usefixtures("_rough_auc")
+def test_the_report_is_written_and_the_same_seed_gives_the_same_numbers(tmp_path: Path) -> None:
+    heard: list[str] = []
+    made = run_shift_coverage(tmp_path, cohorts=2, seed=5, report=heard.append)
+    written = json.loads((tmp_path / "shift_coverage.json").read_text())["tables"]
+    assert len(heard) == len(SCENARIOS)
+    assert [len(table) for table in written.values()] == [3, 4 * len(SCENARIOS)]
+    again = shift_coverage(2, 5, scenarios=SCENARIOS[:1])
+    assert list(again.tables[1].rows) == list(made.tables[1].rows[:4])

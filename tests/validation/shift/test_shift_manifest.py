@@ -1,0 +1,94 @@
+"""A manifest says who is who: what is wrong in it is told in one sentence, what is only odd becomes a warning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from srh_clinic.errors import InputError
+from srh_clinic.validation.shift.manifest import cohort_from_predictions, read_manifest
+
+HEAD = "case,patient,truth,site"
+PREDICTED = "case,patient,truth,before_tumor,before_normal,before_nondiagnostic,after_tumor,after_normal,after_nondiagnostic,slide,trust"
+
+
+def written(folder: Path, *lines: str) -> Path:
+    path = folder / "manifest.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([], "no CSV|an empty file|no column"),
+        (["case,patient"], r"no column truth; needed the columns case, patient, truth"),
+        (["case,patient,truth,case"], r"the column case twice"),
+        ([HEAD], "no row"),
+        ([HEAD, "a,P1,benign,A"], r"the truth 'benign' in line 2; needed one of tumor, normal, nondiagnostic"),
+        ([HEAD, "a,P1,tumor,A", "a,P2,tumor,A"], r"the case 'a' in lines 2 and 3; needed each case once"),
+        ([HEAD, ",P1,tumor,A"], "no case in line 2"),
+        ([HEAD, "a,,tumor,A"], "no patient in line 2"),
+        ([HEAD + ",before_tumor", "a,P1,tumor,A,1"], "before_tumor but no before_normal"),
+    ],
+)
+def test_a_wrong_manifest_is_refused_in_one_sentence(tmp_path: Path, lines: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said) as found:
+        read_manifest(written(tmp_path, *lines))
+    assert str(tmp_path / "manifest.csv") in str(found.value)
+
+
+def test_a_manifest_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        read_manifest(tmp_path / "none.csv")
+    (tmp_path / "picture.csv").write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(InputError, match="no CSV in UTF-8"):
+        read_manifest(tmp_path / "picture.csv")
+
+
+def test_what_is_odd_is_a_warning(tmp_path: Path) -> None:
+    lines = [HEAD + ",colour", "a,P1,tumor,A,red", "b,P1,tumor,B,red", "", "c,P2,tumor,A,blue"]
+    found = read_manifest(written(tmp_path, *lines))
+    assert [row["case"] for row in found.rows] == ["a", "b", "c"]
+    assert any("colour" in one for one in found.warnings)
+    assert any("more than one site: P1;" in one for one in found.warnings)
+    assert any("All cases are tumor" in one for one in found.warnings)
+
+
+def test_a_spreadsheets_mark_and_capitals_do_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.csv"
+    path.write_bytes(b"\xef\xbb\xbfCase, Patient ,TRUTH\r\na,P1,tumor\r\nb,P2,normal\r\n")
+    found = read_manifest(path)
+    assert [row["truth"] for row in found.rows] == ["tumor", "normal"]
+    assert not found.has_predictions
+    assert not found.warnings
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ("0.5,0.5,0.5,1,0,0", "add up to 1"),
+        ("-0.1,1,0.1,1,0,0", "three from 0 to 1"),
+        ("half,0.5,0,1,0,0", "'half' as before_tumor in line 2"),
+        ("nan,0.5,0.5,1,0,0", "a finite number"),
+    ],
+)
+def test_probabilities_that_are_none_are_refused(tmp_path: Path, cells: str, said: str) -> None:
+    manifest = read_manifest(written(tmp_path, PREDICTED, f"a,P1,tumor,{cells},,"))
+    with pytest.raises(InputError, match=said):
+        cohort_from_predictions(manifest)
+
+
+def test_rows_without_a_prediction_are_left_out_and_say_so(tmp_path: Path) -> None:
+    lines = [PREDICTED, "a,P1,tumor,0.7,0.2,0.1,0.1,0.8,0.1,,1.25", "b,P2,normal,,,,,,,,"]
+    cohort = cohort_from_predictions(read_manifest(written(tmp_path, *lines)))
+    (case,) = cohort.cases
+    assert (case.before.said, case.after.said, case.trust, case.t_pred) == ("tumor", "normal", 1.25, None)
+    assert [(one.case, one.why) for one in cohort.excluded] == [("b", "no prediction in the manifest")]
+    assert cohort.level == "slide"
+
+
+def test_several_rows_of_one_slide_are_patches(tmp_path: Path) -> None:
+    rows = [f"{name},P1,tumor,0.7,0.2,0.1,0.1,0.8,0.1,s1," for name in "ab"]
+    assert cohort_from_predictions(read_manifest(written(tmp_path, PREDICTED, *rows))).level == "patch"

@@ -1,0 +1,136 @@
+"""The report finds the harm that was put in, says what it cannot compute, and shows whatever it is given as text."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from srh_clinic.classifiers import CLASSES
+from srh_clinic.validation.shift.checklists import SECTIONS
+from srh_clinic.validation.shift.harm import TRANSITIONS, harm_rows, ledger
+from srh_clinic.validation.shift.parts import change_rows
+from srh_clinic.validation.shift.records import Cohort, Opinion, ShiftCase, cohort_of
+from srh_clinic.validation.shift.subgroups import screen
+from srh_clinic.validation.shift.validate import validate_cohort
+
+SURE = {
+    "tumor": Opinion("tumor", (0.9, 0.06, 0.04)),
+    "normal": Opinion("normal", (0.1, 0.8, 0.1)),
+    "nondiagnostic": Opinion("nondiagnostic", (0.2, 0.1, 0.7)),
+}
+
+
+def case(truth: str, before: str, after: str, number: int = 0, **more: str) -> ShiftCase:
+    return ShiftCase(f"c{number}", f"P{number // 2}", truth, SURE[before], SURE[after], **more)
+
+
+def manifest(path: Path, patients: int, *, harmed: str = "", name: str = "P") -> Path:
+    """A cohort that restoration helps, but for the tumors of one subtype, most of which it turns into normal tissue."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for patient in range(patients):
+        truth = CLASSES[(0, 0, 1, 1, 2)[patient // 4 % 5]]
+        subtype = f"{truth} {patient % 2}"
+        for depth in ("0 um", "75 um"):
+            before = truth if rng.random() < 0.5 else "nondiagnostic"
+            after = truth if rng.random() < 0.95 else "nondiagnostic"
+            if subtype == harmed and rng.random() < 0.8:
+                after = "normal"
+            site = f"{name} site {patient % 4}"
+            opinions = (*SURE[before].probabilities, *SURE[after].probabilities)
+            rows.append([f"{name}{patient} {depth}", f"{name}{patient}", truth, site, depth, subtype, *opinions])
+    with path.open("w", newline="", encoding="utf-8") as file:
+        columns = ["case", "patient", "truth", "site", "depth", "subtype"]
+        csv.writer(file).writerows([[*columns, *(f"{when}_{one}" for when in ("before", "after") for one in CLASSES)], *rows])
+    return path
+
+
+def test_harm_to_one_subgroup_is_on_the_first_page(tmp_path: Path) -> None:
+    report = validate_cohort(manifest(tmp_path / "m.csv", 60, harmed="tumor 1"), tmp_path / "out")
+    assert any(alarm.startswith("subtype: tumor 1") for alarm in report.first.alarms)
+    assert not any("tumor 0" in alarm for alarm in report.first.alarms)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    first = page[: page.index("<nav")]
+    assert "Restoration harms" in first
+    assert "subtype: tumor 1" in first
+
+
+def test_a_cohort_that_is_only_helped_raises_no_alarm(tmp_path: Path) -> None:
+    report = validate_cohort(manifest(tmp_path / "m.csv", 60), tmp_path / "out")
+    assert report.first.alarms == ()
+    assert {part.id for part in report.parts} - {"patches"} == set(SECTIONS)
+    empty = {part.id for part in report.parts if not part.filled}
+    assert empty == {"drift", "gallery"}, "predictions come without images; everything else is filled"
+
+
+def test_the_same_manifest_and_seed_give_the_same_bytes(tmp_path: Path) -> None:
+    source = manifest(tmp_path / "m.csv", 24)
+    for out in ("one", "two"):
+        validate_cohort(source, tmp_path / out, seed=3)
+    names = sorted(str(path.relative_to(tmp_path / "one")) for path in (tmp_path / "one").rglob("*") if path.is_file())
+    assert {"report.html", "report.json", "policy.json", "tables/harm.csv"} <= set(names)
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+
+def test_markup_in_names_is_text(tmp_path: Path) -> None:
+    validate_cohort(manifest(tmp_path / "m.csv", 24, harmed="tumor 1", name="<script>alert(1)</script>$x$"), tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;$x$" in page
+
+
+@pytest.mark.parametrize("patients", [1, 9])
+def test_few_rows_give_a_report_that_says_what_is_missing(tmp_path: Path, patients: int) -> None:
+    report = validate_cohort(manifest(tmp_path / "m.csv", patients), tmp_path / "out")
+    assert any("policy needs 16 patients" in one for one in report.first.missing)
+    numbers = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert numbers["first_page"]["missing"]
+    assert not (tmp_path / "out" / "policy.json").exists()
+
+
+def test_every_harm_is_in_the_ledger_and_the_gravest_comes_first() -> None:
+    cases = [
+        case("tumor", "tumor", "nondiagnostic", 0),  # a diagnosis that was lost
+        case("normal", "nondiagnostic", "tumor", 1),  # newly wrong
+        case("tumor", "nondiagnostic", "normal", 2),  # a tumor now called normal
+        case("tumor", "nondiagnostic", "tumor", 3),  # won
+        case("normal", "tumor", "tumor", 4),  # wrong before and after: no harm of restoration
+        case("tumor", "normal", "nondiagnostic", 5),  # no longer wrong
+        case("nondiagnostic", "nondiagnostic", "tumor", 6),  # an invented diagnosis
+    ]
+    assert [one.case for one in ledger(cohort_of(cases))] == ["c2", "c1", "c6", "c0"]
+    counted = {row["transition"]: (row["count"], row["of"]) for row in harm_rows(cohort_of(cases))}
+    assert counted["correct → wrong"] == (1, 2)
+    assert counted["non-diagnostic → wrong"] == (2, 3)
+    assert counted["correct → non-diagnostic"] == (1, 2)
+    assert counted["tumor not called normal → normal"] == (1, 3)
+    assert counted["wrong → non-diagnostic"] == (1, 2)
+    assert len(counted) == len(TRANSITIONS)
+
+
+def test_shares_of_outcomes_add_up_before_and_after() -> None:
+    cohort = cohort_of(
+        [case("tumor", "tumor", "normal", i) for i in range(20)] + [case("normal", "nondiagnostic", "normal", 40)]
+    )
+    rows = change_rows(cohort, 0)
+    for when in ("before_share", "after_share"):
+        assert sum(row[when] for row in rows) == pytest.approx(1)
+
+
+def test_the_screen_seldom_cries_wolf() -> None:
+    """Where restoration changes outcomes at random, about one cohort in twenty may raise an alarm of each of two screens."""
+    rng = np.random.default_rng(11)
+    alarmed = 0
+    for _ in range(20):
+        cases = []
+        for number in range(120):
+            words = rng.choice(["tumor", "normal", "nondiagnostic"], 2, p=[0.6, 0.2, 0.2])
+            cases.append(case("tumor", *words, number, site="AB"[number // 2 % 2], depth=str(number % 2)))
+        alarmed += any(group.alarm for group in screen(Cohort(tuple(cases))))
+    # Each of 5 %: the 99.9 % quantile of Bin(20, 0.1) is 7.
+    assert alarmed <= 7

@@ -1,0 +1,216 @@
+"""Cases of a manifest restored and classified: what is missing is run, each result is kept, a run that was cut goes on."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from srh_clinic import __version__
+from srh_clinic.casepage import write_case_page
+from srh_clinic.classifiers import CLASSES
+from srh_clinic.errors import InputError
+from srh_clinic.integration import read_slide
+from srh_clinic.pictures import SquareMap
+from srh_clinic.pipeline import CaseResult, RestoreThenClassify, drift_made_with
+from srh_clinic.validation.bench import Progress
+from srh_clinic.validation.cells import fingerprint
+from srh_clinic.validation.report import write_whole
+from srh_clinic.validation.shift.manifest import Manifest, ManifestRow, case_of
+from srh_clinic.validation.shift.records import Cohort, Exclusion, Opinion, ShiftCase, is_harm, outcome
+
+KEPT = 1
+"""Version of what a case's ``case.json`` holds; those of another are run anew."""
+
+RESULT = "case.json"
+PAGE = "case.html"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What came of a manifest's images: its slides and their patches, and what made them."""
+
+    slides: Cohort
+    patches: Cohort
+    provenance: dict[str, Any]
+    profiles: Mapping[str, dict[str, Any]]
+    """What the drift check compares, by case."""
+    made_with: Mapping[str, str]
+    """What a case must have in common with these to be compared with them."""
+
+
+def run_cases(
+    manifest: Manifest,
+    out: Path,
+    pipeline: RestoreThenClassify,
+    *,
+    um_per_px: float | None = None,
+    full_scale: int | None = None,
+    report: Progress = lambda stage, done, total: None,
+) -> Run:
+    """Restore and classify every case of a manifest whose result is not in ``out/cases`` yet.
+
+    A case that cannot be read takes no part, and the run says why. Of a case that restoration harms, the pictures and the
+    case page are written as well.
+
+    Raises
+    ------
+    InputError
+        When no case can be read, or ``out`` cannot be written.
+    """
+    slides: list[ShiftCase] = []
+    patches: list[ShiftCase] = []
+    excluded: list[Exclusion] = []
+    profiles: dict[str, dict[str, Any]] = {}
+    made_by: dict[str, Any] = {}
+    for number, row in enumerate(manifest.rows):
+        report("cases", number, len(manifest.rows))
+        folder = out / "cases" / f"{number + 1:04d}-{_safe(Path(row['case']).stem)}"
+        path = manifest.case_path(row)
+        try:
+            kept = _kept(folder, path, row, pipeline, um_per_px, full_scale)
+            if kept is None:
+                kept = _run(folder, path, row, pipeline, um_per_px, full_scale)
+        except InputError as error:
+            excluded.append(Exclusion(row["case"], f"found {error.found}"))
+            continue
+        slides.append(_slide(row, kept, folder))
+        patches += _patches(row, kept)
+        profiles[row["case"]] = kept["profile"]
+        made_by = kept["result"]["provenance"]
+    report("cases", len(manifest.rows), len(manifest.rows))
+    if not slides:
+        raise InputError(f"no case that can be read; {excluded[0].case}: {excluded[0].why}", "images", manifest.path)
+    history = tuple(excluded), manifest.warnings
+    made_with = drift_made_with(pipeline.bundle, pipeline.restorer, pipeline.conservative)
+    return Run(
+        Cohort(tuple(slides), "slide", *history), Cohort(tuple(patches), "patch", *history), made_by, profiles, made_with
+    )
+
+
+def _safe(name: str) -> str:
+    """A file's name that every system takes, of whatever stands in a manifest."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:40] or "case"
+
+
+def _key(path: Path, pipeline: RestoreThenClassify, um_per_px: float | None, full_scale: int | None) -> str:
+    """Everything that a result depends on; of the image the names, sizes and times of its files."""
+    if not path.exists():
+        raise InputError("no such file", "a DICOM file or folder, or a two-channel TIFF", path)
+    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+    return fingerprint(
+        version=(__version__, KEPT),
+        weights=pipeline.bundle.weights_sha256,
+        restorer=(pipeline.restorer.name, pipeline.restorer.settings),
+        asked=(pipeline.seed, pipeline.conservative, pipeline.seeds, um_per_px, full_scale),
+        files=[(one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in files],
+    )
+
+
+def _kept(
+    folder: Path,
+    path: Path,
+    row: ManifestRow,
+    pipeline: RestoreThenClassify,
+    um_per_px: float | None,
+    full_scale: int | None,
+) -> dict[str, Any] | None:
+    """The result of an earlier run, if it is of this image, these weights and settings, and this truth."""
+    key = _key(path, pipeline, um_per_px, full_scale)
+    try:
+        kept: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    # The truth decides whether pictures were drawn.
+    return kept if kept.get("key") == key and kept.get("truth") == row["truth"] else None
+
+
+def _run(
+    folder: Path,
+    path: Path,
+    row: ManifestRow,
+    pipeline: RestoreThenClassify,
+    um_per_px: float | None,
+    full_scale: int | None,
+) -> dict[str, Any]:
+    result = pipeline(read_slide(path, um_per_px, full_scale))
+    if is_harm(outcome(row["truth"], result.before.diagnosis), outcome(row["truth"], result.diagnosis)):
+        result.save(folder)
+        write_case_page(result, folder / PAGE, row["case"])
+    kept = {
+        "key": _key(path, pipeline, um_per_px, full_scale),
+        "truth": row["truth"],
+        "trust": float(result.scrutiny.strengths.max()) if len(result.scrutiny.strengths) else None,
+        "result": result.to_dict(),
+        "patches": _listed(result.maps.classes_before, result.maps.classes_after),
+        "profile": _profile(result),
+    }
+    result.restored.discard()
+    write_whole(folder / RESULT, (json.dumps(kept) + "\n").encode())
+    return kept
+
+
+def _profile(result: CaseResult) -> dict[str, Any]:
+    """What the drift check compares.
+
+    Raises
+    ------
+    ValueError
+        When the pipeline was not asked for it.
+    """
+    if result.profile is None:
+        raise ValueError("found no profile; needed a pipeline with profiled=True.")
+    return asdict(result.profile)
+
+
+def _listed(before: SquareMap, after: SquareMap) -> list[dict[str, Any]]:
+    """Each patch's corner, and what was said of it as scanned and restored."""
+    return [
+        {"y": y, "x": x, "before": _rounded(was), "after": _rounded(now)}
+        for (y, x), was, now in zip(before.positions.tolist(), before.values, after.values, strict=True)
+    ]
+
+
+def _rounded(values: Any) -> list[float]:
+    return [round(float(value), 6) for value in values]
+
+
+def _slide(row: ManifestRow, kept: Mapping[str, Any], folder: Path) -> ShiftCase:
+    result = kept["result"]
+    return case_of(
+        row,
+        _of_slide(result["before"]),
+        _of_slide(result),
+        t_pred=float(result["steps"]["median"]) if result["steps"]["largest"] else None,
+        trust=kept["trust"],
+        slide=row["case"],
+        folder=folder if (folder / PAGE).is_file() else None,
+    )
+
+
+def _of_slide(said: Mapping[str, Any]) -> Opinion:
+    first, second, third = (float(said["probabilities"][name]) for name in CLASSES)
+    return Opinion(said["diagnosis"], (first, second, third))
+
+
+def _patches(row: ManifestRow, kept: Mapping[str, Any]) -> list[ShiftCase]:
+    return [
+        case_of(
+            ManifestRow(row.line, {**row.cells, "case": f"{row['case']} at {patch['y']}, {patch['x']}"}),
+            _of_patch(patch["before"]),
+            _of_patch(patch["after"]),
+            slide=row["case"],
+        )
+        for patch in kept["patches"]
+    ]
+
+
+def _of_patch(values: list[float]) -> Opinion:
+    p = np.asarray(values)
+    first, second, third = (float(value) for value in p / p.sum())
+    return Opinion(CLASSES[int(p.argmax())], (first, second, third))

@@ -1,0 +1,194 @@
+"""From a manifest to the report: what is missing is run, every section is made, the files are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srh_clinic import __version__
+from srh_clinic.metrics import Undefined
+from srh_clinic.trust.drift import TooFewPatientsError, fit_reference, stated_profile
+from srh_clinic.validation.bench import Progress
+from srh_clinic.validation.report import write_whole
+from srh_clinic.validation.shift.checklists import tables as checklist_tables
+from srh_clinic.validation.shift.drift import ProfiledCase
+from srh_clinic.validation.shift.first_page import first_page
+from srh_clinic.validation.shift.gallery import gallery
+from srh_clinic.validation.shift.manifest import Manifest, cohort_from_predictions, read_manifest
+from srh_clinic.validation.shift.model_parts import calibration, discrimination, sites
+from srh_clinic.validation.shift.parts import (
+    Part,
+    flow,
+    harm,
+    intervals,
+    outcomes,
+    subgroups,
+    tests,
+    transitions,
+)
+from srh_clinic.validation.shift.policy_parts import DRIFT_LEVEL, drift, remembered, selective
+from srh_clinic.validation.shift.records import Cohort
+from srh_clinic.validation.shift.report import ShiftReport, require_pdf, write_report_files
+from srh_clinic.validation.shift.selective import SelectiveStudy, study_policy
+from srh_clinic.validation.shift.subgroups import screen
+from srh_clinic.validation.shift.texts import limitations, provenance_part, use
+
+if TYPE_CHECKING:
+    from srh_clinic.validation.shift.running import Run
+
+
+@dataclass(frozen=True)
+class CohortReading:
+    """What the images do not say of themselves; see :func:`~srh_clinic.integration.read_slide`."""
+
+    um_per_px: float | None = None
+    full_scale: int | None = None
+
+
+def validate_cohort(
+    manifest: str | Path,
+    out: str | Path,
+    *,
+    bundle: str | Path = "phantom-demo",
+    restorer: str = "rscd",
+    device: str = "auto",
+    seed: int = 0,
+    reading: CohortReading = CohortReading(),
+    pdf: bool = False,
+    report: Progress = lambda stage, done, total: None,
+    **settings: Any,
+) -> ShiftReport:
+    """Make the accuracy-shift report of a manifest and write it into ``out``.
+
+    Written are ``report.html``, ``report.json``, ``tables/*.csv``, ``policy.json`` (for ``diagnose --policy``) and
+    ``reference.json`` (for ``diagnose --reference``) where the cohort allows them, and the cases' results in ``cases``. The
+    same manifest, images and seed give the same bytes.
+
+    Parameters
+    ----------
+    manifest
+        See :func:`~srh_clinic.validation.shift.manifest.read_manifest`.
+    bundle, restorer, device, settings
+        As of :meth:`~srh_clinic.pipeline.RestoreThenClassify.from_bundle`; not used when the manifest brings predictions.
+    seed
+        Of the restorer's noise, of resamples, permutations and the split of the selective policy.
+    pdf
+        Also write ``report.pdf``, with WeasyPrint.
+
+    Raises
+    ------
+    InputError
+        When the manifest is wrong, no case can be read, or ``out`` cannot be written.
+    """
+    found, out = read_manifest(manifest), Path(out)
+    if pdf:
+        require_pdf()
+    if found.has_predictions:
+        return _written(_report(found, cohort_from_predictions(found), None, out, seed), out, pdf)
+    # Predictions need none of the networks' libraries.
+    from srh_clinic.pipeline import RestoreThenClassify
+    from srh_clinic.validation.shift.running import run_cases
+
+    pipeline = RestoreThenClassify.from_bundle(str(bundle), restorer, device, seed, profiled=True, **settings)
+    run = run_cases(found, out, pipeline, um_per_px=reading.um_per_px, full_scale=reading.full_scale, report=report)
+    report("writing", 0, 1)
+    made = _written(_report(found, run.slides, run, out, seed), out, pdf)
+    report("writing", 1, 1)
+    return made
+
+
+def _report(manifest: Manifest, cohort: Cohort, run: Run | None, out: Path, seed: int) -> _Made:
+    """Every section, and what ``diagnose`` can use of it."""
+    made_by: Mapping[str, Any] = {} if run is None else run.provenance
+    notice = str(made_by.get("notice", ""))
+    provenance: dict[str, Any] = {
+        "srh-clinic": __version__,
+        "manifest": manifest.path.name,
+        "manifest_sha256": manifest.sha256,
+        "seed": seed,
+        **{name: made_by[name] for name in ("bundle", "weights_sha256", "settings") if name in made_by},
+    }
+    groups = screen(cohort, seed)
+    study = study_policy(cohort, seed=seed, made_by=remembered(made_by))
+    profiled = [] if run is None else _profiled(run)
+    parts = [
+        use(notice),
+        flow(cohort, len(manifest.rows)),
+        outcomes(cohort, seed),
+        transitions(cohort),
+        harm(cohort, seed),
+        tests(cohort, seed),
+        intervals(cohort, seed),
+        discrimination(cohort),
+        calibration(cohort, seed),
+        subgroups(groups),
+        sites(cohort, seed),
+        *([patch_level(run.patches, seed)] if run is not None and len(run.patches) else []),
+        selective(study),
+        drift(profiled, "the manifest brought predictions, so there are no images to compare", seed),
+        gallery(cohort, out),
+        limitations(notice),
+        provenance_part(provenance),
+    ]
+    filled = {part.id for part in parts if part.filled}
+    checked = Part("checklists", "Checklists", [CHECKLISTS], checklist_tables({*filled, "checklists"} - {"patches"}))
+    parts.append(checked)
+    first = first_page(cohort, groups, _unavailable(parts), seed)
+    return _Made(ShiftReport(first, tuple(parts), notice, provenance), study, profiled, {} if run is None else run.made_with)
+
+
+CHECKLISTS = (
+    "Which items of STARD-AI, TRIPOD+AI and CLAIM this report answers and in which section, in our own short words; what it "
+    "cannot know is left to the author of a paper."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """A report, and what of it ``diagnose`` can use."""
+
+    report: ShiftReport
+    study: SelectiveStudy | Undefined
+    profiled: Sequence[ProfiledCase]
+    made_with: Mapping[str, str]
+
+
+def _written(made: _Made, out: Path, pdf: bool) -> ShiftReport:
+    write_report_files(made.report, out, pdf=pdf)
+    if not isinstance(made.study, Undefined):
+        write_whole(out / "policy.json", (made.study.policy.model_dump_json(indent=2) + "\n").encode())
+    if made.profiled:
+        try:
+            reference = fit_reference(
+                [case.profile for case in made.profiled],
+                [case.patient for case in made.profiled],
+                made_with=made.made_with,
+                level=DRIFT_LEVEL,
+            )
+        except TooFewPatientsError:
+            return made.report  # the section on drift says so
+        reference.write(out / "reference.json")
+    return made.report
+
+
+def _profiled(run: Run) -> list[ProfiledCase]:
+    return [
+        ProfiledCase(case.case, case.patient, case.site, stated_profile(run.profiles[case.case])) for case in run.slides.cases
+    ]
+
+
+def patch_level(cohort: Cohort, seed: int) -> Part:
+    """The same at the level of patches."""
+    parts = (outcomes(cohort, seed), harm(cohort, seed), tests(cohort, seed))
+    tables = [table for part in parts for table in part.tables if not table.title.startswith("Every harmed")]
+    text = [f"{len(cohort)} patches of {len({case.slide for case in cohort.cases})} slides, each with the truth of its slide."]
+    return Part(
+        "patches", "At the level of patches", text, [replace(table, title=f"{table.title}, patches") for table in tables]
+    )
+
+
+def _unavailable(parts: Sequence[Part]) -> list[str]:
+    """What sections could not compute, for the first page."""
+    return [f"{part.title}: {reason}." for part in parts for reason in part.missing]
