@@ -10,7 +10,9 @@ from srh_clinic.errors import InputError
 from srh_clinic.validation.shift.manifest import cohort_from_predictions, read_manifest
 
 HEAD = "case,patient,truth,site"
-PREDICTED = "case,patient,truth,before_tumor,before_normal,before_nondiagnostic,after_tumor,after_normal,after_nondiagnostic,slide,trust"
+CLASSES = ("tumor", "normal", "nondiagnostic")
+SHARES = [f"{when}_{name}" for when in ("before", "after") for name in CLASSES]
+PREDICTED = ",".join(["case", "patient", "truth", *SHARES, "slide", "trust"])
 
 
 def written(folder: Path, *lines: str) -> Path:
