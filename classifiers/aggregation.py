@@ -52,6 +52,9 @@ class SlideDiagnosis:
         Patches in all, and those whose likeliest class is not ``nondiagnostic``.
     n_required
         Diagnostic patches that the slide needed.
+    support
+        Mean over all patches of the probability of the diagnosis. The renormalised probabilities leave out how much of each
+        patch is non-diagnostic; this does not, so it is the one that tells a doubtful slide.
     """
 
     diagnosis: Diagnosis
@@ -59,6 +62,7 @@ class SlideDiagnosis:
     n_patches: int
     n_diagnostic: int
     n_required: int
+    support: float
 
 
 def aggregate(
@@ -91,12 +95,13 @@ def aggregate(
     count, required = int(diagnostic.sum()), max(math.ceil(min_share * len(p)), min(min_count, len(p)), 1)
     if count < required:
         mean = p.mean(axis=0) if len(p) else np.eye(len(CLASSES))[NONDIAGNOSTIC]
-        return SlideDiagnosis("nondiagnostic", _by_class(mean), len(p), count, required)
+        return SlideDiagnosis("nondiagnostic", _by_class(mean), len(p), count, required, float(mean[NONDIAGNOSTIC]))
     total = p[diagnostic].sum(axis=0)
     total[NONDIAGNOSTIC] = 0.0
     total /= total.sum()
     diagnosis: Diagnosis = "normal" if total[NORMAL] > normal_above else "tumor"
-    return SlideDiagnosis(diagnosis, _by_class(total), len(p), count, required)
+    support = float(p[:, CLASSES.index(diagnosis)].mean())
+    return SlideDiagnosis(diagnosis, _by_class(total), len(p), count, required, support)
 
 
 def collapse_hollon_2020(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -158,6 +158,9 @@ def cohort_simulate(
     depth: Annotated[list[float], typer.Option(help="Depth in um; repeat.")] = [0, 75, 150],  # noqa: B006 - typer's
     size: Annotated[int, typer.Option(min=64, help="Edge of an image in pixels of 0.47 um.")] = 480,
     seed: Annotated[int, typer.Option(min=0, help="Of tissue and degradation.")] = 0,
+    tissue: Annotated[
+        list[str] | None, typer.Option(metavar="KIND", help="Tissue of one patient after another; repeat. A usual mixture.")
+    ] = None,
 ) -> None:
     """Make a simulated cohort with known diagnoses, and the manifest that validate takes."""
     from srh_clinic.integration import check_place
@@ -165,7 +168,8 @@ def cohort_simulate(
 
     check_place(out, folder=True)
     with _progress() as progress:
-        typer.echo(write_cohort(out, patients, sites, depth, size, seed, report=progress))
+        kinds = {} if tissue is None else {"kinds": tissue}
+        typer.echo(write_cohort(out, patients, sites, depth, size, seed, report=progress, **kinds))
 
 
 @app.command()

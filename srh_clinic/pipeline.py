@@ -250,6 +250,9 @@ class CaseResult:
         What the pictures are drawn from.
     restored
         The restored slide.
+    support
+        Mean over all patches of the probability of the diagnosis, see :class:`~srh_clinic.classifiers.SlideDiagnosis`; that as
+        scanned is in ``before``.
     decision
         Whose diagnosis a selective policy lets stand, and which; None when none was asked. ``diagnosis`` is that of the
         restored slide whatever the policy says.
@@ -259,6 +262,7 @@ class CaseResult:
 
     diagnosis: str
     probabilities: dict[str, float]
+    support: float
     before: SlideDiagnosis
     tiles: TileCounts
     steps: StepSummary
@@ -280,7 +284,12 @@ class CaseResult:
         return {
             "diagnosis": self.diagnosis,
             "probabilities": _rounded(self.probabilities),
-            "before": {"diagnosis": self.before.diagnosis, "probabilities": _rounded(self.before.probabilities)},
+            "support": round(self.support, 6),
+            "before": {
+                "diagnosis": self.before.diagnosis,
+                "probabilities": _rounded(self.before.probabilities),
+                "support": round(self.before.support, 6),
+            },
             "decision": self.decision
             and {"use": self.decision.use, "diagnosis": self.decision.said, "why": self.decision.why},
             "tiles": asdict(self.tiles),
@@ -528,6 +537,7 @@ class RestoreThenClassify:
         return CaseResult(
             diagnosis=after.diagnosis.diagnosis,
             probabilities=dict(after.diagnosis.probabilities),
+            support=after.diagnosis.support,
             before=as_scanned.diagnosis,
             tiles=restored.counts,
             steps=restored.steps,
@@ -608,8 +618,8 @@ class RestoreThenClassify:
             return None
         loudest = float(scrutiny.strengths.max(initial=0.0)) if scrutiny.threshold is not None else None
         return self.selective.decide(
-            (after.diagnosis, after.probabilities[after.diagnosis]),
-            (before.diagnosis, before.probabilities[before.diagnosis]),
+            (after.diagnosis, after.support),
+            (before.diagnosis, before.support),
             trust=loudest,
             steps=float(restored.steps.median) if restored.calibrated.any() else None,
             agreement=float(np.mean([one.diagnosis == after.diagnosis for one in others])) if others else None,

@@ -78,7 +78,12 @@ class CohortImage:
 
 
 def simulate_cohort(
-    patients: int = 64, sites: int = 4, depths_um: Sequence[float] = DEPTHS_UM, size: int = 480, seed: int = 0
+    patients: int = 64,
+    sites: int = 4,
+    depths_um: Sequence[float] = DEPTHS_UM,
+    size: int = 480,
+    seed: int = 0,
+    kinds: Sequence[str] = KINDS,
 ) -> Iterator[CohortImage]:
     """Images of a cohort, patient by patient, each at every depth.
 
@@ -93,25 +98,31 @@ def simulate_cohort(
         Edge of an image in px of 0.47 um.
     seed
         Of the whole cohort.
+    kinds
+        Tissue of a site's patients one after another, over and over.
 
     Raises
     ------
     InputError
-        When a number is not positive, or there are no depths.
+        When a number is not positive, there are no depths, or a kind of tissue is unknown.
     """
     if patients < 1 or sites < 1 or size < 1:
         raise InputError(f"{patients} patients, {sites} sites and images of {size} px", "positive numbers")
     if not len(depths_um) or min(depths_um) < 0:
         raise InputError(f"the depths {list(depths_um)}", "one or more, in micrometres, none below 0")
+    if unknown := [kind for kind in kinds if kind not in DIAGNOSIS_OF_KIND]:
+        raise InputError(f"the tissue {', '.join(unknown)}", f"tissue among {', '.join(DIAGNOSIS_OF_KIND)}")
     # What the arguments say is checked above, at the call; the images come one by one.
-    return _images(patients, sites, depths_um, size, seed)
+    return _images(patients, sites, depths_um, size, seed, tuple(kinds))
 
 
-def _images(patients: int, sites: int, depths_um: Sequence[float], size: int, seed: int) -> Iterator[CohortImage]:
+def _images(
+    patients: int, sites: int, depths_um: Sequence[float], size: int, seed: int, kinds: tuple[str, ...]
+) -> Iterator[CohortImage]:
     for patient in range(patients):
         site = patient % sites
         rng = np.random.default_rng([COHORT_SEED, seed, patient])
-        kind = KINDS[patient // sites % len(KINDS)]
+        kind = kinds[patient // sites % len(kinds)]
         own = rng.normal(0.0, PATIENT_SPREAD)
         for depth in depths_um:
             severity = SEVERITY_AT_SURFACE[site % len(SEVERITY_AT_SURFACE)] + SEVERITY_PER_UM * depth + own

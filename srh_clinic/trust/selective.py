@@ -46,7 +46,7 @@ class Evidence:
     restored, original
         Class said of each image, str ``(N,)``.
     p_restored, p_original
-        Probability of that class, ``(N,)``.
+        Probability of that class, ``(N,)``: of a slide its support, the mean over its patches.
     trust
         The strongest word of the guards against the restoration, in thresholds, ``(N,)``; NaN where nobody examined it.
     steps
@@ -188,7 +188,8 @@ class SelectivePolicy(BaseModel):
         Parameters
         ----------
         restored, original
-            Class said of each image, and the probability of that class.
+            Class said of each image, and its probability: of a patch that of the classifier, of a slide its support
+            (:class:`srh_clinic.classifiers.SlideDiagnosis`).
         trust, steps, agreement
             See :class:`Evidence`; None where nobody measured it.
         """

@@ -79,3 +79,12 @@ def test_where_no_patch_was_classified_the_heat_map_is_not_a_number():
     assert np.array_equal(heat[0, 2:], [[1, 0, 0]] * 3)
     with pytest.raises(ValueError, match="one for each patch"):
         class_heat_map(np.array([[1.0, 0.0, 0.0]]), grid)
+
+
+def test_the_support_of_a_slide_counts_how_non_diagnostic_its_patches_are():
+    doubtful = np.array([[0.55, 0.05, 0.40]] * 4)
+    found = aggregate(doubtful)
+    assert found.diagnosis == "tumor"
+    assert found.probabilities["tumor"] == pytest.approx(0.55 / 0.60)
+    assert found.support == pytest.approx(0.55)
+    assert aggregate(np.array([[0.1, 0.1, 0.8], [0.2, 0.2, 0.6]])).support == pytest.approx(0.7)

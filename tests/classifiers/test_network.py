@@ -43,7 +43,9 @@ def test_the_network_sees_the_recipe_of_its_bundle(patches):
 def test_a_patch_gets_the_same_answer_in_any_company(bundle, patches):
     classifier = load_classifier(bundle)
     together = classifier.predict_proba(patches)
-    assert np.array_equal(together, np.concatenate([classifier.predict_proba(patch[None]) for patch in patches]))
+    alone = np.concatenate([classifier.predict_proba(patch[None]) for patch in patches])
+    # Some processors add in another order in batches of another size: a few roundings of float32.
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)
     assert classifier.predict_proba(patches[:0]).shape == (0, 3)
 
 

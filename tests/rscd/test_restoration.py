@@ -167,7 +167,7 @@ def test_without_prescale_the_mean_drifts_and_with_it_it_does_not(t: int, publis
     prior = GaussianField(size=128, mean=float(counts_to_model(np.array(grey))))
 
     def drift(prescale: bool) -> float:
-        settings = RSCDSettings(sampler="ancestral", prescale=prescale, recalibrate=False)
+        settings = RSCDSettings(sampler="ancestral", prescale=prescale, recalibrate=False, exposure=None)
         trace = Trace()
         rscd = RSCD(prior.denoiser, script(t), SCHEDULE, settings, dtype=torch.float64, noise=impulse_noise([]))
         list(rscd.stream([Tile(0, plain(128, grey))], callback=trace))
@@ -302,7 +302,8 @@ def test_where_no_noise_is_seen_the_image_keeps_its_brightness(profile: Any, sam
         seen.append(images)
         return predictions(images)
 
-    settings = RSCDSettings(profile=profile, sampler=sampler, max_rounds=2 if profile == "official" else 15)
+    rounds = 2 if profile == "official" else 15
+    settings = RSCDSettings(profile=profile, sampler=sampler, max_rounds=rounds, exposure=None)
     (restored,) = RSCD(no_noise_seen, calibrator, SCHEDULE, settings).stream([Tile(0, plain())])
     np.testing.assert_array_equal(restored.counts, plain())
     for images in seen:

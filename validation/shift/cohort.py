@@ -9,7 +9,7 @@ from pathlib import Path
 
 from srh_clinic.integration import write_wsi
 from srh_clinic.simulation import simulate_cohort
-from srh_clinic.simulation.cohort import DEPTHS_UM
+from srh_clinic.simulation.cohort import DEPTHS_UM, KINDS
 from srh_clinic.slide import ArraySlide, Identity
 from srh_clinic.validation.bench import Progress
 from srh_clinic.validation.report import write_whole
@@ -24,6 +24,7 @@ def write_cohort(
     depths_um: Sequence[float] = DEPTHS_UM,
     size: int = 480,
     seed: int = 0,
+    kinds: Sequence[str] = KINDS,
     *,
     report: Progress = lambda stage, done, total: None,
 ) -> Path:
@@ -41,7 +42,7 @@ def write_cohort(
     folder = Path(out)
     total = patients * len(depths_um)
     rows = []
-    for number, image in enumerate(simulate_cohort(patients, sites, depths_um, size, seed)):
+    for number, image in enumerate(simulate_cohort(patients, sites, depths_um, size, seed, kinds)):
         report("simulating", number, total)
         name = f"{image.case}.dcm"
         identity = Identity(patient_id=image.patient, specimen_id=image.case)

@@ -23,7 +23,7 @@ PREDICTIONS = tuple(f"{when}_{name}" for when in WHEN for name in CLASSES)
 NUMBERS = ("t_pred", "trust", "agreement")
 """Further numbers of a case that a manifest with predictions may bring."""
 
-OPTIONAL = (*STRATA, "slide", *NUMBERS, *(f"{when}_said" for when in WHEN))
+OPTIONAL = (*STRATA, "slide", *NUMBERS, *(f"{when}_{what}" for when in WHEN for what in ("said", "support")))
 
 SUM_TOLERANCE = 1e-3
 """How far the probabilities of a case may be from 1 in all: what rounding to three digits leaves."""
@@ -194,7 +194,10 @@ def _opinion(row: ManifestRow, when: str, path: Path) -> Opinion:
     if said not in CLASSES:
         raise InputError(f"{said!r} said {when} in line {row.line}", f"one of {', '.join(CLASSES)}", path)
     total = sum(values)
-    return Opinion(said, (values[0] / total, values[1] / total, values[2] / total))
+    support = _number(row, f"{when}_support", path) if row[f"{when}_support"] else None
+    if support is not None and not 0 <= support <= 1:
+        raise InputError(f"{support:g} as {when}_support in line {row.line}", "a number from 0 to 1", path)
+    return Opinion(said, (values[0] / total, values[1] / total, values[2] / total), support)
 
 
 def _number(row: ManifestRow, name: str, path: Path) -> float:

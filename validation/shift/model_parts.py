@@ -147,7 +147,7 @@ def calibration(cohort: Cohort, seed: int) -> Part:
         ),
     ]
     if diagrams:
-        labels = "probability of what was said", "share correct"
+        labels = "certainty of what was said", "share correct"
         caption = "Bins of at least eight patients; on the dotted line confidence is what it says."
         plots.append(lines("reliability", "Reliability", diagrams, caption, diagonal=True, labels=labels))
     if risks:

@@ -258,8 +258,8 @@ def harm(cohort: Cohort, seed: int) -> Part:
                 "Every harmed case",
                 listed,
                 ledger_rows(harmed),
-                "Tumors called normal first, then other new errors. Guards: their strongest word, in thresholds; 1 is just "
-                "flagged.",
+                "Tumors called normal first, then other new errors. In brackets the certainty: of a patch its probability, of "
+                "a slide the mean over its patches. Guards: their strongest word, in thresholds; 1 is just flagged.",
             )
         )
     else:

@@ -41,16 +41,18 @@ def is_harm(was: Outcome, now: Outcome) -> bool:
 class Opinion:
     """What the classifier says of a case: a class, and probabilities in the order of ``CLASSES``.
 
-    A slide's class need not be its likeliest: see :func:`srh_clinic.classifiers.aggregate`.
+    A slide's class need not be its likeliest: see :func:`srh_clinic.classifiers.aggregate`. ``support`` is the mean of its
+    patches' probabilities of that class, None where nobody says.
     """
 
     said: str
     probabilities: tuple[float, float, float]
+    support: float | None = None
 
     @property
     def certainty(self) -> float:
-        """Probability of what was said."""
-        return self.probabilities[CLASSES.index(self.said)]
+        """The support of what was said where it is known, else its probability."""
+        return self.probabilities[CLASSES.index(self.said)] if self.support is None else self.support
 
 
 @dataclass(frozen=True)

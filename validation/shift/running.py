@@ -184,8 +184,8 @@ def _slide(row: ManifestRow, kept: Mapping[str, Any], folder: Path) -> ShiftCase
     result = kept["result"]
     return case_of(
         row,
-        _of_slide(result["before"]),
-        _of_slide(result),
+        _of_slide(result["before"], [patch["before"] for patch in kept["patches"]]),
+        _of_slide(result, [patch["after"] for patch in kept["patches"]]),
         t_pred=float(result["steps"]["median"]) if result["steps"]["largest"] else None,
         trust=kept["trust"],
         slide=row["case"],
@@ -193,9 +193,11 @@ def _slide(row: ManifestRow, kept: Mapping[str, Any], folder: Path) -> ShiftCase
     )
 
 
-def _of_slide(said: Mapping[str, Any]) -> Opinion:
+def _of_slide(said: Mapping[str, Any], patches: list[list[float]]) -> Opinion:
     first, second, third = (float(said["probabilities"][name]) for name in CLASSES)
-    return Opinion(said["diagnosis"], (first, second, third))
+    place = CLASSES.index(said["diagnosis"])
+    support = float(np.mean([values[place] for values in patches])) if patches else None
+    return Opinion(said["diagnosis"], (first, second, third), support)
 
 
 def _patches(row: ManifestRow, kept: Mapping[str, Any]) -> list[ShiftCase]:
