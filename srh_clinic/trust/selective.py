@@ -223,11 +223,12 @@ class SelectivePolicy(BaseModel):
         )
 
     @property
-    def complexity(self) -> int:
-        """How many things the rule asks for beyond using whatever is restored."""
-        extra = (self.p_agreeing != self.p_restored) + (self.p_contradicted != self.p_restored)
+    def preference(self) -> tuple[int, float, int]:
+        """What is preferred among policies of equal merit, the smallest first: few limits, then caution, then simplicity."""
         limits = sum(limit is not None for limit in (self.trust_limit, self.steps_limit, self.agreement_limit))
-        return int(extra) + limits + (self.p_restored != 0) + (self.p_original is not None)
+        caution = -1.0 if self.p_restored is None else self.p_restored
+        extra = (self.p_agreeing != self.p_restored) + (self.p_contradicted != self.p_restored)
+        return limits, -caution, int(extra) + (self.p_original is not None)
 
     def _limits(self, evidence: Evidence) -> dict[str, NDArray[np.bool_]]:
         """Which cases keep each limit, by what is said of those that do not; a comparison with NaN is false."""
@@ -344,8 +345,9 @@ def choose_policy(
     """The best policy of a small grid, and a bound on its wrong diagnoses by patients who had no part in the choice.
 
     Half of the patients, drawn by ``seed``, choose: of the policies that make at least as many correct diagnoses as using
-    whatever is restored, the one with the fewest wrong ones; among equals the one with more correct ones, then the simplest.
-    The other half bound it (:func:`bounded_rate`), so that the bound holds although the policy was chosen.
+    whatever is restored, the one with the fewest wrong ones; among equals the one with more correct ones, then the one with
+    the fewest limits, then the most cautious: caution that costs nothing here may save a patient elsewhere. The other half
+    bound it (:func:`bounded_rate`), so that the bound holds although the policy was chosen.
 
     Parameters
     ----------
@@ -382,10 +384,10 @@ def choose_policy(
     merits = [merit(policy) for policy in grid]
     if alpha is None:
         floor = merit(ALWAYS)[0]
-        ranked = [(wrong, -right, policy.complexity) for policy, (right, wrong) in zip(grid, merits, strict=True)]
+        ranked = [(wrong, -right, *policy.preference) for policy, (right, wrong) in zip(grid, merits, strict=True)]
         fit = [place for place, (right, _) in enumerate(merits) if right >= floor]
     else:
-        ranked = [(-right, wrong, policy.complexity) for policy, (right, wrong) in zip(grid, merits, strict=True)]
+        ranked = [(-right, wrong, *policy.preference) for policy, (right, wrong) in zip(grid, merits, strict=True)]
         rates = [_by_patient(_wrong(policy.said(seen), known), whose) for policy in grid]
         fit = [i for i, values in enumerate(rates) if _p_value(values.mean(), alpha, len(values)) <= 1 - confidence]
         if not fit:

@@ -236,11 +236,14 @@ def test_the_patients_that_bound_have_no_part_in_the_choice() -> None:
     assert one.bound != other.bound
 
 
-def test_where_nothing_is_gained_the_simplest_policy_is_chosen() -> None:
+def test_where_nothing_is_gained_the_most_cautious_policy_that_costs_nothing_is_chosen() -> None:
     evidence, _, patients = inventive(20)
-    right = evidence.restored.tolist()
-    chosen = choose_policy(evidence, right, patients)
-    assert chosen.model_copy(update={"bound": None, "calibration": {}}) == ALWAYS
+    chosen = choose_policy(evidence, evidence.restored.tolist(), patients)
+    # Restored classes of at least 0.903 are all right: a demand of 0.9 costs nothing, one of 0.95 would.
+    least = evidence.p_restored[halves(patients, 0)].min()
+    assert 0.9 <= least < 0.95
+    cautious = SelectivePolicy(p_restored=0.9, p_agreeing=0.9, p_contradicted=0.9, p_original=None)
+    assert chosen.model_copy(update={"bound": None, "calibration": {}}) == cautious
 
 
 def test_a_promised_rate_is_kept_or_refused() -> None:
