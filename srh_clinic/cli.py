@@ -324,6 +324,12 @@ def validate(
     seed: SeedOption = 0,
     um_per_px: UmPerPxOption = None,
     full_scale: FullScaleOption = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", readable=False, help="Try this policy of another cohort; without, one is chosen and tried."
+        ),
+    ] = None,
     pdf: Annotated[bool, typer.Option("--pdf", help="Also write report.pdf (pip install 'srh-clinic[pdf]').")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when restoration is found to harm.")] = False,
 ) -> None:
@@ -333,9 +339,11 @@ def validate(
     after_... it is only a name, and nothing is run. A run that was cut goes on when called again.
     """
     from srh_clinic.integration import check_place
+    from srh_clinic.trust import load_policy
     from srh_clinic.validation import CohortReading, validate_cohort
 
     check_place(out, folder=True)
+    tried = None if policy is None else load_policy(policy)
     with _progress() as progress:
         report = validate_cohort(
             manifest,
@@ -345,6 +353,7 @@ def validate(
             device=device,
             seed=seed,
             reading=CohortReading(um_per_px, full_scale),
+            policy=tried,
             pdf=pdf,
             report=progress,
             **_settings(sampler, profile),

@@ -33,10 +33,9 @@ def selective(study: SelectiveStudy | Undefined) -> Part:
     if isinstance(study, Undefined):
         return Part("selective", title, missing=[study.why])
     policy, held_out = study.policy, study.held_out
-    text = [
-        f"Chosen on {len(set(study.calibration.patients.tolist()))} patients and tried on "
-        f"{len(set(held_out.patients.tolist()))} others ({len(held_out)} {held_out.level}s). The policy: {policy.in_words()}"
-    ]
+    chose, tried = (len(set(cohort.patients.tolist())) for cohort in (study.calibration, held_out))
+    where = f"Chosen on {chose} patients of this cohort" if chose else "Chosen on another cohort"
+    text = [f"{where} and tried on {tried} others ({len(held_out)} {held_out.level}s). The policy: {policy.in_words()}"]
     if policy.bound is not None:
         text.append(
             f"Of patients that had no part in its choice {policy.bound.rate:.1%} of a patient's cases got a wrong diagnosis "

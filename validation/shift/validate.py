@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from srh_clinic import __version__
 from srh_clinic.metrics import Undefined
+from srh_clinic.trust import SelectivePolicy
 from srh_clinic.trust.drift import TooFewPatientsError, fit_reference, stated_profile
 from srh_clinic.validation.bench import Progress
 from srh_clinic.validation.report import write_whole
@@ -31,7 +32,7 @@ from srh_clinic.validation.shift.parts import (
 from srh_clinic.validation.shift.policy_parts import DRIFT_LEVEL, drift, remembered, selective
 from srh_clinic.validation.shift.records import Cohort
 from srh_clinic.validation.shift.report import ShiftReport, require_pdf, write_report_files
-from srh_clinic.validation.shift.selective import SelectiveStudy, study_policy
+from srh_clinic.validation.shift.selective import SelectiveStudy, study_policy, try_policy
 from srh_clinic.validation.shift.subgroups import screen
 from srh_clinic.validation.shift.texts import limitations, provenance_part, use
 
@@ -56,6 +57,7 @@ def validate_cohort(
     device: str = "auto",
     seed: int = 0,
     reading: CohortReading = CohortReading(),
+    policy: SelectivePolicy | None = None,
     pdf: bool = False,
     report: Progress = lambda stage, done, total: None,
     **settings: Any,
@@ -74,6 +76,8 @@ def validate_cohort(
         As of :meth:`~srh_clinic.pipeline.RestoreThenClassify.from_bundle`; not used when the manifest brings predictions.
     seed
         Of the restorer's noise, of resamples, permutations and the split of the selective policy.
+    policy
+        Of another cohort, to be tried on all patients; None chooses one on half of them, and tries it on the others.
     pdf
         Also write ``report.pdf``, with WeasyPrint.
 
@@ -86,7 +90,7 @@ def validate_cohort(
     if pdf:
         require_pdf()
     if found.has_predictions:
-        return _written(_report(found, cohort_from_predictions(found), None, out, seed), out, pdf)
+        return _written(_report(found, cohort_from_predictions(found), None, out, seed, policy), out, pdf)
     # Predictions need none of the networks' libraries.
     from srh_clinic.pipeline import RestoreThenClassify
     from srh_clinic.validation.shift.running import run_cases
@@ -94,12 +98,14 @@ def validate_cohort(
     pipeline = RestoreThenClassify.from_bundle(str(bundle), restorer, device, seed, profiled=True, **settings)
     run = run_cases(found, out, pipeline, um_per_px=reading.um_per_px, full_scale=reading.full_scale, report=report)
     report("writing", 0, 1)
-    made = _written(_report(found, run.slides, run, out, seed), out, pdf)
+    made = _written(_report(found, run.slides, run, out, seed, policy), out, pdf)
     report("writing", 1, 1)
     return made
 
 
-def _report(manifest: Manifest, cohort: Cohort, run: Run | None, out: Path, seed: int) -> _Made:
+def _report(
+    manifest: Manifest, cohort: Cohort, run: Run | None, out: Path, seed: int, policy: SelectivePolicy | None
+) -> _Made:
     """Every section, and what ``diagnose`` can use of it."""
     made_by: Mapping[str, Any] = {} if run is None else run.provenance
     notice = str(made_by.get("notice", ""))
@@ -111,7 +117,10 @@ def _report(manifest: Manifest, cohort: Cohort, run: Run | None, out: Path, seed
         **{name: made_by[name] for name in ("bundle", "weights_sha256", "settings") if name in made_by},
     }
     groups = screen(cohort, seed)
-    study = study_policy(cohort, seed=seed, made_by=remembered(made_by))
+    if policy is None:
+        study = study_policy(cohort, seed=seed, made_by=remembered(made_by))
+    else:
+        study = try_policy(policy, Cohort((), cohort.level), cohort, seed=seed)
     profiled = [] if run is None else _profiled(run)
     parts = [
         use(notice),

@@ -1,0 +1,114 @@
+"""A manifest's images are run once each; what cannot be read takes no part and is named."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from srh_clinic import pipeline as pipeline_module
+from srh_clinic.bundles import Bundle
+from srh_clinic.cli import app
+from srh_clinic.errors import InputError
+from srh_clinic.simulation import simulate_cohort
+from srh_clinic.simulation.cohort import SEVERITY_AT_SURFACE
+from srh_clinic.validation.shift import running
+from srh_clinic.validation.shift.cohort import write_cohort
+from srh_clinic.validation.shift.manifest import read_manifest
+from srh_clinic.validation.shift.running import run_cases
+
+RestoreThenClassify = pipeline_module.RestoreThenClassify
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_cohort(tmp_path_factory.mktemp("cohort"), patients=2, sites=2, depths_um=(0, 75), size=100)
+
+
+@pytest.fixture(scope="module")
+def pipeline(bundle: Bundle) -> RestoreThenClassify:
+    return RestoreThenClassify.from_bundle(bundle.path, device="cpu", sampler="ddim", profiled=True)
+
+
+def test_a_cohort_is_the_same_whatever_the_number_of_its_patients() -> None:
+    two, four = (list(simulate_cohort(count, 2, (0,), 64)) for count in (2, 4))
+    for one, other in zip(two, four, strict=False):
+        np.testing.assert_array_equal(one.phantom.counts, other.phantom.counts)
+        assert (one.patient, one.site, one.subtype, one.severity) == (other.patient, other.site, other.subtype, other.severity)
+    assert {image.site for image in four} == {"site A", "site B"}
+    assert len(SEVERITY_AT_SURFACE) == 4
+    with pytest.raises(InputError, match="the tissue liver"):
+        simulate_cohort(kinds=["liver"])
+
+
+def test_every_case_is_run_once_and_a_cut_run_goes_on(
+    cohort: Path, pipeline: RestoreThenClassify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_cases(read_manifest(cohort), tmp_path, pipeline)
+    assert (len(first.slides), first.slides.level) == (4, "slide")
+    assert {case.slide for case in first.patches.cases} == {case.case for case in first.slides.cases}
+    assert set(first.profiles) == {case.case for case in first.slides.cases}
+    slide = first.slides.cases[0]
+    patches = [case.after.probabilities for case in first.patches.cases if case.slide == slide.case]
+    place = ("tumor", "normal", "nondiagnostic").index(slide.after.said)
+    assert slide.after.certainty == pytest.approx(np.mean([values[place] for values in patches]), abs=1e-5)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("run again")
+
+    monkeypatch.setattr(running, "_run", refuse)
+    again = run_cases(read_manifest(cohort), tmp_path, pipeline)
+    assert again.slides.cases == first.slides.cases
+    cut = next((tmp_path / "cases").glob("0002-*")) / "case.json"
+    cut.write_text(cut.read_text()[:100])
+    with pytest.raises(AssertionError, match="run again"):
+        run_cases(read_manifest(cohort), tmp_path, pipeline)
+
+
+def test_images_that_cannot_be_read_are_left_out_by_name(cohort: Path, pipeline: RestoreThenClassify, tmp_path: Path) -> None:
+    with cohort.open(encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    (cohort.parent / "broken.dcm").write_bytes(b"no DICOM")
+    rows = [rows[0], rows[1], ["gone.dcm", "P9", "tumor", "", "", "", ""], ["broken.dcm", "P8", "normal", "", "", "", ""]]
+    manifest = cohort.parent / "partly.csv"
+    with manifest.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    run = run_cases(read_manifest(manifest), tmp_path, pipeline)
+    assert len(run.slides) == 1
+    assert [one.case for one in run.slides.excluded] == ["gone.dcm", "broken.dcm"]
+    assert run.slides.excluded[0].why == "found no such file"
+    nothing = cohort.parent / "nothing.csv"
+    nothing.write_text("case,patient,truth\ngone.dcm,P9,tumor\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"no case that can be read; gone\.dcm: found no such file"):
+        run_cases(read_manifest(nothing), tmp_path / "none", pipeline)
+
+
+def test_a_harmed_case_has_its_page_and_the_command_line_its_report(
+    cohort: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "is_harm", lambda was, now: True)
+    monkeypatch.setattr("srh_clinic.validation.shift.harm.is_harm", lambda was, now: True)
+    out = tmp_path / "report"
+    done = CliRunner().invoke(
+        app, ["validate", str(cohort), "--out", str(out), "--bundle", str(bundle.path), "--sampler", "ddim"]
+    )
+    assert done.exit_code == 0, done.output
+    assert "4 slides of 2 patients" in done.output
+    assert len(list(out.glob("cases/*/case.html"))) == 4
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count('href="cases/') == 4
+    assert page.count('<img src="data:image/png;base64,') == 20
+    settings = json.loads((out / "report.json").read_text(encoding="utf-8"))["provenance"]["settings"]
+    assert settings["sampler"] == "ddim"
+
+
+def test_a_wrong_manifest_ends_in_one_sentence_and_nothing_written(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("case,patient,truth\na.dcm,P1,benign\n", encoding="utf-8")
+    done = CliRunner().invoke(app, ["validate", str(tmp_path / "m.csv"), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert "Traceback" not in done.output
+    assert not (tmp_path / "out" / "report.html").exists()
