@@ -13,8 +13,8 @@ from srh_clinic.validation.shift.calibration import RiskCoverage
 from srh_clinic.validation.shift.drift import ProfiledCase, drift_table, site_drift
 from srh_clinic.validation.shift.figures import Plot, lines
 from srh_clinic.validation.shift.parts import Part
-from srh_clinic.validation.shift.records import OUTCOMES
-from srh_clinic.validation.shift.selective import SelectiveStudy
+from srh_clinic.validation.shift.records import OUTCOMES, outcome
+from srh_clinic.validation.shift.selective import SelectiveStudy, evidence_of
 
 DRIFT_LEVEL = 0.05
 """Share of exchangeable cases that a drift reference of a validation flags: at 0.01 it would need 99 patients."""
@@ -84,10 +84,11 @@ def _plots(study: SelectiveStudy) -> list[Plot]:
         for name, found in (("restored", study.restored), ("original", study.original))
         if isinstance(found, RiskCoverage)
     }
-    chosen = next(row for row in study.comparison if row["policy"] == "selective")
-    if risks and not any(isinstance(chosen[name], Undefined) for name in OUTCOMES):
-        diagnosed = chosen["correct"].value + chosen["wrong"].value
-        points = {"policy": (diagnosed, chosen["wrong"].value / diagnosed)} if diagnosed else {}
+    if risks:
+        said = study.policy.said(evidence_of(study.held_out))
+        wrong = np.array([outcome(case.truth, word) == "wrong" for case, word in zip(study.held_out.cases, said, strict=True)])
+        diagnosed = float((said != "nondiagnostic").mean())
+        points = {"policy": (diagnosed, float(wrong.mean()) / diagnosed)} if diagnosed else {}
         top = max([0.05, *(1.15 * float(risk.max()) for _, risk in risks.values())])
         labels = "share of cases diagnosed, the surest first", "share of them wrong"
         caption = "Held-out patients; the star is the policy, which also asks guards and original."

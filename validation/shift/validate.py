@@ -192,7 +192,10 @@ def patch_level(cohort: Cohort, seed: int) -> Part:
     """The same at the level of patches."""
     parts = (outcomes(cohort, seed), harm(cohort, seed), tests(cohort, seed))
     tables = [table for part in parts for table in part.tables if not table.title.startswith("Every harmed")]
+    policy = selective(study_policy(cohort, seed=seed))
+    tables += policy.tables[:2]
     text = [f"{len(cohort)} patches of {len({case.slide for case in cohort.cases})} slides, each with the truth of its slide."]
+    text += policy.text
     return Part(
         "patches", "At the level of patches", text, [replace(table, title=f"{table.title}, patches") for table in tables]
     )
