@@ -340,7 +340,7 @@ def validate(
     """
     from srh_clinic.integration import check_place
     from srh_clinic.trust import load_policy
-    from srh_clinic.validation import CohortReading, validate_cohort
+    from srh_clinic.validation import Reading, validate_cohort
 
     check_place(out, folder=True)
     tried = None if policy is None else load_policy(policy)
@@ -352,7 +352,7 @@ def validate(
             restorer=restorer,
             device=device,
             seed=seed,
-            reading=CohortReading(um_per_px, full_scale),
+            reading=Reading(um_per_px, full_scale),
             policy=tried,
             pdf=pdf,
             report=progress,

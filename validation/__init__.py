@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from srh_clinic.validation.report import Report, rich_tables, write_report
     from srh_clinic.validation.shift.cohort import write_cohort
     from srh_clinic.validation.shift.coverage import run_shift_coverage
-    from srh_clinic.validation.shift.validate import CohortReading, validate_cohort
+    from srh_clinic.validation.shift.validate import validate_cohort
     from srh_clinic.validation.speed import run_speed
     from srh_clinic.validation.study.analysis import write_analysis
     from srh_clinic.validation.study.audit import check_study
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 __all__ = [
     "PARTS",
     "TABLE_PARTS",
-    "CohortReading",
     "OwnImages",
     "Protocol",
     "Reading",
@@ -80,7 +79,6 @@ __all__ = [
 ]
 
 _HOME = {
-    "CohortReading": "shift.validate",
     "write_analysis": "study.analysis",
     "check_study": "study.audit",
     "run_coverage": "study.coverage",

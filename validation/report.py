@@ -145,8 +145,8 @@ class Report:
             "name": self.name,
             "title": self.title,
             "summary": self.summary,
-            "tables": {table.title: [_plain(row) for row in table.rows] for table in self.tables},
-            "provenance": _plain(self.provenance),
+            "tables": {table.title: [plain(row) for row in table.rows] for table in self.tables},
+            "provenance": plain(self.provenance),
         }
 
 
@@ -225,12 +225,12 @@ def provenance(*, seed: int, **more: Any) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Dataclasses as dictionaries and NumPy's numbers as Python's, throughout."""
     if isinstance(value, Interval):
         return asdict(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     return value.item() if hasattr(value, "item") else value

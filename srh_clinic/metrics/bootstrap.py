@@ -21,7 +21,7 @@ from srh_clinic.metrics.distribution import (
     spectrum_under_weights,
     units_of,
 )
-from srh_clinic.metrics.intervals import Interval
+from srh_clinic.metrics.intervals import Interval, draws
 from srh_clinic.metrics.spectra import spectrum_distance
 
 FEWEST_UNITS = 8
@@ -130,7 +130,7 @@ def _draw(random: np.random.Generator, units: int, resamples: int) -> Weights:
     """How often each unit is drawn, ``(resamples, units)``."""
     if units < FEWEST_UNITS:
         raise InputError(f"{units} independent units", f"{FEWEST_UNITS} or more for an interval")
-    return random.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
+    return draws(random, units, resamples)
 
 
 def _interval(value: float, resampled: NDArray[np.float64], n: int, level: float) -> Interval:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,16 @@ class Undefined:
 
 
 Finding = Interval | Undefined
+
+
+def draws(random: np.random.Generator, units: int, resamples: int) -> NDArray[np.float64]:
+    """How often each unit is drawn, ``(resamples, units)``."""
+    return random.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
+
+
+def codes(labels: ArrayLike) -> NDArray[np.int64]:
+    """Labels ``(N,)`` as numbers from 0 on."""
+    return np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.int64)
 
 
 def mean_with_interval(values: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:

@@ -14,7 +14,8 @@ from scipy import stats
 from scipy.special import expit, logit
 
 from srh_clinic.metrics import Finding, Interval, Undefined, proportion
-from srh_clinic.validation.shift.intervals import FEWEST_PATIENTS, codes, per_patient
+from srh_clinic.metrics.intervals import codes
+from srh_clinic.validation.shift.intervals import FEWEST_PATIENTS, per_patient
 
 Components = tuple[NDArray[np.float64], NDArray[np.float64]]
 

@@ -59,7 +59,7 @@ def _drawn(name: str, title: str, caption: str, size: tuple[float, float], draw:
     return Plot(name, title, caption, svg)
 
 
-def outcome_bars(rows: Sequence[Mapping[str, Any]], caption: str) -> Plot:
+def outcome_bars(name: str, rows: Sequence[Mapping[str, Any]], caption: str) -> Plot:
     """Shares of outcomes as stacked bars; rows hold ``label`` and the share of each of ``OUTCOMES`` (None where unknown)."""
 
     def draw(axes: Axes) -> None:
@@ -77,7 +77,7 @@ def outcome_bars(rows: Sequence[Mapping[str, Any]], caption: str) -> Plot:
         axes.xaxis.set_major_formatter("{x:.0%}")
         axes.legend(ncols=len(OUTCOMES), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
 
-    return _drawn("outcomes", "Outcomes before and after", caption, (7.5, 0.42 * len(rows) + 0.9), draw)
+    return _drawn(name, "Outcomes before and after", caption, (7.5, 0.42 * len(rows) + 0.9), draw)
 
 
 def flow_diagram(rows: str, left_out: Sequence[str], kept: str, truths: Sequence[str]) -> Plot:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from srh_clinic.metrics import Interval, Undefined
 from srh_clinic.validation.shift.figures import Plot
 from srh_clinic.validation.shift.harm import TRANSITIONS, harmed, newly_wrong
-from srh_clinic.validation.shift.parts import bars, change_rows
+from srh_clinic.validation.shift.parts import bars
 from srh_clinic.validation.shift.records import OUTCOMES, Cohort
 from srh_clinic.validation.shift.subgroups import Subgroup
 
@@ -27,9 +27,11 @@ class FirstPage:
     plot: Plot
 
 
-def first_page(cohort: Cohort, found: Sequence[Subgroup], missing: Sequence[str], seed: int) -> FirstPage:
-    """The change, the harm and whom it harms, in a few sentences."""
-    rows = dict(zip(OUTCOMES, change_rows(cohort, seed), strict=True))
+def first_page(
+    cohort: Cohort, changes: Sequence[Mapping[str, Any]], found: Sequence[Subgroup], missing: Sequence[str]
+) -> FirstPage:
+    """The change, the harm and whom it harms, in a few sentences; ``changes`` are :func:`change_rows`."""
+    rows = dict(zip(OUTCOMES, changes, strict=True))
     correct, nondiagnostic, wrong = rows["correct"], rows["nondiagnostic"], rows["wrong"]
     patients = len(set(cohort.patients.tolist()))
     worse = [case for case in cohort.cases if harmed(case)]
@@ -69,9 +71,7 @@ def first_page(cohort: Cohort, found: Sequence[Subgroup], missing: Sequence[str]
         "No subgroup is harmed beyond chance by the screen of the section Subgroups; it can see only what the manifest names, "
         "and in small subgroups only large harm."
     )
-    return FirstPage(
-        sentences, numbers, tuple(alarms), calm, cohort.warnings, tuple(missing), replace(bars(cohort), name="first")
-    )
+    return FirstPage(sentences, numbers, tuple(alarms), calm, cohort.warnings, tuple(missing), bars(cohort, "first"))
 
 
 def _share(row: Mapping[str, Any], when: str) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from srh_clinic.metrics import Finding, Interval, Undefined, proportion
+from srh_clinic.metrics.intervals import codes, draws
 
 FEWEST_PATIENTS = 8
 """Patients below which a resample may well hold a single one, and an interval says nothing."""
@@ -246,16 +247,6 @@ def ratio_variance(above: NDArray, below: NDArray) -> float:
 def per_patient(values: ArrayLike, patient: NDArray[np.int64]) -> NDArray[np.float64]:
     """Sum of values ``(N,)`` over the cases of each patient, numbered from 0, ``(K,)``."""
     return np.bincount(patient, np.asarray(values, dtype=np.float64)).astype(np.float64)
-
-
-def codes(labels: ArrayLike) -> NDArray[np.int64]:
-    """Labels ``(N,)`` as numbers from 0 on."""
-    return np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.int64)
-
-
-def draws(random: np.random.Generator, units: int, resamples: int) -> NDArray[np.float64]:
-    """How often each unit is drawn, ``(resamples, units)``."""
-    return random.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
 
 
 def _korn_graubard(value: float, above: NDArray, below: NDArray, level: float) -> tuple[float, float]:

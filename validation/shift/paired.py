@@ -16,7 +16,8 @@ from scipy import stats
 
 from srh_clinic.classifiers import CLASSES
 from srh_clinic.metrics import Undefined
-from srh_clinic.validation.shift.intervals import codes, per_patient
+from srh_clinic.metrics.intervals import codes
+from srh_clinic.validation.shift.intervals import per_patient
 from srh_clinic.validation.shift.records import OUTCOMES, Cohort
 
 EXACT_UP_TO = 13

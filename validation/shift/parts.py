@@ -151,9 +151,8 @@ def change_rows(cohort: Cohort, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
-def outcomes(cohort: Cohort, seed: int) -> Part:
-    """Before and after, non-diagnostic kept as an outcome of its own, and the paper's row beside ours."""
-    rows = change_rows(cohort, seed)
+def outcomes(cohort: Cohort, rows: Sequence[dict[str, Any]]) -> Part:
+    """Before and after, non-diagnostic kept as an outcome of its own, the paper's row beside ours; of :func:`change_rows`."""
     columns = (
         Column("outcome", "Outcome"),
         Column("n", "n", "d"),
@@ -173,8 +172,8 @@ def outcomes(cohort: Cohort, seed: int) -> Part:
     )
 
 
-def bars(cohort: Cohort) -> Plot:
-    """Outcomes before and after beside the paper's."""
+def bars(cohort: Cohort, name: str = "outcomes") -> Plot:
+    """Outcomes before and after beside the paper's, under a name of its own wherever it stands on a page."""
     ours = [
         {
             "label": label,
@@ -182,7 +181,7 @@ def bars(cohort: Cohort) -> Plot:
         }
         for when, label in (("before", "as scanned"), ("after", "restored"))
     ]
-    return outcome_bars([*ours, *PAPER_ROWS], f"{len(cohort)} {cohort.level}s. {PAPER_NOTE}")
+    return outcome_bars(name, [*ours, *PAPER_ROWS], f"{len(cohort)} {cohort.level}s. {PAPER_NOTE}")
 
 
 def confusion(cohort: Cohort, when: str, title: str) -> Table:
@@ -315,10 +314,9 @@ def tests(cohort: Cohort, seed: int) -> Part:
     return Part("tests", "Tests", tables=[reasoned_table("Before against after", columns, rows, note)])
 
 
-def intervals(cohort: Cohort, seed: int) -> Part:
-    """What taking rows as independent would have claimed."""
+def intervals(cohort: Cohort, rows: Sequence[dict[str, Any]]) -> Part:
+    """What taking rows as independent would have claimed, of :func:`change_rows`."""
     errors = standard_errors(right(cohort, "after").astype(float), right(cohort, "before").astype(float), cohort.patients)
-    rows = change_rows(cohort, seed)
     columns = (
         Column("outcome", "Outcome"),
         Column("change", "Change, over patients", "+.1%"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,8 @@ from typing import Any
 import jinja2
 
 from srh_clinic.errors import InputError
-from srh_clinic.metrics import Interval, Undefined
 from srh_clinic.validation.page import tables_csv
-from srh_clinic.validation.report import Report, write_whole
+from srh_clinic.validation.report import Report, plain, write_whole
 from srh_clinic.validation.shift.first_page import FirstPage
 from srh_clinic.validation.shift.parts import Part
 
@@ -69,23 +68,11 @@ class ShiftReport:
                     "title": part.title,
                     "text": list(part.text),
                     "missing": list(part.missing),
-                    "tables": {table.title: [_plain(row) for row in table.rows] for table in part.tables},
+                    "tables": {table.title: [plain(row) for row in table.rows] for table in part.tables},
                 }
                 for part in self.parts
             },
         }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Interval):
-        return asdict(value)
-    if isinstance(value, Undefined):
-        return {"undefined": value.why}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return value.item() if hasattr(value, "item") else value
 
 
 def write_report_files(report: ShiftReport, out: Path, *, pdf: bool = False) -> list[Path]:

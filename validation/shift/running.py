@@ -20,6 +20,7 @@ from srh_clinic.pictures import SquareMap
 from srh_clinic.pipeline import CaseResult, RestoreThenClassify, drift_made_with
 from srh_clinic.validation.bench import Progress
 from srh_clinic.validation.cells import fingerprint
+from srh_clinic.validation.images import Reading
 from srh_clinic.validation.report import write_whole
 from srh_clinic.validation.shift.manifest import Manifest, ManifestRow, case_of
 from srh_clinic.validation.shift.records import Cohort, Exclusion, Opinion, ShiftCase, is_harm, outcome
@@ -48,9 +49,8 @@ def run_cases(
     manifest: Manifest,
     out: Path,
     pipeline: RestoreThenClassify,
+    reading: Reading,
     *,
-    um_per_px: float | None = None,
-    full_scale: int | None = None,
     report: Progress = lambda stage, done, total: None,
 ) -> Run:
     """Restore and classify every case of a manifest whose result is not in ``out/cases`` yet.
@@ -73,9 +73,8 @@ def run_cases(
         folder = out / "cases" / f"{number + 1:04d}-{_safe(Path(row['case']).stem)}"
         path = manifest.case_path(row)
         try:
-            kept = _kept(folder, path, row, pipeline, um_per_px, full_scale)
-            if kept is None:
-                kept = _run(folder, path, row, pipeline, um_per_px, full_scale)
+            key = _key(path, pipeline, reading)
+            kept = _kept(folder, key, row) or _run(folder, path, key, row, pipeline, reading)
         except InputError as error:
             excluded.append(Exclusion(row["case"], f"found {error.found}"))
             continue
@@ -98,7 +97,7 @@ def _safe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:40] or "case"
 
 
-def _key(path: Path, pipeline: RestoreThenClassify, um_per_px: float | None, full_scale: int | None) -> str:
+def _key(path: Path, pipeline: RestoreThenClassify, reading: Reading) -> str:
     """Everything that a result depends on; of the image the names, sizes and times of its files."""
     if not path.exists():
         raise InputError("no such file", "a DICOM file or folder, or a two-channel TIFF", path)
@@ -107,21 +106,13 @@ def _key(path: Path, pipeline: RestoreThenClassify, um_per_px: float | None, ful
         version=(__version__, KEPT),
         weights=pipeline.bundle.weights_sha256,
         restorer=(pipeline.restorer.name, pipeline.restorer.settings),
-        asked=(pipeline.seed, pipeline.conservative, pipeline.seeds, um_per_px, full_scale),
+        asked=(pipeline.seed, pipeline.conservative, pipeline.seeds, reading.um_per_px, reading.full_scale),
         files=[(one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in files],
     )
 
 
-def _kept(
-    folder: Path,
-    path: Path,
-    row: ManifestRow,
-    pipeline: RestoreThenClassify,
-    um_per_px: float | None,
-    full_scale: int | None,
-) -> dict[str, Any] | None:
+def _kept(folder: Path, key: str, row: ManifestRow) -> dict[str, Any] | None:
     """The result of an earlier run, if it is of this image, these weights and settings, and this truth."""
-    key = _key(path, pipeline, um_per_px, full_scale)
     try:
         kept: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -131,19 +122,14 @@ def _kept(
 
 
 def _run(
-    folder: Path,
-    path: Path,
-    row: ManifestRow,
-    pipeline: RestoreThenClassify,
-    um_per_px: float | None,
-    full_scale: int | None,
+    folder: Path, path: Path, key: str, row: ManifestRow, pipeline: RestoreThenClassify, reading: Reading
 ) -> dict[str, Any]:
-    result = pipeline(read_slide(path, um_per_px, full_scale))
+    result = pipeline(read_slide(path, reading.um_per_px, reading.full_scale))
     if is_harm(outcome(row["truth"], result.before.diagnosis), outcome(row["truth"], result.diagnosis)):
         result.save(folder)
         write_case_page(result, folder / PAGE, row["case"])
     kept = {
-        "key": _key(path, pipeline, um_per_px, full_scale),
+        "key": key,
         "truth": row["truth"],
         "trust": float(result.scrutiny.strengths.max()) if len(result.scrutiny.strengths) else None,
         "result": result.to_dict(),

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from srh_clinic.metrics import Finding, Interval, Undefined
-from srh_clinic.validation.shift.intervals import codes, difference, per_patient
+from srh_clinic.metrics.intervals import codes
+from srh_clinic.validation.shift.intervals import difference, per_patient
 from srh_clinic.validation.shift.records import OUTCOMES, Cohort
 
 Stratum = Literal["site", "depth", "subtype", "severity"]

@@ -12,6 +12,7 @@ from srh_clinic.metrics import Undefined
 from srh_clinic.trust import SelectivePolicy
 from srh_clinic.trust.drift import TooFewPatientsError, fit_reference, stated_profile
 from srh_clinic.validation.bench import Progress
+from srh_clinic.validation.images import Reading
 from srh_clinic.validation.report import write_whole
 from srh_clinic.validation.shift.checklists import tables as checklist_tables
 from srh_clinic.validation.shift.drift import ProfiledCase
@@ -21,6 +22,7 @@ from srh_clinic.validation.shift.manifest import Manifest, cohort_from_predictio
 from srh_clinic.validation.shift.model_parts import calibration, discrimination, sites
 from srh_clinic.validation.shift.parts import (
     Part,
+    change_rows,
     flow,
     harm,
     intervals,
@@ -40,14 +42,6 @@ if TYPE_CHECKING:
     from srh_clinic.validation.shift.running import Run
 
 
-@dataclass(frozen=True)
-class CohortReading:
-    """What the images do not say of themselves; see :func:`~srh_clinic.integration.read_slide`."""
-
-    um_per_px: float | None = None
-    full_scale: int | None = None
-
-
 def validate_cohort(
     manifest: str | Path,
     out: str | Path,
@@ -56,7 +50,7 @@ def validate_cohort(
     restorer: str = "rscd",
     device: str = "auto",
     seed: int = 0,
-    reading: CohortReading = CohortReading(),
+    reading: Reading | None = None,
     policy: SelectivePolicy | None = None,
     pdf: bool = False,
     report: Progress = lambda stage, done, total: None,
@@ -74,6 +68,8 @@ def validate_cohort(
         See :func:`~srh_clinic.validation.shift.manifest.read_manifest`.
     bundle, restorer, device, settings
         As of :meth:`~srh_clinic.pipeline.RestoreThenClassify.from_bundle`; not used when the manifest brings predictions.
+    reading
+        What the images do not say of themselves.
     seed
         Of the restorer's noise, of resamples, permutations and the split of the selective policy.
     policy
@@ -96,7 +92,7 @@ def validate_cohort(
     from srh_clinic.validation.shift.running import run_cases
 
     pipeline = RestoreThenClassify.from_bundle(str(bundle), restorer, device, seed, profiled=True, **settings)
-    run = run_cases(found, out, pipeline, um_per_px=reading.um_per_px, full_scale=reading.full_scale, report=report)
+    run = run_cases(found, out, pipeline, reading or Reading(), report=report)
     report("writing", 0, 1)
     made = _written(_report(found, run.slides, run, out, seed, policy), out, pdf)
     report("writing", 1, 1)
@@ -116,7 +112,7 @@ def _report(
         "seed": seed,
         **{name: made_by[name] for name in ("bundle", "weights_sha256", "settings") if name in made_by},
     }
-    groups = screen(cohort, seed)
+    groups, changes = screen(cohort, seed), change_rows(cohort, seed)
     if policy is None:
         study = study_policy(cohort, seed=seed, made_by=remembered(made_by))
     else:
@@ -125,11 +121,11 @@ def _report(
     parts = [
         use(notice),
         flow(cohort, len(manifest.rows)),
-        outcomes(cohort, seed),
+        outcomes(cohort, changes),
         transitions(cohort),
         harm(cohort, seed),
         tests(cohort, seed),
-        intervals(cohort, seed),
+        intervals(cohort, changes),
         discrimination(cohort),
         calibration(cohort, seed),
         subgroups(groups),
@@ -144,7 +140,7 @@ def _report(
     filled = {part.id for part in parts if part.filled}
     checked = Part("checklists", "Checklists", [CHECKLISTS], checklist_tables({*filled, "checklists"} - {"patches"}))
     parts.append(checked)
-    first = first_page(cohort, groups, _unavailable(parts), seed)
+    first = first_page(cohort, changes, groups, _unavailable(parts))
     return _Made(ShiftReport(first, tuple(parts), notice, provenance), study, profiled, {} if run is None else run.made_with)
 
 
@@ -190,15 +186,14 @@ def _profiled(run: Run) -> list[ProfiledCase]:
 
 def patch_level(cohort: Cohort, seed: int) -> Part:
     """The same at the level of patches."""
-    parts = (outcomes(cohort, seed), harm(cohort, seed), tests(cohort, seed))
+    parts = (outcomes(cohort, change_rows(cohort, seed)), harm(cohort, seed), tests(cohort, seed))
     tables = [table for part in parts for table in part.tables if not table.title.startswith("Every harmed")]
     policy = selective(study_policy(cohort, seed=seed))
     tables += policy.tables[:2]
     text = [f"{len(cohort)} patches of {len({case.slide for case in cohort.cases})} slides, each with the truth of its slide."]
     text += policy.text
-    return Part(
-        "patches", "At the level of patches", text, [replace(table, title=f"{table.title}, patches") for table in tables]
-    )
+    named = [replace(table, title=f"{table.title}, patches") for table in tables]
+    return Part("patches", "At the level of patches", text, named, missing=policy.missing)
 
 
 def _unavailable(parts: Sequence[Part]) -> list[str]:

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srh_clinic.metrics import Finding, Interval, Undefined, proportion
+from srh_clinic.metrics.intervals import draws
 from srh_clinic.validation.report import Column, Table, reasoned_table
 from srh_clinic.validation.study.analysis_views import ASPECTS, CHOSEN, Aspect, Choice, Row, Views, rate
-from srh_clinic.validation.study.intervals import draws, naive_wilson, two_way, two_way_bootstrap
+from srh_clinic.validation.study.intervals import naive_wilson, two_way, two_way_bootstrap
 
 ALL = "all baselines"
 

@@ -16,6 +16,7 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from srh_clinic.metrics import Finding, Interval, Undefined, proportion
+from srh_clinic.metrics.intervals import codes, draws
 
 SMALLEST_P = 1e-15
 """Of a p-value: beyond, one less it is no number of its own."""
@@ -112,7 +113,7 @@ def two_way(scores: ArrayLike, images: Sequence[object] | NDArray, raters: Seque
         When shapes differ or a score lies outside [0, 1].
     """
     y = np.asarray(scores, dtype=np.float64)
-    image, rater = _codes(images), _codes(raters)
+    image, rater = codes(images), codes(raters)
     if y.ndim != 1 or not len(y) == len(image) == len(rater):
         raise ValueError(
             f"found {y.shape} scores of {len(image)} images and {len(rater)} raters; needed one of each a rating."
@@ -173,7 +174,7 @@ def two_way_bootstrap(
     the sandwich. Six resampled raters show 5/6 of the variance of six, so it covers somewhat too seldom where raters dominate.
     """
     y = np.asarray(scores, dtype=np.float64)
-    image, rater = _codes(images), _codes(raters)
+    image, rater = codes(images), codes(raters)
     if not len(y) or image.max() < 1 or rater.max() < 1:
         return Undefined("the bootstrap needs two images and two raters")
     of_images, of_raters = int(image.max()) + 1, int(rater.max()) + 1
@@ -199,16 +200,6 @@ def naive_wilson(scores: ArrayLike, *, level: float = 0.95) -> Finding:
         return Undefined("there is no rating of this")
     low, high = proportion_confint(float(y.sum()), len(y), alpha=1 - level, method="wilson")
     return Interval(float(y.mean()), float(low), float(high), len(y), level)
-
-
-def draws(random: np.random.Generator, units: int, resamples: int) -> NDArray[np.float64]:
-    """How often each unit is drawn, ``(resamples, units)``."""
-    return random.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
-
-
-def _codes(labels: Sequence[object] | NDArray) -> NDArray[np.int64]:
-    """Labels ``(N,)`` as numbers from 0 on."""
-    return np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.int64) if len(labels) else np.zeros(0, np.int64)
 
 
 def _clustered(centred: NDArray[np.float64], cluster: NDArray[np.int64], clusters: int) -> float:

@@ -16,6 +16,7 @@ from srh_clinic.cli import app
 from srh_clinic.errors import InputError
 from srh_clinic.simulation import simulate_cohort
 from srh_clinic.simulation.cohort import SEVERITY_AT_SURFACE
+from srh_clinic.validation.images import Reading
 from srh_clinic.validation.shift import running
 from srh_clinic.validation.shift.cohort import write_cohort
 from srh_clinic.validation.shift.manifest import read_manifest
@@ -48,7 +49,7 @@ def test_a_cohort_is_the_same_whatever_the_number_of_its_patients() -> None:
 def test_every_case_is_run_once_and_a_cut_run_goes_on(
     cohort: Path, pipeline: RestoreThenClassify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run_cases(read_manifest(cohort), tmp_path, pipeline)
+    first = run_cases(read_manifest(cohort), tmp_path, pipeline, Reading())
     assert (len(first.slides), first.slides.level) == (4, "slide")
     assert {case.slide for case in first.patches.cases} == {case.case for case in first.slides.cases}
     assert set(first.profiles) == {case.case for case in first.slides.cases}
@@ -61,12 +62,12 @@ def test_every_case_is_run_once_and_a_cut_run_goes_on(
         raise AssertionError("run again")
 
     monkeypatch.setattr(running, "_run", refuse)
-    again = run_cases(read_manifest(cohort), tmp_path, pipeline)
+    again = run_cases(read_manifest(cohort), tmp_path, pipeline, Reading())
     assert again.slides.cases == first.slides.cases
     cut = next((tmp_path / "cases").glob("0002-*")) / "case.json"
     cut.write_text(cut.read_text()[:100])
     with pytest.raises(AssertionError, match="run again"):
-        run_cases(read_manifest(cohort), tmp_path, pipeline)
+        run_cases(read_manifest(cohort), tmp_path, pipeline, Reading())
 
 
 def test_images_that_cannot_be_read_are_left_out_by_name(cohort: Path, pipeline: RestoreThenClassify, tmp_path: Path) -> None:
@@ -77,14 +78,14 @@ def test_images_that_cannot_be_read_are_left_out_by_name(cohort: Path, pipeline:
     manifest = cohort.parent / "partly.csv"
     with manifest.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
-    run = run_cases(read_manifest(manifest), tmp_path, pipeline)
+    run = run_cases(read_manifest(manifest), tmp_path, pipeline, Reading())
     assert len(run.slides) == 1
     assert [one.case for one in run.slides.excluded] == ["gone.dcm", "broken.dcm"]
     assert run.slides.excluded[0].why == "found no such file"
     nothing = cohort.parent / "nothing.csv"
     nothing.write_text("case,patient,truth\ngone.dcm,P9,tumor\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"no case that can be read; gone\.dcm: found no such file"):
-        run_cases(read_manifest(nothing), tmp_path / "none", pipeline)
+        run_cases(read_manifest(nothing), tmp_path / "none", pipeline, Reading())
 
 
 def test_a_harmed_case_has_its_page_and_the_command_line_its_report(
