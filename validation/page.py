@@ -47,19 +47,24 @@ def write_sections(sections: Sequence[Section], out: Path, name: str, title: str
 
 def page(sections: Sequence[Section], title: str, demonstration: str) -> str:
     """The page; everything that comes from outside is shown as text."""
+    return rendered(
+        "tables.html",
+        title=title,
+        demonstration=demonstration,
+        sections=sections,
+        encoded=lambda figure: base64.b64encode(figure.png).decode(),
+    )
+
+
+def rendered(template: str, **content: Any) -> str:
+    """A template of this package with its content, all of which is shown as text; cells of tables lose their Markdown."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    return environment.get_template("tables.html").render(
-        title=title,
-        demonstration=demonstration,
-        sections=sections,
-        plain=lambda column, row: column.cell(row).replace("**", ""),
-        encoded=lambda figure: base64.b64encode(figure.png).decode(),
-    )
+    return environment.get_template(template).render(plain=lambda column, row: column.cell(row).replace("**", ""), **content)
 
 
 def tables_csv(report: Report) -> str:

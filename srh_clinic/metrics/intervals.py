@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +35,7 @@ def draws(random: np.random.Generator, units: int, resamples: int) -> NDArray[np
     return random.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
 
 
-def codes(labels: ArrayLike) -> NDArray[np.int64]:
+def codes(labels: Sequence[object] | ArrayLike) -> NDArray[np.int64]:
     """Labels ``(N,)`` as numbers from 0 on."""
     return np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.int64)
 

@@ -9,10 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from srh_clinic.errors import InputError
-from srh_clinic.validation.page import tables_csv
+from srh_clinic.validation.page import rendered, tables_csv
 from srh_clinic.validation.report import Report, plain, write_whole
 from srh_clinic.validation.shift.first_page import FirstPage
 from srh_clinic.validation.shift.parts import Part
@@ -38,19 +36,7 @@ class ShiftReport:
     @property
     def html(self) -> str:
         """The page; whatever comes from the manifest or its images is shown as text."""
-        environment = jinja2.Environment(
-            loader=jinja2.PackageLoader("srh_clinic.validation.shift", "."),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-        )
-        return environment.get_template("report.html").render(
-            title=TITLE,
-            notice=self.notice,
-            first=self.first,
-            parts=self.parts,
-            plain=lambda column, row: column.cell(row).replace("**", ""),
-        )
+        return rendered("shift/report.html", title=TITLE, notice=self.notice, first=self.first, parts=self.parts)
 
     @property
     def numbers(self) -> dict[str, Any]:
