@@ -17,6 +17,7 @@ from srh_clinic.bundles import Bundle
 from srh_clinic.classifiers.aggregation import CLASSES
 from srh_clinic.display import RECIPES, Recipe, three_channel
 from srh_clinic.errors import InputError
+from srh_clinic.inference import inference
 from srh_clinic.intensity import Counts
 
 BATCH_SIZE = 8
@@ -67,7 +68,7 @@ class PatchClassifier:
     temperature: float = 1.0
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - immutable
 
-    @torch.inference_mode()
+    @inference()
     def logits(self, patches: Counts) -> NDArray[np.float64]:
         """Logits before the temperature, float64 ``(N, 3)``; see :meth:`predict_proba`.
 
@@ -75,7 +76,7 @@ class PatchClassifier:
         """
         return self._batched(patches, self.network, len(CLASSES))
 
-    @torch.inference_mode()
+    @inference()
     def embed(self, patches: Counts) -> NDArray[np.float64]:
         """What the network sees in patches: the features that its last layer turns into logits, float64 ``(N, D)``.
 

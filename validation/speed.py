@@ -31,9 +31,6 @@ LARGEST_MEMORY_RATIO = 1.3
 
 MEGABYTE = 1e6
 
-PRECISIONS = {"float32": False, "TF32": True}
-"""Precisions of a card's convolutions, and whether their factors are rounded to the 10 bits of TF32; torch does by default."""
-
 CARD_BATCHES = (8, 64)
 """Tiles in one evaluation that a graphics card is timed with: RSCD's default, and one that fills it."""
 
@@ -178,36 +175,32 @@ def card_against_processor(bench: Bench) -> list[dict[str, Any]]:
     reference = create_restorer("rscd", str(bench.bundle.path), "cpu").restore(counts, _apart(counts))
     processor = (time.perf_counter() - began) / len(counts)
     bench.report("on the processor", 1, 1)
-    rows: list[dict[str, Any]] = [{"where": machine_of("cpu"), "precision": "float32", "batch": 8, "seconds": processor}]
-    for precision, tf32 in PRECISIONS.items():
-        for batch in CARD_BATCHES:
-            restorer = create_restorer("rscd", str(bench.bundle.path), bench.device, batch_size=batch)
-            with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=tf32):
-                restorer.restore(counts[:batch], _apart(counts[:batch]))  # plans memory and kernels
-                began = time.perf_counter()
-                made = restorer.restore(counts, _apart(counts))
-                seconds = (time.perf_counter() - began) / len(counts)
-            same = made.steps == reference.steps
-            apart = np.abs(made.counts[same].astype(np.int64) - reference.counts[same])
-            rows.append(
-                {
-                    "where": machine_of(bench.device),
-                    "precision": precision,
-                    "batch": batch,
-                    "seconds": seconds,
-                    "ratio": processor / seconds,
-                    "same_steps": float(same.mean()),
-                    "median": float(np.median(apart)),
-                    "largest": int(apart.max()),
-                }
-            )
+    rows: list[dict[str, Any]] = [{"where": machine_of("cpu"), "batch": 8, "seconds": processor}]
+    for batch in CARD_BATCHES:
+        restorer = create_restorer("rscd", str(bench.bundle.path), bench.device, batch_size=batch)
+        restorer.restore(counts[:batch], _apart(counts[:batch]))  # plans memory and kernels
+        began = time.perf_counter()
+        made = restorer.restore(counts, _apart(counts))
+        seconds = (time.perf_counter() - began) / len(counts)
+        same = made.steps == reference.steps
+        apart = np.abs(made.counts[same].astype(np.int64) - reference.counts[same])
+        rows.append(
+            {
+                "where": machine_of(bench.device),
+                "batch": batch,
+                "seconds": seconds,
+                "ratio": processor / seconds,
+                "same_steps": float(same.mean()),
+                "median": float(np.median(apart)),
+                "largest": int(apart.max()),
+            }
+        )
     return rows
 
 
 def _card_table(rows: Sequence[dict[str, Any]]) -> Table:
     columns = (
         Column("where", "Where"),
-        Column("precision", "Convolutions in"),
         Column("batch", "Tiles an evaluation", "d"),
         Column("seconds", "Seconds a tile", ".4f"),
         Column("ratio", "Times faster", ".1f"),

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from srh_clinic.errors import InputError
+from srh_clinic.inference import inference
 from srh_clinic.metrics.networks import State, load_into, load_state, srh_view
 
 LPIPS_WEIGHTS = "SRH_LPIPS_WEIGHTS"
@@ -89,7 +90,7 @@ def lpips(image: ArrayLike, reference: ArrayLike, *, weights: str | Path | None 
         raise InputError(f"an image of {x.shape[1]} x {x.shape[2]} px", f"at least {LPIPS_SMALLEST} px a side for LPIPS")
     named = weights or os.environ.get(LPIPS_WEIGHTS)
     network = _lpips_network(None if named is None else Path(named).resolve())
-    with torch.inference_mode():
+    with inference():
         shown = torch.from_numpy(srh_view(np.stack([x, y]))) * 2 - 1
         return float(network(shown[:1], shown[1:]))
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srh_clinic.errors import InputError
+from srh_clinic.inference import inference
 from srh_clinic.metrics.networks import State, load_into, load_state, srh_view
 
 ExtractorName = Literal["efficientnet_lite0", "inception_v3", "clip_vit_l14_336"]
@@ -70,7 +71,7 @@ class Extractor:
     network: nn.Module
     device: torch.device
 
-    @torch.inference_mode()
+    @inference()
     def features(self, images: ArrayLike) -> NDArray[np.float64]:
         """Features, float64 ``(N, dimension)``.
 

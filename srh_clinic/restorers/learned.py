@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from srh_clinic.bundles import load_bundle
 from srh_clinic.errors import InputError
+from srh_clinic.inference import inference
 from srh_clinic.intensity import Counts, counts_to_model, model_to_counts
 from srh_clinic.restorers.device import choose_device
 from srh_clinic.restorers.protocol import Restoration, restore_array
@@ -89,7 +90,7 @@ class LearnedRestorer:
             height, width = batch[0].counts.shape[1:]
             padding = ((0, 0), (0, 0), (0, -height % self.size_multiple), (0, -width % self.size_multiple))
             images = np.pad(counts_to_model(np.stack([tile.counts for tile in batch])), padding, mode="reflect")
-            with torch.inference_mode():
+            with inference():
                 restored = self.apply(torch.from_numpy(images).to(self.device), [(tile.y, tile.x) for tile in batch], seed)
             if not bool(torch.isfinite(restored).all()):
                 raise InputError(f"values that are not finite from {self.name}", "a bundle with sound weights")

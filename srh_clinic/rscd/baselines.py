@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from srh_clinic.inference import inference
 from srh_clinic.intensity import counts_to_model, model_to_counts
 from srh_clinic.rscd.calibrator import q_sample
 from srh_clinic.rscd.noise import block_noise
@@ -108,7 +109,7 @@ class CCDF:
         for batch in batches(tiles, self.settings.batch_size):
             yield from self._restore(batch, seed)
 
-    @torch.inference_mode()
+    @inference()
     def _restore(self, batch: Sequence[Tile], seed: int) -> list[RestoredTile]:
         y = images(batch, self.dtype, self.device)
         height, width = y.shape[-2:]
@@ -175,7 +176,7 @@ class RRD:
         for batch in batches(tiles, self.settings.batch_size):
             yield from self._restore(batch, seed)
 
-    @torch.inference_mode()
+    @inference()
     def _restore(self, batch: Sequence[Tile], seed: int) -> list[RestoredTile]:
         y = images(batch, self.dtype, self.device)
         height, width = y.shape[-2:]

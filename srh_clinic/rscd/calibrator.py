@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from srh_clinic.inference import inference
 from srh_clinic.rscd.schedule import Schedule
 
 Gain = Literal["state", "unit"]
@@ -119,7 +120,7 @@ class StepCalibrator:
         self.batch_size = batch_size
         self.device = torch.device(device)
 
-    @torch.inference_mode()
+    @inference()
     def predict(self, states: Tensor) -> NDArray[np.float64]:
         """Predicted step index, float64 ``(N,)``, not rounded, of model-space states ``(N, 2, H, W)``."""
         predicted = []

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from srh_clinic.errors import InputError
+from srh_clinic.inference import inference
 from srh_clinic.intensity import FULL_SCALE, Counts, counts_to_unit, model_to_unit, unit_to_counts, unit_to_model
 from srh_clinic.resampling import block_mean
 from srh_clinic.rscd.noise import block_noise
@@ -314,7 +315,7 @@ class RSCD:
         x = unit_to_model(counts_to_unit(tile.counts) * np.float32(exposure))
         return _Progress(tile, torch.as_tensor(x, dtype=self.dtype, device=self.device), exposure)
 
-    @torch.inference_mode()
+    @inference()
     def _calibrate(self, batch: Sequence[_Progress]) -> None:
         """Give each tile its next round, or a reason to stop."""
         for one, predicted in zip(batch, self._predict(batch), strict=True):
@@ -375,7 +376,7 @@ class RSCD:
         one.x = one.x * (gain / one.gain)
         one.gain = gain
 
-    @torch.inference_mode()
+    @inference()
     def _evaluate(self, batch: Sequence[_Progress], seed: int, callback: Callback | None) -> None:
         """Bring each tile of the batch one evaluation further."""
         x = stack([one.x for one in batch])
