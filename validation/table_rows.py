@@ -37,6 +37,9 @@ from srh_clinic.validation.tables import Features, Row, Tables, inner
 NEAR_PSNR = 0.5
 """dB by which RSCD's PSNR may lie below the best method's."""
 
+COMPARED = {"kid": ("KID", -1), "spectral": ("spectral distance", -1), "psnr": ("PSNR", 1), "changed": ("nuclei", -1)}
+"""Measures that ablations are compared by: their names, and 1 where more of it is better, else -1."""
+
 Cells = Mapping[str, Mapping[int, Row]]
 
 
@@ -181,14 +184,20 @@ class Judge:
         return asked
 
     def _better_ablations(self) -> list[str]:
-        """Ablations and measures whose interval lies wholly on the better side of the whole."""
-        return [
-            f"{row['method']} in {measure} ({interval.value:+.3g} [{interval.low:+.3g}, {interval.high:+.3g}])"
-            for row in self.differences
-            if row["method"] in ABLATIONS
-            for measure, sign in (("kid", 1), ("spectral", 1), ("psnr", -1), ("changed", 1))
-            if (interval := row.get(measure)) is not None and min(sign * interval.low, sign * interval.high) > 0
-        ]
+        """Each ablation that is significantly better than the whole in some measure, and where it is significantly worse."""
+        told = []
+        for row in self.differences:
+            better, worse = (
+                [
+                    f"{name} ({interval.value:+.3g} [{interval.low:+.3g}, {interval.high:+.3g}])"
+                    for measure, (name, gain) in COMPARED.items()
+                    if (interval := row.get(measure)) and min(side * gain * interval.low, side * gain * interval.high) > 0
+                ]
+                for side in (-1, 1)  # a gain of the ablation is a loss of the whole
+            )
+            if row["method"] in ABLATIONS and better:
+                told.append(f"{row['method']} in {', '.join(better)}, worse in {', '.join(worse) or 'none'}")
+        return told
 
     @cached_property
     def differences(self) -> list[Row]:

@@ -187,9 +187,13 @@ def test_an_ablation_that_is_better_is_named(bench: Bench) -> None:
     cells = {name: {i: dict(cell) for i, cell in rows.items()} for name, rows in run.cells().items()}
     for place, cell in enumerate(cells["rscd_fixed_10"].values()):
         cell["psnr"] = cells[WHOLE][place]["psnr"] + 1 + 0.01 * place
+        cell["nuclei_added"] = cells[WHOLE][place]["nuclei_added"] + 200 + place
+        cell["nuclei_removed"] = cells[WHOLE][place]["nuclei_removed"]
     (row,) = [row for row in Judge(run, cells, near=False).ranking() if row["asked"].startswith("No ablation")]
     assert row["met"] is False
-    assert "rscd_fixed_10 in psnr (-1.0" in row["measured"]
+    better, worse = row["measured"].split(", worse in ")
+    assert "rscd_fixed_10 in PSNR (-1.0" in better
+    assert "nuclei (-20" in worse
 
 
 @pytest.fixture
