@@ -25,11 +25,12 @@ DIFFERENCE_SHOWN = 96
 
 def gallery(cohort: Cohort, out: Path) -> Part:
     """The worst harm in pictures."""
-    grave = [case for case in ledger(cohort) if case.folder is not None][:EXHIBITS]
-    title = "Gallery of harm"
+    harmed, title = ledger(cohort), "Gallery of harm"
+    if not harmed:
+        return Part("gallery", title, ["No case was harmed."])
+    grave = [case for case in harmed if case.folder is not None][:EXHIBITS]
     if not grave:
-        none = "no case was harmed" if not ledger(cohort) else "the manifest brought predictions, so there are no images"
-        return Part("gallery", title, missing=[none])
+        return Part("gallery", title, missing=["the manifest brought predictions, so there are no images"])
     shown = [
         Exhibit(
             case=case.case,
@@ -41,7 +42,7 @@ def gallery(cohort: Cohort, out: Path) -> Part:
         for case in grave
     ]
     text = [
-        f"{len(shown)} of {len(ledger(cohort))} harmed cases, the gravest first: as scanned, restored, what restoration took "
+        f"{len(shown)} of {len(harmed)} harmed cases, the gravest first: as scanned, restored, what restoration took "
         "(blue) and gave (red), the steps that the calibrator asked for, and how strongly the guards speak against it."
     ]
     return Part("gallery", title, text, gallery=shown)

@@ -113,7 +113,8 @@ def meta_analysis(
         raise ValueError("found a variance of 0; needed all above 0, see least_variance.")
     if len(effect) < 2:
         return Undefined("how sites differ needs two of them")
-    found = combine_effects(effect, variance, method_re="dl")
+    with np.errstate(invalid="ignore"):  # of random effects with a tau2 below 0, which are not taken
+        found = combine_effects(effect, variance, method_re="dl")
     if found.tau2 < 0:  # statsmodels does not cut it off at 0; without it, fixed effects are what is left
         value, error, scaled, weights = (
             float(found.mean_effect_fe),

@@ -11,6 +11,7 @@ import pytest
 
 from srh_clinic.classifiers import CLASSES
 from srh_clinic.validation.shift.checklists import SECTIONS
+from srh_clinic.validation.shift.gallery import gallery
 from srh_clinic.validation.shift.harm import TRANSITIONS, harm_rows, ledger
 from srh_clinic.validation.shift.parts import change_rows
 from srh_clinic.validation.shift.records import Cohort, Opinion, ShiftCase, cohort_of
@@ -91,6 +92,13 @@ def test_few_rows_give_a_report_that_says_what_is_missing(tmp_path: Path, patien
     numbers = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert numbers["first_page"]["missing"]
     assert not (tmp_path / "out" / "policy.json").exists()
+
+
+def test_a_cohort_without_harm_is_not_a_gallery_that_could_not_be_made(tmp_path: Path) -> None:
+    unharmed = gallery(cohort_of([case("tumor", "nondiagnostic", "tumor", 0)]), tmp_path)
+    assert (list(unharmed.text), list(unharmed.missing)) == (["No case was harmed."], [])
+    harmed = gallery(cohort_of([case("tumor", "tumor", "normal", 0)]), tmp_path)
+    assert list(harmed.missing) == ["the manifest brought predictions, so there are no images"]
 
 
 def test_every_harm_is_in_the_ledger_and_the_gravest_comes_first() -> None:
