@@ -598,7 +598,7 @@ def _print_report(report: Report, out: Path) -> None:
     from srh_clinic.validation import rich_tables
 
     console = Console(highlight=False)
-    for table in rich_tables(report):
+    for table in rich_tables(report, console.width):
         console.print(table)
     console.print(f"{out / report.name}.md", soft_wrap=True)
 

@@ -12,10 +12,11 @@ import shlex
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,11 @@ class Column:
         if isinstance(value, Interval):
             return f"{value.value:{self.format}} [{value.low:{self.format}}, {value.high:{self.format}}]"
         return format(value, self.format)
+
+    def short(self, row: Mapping[str, Any]) -> str:
+        """The same without the ends of an interval."""
+        value = row.get(self.key)
+        return self.cell({self.key: value.value} if isinstance(value, Interval) else row)
 
 
 @dataclass(frozen=True)
@@ -192,19 +198,70 @@ def write_whole(path: Path, content: bytes) -> Path:
     return path
 
 
-def rich_tables(report: Report) -> list[RichTable]:
-    """The report's tables for a terminal."""
-    from rich.table import Table as RichTable
+TEXT_FOLD, TITLE_FOLD = 24, 8
+"""Characters that a terminal's column of text has at least, where its text is longer, and that a long title is folded at."""
 
-    drawn = []
-    for table in report.tables:
-        rich = RichTable(title=table.title, caption=table.note or None, title_justify="left", caption_justify="left")
-        for column in table.columns:
-            rich.add_column(column.title, justify="left" if column.is_text else "right")
-        for row in table.rows:
-            rich.add_row(*(column.cell(row).replace("**", "") for column in table.columns))
-        drawn.append(rich)
-    return drawn
+GUTTER = 2
+"""Characters between two columns."""
+
+
+def rich_tables(report: Report, width: int | None = None) -> list[RichTable]:
+    """The report's tables for a terminal of ``width`` characters; None for one in which every table fits.
+
+    No number is cut or wrapped: where a table is too wide the ends of its intervals are left out, then its last columns, and
+    it says so.
+    """
+    return [_rich_table(table, width) for table in report.tables]
+
+
+def _rich_table(table: Table, width: int | None) -> RichTable:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    columns, cell = _fitting(table, width)
+    note = [table.note] if table.note else []
+    if cell is Column.short and any(isinstance(value, Interval) for row in table.rows for value in row.values()):
+        note.append("Intervals are in the report.")
+    if hidden := [column.title for column in table.columns[len(columns) :]]:
+        note.append(f"Columns in the report, for which there is no room here: {', '.join(hidden)}.")
+    # As Text, for what stands in square brackets is no markup.
+    rich = RichTable(
+        title=Text(table.title),
+        caption=Text(" ".join(note)) if note else None,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, GUTTER - 1, 0, 0),
+        pad_edge=False,
+    )
+    for column in columns:
+        least = _width(column, table, cell)
+        if column.is_text:
+            rich.add_column(Text(column.title), min_width=least, overflow="fold")
+        else:
+            rich.add_column(Text(column.title), width=least, justify="right", overflow="fold")
+    for row in table.rows:
+        rich.add_row(*(Text(cell(column, row).replace("**", "")) for column in columns))
+    return rich
+
+
+def _fitting(table: Table, width: int | None) -> tuple[tuple[Column, ...], Callable[[Column, Mapping[str, Any]], str]]:
+    """The first columns that fit into a terminal, and how their cells are written there."""
+    if width is None:
+        return table.columns, Column.cell
+    for cell in (Column.cell, Column.short):
+        ends = list(accumulate(_width(column, table, cell) + GUTTER for column in table.columns))
+        if ends[-1] <= width:
+            return table.columns, cell
+    return table.columns[: max(2, sum(end <= width for end in ends))], Column.short
+
+
+def _width(column: Column, table: Table, cell: Callable[[Column, Mapping[str, Any]], str]) -> int:
+    """Characters that a column takes at least."""
+    longest = max((len(cell(column, row)) for row in table.rows), default=0)
+    words = max(len(word) for word in column.title.split())
+    return min(max(longest, words), TEXT_FOLD) if column.is_text else max(longest, min(words, TITLE_FOLD))
 
 
 def provenance(*, seed: int, **more: Any) -> dict[str, Any]:

@@ -64,6 +64,42 @@ def test_the_terminal_shows_every_table(report: Report) -> None:
     assert "**" not in shown
 
 
+@pytest.mark.parametrize("width", [*range(56, 140, 7), 200])
+def test_a_narrow_terminal_shows_whole_numbers_and_says_what_it_leaves_out(width: int) -> None:
+    columns = (
+        Column("method", "Method"),
+        Column("n", "n", "d"),
+        *(Column(f"x{place}", f"KID[extractor_{place}] of whole images", ".4f") for place in range(5)),
+    )
+    rows = [
+        {"method": name, "n": 540, **{f"x{place}": Interval(sign * place / 7, -2.0, 3.0, 540) for place in range(5)}}
+        for name, sign in (("rscd_no_recalibration", 1), ("input", -1))
+    ]
+    wide = Report("wide", "Wide", "Numbers.", (Table("Everything", columns, rows),), {})
+    console = Console(file=io.StringIO(), width=width)
+    console.print(*rich_tables(wide, width))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+    said = " ".join(" ".join(lines).split())
+    assert max(len(line) for line in lines) <= width
+    (ours,) = [line for line in lines if "rscd_no_recalibration" in line]
+    shown = [place for place in range(5) if f"{place / 7:.4f}" in ours.split()]
+    assert "540" in ours.split()
+    assert shown == list(range(len(shown)))
+    assert all(f"KID[extractor_{place}] of whole images" in said for place in range(len(shown), 5))
+    assert ("[-2.0000, 3.0000]" in ours) == (width == 200)
+    assert ("Intervals are in the report." in said) == (width < 200)
+
+
+def test_square_brackets_are_text_in_the_terminal() -> None:
+    rows = [{"method": "[bold]", "kid": 1.0}]
+    table = Table("All [of] them", (Column("method", "Method"), Column("kid", "KID[x]", ".1f")), rows, "See [there].")
+    console = Console(file=io.StringIO(), width=100)
+    console.print(*rich_tables(Report("r", "R", "S.", (table,), {})))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(text in shown for text in ("KID[x]", "[bold]", "All [of] them", "See [there]."))
+
+
 def test_a_folder_that_cannot_be_written_is_told(report: Report, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="needed room and permission to write a report"):
