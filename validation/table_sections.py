@@ -28,10 +28,11 @@ from srh_clinic.validation.downstream import OUTCOMES, outcome
 from srh_clinic.validation.images import Image, tiles_sha256
 from srh_clinic.validation.page import Section
 from srh_clinic.validation.protocol import Protocol
+from srh_clinic.validation.realism import HIGH_FREQUENCY
 from srh_clinic.validation.report import Column, Report, Table
 from srh_clinic.validation.table_figures import Figure, Panel, curves, histogram, image_grid, outcome_bars
 from srh_clinic.validation.table_methods import METHODS, WHOLE
-from srh_clinic.validation.tables import Fewer, Row, Stack, Tables
+from srh_clinic.validation.tables import Fewer, Row, Stack, Tables, without_reference
 
 Cells = Mapping[str, Mapping[int, Row]]
 
@@ -329,8 +330,10 @@ def _real_stack(tables: Tables, stack: Stack) -> tuple[Table, Figure]:
                 "plane": place,
                 "depth": plane.depth_um,
                 "n": len(tiles),
-                "before": float(np.mean([one.predicted for one in made.values() if one.predicted is not None])),
-                "after": float(np.mean(again)),
+                "steps_before": float(np.mean([one.predicted for one in made.values() if one.predicted is not None])),
+                "steps_after": float(np.mean(again)),
+                **_mean_without_reference(tiles, "before"),
+                **_mean_without_reference([one.counts for one in made.values()], "after"),
             }
         )
         middle = len(tiles) // 2
@@ -339,10 +342,23 @@ def _real_stack(tables: Tables, stack: Stack) -> tuple[Table, Figure]:
         Column("plane", "Plane", "d"),
         Column("depth", "Depth (um)", ".0f"),
         Column("n", "Tiles", "d"),
-        Column("before", "Steps asked for as scanned", ".1f"),
-        Column("after", "Steps asked for once restored", ".1f"),
+        Column("steps_before", "Steps asked for as scanned", ".1f"),
+        Column("steps_after", "Steps asked for once restored", ".1f"),
+        Column("noise_before", "Incoherent noise as scanned (counts)", ".0f"),
+        Column("noise_after", "Incoherent noise restored (counts)", ".0f"),
+        Column("coherence_before", "Coherence of the channels as scanned", ".2f"),
+        Column("coherence_after", "Coherence of the channels restored", ".2f"),
+    )
+    note = (
+        "No reference exists. Noise and coherence need none: what the channels do not and do share above "
+        f"{HIGH_FREQUENCY} cycles a pixel."
     )
     figure = Figure(
         "real_depth", f"{stack.source.name} by depth", "A tile of each plane, as scanned and restored.", image_grid(grid)
     )
-    return Table(f"{stack.source.name}, plane by plane", columns, rows, "No reference exists."), figure
+    return Table(f"{stack.source.name}, plane by plane", columns, rows, note), figure
+
+
+def _mean_without_reference(tiles: Sequence[Counts], when: str) -> Row:
+    found = [without_reference(counts_to_unit(tile)) for tile in tiles]
+    return {f"{name}_{when}": float(np.mean([one[name] for one in found])) for name in ("noise", "coherence")}

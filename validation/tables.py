@@ -182,8 +182,7 @@ class Tables:
             "machine": restored.machine,
         }
         shown = counts_to_unit(restored.counts)
-        numbers["coherence"] = metrics.channel_coherence(shown, HIGH_FREQUENCY)
-        numbers["noise"] = FULL_SCALE * max(metrics.incoherent_noise(shown, HIGH_FREQUENCY))
+        numbers |= without_reference(shown)
         if image.clean is not None:
             clean = counts_to_unit(image.clean)
             changes = metrics.nuclei_changes(shown, clean, self.images.um_per_px, truth=image.nuclei)
@@ -317,6 +316,14 @@ class Tables:
     @cached_property
     def _extractor(self) -> metrics.Extractor:
         return metrics.create_extractor(self.extractor, self.extractor_weights, str(choose_device(self.bench.device)))
+
+
+def without_reference(shown: NDArray[Any]) -> Row:
+    """What an image ``(2, H, W)`` in unit range says of itself: ``coherence`` of its channels, ``noise`` in counts."""
+    return {
+        "coherence": metrics.channel_coherence(shown, HIGH_FREQUENCY),
+        "noise": FULL_SCALE * max(metrics.incoherent_noise(shown, HIGH_FREQUENCY)),
+    }
 
 
 def registered(acquired: Counts, image: Image) -> Counts:

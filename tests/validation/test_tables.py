@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from srh_clinic import metrics
 from srh_clinic.bundles import Bundle
@@ -17,7 +18,7 @@ from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts, counts_to_unit
 from srh_clinic.validation import run_cell, run_tables, table_suite, tables
 from srh_clinic.validation.bench import Bench, PhantomRestorer
-from srh_clinic.validation.images import FolderImages, Image, PhantomImages, cut, spread
+from srh_clinic.validation.images import FolderImages, Image, PhantomImages, Reading, cut, spread
 from srh_clinic.validation.page import tables_csv
 from srh_clinic.validation.paper import PAPER
 from srh_clinic.validation.protocol import load_protocol
@@ -194,6 +195,33 @@ def test_an_ablation_that_is_better_is_named(bench: Bench) -> None:
     better, worse = row["measured"].split(", worse in ")
     assert "rscd_fixed_10 in PSNR (-1.0" in better
     assert "nuclei (-20" in worse
+
+
+def test_a_stack_of_ones_own_is_judged_plane_by_plane_without_a_reference(
+    bundle: Bundle, small_protocol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(table_suite.PRESETS, "quick", table_suite.Preset(images=2, slow=1, sweep=1, stacks=8))
+    monkeypatch.setattr("srh_clinic.validation.table_sections.DEPTHS_UM", (0.0, 100.0))
+    rng = np.random.default_rng(0)
+    size = load_protocol(small_protocol).phantoms.size
+    noise = np.array([100, 3_000])[:, None, None, None] * rng.standard_normal((2, 2, size, 2 * size))
+    tifffile.imwrite(tmp_path / "mine.tif", np.clip(20_000 + noise, 0, 65_535).astype(np.uint16), metadata={"axes": "ZCYX"})
+    (report,) = run_tables(
+        tmp_path / "out",
+        only=["zstack"],
+        stack=tmp_path / "mine.tif",
+        reading=Reading(um_per_px=0.47),
+        bundle=bundle.path,
+        protocol=small_protocol,
+        device="cpu",
+    )
+    shallow, deep = _table(report, "mine.tif, plane by plane").rows
+    assert (shallow["plane"], shallow["n"], deep["plane"], deep["n"]) == (0, 2, 1, 2)
+    assert shallow["noise_before"] == pytest.approx(100, rel=0.2)
+    assert deep["noise_before"] == pytest.approx(3_000, rel=0.2)
+    assert abs(deep["coherence_before"]) < 0.2
+    assert deep["noise_after"] != deep["noise_before"]
+    assert (tmp_path / "out" / "figures" / "real_depth.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.fixture
