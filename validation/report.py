@@ -198,11 +198,18 @@ def write_whole(path: Path, content: bytes) -> Path:
     return path
 
 
-TEXT_FOLD, TITLE_FOLD = 24, 8
-"""Characters that a terminal's column of text has at least, where its text is longer, and that a long title is folded at."""
+TEXT_FOLD = 24
+"""Characters that a terminal's column of text has at least, where its text is longer."""
+
+TITLE_FOLDS = (12, 8)
+"""Characters that a long word of a column's title is folded at, the second where there is less room."""
 
 GUTTER = 2
 """Characters between two columns."""
+
+
+Written = Callable[[Column, Mapping[str, Any]], str]
+"""How a column's cell of a row is written."""
 
 
 def rich_tables(report: Report, width: int | None = None) -> list[RichTable]:
@@ -219,7 +226,7 @@ def _rich_table(table: Table, width: int | None) -> RichTable:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    columns, cell = _fitting(table, width)
+    columns, cell, fold = _fitting(table, width)
     note = [table.note] if table.note else []
     if cell is Column.short and any(isinstance(value, Interval) for row in table.rows for value in row.values()):
         note.append("Intervals are in the report.")
@@ -236,7 +243,7 @@ def _rich_table(table: Table, width: int | None) -> RichTable:
         pad_edge=False,
     )
     for column in columns:
-        least = _width(column, table, cell)
+        least = _width(column, table, cell, fold)
         if column.is_text:
             rich.add_column(Text(column.title), min_width=least, overflow="fold")
         else:
@@ -246,22 +253,23 @@ def _rich_table(table: Table, width: int | None) -> RichTable:
     return rich
 
 
-def _fitting(table: Table, width: int | None) -> tuple[tuple[Column, ...], Callable[[Column, Mapping[str, Any]], str]]:
-    """The first columns that fit into a terminal, and how their cells are written there."""
+def _fitting(table: Table, width: int | None) -> tuple[tuple[Column, ...], Written, int]:
+    """The first columns that fit into a terminal, how their cells are written there, and where their titles are folded."""
+    wide, narrow = TITLE_FOLDS
     if width is None:
-        return table.columns, Column.cell
-    for cell in (Column.cell, Column.short):
-        ends = list(accumulate(_width(column, table, cell) + GUTTER for column in table.columns))
+        return table.columns, Column.cell, wide
+    for cell, fold in ((Column.cell, wide), (Column.short, wide), (Column.short, narrow)):
+        ends = list(accumulate(_width(column, table, cell, fold) + GUTTER for column in table.columns))
         if ends[-1] <= width:
-            return table.columns, cell
-    return table.columns[: max(2, sum(end <= width for end in ends))], Column.short
+            return table.columns, cell, fold
+    return table.columns[: max(2, sum(end <= width for end in ends))], Column.short, narrow
 
 
-def _width(column: Column, table: Table, cell: Callable[[Column, Mapping[str, Any]], str]) -> int:
+def _width(column: Column, table: Table, cell: Written, fold: int) -> int:
     """Characters that a column takes at least."""
     longest = max((len(cell(column, row)) for row in table.rows), default=0)
     words = max(len(word) for word in column.title.split())
-    return min(max(longest, words), TEXT_FOLD) if column.is_text else max(longest, min(words, TITLE_FOLD))
+    return min(max(longest, words), TEXT_FOLD) if column.is_text else max(longest, min(words, fold))
 
 
 def provenance(*, seed: int, **more: Any) -> dict[str, Any]:
