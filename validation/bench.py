@@ -245,7 +245,7 @@ class PhantomRestorer:
             self._store = TileStore(bench.work / f"restored-{self.fingerprint}", grid, self.fingerprint)
 
     def __call__(self, degraded: Mapping[int, Counts]) -> dict[int, RestoredPhantom]:
-        """Restore phantoms by index, uint16 counts ``(2, H, W)``."""
+        """Restore phantoms by index, uint16 counts ``(2, H, W)``; the results are in the same order."""
         kept = {} if self._store is None else {i: self._from(self._store, i) for i in degraded if i in self._store}
         todo = [i for i in degraded if i not in kept]
         if not todo:
@@ -271,7 +271,8 @@ class PhantomRestorer:
             if self._store is not None:
                 record = {key: value for key, value in vars(one).items() if key != "counts"}
                 self._store.put(i, one.counts, record)
-        return kept
+        # In the order asked for: intervals resample results in their order.
+        return {i: kept[i] for i in degraded}
 
     @staticmethod
     def _from(store: TileStore, index: int) -> RestoredPhantom:
