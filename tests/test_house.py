@@ -17,7 +17,7 @@ WINGS = ("classifiers", "integration", "validation")
 """Folders at the top of the repository that are installed inside ``srh_clinic``."""
 
 FLOORS = {
-    0: ("errors", "intensity", "slide", "tiling", "resampling", "regions"),
+    0: ("errors", "intensity", "inference", "slide", "tiling", "resampling", "regions"),
     1: ("rscd", "simulation", "bundles", "metrics", "display", "tissue"),
     2: ("integration", "classifiers", "restorers", "guards", "trust", "training"),
     3: ("pictures", "scrutiny", "pipeline", "casepage", "cohort", "transforms", "health"),
