@@ -14,7 +14,8 @@ def inference() -> Iterator[None]:
 
     By torch's default a card rounds the factors of a convolution to the 10 bits of TF32. Restored counts then differ from a
     processor's by more than rounding, and what was calibrated and validated on the one does not quite hold on the other.
-    The process's own choice is back in force afterwards.
+    The process's own choice is back in force afterwards. It is one switch for all threads of a process: of networks that run
+    in two threads at once, the last to end decides what is left in force.
     """
     cudnn = torch.backends.cudnn
     # Since torch 2.9 each kind of operation has a precision, and the older switch cannot be read once one was set.
