@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from srh_clinic import __version__
 from srh_clinic.bundles import PARTS, Bundle, load_bundle, weights_file
+from srh_clinic.errors import InputError
 from srh_clinic.guards import steps_left
 from srh_clinic.intensity import Counts, counts_to_unit
 from srh_clinic.metrics import Interval, mean_with_interval, paired_difference
@@ -154,7 +155,14 @@ class Bench:
         InputError
             When it is not there, or lacks one of them.
         """
-        return self.bundle if method.bundle is None or not method.parts else load_bundle(self.weights / method.bundle)
+        if method.bundle is None or not method.parts:
+            return self.bundle
+        if not (folder := self.weights / method.bundle).is_dir():
+            needed = (
+                "the folder that holds it, by --weights (docs/tables.md says how it is made), or methods without, by --method"
+            )
+            raise InputError(f"no bundle {method.bundle}, whose network {method.name} needs", needed, folder)
+        return load_bundle(folder)
 
     def fingerprint(self, *, learned: bool, **depends_on: Any) -> str:
         """Names what a cell depends on: the protocol, the simulation, the version, the weights if any, and more."""

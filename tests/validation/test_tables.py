@@ -284,7 +284,7 @@ def test_wrong_names_are_told(tmp_path: Path, bundle: Bundle, small_protocol: Pa
         run_tables(tmp_path, preset="slow", bundle=bundle.path, protocol=small_protocol)
     with pytest.raises(InputError, match="found the parts table1; needed parts among unpaired"):
         run_tables(tmp_path, only=["table1"], bundle=bundle.path, protocol=small_protocol)
-    with pytest.raises(InputError, match="no bundle"):
+    with pytest.raises(InputError, match=r"no bundle phantom-baselines, whose network cyclegan needs; needed .* by --weights"):
         run_tables(
             tmp_path,
             methods=["cyclegan"],
