@@ -11,6 +11,7 @@ from srh_clinic.bundles import Bundle, default_model_card, load_bundle, save_bun
 from srh_clinic.errors import InputError
 from srh_clinic.pipeline import policy_of
 from srh_clinic.training import TASKS, read_settings
+from srh_clinic.validation.report import CRITERIA
 
 SCORES = ("restoration", "calibrator", "classifier", "seams", "real", "guards")
 """Reports that a card quotes, by the name of their file."""
@@ -123,8 +124,5 @@ def _scores(bundle: Bundle, files: list[Path]) -> list[str]:
             "| asked | measured | met |",
             "|---|---|---|",
         ]
-        lines += [
-            f"| {row['asked']} | {row['measured']} | {'yes' if row['met'] else '**no**'} |"
-            for row in report["tables"][CRITERIA_TABLE]
-        ]
+        lines += [f"| {' | '.join(column.markdown(row) for column in CRITERIA)} |" for row in report["tables"][CRITERIA_TABLE]]
     return [*lines, ""]

@@ -57,14 +57,14 @@ def page(sections: Sequence[Section], title: str, demonstration: str) -> str:
 
 
 def rendered(template: str, **content: Any) -> str:
-    """A template of this package with its content, all of which is shown as text; cells of tables lose their Markdown."""
+    """A template of this package with its content, all of which is shown as text."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    return environment.get_template(template).render(plain=lambda column, row: column.cell(row).replace("**", ""), **content)
+    return environment.get_template(template).render(**content)
 
 
 def tables_csv(report: Report) -> str:

@@ -6,6 +6,7 @@ A number is formatted in one place, :meth:`Column.cell`; the JSON holds it unrou
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shlex
@@ -45,7 +46,7 @@ TEMPLATE = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True
 |{% for column in table.columns %}{{ " --- |" if column.is_text else " ---: |" }}{% endfor %}
 
 {% for row in table.rows %}
-|{% for column in table.columns %} {{ column.cell(row) }} |{% endfor %}
+|{% for column in table.columns %} {{ column.markdown(row) }} |{% endfor %}
 
 {% endfor %}
 {% if table.note %}
@@ -88,10 +89,14 @@ class Column:
         if value is None:
             return "–"
         if isinstance(value, bool):
-            return "yes" if value else "**no**"
+            return "yes" if value else "no"
         if isinstance(value, Interval):
             return f"{value.value:{self.format}} [{value.low:{self.format}}, {value.high:{self.format}}]"
         return format(value, self.format)
+
+    def markdown(self, row: Mapping[str, Any]) -> str:
+        """The same in Markdown, where a no stands out."""
+        return "**no**" if row.get(self.key) is False else self.cell(row)
 
     def short(self, row: Mapping[str, Any]) -> str:
         """The same without the ends of an interval."""
@@ -218,19 +223,19 @@ def rich_tables(report: Report, width: int | None = None) -> list[RichTable]:
     No number is cut or wrapped: where a table is too wide the ends of its intervals are left out, then its last columns, and
     it says so.
     """
-    return [_rich_table(table, width) for table in report.tables]
+    return [_rich_table(table, math.inf if width is None else width) for table in report.tables]
 
 
-def _rich_table(table: Table, width: int | None) -> RichTable:
+def _rich_table(table: Table, width: float) -> RichTable:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    columns, cell, fold = _fitting(table, width)
+    widths, cell = _fitting(table, width)
     note = [table.note] if table.note else []
     if cell is Column.short and any(isinstance(value, Interval) for row in table.rows for value in row.values()):
         note.append("Intervals are in the report.")
-    if hidden := [column.title for column in table.columns[len(columns) :]]:
+    if hidden := [column.title for column in table.columns[len(widths) :]]:
         note.append(f"Columns in the report, for which there is no room here: {', '.join(hidden)}.")
     # As Text, for what stands in square brackets is no markup.
     rich = RichTable(
@@ -242,27 +247,26 @@ def _rich_table(table: Table, width: int | None) -> RichTable:
         padding=(0, GUTTER - 1, 0, 0),
         pad_edge=False,
     )
-    for column in columns:
-        least = _width(column, table, cell, fold)
+    columns = table.columns[: len(widths)]
+    for column, least in zip(columns, widths, strict=True):
         if column.is_text:
             rich.add_column(Text(column.title), min_width=least, overflow="fold")
         else:
             rich.add_column(Text(column.title), width=least, justify="right", overflow="fold")
     for row in table.rows:
-        rich.add_row(*(Text(cell(column, row).replace("**", "")) for column in columns))
+        rich.add_row(*(Text(cell(column, row)) for column in columns))
     return rich
 
 
-def _fitting(table: Table, width: int | None) -> tuple[tuple[Column, ...], Written, int]:
-    """The first columns that fit into a terminal, how their cells are written there, and where their titles are folded."""
+def _fitting(table: Table, width: float) -> tuple[list[int], Written]:
+    """The widths of the first columns that fit into a terminal, and how their cells are written there."""
     wide, narrow = TITLE_FOLDS
-    if width is None:
-        return table.columns, Column.cell, wide
     for cell, fold in ((Column.cell, wide), (Column.short, wide), (Column.short, narrow)):
-        ends = list(accumulate(_width(column, table, cell, fold) + GUTTER for column in table.columns))
+        widths = [_width(column, table, cell, fold) for column in table.columns]
+        ends = list(accumulate(one + GUTTER for one in widths))
         if ends[-1] <= width:
-            return table.columns, cell, fold
-    return table.columns[: max(2, sum(end <= width for end in ends))], Column.short, narrow
+            return widths, cell
+    return widths[: max(2, sum(end <= width for end in ends))], Column.short
 
 
 def _width(column: Column, table: Table, cell: Written, fold: int) -> int:
