@@ -25,7 +25,7 @@ from srh_clinic.validation.report import write_whole
 from srh_clinic.validation.shift.manifest import Manifest, ManifestRow, case_of
 from srh_clinic.validation.shift.records import Cohort, Exclusion, Opinion, ShiftCase, is_harm, outcome
 
-KEPT = 1
+KEPT = 2
 """Version of what a case's ``case.json`` holds; those of another are run anew."""
 
 RESULT = "case.json"
@@ -170,8 +170,8 @@ def _slide(row: ManifestRow, kept: Mapping[str, Any], folder: Path) -> ShiftCase
     result = kept["result"]
     return case_of(
         row,
-        _of_slide(result["before"], [patch["before"] for patch in kept["patches"]]),
-        _of_slide(result, [patch["after"] for patch in kept["patches"]]),
+        _of_slide(result["before"]),
+        _of_slide(result),
         t_pred=float(result["steps"]["median"]) if result["steps"]["largest"] else None,
         trust=kept["trust"],
         slide=row["case"],
@@ -179,11 +179,9 @@ def _slide(row: ManifestRow, kept: Mapping[str, Any], folder: Path) -> ShiftCase
     )
 
 
-def _of_slide(said: Mapping[str, Any], patches: list[list[float]]) -> Opinion:
+def _of_slide(said: Mapping[str, Any]) -> Opinion:
     first, second, third = (float(said["probabilities"][name]) for name in CLASSES)
-    place = CLASSES.index(said["diagnosis"])
-    support = float(np.mean([values[place] for values in patches])) if patches else None
-    return Opinion(said["diagnosis"], (first, second, third), support)
+    return Opinion(said["diagnosis"], (first, second, third), float(said["support"]))
 
 
 def _patches(row: ManifestRow, kept: Mapping[str, Any]) -> list[ShiftCase]:
