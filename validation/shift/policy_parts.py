@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from srh_clinic.metrics import Undefined
+from srh_clinic.trust.selective import NONDIAGNOSTIC
 from srh_clinic.validation.report import Column, Table, reasoned_table
 from srh_clinic.validation.shift.calibration import RiskCoverage
 from srh_clinic.validation.shift.drift import ProfiledCase, drift_table, site_drift
 from srh_clinic.validation.shift.figures import Plot, lines
 from srh_clinic.validation.shift.parts import Part
-from srh_clinic.validation.shift.records import OUTCOMES, outcome
-from srh_clinic.validation.shift.selective import SelectiveStudy, evidence_of
+from srh_clinic.validation.shift.records import OUTCOMES
+from srh_clinic.validation.shift.selective import SelectiveStudy, evidence_of, policy_outcomes
 
 DRIFT_LEVEL = 0.05
 """Share of exchangeable cases that a drift reference of a validation flags: at 0.01 it would need 99 patients."""
@@ -85,9 +86,9 @@ def _plots(study: SelectiveStudy) -> list[Plot]:
         if isinstance(found, RiskCoverage)
     }
     if risks:
-        said = study.policy.said(evidence_of(study.held_out))
-        wrong = np.array([outcome(case.truth, word) == "wrong" for case, word in zip(study.held_out.cases, said, strict=True)])
-        diagnosed = float((said != "nondiagnostic").mean())
+        evidence = evidence_of(study.held_out)
+        wrong = policy_outcomes(study.policy, evidence, study.held_out) == "wrong"
+        diagnosed = float((study.policy.said(evidence) != NONDIAGNOSTIC).mean())
         points = {"policy": (diagnosed, float(wrong.mean()) / diagnosed)} if diagnosed else {}
         top = max([0.05, *(1.15 * float(risk.max()) for _, risk in risks.values())])
         labels = "share of cases diagnosed, the surest first", "share of them wrong"

@@ -141,7 +141,7 @@ def try_policy(
         raise ValueError(f"found {min(both)!r} among calibration and held-out patients; needed different ones.")
     evidence, patients = evidence_of(held_out), held_out.patients
     policies = {"never": NEVER, "always": ALWAYS, "selective": policy}
-    came_of = {name: _outcomes(one, evidence, held_out) for name, one in policies.items()}
+    came_of = {name: policy_outcomes(one, evidence, held_out) for name, one in policies.items()}
     drawn: dict[str, Any] = {"seed": seed, "resamples": resamples}
     comparison = [
         {
@@ -221,13 +221,13 @@ def decision_curve(cohort: Cohort) -> tuple[Row, ...]:
                 p_original=p_original,
                 trust_limit=at if limit == "trust" else None,
             )
-            found = _outcomes(policy, evidence, cohort)
+            found = policy_outcomes(policy, evidence, cohort)
             shares: dict[str, float] = {kind: float((found == kind).mean()) for kind in OUTCOMES}
             rows.append({"limit": limit, "at": at, "otherwise": otherwise, **shares, "used": _used(policy, evidence)})
     return tuple(rows)
 
 
-def _outcomes(policy: SelectivePolicy, evidence: Evidence, cohort: Cohort) -> NDArray[np.str_]:
+def policy_outcomes(policy: SelectivePolicy, evidence: Evidence, cohort: Cohort) -> NDArray[np.str_]:
     """What comes of each case under a policy, ``(N,)``."""
     said = policy.said(evidence).tolist()
     return np.array([outcome(case.truth, word) for case, word in zip(cohort.cases, said, strict=True)], dtype=np.str_)
