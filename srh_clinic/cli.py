@@ -164,12 +164,12 @@ def cohort_simulate(
 ) -> None:
     """Make a simulated cohort with known diagnoses, and the manifest that validate takes."""
     from srh_clinic.integration import check_place
+    from srh_clinic.simulation.cohort import KINDS
     from srh_clinic.validation import write_cohort
 
     check_place(out, folder=True)
     with _progress() as progress:
-        kinds = {} if tissue is None else {"kinds": tissue}
-        typer.echo(write_cohort(out, patients, sites, depth, size, seed, report=progress, **kinds))
+        typer.echo(write_cohort(out, patients, sites, depth, size, seed, tissue or KINDS, report=progress))
 
 
 @app.command()

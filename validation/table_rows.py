@@ -28,11 +28,10 @@ from srh_clinic.validation.bench import TIMED, Method
 from srh_clinic.validation.images import spread
 from srh_clinic.validation.page import Section
 from srh_clinic.validation.paper import PAPER
-from srh_clinic.validation.realism import HIGH_FREQUENCY
 from srh_clinic.validation.report import CRITERIA, Column, Report, Table
 from srh_clinic.validation.table_figures import Figure, Panel, image_grid, wrapped_grid
 from srh_clinic.validation.table_methods import ABLATIONS, LEARNED, OURS, REDUCED, WHOLE
-from srh_clinic.validation.tables import Features, Row, Tables, inner
+from srh_clinic.validation.tables import NO_REFERENCE_NEEDED, Features, Row, Tables, inner
 
 NEAR_PSNR = 0.5
 """dB by which RSCD's PSNR may lie below the best method's."""
@@ -290,9 +289,7 @@ def _note(tables: Tables, reference: Features, near: bool) -> str:
         notes.append("No high-quality images were given, so nothing is compared as a set.")
     if tables.lpips_weights is None:
         notes.append("LPIPS is left out: no weights of AlexNet were given ($SRH_LPIPS_WEIGHTS).")
-    notes.append(
-        f"Noise and coherence need no reference: what the channels do not and do share above {HIGH_FREQUENCY} cycles a pixel."
-    )
+    notes.append(NO_REFERENCE_NEEDED)
     return " ".join(notes)
 
 

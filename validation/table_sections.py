@@ -28,11 +28,10 @@ from srh_clinic.validation.downstream import OUTCOMES, outcome
 from srh_clinic.validation.images import Image, tiles_sha256
 from srh_clinic.validation.page import Section
 from srh_clinic.validation.protocol import Protocol
-from srh_clinic.validation.realism import HIGH_FREQUENCY
 from srh_clinic.validation.report import Column, Report, Table
 from srh_clinic.validation.table_figures import Figure, Panel, curves, histogram, image_grid, outcome_bars
 from srh_clinic.validation.table_methods import METHODS, WHOLE
-from srh_clinic.validation.tables import Fewer, Row, Stack, Tables, without_reference
+from srh_clinic.validation.tables import NO_REFERENCE_NEEDED, Fewer, Row, Stack, Tables, without_reference
 
 Cells = Mapping[str, Mapping[int, Row]]
 
@@ -349,14 +348,10 @@ def _real_stack(tables: Tables, stack: Stack) -> tuple[Table, Figure]:
         Column("coherence_before", "Coherence of the channels as scanned", ".2f"),
         Column("coherence_after", "Coherence of the channels restored", ".2f"),
     )
-    note = (
-        "No reference exists. Noise and coherence need none: what the channels do not and do share above "
-        f"{HIGH_FREQUENCY} cycles a pixel."
-    )
     figure = Figure(
         "real_depth", f"{stack.source.name} by depth", "A tile of each plane, as scanned and restored.", image_grid(grid)
     )
-    return Table(f"{stack.source.name}, plane by plane", columns, rows, note), figure
+    return Table(f"{stack.source.name}, plane by plane", columns, rows, f"No reference exists. {NO_REFERENCE_NEEDED}"), figure
 
 
 def _mean_without_reference(tiles: Sequence[Counts], when: str) -> Row:

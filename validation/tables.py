@@ -46,6 +46,11 @@ MARGIN = 16
 
 FEATURE_BATCH = 16
 
+NO_REFERENCE_NEEDED = (
+    f"Noise and coherence need no reference: what the channels do not and do share above {HIGH_FREQUENCY} cycles a pixel."
+)
+"""What a table says of :func:`without_reference`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Features:
