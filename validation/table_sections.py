@@ -311,16 +311,13 @@ def z_stack(tables: Tables, stacks: int, real: Stack | None = None) -> Section:
 
 def _real_stack(tables: Tables, stack: Stack) -> tuple[Table, Figure]:
     """A user's stack, of which nobody knows the truth: what the calibrator asks for before and after, and pictures."""
-    from srh_clinic.integration import read_z_stack
-    from srh_clinic.pipeline import at_pixel_size
     from srh_clinic.validation.images import cut
 
     rows, grid = [], []
     tile = tables.bench.protocol.phantoms.size
     method = METHODS[WHOLE]
-    for place, plane in enumerate(read_z_stack(stack.source, stack.reading.um_per_px, stack.reading.full_scale)):
-        slide, _ = at_pixel_size(plane.slide, tables.images.um_per_px)
-        tiles = list(cut(slide.read(0, 0, *slide.shape), tile).values())
+    for place, plane in enumerate(stack.planes):
+        tiles = list(cut(plane.slide.read(0, 0, *plane.slide.shape), tile).values())
         with PhantomRestorer(tables.bench, method, keep=True, images=tiles_sha256(tiles)) as restorer:
             made = restorer(dict(enumerate(tiles)))
         again = steps_asked(tables.bench, [one.counts for one in made.values()])
@@ -348,10 +345,8 @@ def _real_stack(tables: Tables, stack: Stack) -> tuple[Table, Figure]:
         Column("coherence_before", "Coherence of the channels as scanned", ".2f"),
         Column("coherence_after", "Coherence of the channels restored", ".2f"),
     )
-    figure = Figure(
-        "real_depth", f"{stack.source.name} by depth", "A tile of each plane, as scanned and restored.", image_grid(grid)
-    )
-    return Table(f"{stack.source.name}, plane by plane", columns, rows, f"No reference exists. {NO_REFERENCE_NEEDED}"), figure
+    figure = Figure("real_depth", f"{stack.name} by depth", "A tile of each plane, as scanned and restored.", image_grid(grid))
+    return Table(f"{stack.name}, plane by plane", columns, rows, f"No reference exists. {NO_REFERENCE_NEEDED}"), figure
 
 
 def _mean_without_reference(tiles: Sequence[Counts], when: str) -> Row:

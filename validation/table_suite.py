@@ -115,6 +115,7 @@ def run_tables(
     bench = Bench(fixed, load_bundle(bundle), Path(out), device, None, report, Path(weights))
     reading = reading or Reading()
     images = _images(fixed, size, own, reading)
+    shown = None if stack is None else _stack(fixed, Path(stack), reading)
     named = None if methods is None else tuple(dict.fromkeys(("input", WHOLE, *methods)))
     if set(only) <= OF_RSCD_ALONE:
         named = ("input", WHOLE)
@@ -132,7 +133,6 @@ def run_tables(
         # What is missing is told now, not after the hours that the methods before it take.
         for part in method.parts:
             bench.bundle_of(method).config(part)
-    shown = None if stack is None else Stack(Path(stack), reading)
     sections = _sections(tables, only, size, shown, own)
     demonstration = str(bench.bundle.metadata.get("demonstration", ""))
     whole = len(sections) > 1
@@ -191,6 +191,20 @@ def _images(protocol: Protocol, size: Preset, own: OwnImages | None, reading: Re
         reading,
         size.images,
     )
+
+
+def _stack(protocol: Protocol, source: Path, reading: Reading) -> Stack:
+    """A user's z-stack, whose planes hold a tile at least: told now, not after the simulated ones."""
+    from srh_clinic.integration import read_z_stack
+    from srh_clinic.pipeline import at_pixel_size
+
+    tile, um_per_px = protocol.phantoms.size, protocol.phantoms.um_per_px
+    found = read_z_stack(source, reading.um_per_px, reading.full_scale)
+    planes = tuple(plane._replace(slide=at_pixel_size(plane.slide, um_per_px)[0]) for plane in found)
+    smallest = min(min(plane.slide.shape) for plane in planes)
+    if smallest < tile:
+        raise InputError(f"planes of {smallest} px at {um_per_px} um/px", f"planes of at least {tile} px", source)
+    return Stack(source.name, planes)
 
 
 def _fewer(protocol: Protocol, size: Preset, images: ImageSet) -> Fewer:

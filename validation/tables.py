@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,13 @@ from srh_clinic.metrics.extractors import ExtractorName
 from srh_clinic.restorers.rscd import choose_device
 from srh_clinic.validation.bench import CHUNK, TIMED, Bench, Method, PhantomRestorer, RestoredPhantom, chunks, timed
 from srh_clinic.validation.cells import CellStore, fingerprint
-from srh_clinic.validation.images import Image, ImageSet, Reading
+from srh_clinic.validation.images import Image, ImageSet
 from srh_clinic.validation.realism import HIGH_FREQUENCY
 from srh_clinic.validation.registration import register, require_good
 from srh_clinic.validation.report import write_whole
+
+if TYPE_CHECKING:
+    from srh_clinic.integration import FocalPlane
 
 Row = dict[str, Any]
 
@@ -62,10 +65,10 @@ class Features:
 
 @dataclass(frozen=True)
 class Stack:
-    """A user's z-stack (:func:`~srh_clinic.integration.read_z_stack`), and what its files do not say of themselves."""
+    """A user's z-stack by its name: planes of :func:`~srh_clinic.integration.read_z_stack`, at the protocol's pixel size."""
 
-    source: Path
-    reading: Reading = field(default_factory=Reading)
+    name: str
+    planes: tuple[FocalPlane, ...]
 
 
 @dataclass(frozen=True)

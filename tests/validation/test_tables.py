@@ -224,6 +224,24 @@ def test_a_stack_of_ones_own_is_judged_plane_by_plane_without_a_reference(
     assert (tmp_path / "out" / "figures" / "real_depth.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(("name", "told"), [("none.tif", "no such file"), ("small.tif", "planes of 16 px at 0.47 um/px")])
+def test_a_stack_that_cannot_be_used_is_told_before_anything_is_restored(
+    name: str, told: str, bundle: Bundle, small_protocol: Path, tmp_path: Path
+) -> None:
+    tifffile.imwrite(tmp_path / "small.tif", np.full((2, 2, 16, 80), 9_000, dtype=np.uint16), metadata={"axes": "ZCYX"})
+    with pytest.raises(InputError, match=told):
+        run_tables(
+            tmp_path / "out",
+            only=["zstack"],
+            stack=tmp_path / name,
+            reading=Reading(um_per_px=0.47),
+            bundle=bundle.path,
+            protocol=small_protocol,
+            device="cpu",
+        )
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def page_of_all(bundle: Bundle, small_protocol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(table_suite.PRESETS, "quick", table_suite.Preset(images=9, slow=2, sweep=3, stacks=8))
