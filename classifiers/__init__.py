@@ -1,15 +1,14 @@
 """Classification of SRH as tumor, normal or non-diagnostic: patches, then the slide."""
 
 from srh_clinic.classifiers.aggregation import (
-    CLASSES,
     HOLLON_2020_CLASSES,
-    Diagnosis,
     SlideDiagnosis,
     aggregate,
     class_heat_map,
     collapse_hollon_2020,
 )
 from srh_clinic.classifiers.network import PatchClassifier, create_classifier, fit_temperature, load_classifier
+from srh_clinic.diagnosis import CLASSES, Diagnosis
 
 __all__ = [
     "CLASSES",

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from srh_clinic.diagnosis import CLASSES, NONDIAGNOSTIC, NORMAL, Diagnosis
 from srh_clinic.tiling import TileGrid
-
-CLASSES = ("tumor", "normal", "nondiagnostic")
-"""The order of classes everywhere."""
-
-TUMOR, NORMAL, NONDIAGNOSTIC = range(3)
-
-Diagnosis = Literal["tumor", "normal", "nondiagnostic"]
 
 HOLLON_2020_CLASSES: dict[str, Diagnosis] = {
     "malignant glioma": "tumor",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srh_clinic.bundles import Bundle
-from srh_clinic.classifiers.aggregation import CLASSES
+from srh_clinic.diagnosis import CLASSES
 from srh_clinic.display import RECIPES, Recipe, three_channel
 from srh_clinic.errors import InputError
 from srh_clinic.inference import inference

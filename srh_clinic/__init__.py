@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from srh_clinic.case.pipeline import CaseResult, RestoreThenClassify
     from srh_clinic.integration import read_slide
-    from srh_clinic.pipeline import CaseResult, RestoreThenClassify
 
 __version__ = "0.1.0"
 
 __all__ = ["CaseResult", "RestoreThenClassify", "__version__", "read_slide"]
 
 _HOME = {
-    "CaseResult": "srh_clinic.pipeline",
-    "RestoreThenClassify": "srh_clinic.pipeline",
+    "CaseResult": "srh_clinic.case.pipeline",
+    "RestoreThenClassify": "srh_clinic.case.pipeline",
     "read_slide": "srh_clinic.integration",
 }
 

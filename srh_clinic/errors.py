@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class ExitCode(IntEnum):
@@ -39,3 +43,14 @@ class InputError(ValueError):
         self.path = None if path is None else Path(path)
         where = "" if path is None else f"{path}: "
         super().__init__(f"{where}found {found}; needed {needed}.")
+
+
+def first_fault(error: ValidationError) -> str:
+    """What pydantic found wrong first, and where: ``"tile.size: Input should be a valid integer"``.
+
+    A sentence of ours inside of a validator's error gives what was found, for what holds it says itself what is needed.
+    """
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    said = str(first["msg"]).removeprefix("Value error, ").removeprefix("found ").partition("; needed")[0]
+    return f"{where}: {said}" if where else said

@@ -25,10 +25,10 @@ from monai.transforms import MapTransform, Transform
 from numpy.typing import ArrayLike
 
 from srh_clinic.bundles import Bundle, load_bundle
+from srh_clinic.case.pipeline import at_pixel_size, classify_slide, look_over, restore_slide
 from srh_clinic.display import RECIPES, Recipe, three_channel
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts
-from srh_clinic.pipeline import at_pixel_size, classify_slide, look_over, restore_slide
 from srh_clinic.resampling import ResampledSlide
 from srh_clinic.slide import ArraySlide, Slide
 
@@ -249,7 +249,7 @@ def _restorer(bundle: str, restorer: str, device: str, settings: tuple[tuple[str
 @lru_cache(maxsize=4)
 def _classifier(bundle: str, device: str) -> tuple[Bundle, PatchClassifier]:
     from srh_clinic.classifiers import load_classifier
-    from srh_clinic.restorers.rscd import choose_device
+    from srh_clinic.inference import choose_device
 
     loaded = load_bundle(bundle)
     return loaded, load_classifier(loaded, choose_device(device))

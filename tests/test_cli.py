@@ -19,11 +19,11 @@ import pytest
 import tifffile
 
 from srh_clinic.bundles import load_bundle, update_bundle
-from srh_clinic.cli import main
+from srh_clinic.case.pipeline import CaseResult
+from srh_clinic.cli.app import main
 from srh_clinic.errors import ExitCode
 from srh_clinic.health import check_health
 from srh_clinic.integration import read_slide
-from srh_clinic.pipeline import CaseResult
 from srh_clinic.tiling import TileStore
 
 SCHEMA = json.loads((files("srh_clinic") / "schemas" / "result.schema.json").read_text(encoding="utf-8"))

@@ -16,10 +16,10 @@ import pytest
 import tifffile
 from numpy.typing import ArrayLike, NDArray
 
-from srh_clinic.cli import main
+from srh_clinic.case.pipeline import CaseResult, RestoreThenClassify, _Keeper
+from srh_clinic.cli.app import main
 from srh_clinic.errors import ExitCode, InputError
 from srh_clinic.intensity import Counts
-from srh_clinic.pipeline import CaseResult, RestoreThenClassify, _Keeper
 from srh_clinic.restorers import Restoration, RestoredTile, Tile
 from srh_clinic.slide import ArraySlide
 from srh_clinic.tiling import TileGrid, TileStore

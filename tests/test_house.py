@@ -17,10 +17,22 @@ WINGS = ("classifiers", "integration", "validation")
 """Folders at the top of the repository that are installed inside ``srh_clinic``."""
 
 FLOORS = {
-    0: ("errors", "intensity", "inference", "slide", "tiling", "resampling", "regions"),
+    0: (
+        "errors",
+        "progress",
+        "files",
+        "diagnosis",
+        "estimates",
+        "intensity",
+        "inference",
+        "slide",
+        "tiling",
+        "resampling",
+        "regions",
+    ),
     1: ("rscd", "simulation", "bundles", "metrics", "display", "tissue"),
     2: ("integration", "classifiers", "restorers", "guards", "trust", "training"),
-    3: ("pictures", "scrutiny", "pipeline", "casepage", "cohort", "transforms", "health"),
+    3: ("case", "casepage", "cohort", "transforms", "health"),
     4: ("validation",),
     5: ("cli",),
 }
@@ -29,13 +41,9 @@ FLOOR_OF = {part: floor for floor, parts in FLOORS.items() for part in parts}
 SAME_FLOOR = {
     ("training", "classifiers"),
     ("training", "restorers"),
-    ("pipeline", "pictures"),
-    ("pipeline", "scrutiny"),
-    ("casepage", "pictures"),
-    ("casepage", "pipeline"),
-    ("casepage", "scrutiny"),
-    ("cohort", "pipeline"),
-    ("transforms", "pipeline"),
+    ("casepage", "case"),
+    ("cohort", "case"),
+    ("transforms", "case"),
 }
 
 
@@ -151,7 +159,7 @@ def test_a_script_beside_its_own_validation_and_classifiers_uses_srh_clinic(tmp_
 def test_help_answers_without_torch(arguments: list[str]) -> None:
     code = (
         "import sys\n"
-        "from srh_clinic.cli import main\n"
+        "from srh_clinic.cli.app import main\n"
         f"sys.argv = ['srh-clinic', *{arguments!r}]\n"
         "try:\n"
         "    main()\n"

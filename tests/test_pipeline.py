@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import json
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -18,17 +21,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from srh_clinic.errors import InputError
-from srh_clinic.intensity import Counts
-from srh_clinic.pipeline import (
+from srh_clinic.case.pipeline import (
     RESCAN_STEPS,
     CaseResult,
     RestoreThenClassify,
     at_pixel_size,
     look_over,
-    network_seconds,
     restore_slide,
 )
+from srh_clinic.errors import InputError
+from srh_clinic.inference import inference, network_seconds
+from srh_clinic.intensity import Counts
 from srh_clinic.regions import in_words
 from srh_clinic.resampling import ResampledSlide
 from srh_clinic.restorers import create_restorer
@@ -467,12 +470,29 @@ def test_a_large_slide_is_never_read_as_a_whole() -> None:
     np.testing.assert_array_equal(restored.slide.read(1_000, 700, 50, 60), slide.read(1_000, 700, 50, 60))
 
 
-def test_network_seconds_count_the_outermost_forward_pass_once() -> None:
+def test_network_seconds_count_what_is_nested_once() -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(2, 8, 3), torch.nn.Conv2d(8, 2, 3))
     with network_seconds() as spent:
         assert spent() == 0
-        network(torch.zeros(1, 2, 64, 64))
+        with inference(), inference():
+            network(torch.zeros(1, 2, 64, 64))
         first = spent()
         assert first > 0
-    network(torch.zeros(1, 2, 64, 64))
+    with inference():
+        network(torch.zeros(1, 2, 64, 64))
     assert spent() == first
+
+
+def test_each_of_two_threads_is_told_its_own_network_seconds() -> None:
+    together = threading.Barrier(2)
+
+    def work() -> float:
+        with network_seconds() as spent:
+            together.wait()
+            with inference():
+                time.sleep(0.1)
+            return spent()
+
+    with ThreadPoolExecutor(2) as pool:
+        seconds = [one.result() for one in [pool.submit(work), pool.submit(work)]]
+    assert all(0.1 <= one < 0.5 for one in seconds)  # a busy machine wakes late, but neither counts the other's

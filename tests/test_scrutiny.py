@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from srh_clinic.case.pipeline import CaseResult, RestoreThenClassify, policy_of, promised_for
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts
-from srh_clinic.pipeline import CaseResult, RestoreThenClassify, policy_of, promised_for
 from srh_clinic.restorers import Restoration, RestoredTile, Tile
 from srh_clinic.restorers.rscd import RSCDRestorer
 from srh_clinic.rscd import RSCD, RSCDSettings, create_schedule

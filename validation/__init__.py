@@ -28,23 +28,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from srh_clinic.validation.guarding import calibrate_guards, run_guards
-    from srh_clinic.validation.protocol import Protocol, load_protocol
-    from srh_clinic.validation.report import Report, rich_tables, write_report
+    from srh_clinic.validation.bench.protocol import Protocol, load_protocol
+    from srh_clinic.validation.benchmarks.guards import calibrate_guards, run_guards
+    from srh_clinic.validation.benchmarks.shift_coverage import run_shift_coverage
+    from srh_clinic.validation.benchmarks.speed import run_speed
+    from srh_clinic.validation.benchmarks.study_coverage import run_coverage
+    from srh_clinic.validation.benchmarks.suite import PARTS, run_protocol
+    from srh_clinic.validation.benchmarks.table_suite import TABLE_PARTS, OwnImages, Reading, run_cell, run_tables
+    from srh_clinic.validation.reporting.report import Report, rich_tables, write_report
     from srh_clinic.validation.shift.cohort import write_cohort
-    from srh_clinic.validation.shift.coverage import run_shift_coverage
     from srh_clinic.validation.shift.validate import validate_cohort
-    from srh_clinic.validation.speed import run_speed
-    from srh_clinic.validation.study.analysis import write_analysis
+    from srh_clinic.validation.study.analysis.page import write_analysis
     from srh_clinic.validation.study.audit import check_study
-    from srh_clinic.validation.study.coverage import run_coverage
-    from srh_clinic.validation.study.exchange import export_answers, import_answers
+    from srh_clinic.validation.study.exchange.formats import export_answers, import_answers
     from srh_clinic.validation.study.export import StudyPlan, export_study
     from srh_clinic.validation.study.rehearsal import rehearse_study
     from srh_clinic.validation.study.serve import serve_study
     from srh_clinic.validation.study.unblinding import load_unblinded, unblind
-    from srh_clinic.validation.suite import PARTS, run_protocol
-    from srh_clinic.validation.table_suite import TABLE_PARTS, OwnImages, Reading, run_cell, run_tables
 
 __all__ = [
     "PARTS",
@@ -79,35 +79,35 @@ __all__ = [
 ]
 
 _HOME = {
-    "write_analysis": "study.analysis",
+    "write_analysis": "study.analysis.page",
     "check_study": "study.audit",
-    "run_coverage": "study.coverage",
-    "export_answers": "study.exchange",
-    "import_answers": "study.exchange",
+    "run_coverage": "benchmarks.study_coverage",
+    "export_answers": "study.exchange.formats",
+    "import_answers": "study.exchange.formats",
     "StudyPlan": "study.export",
     "export_study": "study.export",
     "rehearse_study": "study.rehearsal",
     "serve_study": "study.serve",
     "load_unblinded": "study.unblinding",
     "unblind": "study.unblinding",
-    "PARTS": "suite",
-    "TABLE_PARTS": "table_suite",
-    "OwnImages": "table_suite",
-    "Protocol": "protocol",
-    "Reading": "table_suite",
-    "Report": "report",
-    "calibrate_guards": "guarding",
-    "load_protocol": "protocol",
-    "rich_tables": "report",
-    "run_cell": "table_suite",
-    "run_guards": "guarding",
-    "run_protocol": "suite",
-    "run_tables": "table_suite",
-    "run_shift_coverage": "shift.coverage",
-    "run_speed": "speed",
+    "PARTS": "benchmarks.suite",
+    "TABLE_PARTS": "benchmarks.table_suite",
+    "OwnImages": "benchmarks.table_suite",
+    "Protocol": "bench.protocol",
+    "Reading": "benchmarks.table_suite",
+    "Report": "reporting.report",
+    "calibrate_guards": "benchmarks.guards",
+    "load_protocol": "bench.protocol",
+    "rich_tables": "reporting.report",
+    "run_cell": "benchmarks.table_suite",
+    "run_guards": "benchmarks.guards",
+    "run_protocol": "benchmarks.suite",
+    "run_tables": "benchmarks.table_suite",
+    "run_shift_coverage": "benchmarks.shift_coverage",
+    "run_speed": "benchmarks.speed",
     "validate_cohort": "shift.validate",
     "write_cohort": "shift.cohort",
-    "write_report": "report",
+    "write_report": "reporting.report",
 }
 
 

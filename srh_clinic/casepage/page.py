@@ -14,13 +14,14 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
+from srh_clinic.case.pictures import CLASS_NAMES, STEPS_SHOWN, STRENGTH_SHOWN, CaseMaps
+from srh_clinic.case.pipeline import CaseResult
+from srh_clinic.case.scrutiny import WORDS
 from srh_clinic.casepage.pyramid import Pyramid, data_uri, make_pyramids
 from srh_clinic.display import RGB, ColourWindow, class_colours, colour_window, srh_colours
+from srh_clinic.files import whole_files
 from srh_clinic.intensity import Counts
-from srh_clinic.pictures import CLASS_NAMES, STEPS_SHOWN, STRENGTH_SHOWN, CaseMaps
-from srh_clinic.pipeline import CaseResult, whole_files
 from srh_clinic.resampling import block_mean, blocks
-from srh_clinic.scrutiny import WORDS
 from srh_clinic.slide import Slide
 from srh_clinic.tiling import MosaicSlide
 
@@ -49,7 +50,7 @@ def write_case_page(result: CaseResult, path: str | Path, name: str) -> Path:
     Parameters
     ----------
     result
-        Of :class:`~srh_clinic.pipeline.RestoreThenClassify`, with its restored slide still readable.
+        Of :class:`~srh_clinic.case.pipeline.RestoreThenClassify`, with its restored slide still readable.
     name
         What the case is called at the head of the page.
 

@@ -5,11 +5,11 @@ features of :mod:`.extractors`, :mod:`.spectra` without a network), nuclei added
 (:mod:`.seams`), and intervals over independent units (:mod:`.intervals`, :mod:`.bootstrap`).
 """
 
+from srh_clinic.estimates import Finding, Interval, Undefined, mean_with_interval, paired_difference, proportion
 from srh_clinic.metrics.bootstrap import bootstrap_interval, paired_bootstrap_interval
 from srh_clinic.metrics.distortion import channel_coherence, incoherent_noise, lpips, psnr, ssim
 from srh_clinic.metrics.distribution import CLIP_BANDWIDTH, frechet_distance, kid, printed_name, rbf_mmd
 from srh_clinic.metrics.extractors import EXTRACTORS, Extractor, create_extractor
-from srh_clinic.metrics.intervals import Finding, Interval, Undefined, mean_with_interval, paired_difference, proportion
 from srh_clinic.metrics.nuclei import NucleiChanges, detect_nuclei, nuclei_changes
 from srh_clinic.metrics.seams import SeamRatio, seam_ratio
 from srh_clinic.metrics.spectra import radial_power, radial_spectrum, spectral_distance, spectrum_distance

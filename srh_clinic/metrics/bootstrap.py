@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from srh_clinic.errors import InputError
+from srh_clinic.estimates import Interval, draws
 from srh_clinic.metrics.distribution import (
     UnderWeights,
     Weights,
@@ -21,7 +22,6 @@ from srh_clinic.metrics.distribution import (
     spectrum_under_weights,
     units_of,
 )
-from srh_clinic.metrics.intervals import Interval, draws
 from srh_clinic.metrics.spectra import spectrum_distance
 
 FEWEST_UNITS = 8

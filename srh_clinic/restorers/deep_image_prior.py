@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srh_clinic.errors import InputError
+from srh_clinic.inference import choose_device
 from srh_clinic.intensity import Counts, counts_to_unit, unit_to_counts
-from srh_clinic.restorers.device import choose_device
 from srh_clinic.restorers.protocol import Restoration, restore_array
 from srh_clinic.rscd.restoration import RestoredTile, Tile
 

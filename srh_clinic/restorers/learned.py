@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from srh_clinic.bundles import load_bundle
 from srh_clinic.errors import InputError
-from srh_clinic.inference import inference
+from srh_clinic.inference import choose_device, inference
 from srh_clinic.intensity import Counts, counts_to_model, model_to_counts
-from srh_clinic.restorers.device import choose_device
 from srh_clinic.restorers.protocol import Restoration, restore_array
 from srh_clinic.rscd.noise import block_noise
 from srh_clinic.rscd.restoration import RestoredTile, Tile

@@ -14,8 +14,8 @@ from torch import nn
 
 from srh_clinic.bundles import Bundle, load_bundle
 from srh_clinic.errors import InputError
+from srh_clinic.inference import choose_device
 from srh_clinic.intensity import Counts
-from srh_clinic.restorers.device import choose_device
 from srh_clinic.restorers.protocol import Restoration, restore_array
 from srh_clinic.rscd.baselines import CCDF, RRD, CCDFSettings, RRDSettings
 from srh_clinic.rscd.calibrator import StepCalibrator

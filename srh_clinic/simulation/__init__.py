@@ -1,9 +1,10 @@
 """Simulated stimulated Raman histology with known truth: tissue, signal, degradation, phantoms, training pools."""
 
+from srh_clinic.diagnosis import CLASSES
 from srh_clinic.simulation.cohort import CohortImage, simulate_cohort
 from srh_clinic.simulation.degradation import Degraded, Sources, degrade, draw_sources
 from srh_clinic.simulation.pairs import NearRegisteredPair, simulate_pair
-from srh_clinic.simulation.phantom import CLASSES, Phantom, simulate_case, simulate_patch
+from srh_clinic.simulation.phantom import Phantom, simulate_case, simulate_patch
 from srh_clinic.simulation.pools import (
     PROTOCOL_SEED,
     VALIDATION_SEED,

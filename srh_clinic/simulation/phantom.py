@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
+from srh_clinic.diagnosis import CLASSES
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts
 from srh_clinic.simulation.cells import Canvas
@@ -17,9 +18,6 @@ from srh_clinic.simulation.fields import Field, Rng, power_law_field, smooth_fie
 from srh_clinic.simulation.sections import UM_PER_PX
 from srh_clinic.simulation.signal import raman_signal
 from srh_clinic.simulation.tissue import DIAGNOSIS_OF_KIND, KINDS_OF_DIAGNOSIS, PAINTERS
-
-CLASSES = ("tumor", "normal", "nondiagnostic")
-"""Classes in the order of all probabilities and of ``class_map``'s indices."""
 
 CaseDiagnosis = Literal["tumor", "normal", "nondiagnostic", "mixed"]
 LARGEST_CASE = 16_384

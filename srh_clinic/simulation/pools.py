@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage as ndi
 
+from srh_clinic.diagnosis import CLASSES
 from srh_clinic.intensity import Counts, unit_to_counts
 from srh_clinic.simulation.degradation import degrade, draw_sources
-from srh_clinic.simulation.phantom import CLASSES, simulate_patch
+from srh_clinic.simulation.phantom import simulate_patch
 from srh_clinic.simulation.signal import raman_signal
 from srh_clinic.simulation.texture import generic_texture
 from srh_clinic.simulation.tissue import KINDS_OF_DIAGNOSIS, PAINTERS

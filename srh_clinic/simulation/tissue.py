@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage as ndi
 
+from srh_clinic.diagnosis import CLASSES, Diagnosis
 from srh_clinic.simulation.cells import Canvas, NucleusStyle, paint_blobs, paint_nuclei, paint_vessel, soft_step
 from srh_clinic.simulation.fields import Field, Rng, fibres, hard_core_points, power_law_field, smooth_field, standardise
 from srh_clinic.simulation.sections import Section
@@ -20,7 +21,7 @@ from srh_clinic.simulation.sections import Section
 DEFOCUS_BLUR = (5.5, 10.0)
 """Standard deviation in px of the blur that makes a patch out of focus, hence non-diagnostic."""
 
-Diagnosis = Literal["tumor", "normal", "nondiagnostic"]
+
 Kind = Literal[
     "white_matter",
     "grey_matter",
@@ -386,6 +387,5 @@ DIAGNOSIS_OF_KIND: dict[str, Diagnosis] = {
 """The truth of a patch by what it shows; the rule that ``docs/protocol.yaml`` states."""
 
 KINDS_OF_DIAGNOSIS: dict[str, tuple[str, ...]] = {
-    diagnosis: tuple(kind for kind, d in DIAGNOSIS_OF_KIND.items() if d == diagnosis)
-    for diagnosis in ("tumor", "normal", "nondiagnostic")
+    diagnosis: tuple(kind for kind, d in DIAGNOSIS_OF_KIND.items() if d == diagnosis) for diagnosis in CLASSES
 }

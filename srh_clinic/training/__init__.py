@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from srh_clinic.bundles import bundle_exists, load_bundle, parent_reference, update_bundle
 from srh_clinic.errors import InputError
+from srh_clinic.inference import choose_device
 from srh_clinic.training.curves import draw_log
-from srh_clinic.training.loop import Game, LoopSettings, Task, fit, pick_device
+from srh_clinic.training.loop import Game, LoopSettings, Task, fit
 
 __all__ = ["BASELINES", "TASKS", "read_settings", "train"]
 
@@ -122,7 +123,7 @@ def train(
     settings = read_settings(task, config, **changes)
     begun = _first_metadata(task, out, extends)
     initial = None if start_from is None else load_bundle(start_from).load_tensors(task)
-    where = pick_device(device)
+    where = choose_device(device)
     folder = out / "training" / task
     work: Task | Game = getattr(import_module(module), name)(settings, data, folder, where)
     average, step = fit(work, settings, folder, where, seconds=seconds, initial=initial, report=report)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
-from srh_clinic.classifiers import CLASSES, PatchClassifier, create_classifier, fit_temperature
+from srh_clinic.classifiers import PatchClassifier, create_classifier, fit_temperature
+from srh_clinic.diagnosis import CLASSES
 from srh_clinic.display import Recipe, three_channel
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import FULL_SCALE, Counts

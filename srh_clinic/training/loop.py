@@ -115,19 +115,6 @@ def learning_rate(settings: LoopSettings, step: int) -> float:
     return settings.learning_rate * (settings.final_rate + (1 - settings.final_rate) * height)
 
 
-def pick_device(name: str) -> torch.device:
-    """``"auto"`` is CUDA where there is one, else the CPU; any other name is torch's."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"the device {name!r}", "auto, cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"the device {name!r} but no CUDA device", "auto or cpu")
-    return device
-
-
 def fit(
     task: Task | Game,
     settings: LoopSettings,

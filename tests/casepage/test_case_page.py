@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from srh_clinic.case.pipeline import CaseResult, RestoreThenClassify
 from srh_clinic.casepage import page as page_module
 from srh_clinic.casepage import write_case_page
 from srh_clinic.casepage.pyramid import TILE, halved, make_pyramids
-from srh_clinic.pipeline import CaseResult, RestoreThenClassify
 from srh_clinic.restorers import create_restorer
 from srh_clinic.simulation import simulate_case
 from srh_clinic.slide import ArraySlide, Identity

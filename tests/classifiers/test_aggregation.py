@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from srh_clinic.classifiers import CLASSES, HOLLON_2020_CLASSES, aggregate, class_heat_map, collapse_hollon_2020
+from srh_clinic.classifiers import HOLLON_2020_CLASSES, aggregate, class_heat_map, collapse_hollon_2020
+from srh_clinic.diagnosis import CLASSES
 from srh_clinic.tiling import TileGrid
 
 TUMOR, NORMAL, BLANK = np.array([0.8, 0.1, 0.1]), np.array([0.2, 0.7, 0.1]), np.array([0.1, 0.1, 0.8])

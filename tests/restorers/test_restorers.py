@@ -12,11 +12,12 @@ from scipy import ndimage
 
 from srh_clinic.bundles import load_bundle, save_bundle
 from srh_clinic.errors import InputError
+from srh_clinic.inference import choose_device
 from srh_clinic.intensity import counts_to_model, model_to_counts
 from srh_clinic.restorers import Restorer, Tile, create_restorer
 from srh_clinic.restorers.classical import estimate_sigma
 from srh_clinic.restorers.registry import TABLE
-from srh_clinic.restorers.rscd import ReverseRestorer, RSCDRestorer, choose_device
+from srh_clinic.restorers.rscd import ReverseRestorer, RSCDRestorer
 from srh_clinic.rscd.baselines import CCDF, RRD, CCDFSettings, RRDSettings
 from srh_clinic.rscd.noise_level import index_of_noise
 from srh_clinic.rscd.restoration import RSCD, RSCDSettings

@@ -11,8 +11,8 @@ import yaml
 from srh_clinic.bundles import Bundle, save_bundle
 from srh_clinic.classifiers import create_classifier
 from srh_clinic.rscd.networks import create_calibrator, create_denoiser
-from srh_clinic.validation.bench import Bench
-from srh_clinic.validation.protocol import load_protocol
+from srh_clinic.validation.bench.bench import Bench
+from srh_clinic.validation.bench.protocol import load_protocol
 
 PX = 64
 """Edge of phantoms, tiles and patches in these tests."""
@@ -20,7 +20,7 @@ PX = 64
 SLIM = {"channels": [8, 8, 8, 8], "stem_width": 8}
 LAST_WEIGHT = "unet.out.2.conv.weight"
 
-PACKAGED = Path(__file__).resolve().parents[2] / "validation" / "protocol.yaml"
+PACKAGED = Path(__file__).resolve().parents[2] / "validation" / "bench" / "protocol.yaml"
 
 
 @pytest.fixture(scope="session")

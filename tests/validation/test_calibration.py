@@ -12,8 +12,8 @@ from torch import Tensor
 
 from srh_clinic.intensity import counts_to_model
 from srh_clinic.rscd.schedule import create_schedule
-from srh_clinic.validation.bench import Bench
-from srh_clinic.validation.calibration import KNOWN_T, calibration, other_noise, two_regions, uniform_noise
+from srh_clinic.validation.bench.bench import Bench
+from srh_clinic.validation.benchmarks.calibrator import KNOWN_T, calibration, other_noise, two_regions, uniform_noise
 
 SCHEDULE = create_schedule()
 MEMBERS = range(6)

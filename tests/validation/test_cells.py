@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from srh_clinic.errors import InputError
-from srh_clinic.validation.cells import CellStore, fingerprint
+from srh_clinic.files import fingerprint
+from srh_clinic.validation.bench.cells import CellStore
 
 
 def test_cells_are_found_again(tmp_path: Path) -> None:

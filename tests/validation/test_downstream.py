@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from srh_clinic.classifiers import CLASSES, PatchClassifier
+from srh_clinic.classifiers import PatchClassifier
+from srh_clinic.diagnosis import CLASSES
 from srh_clinic.intensity import Counts
-from srh_clinic.validation.bench import Bench
-from srh_clinic.validation.downstream import OUTCOMES, downstream, outcome
+from srh_clinic.validation.bench.bench import Bench
+from srh_clinic.validation.benchmarks.downstream_section import OUTCOMES, downstream, outcome
 
 
 @pytest.mark.parametrize(

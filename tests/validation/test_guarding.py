@@ -11,14 +11,16 @@ import yaml
 from sklearn.metrics import roc_auc_score
 
 from srh_clinic.bundles import Bundle, load_bundle, save_bundle, verify_bundle
+from srh_clinic.case.pipeline import policy_of
 from srh_clinic.errors import InputError
 from srh_clinic.guards import GUARDS
-from srh_clinic.pipeline import policy_of
 from srh_clinic.restorers.networks import create_regressor
 from srh_clinic.simulation.edits import CONTRASTS
 from srh_clinic.trust import fewest_cases
-from srh_clinic.validation.bench import Bench, ours
-from srh_clinic.validation.guarding import (
+from srh_clinic.validation.bench.bench import Bench, ours
+from srh_clinic.validation.bench.methods import BASELINES
+from srh_clinic.validation.bench.protocol import Protocol, load_protocol
+from srh_clinic.validation.benchmarks.guards import (
     FAITHFUL,
     Case,
     Examiner,
@@ -30,8 +32,6 @@ from srh_clinic.validation.guarding import (
     promised,
     run_guards,
 )
-from srh_clinic.validation.protocol import Protocol, load_protocol
-from srh_clinic.validation.table_methods import BASELINES
 
 QUIET = dict.fromkeys(GUARDS, 0.1)
 

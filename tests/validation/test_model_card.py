@@ -10,7 +10,7 @@ import pytest
 
 from srh_clinic.bundles import load_bundle, update_bundle
 from srh_clinic.errors import InputError
-from srh_clinic.validation.model_card import write_model_card
+from srh_clinic.validation.benchmarks.model_card import write_model_card
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srh_clinic.validation.networks import compare_networks
+from srh_clinic.validation.benchmarks.networks import compare_networks
 
 
 def test_a_network_of_half_the_operations_gets_twice_the_steps(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import yaml
 
 from srh_clinic.errors import InputError
 from srh_clinic.simulation import PROTOCOL_SEED, VALIDATION_SEED, pools
-from srh_clinic.validation.protocol import Protocol, load_protocol
+from srh_clinic.validation.bench.protocol import Protocol, load_protocol
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +29,7 @@ def changed(path: Path, tmp_path: Path, **entries: Any) -> Path:
 
 
 def test_the_documents_and_the_package_have_one_protocol(protocol: Protocol) -> None:
-    assert (ROOT / "docs" / "protocol.yaml").resolve() == ROOT / "validation" / "protocol.yaml"
+    assert (ROOT / "docs" / "protocol.yaml").resolve() == ROOT / "validation" / "bench" / "protocol.yaml"
     assert load_protocol(ROOT / "docs" / "protocol.yaml") == protocol
 
 

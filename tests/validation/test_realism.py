@@ -9,7 +9,13 @@ import pytest
 
 from srh_clinic.errors import InputError
 from srh_clinic.simulation.fields import power_law_field
-from srh_clinic.validation.realism import nuclear_diameters, radial_spectrum, read_real_patches, realism, srh_rgb
+from srh_clinic.validation.benchmarks.realism import (
+    nuclear_diameters,
+    radial_spectrum,
+    read_real_patches,
+    realism,
+    srh_rgb,
+)
 
 
 def test_the_spectrum_of_a_power_law_field_is_a_power_law() -> None:

@@ -12,7 +12,7 @@ from scipy import ndimage as ndi
 
 from srh_clinic.errors import InputError
 from srh_clinic.simulation import degrade, draw_sources, simulate_pair, simulate_patch
-from srh_clinic.validation.registration import (
+from srh_clinic.validation.benchmarks.registration import (
     GOOD_QUALITY,
     Registration,
     alignment_quality,

@@ -11,7 +11,15 @@ from rich.console import Console
 
 from srh_clinic.errors import InputError
 from srh_clinic.metrics import Interval
-from srh_clinic.validation.report import CRITERIA, Column, Report, Table, provenance, rich_tables, write_report
+from srh_clinic.validation.reporting.report import (
+    CRITERIA,
+    Column,
+    Report,
+    Table,
+    provenance,
+    rich_tables,
+    write_report,
+)
 
 THIRD = 1 / 3
 

@@ -17,10 +17,10 @@ from srh_clinic.bundles import save_bundle
 from srh_clinic.errors import InputError
 from srh_clinic.restorers import create_restorer
 from srh_clinic.rscd.restoration import RSCDSettings
-from srh_clinic.validation.bench import Bench, PhantomRestorer, methods, ours
-from srh_clinic.validation.real import conditions, halved, read_patches, real_restoration
-from srh_clinic.validation.report import Report
-from srh_clinic.validation.restoration import phantom_rows, restoration
+from srh_clinic.validation.bench.bench import Bench, PhantomRestorer, methods, ours
+from srh_clinic.validation.benchmarks.real import conditions, halved, read_patches, real_restoration
+from srh_clinic.validation.benchmarks.restoration_section import phantom_rows, restoration
+from srh_clinic.validation.reporting.report import Report
 
 OURS = ours().name
 
@@ -173,7 +173,7 @@ def test_gaussian_noise_is_that_strong() -> None:
 
 
 def conditions_of_default() -> dict[str, Any]:
-    from srh_clinic.validation.protocol import load_protocol
+    from srh_clinic.validation.bench.protocol import load_protocol
 
     return dict(conditions(load_protocol()))
 

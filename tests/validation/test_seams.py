@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from srh_clinic.slide import ArraySlide, Identity
-from srh_clinic.validation.bench import Bench
-from srh_clinic.validation.seams import Field, phantom_fields, seams
+from srh_clinic.validation.bench.bench import Bench
+from srh_clinic.validation.benchmarks.seams import Field, phantom_fields, seams
 
 
 def test_each_field_is_measured_as_scanned_and_restored(bench: Bench) -> None:

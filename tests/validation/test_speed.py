@@ -12,7 +12,7 @@ from srh_clinic.bundles import Bundle
 from srh_clinic.errors import InputError
 from srh_clinic.slide import ArraySlide
 from srh_clinic.validation import run_speed
-from srh_clinic.validation.memory import MirroredSlide, measure, peak_memory
+from srh_clinic.validation.benchmarks.memory import MirroredSlide, measure, peak_memory
 
 
 def test_a_mirrored_slide_repeats_its_source() -> None:
@@ -57,7 +57,7 @@ def test_a_measurement_that_takes_too_long_is_given_up(bundle: Bundle) -> None:
 
 def test_the_report_adds_up(bundle: Bundle, tmp_path: Path, small_protocol: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = {64: {"size": 64, "tiles": 1, "seconds": 1.0, "loaded_bytes": 5e8, "peak_bytes": 6e8}, 128: {"size": 128}}
-    monkeypatch.setattr("srh_clinic.validation.speed.measure", lambda size, bundle, device: peaks[size])
+    monkeypatch.setattr("srh_clinic.validation.benchmarks.speed.measure", lambda size, bundle, device: peaks[size])
     report = run_speed(tmp_path, bundle=bundle.path, device="cpu", tiles=2, sizes=(64, 128), protocol=small_protocol)
     tables = {table.title: table.rows for table in report.tables}
     ours, nlm = tables["Restoring"]
@@ -74,7 +74,7 @@ def test_the_report_adds_up(bundle: Bundle, tmp_path: Path, small_protocol: Path
 
 
 def test_the_aim_is_a_ratio_of_peaks() -> None:
-    from srh_clinic.validation.speed import _memory_criterion
+    from srh_clinic.validation.benchmarks.speed import _memory_criterion
 
     met = _memory_criterion([{"size": 1, "peak_bytes": 100}, {"size": 2, "peak_bytes": 129}])
     missed = _memory_criterion([{"size": 1, "peak_bytes": 100}, {"size": 2, "peak_bytes": 131}])

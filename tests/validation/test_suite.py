@@ -11,8 +11,9 @@ import pytest
 
 from srh_clinic.bundles import Bundle
 from srh_clinic.errors import InputError
-from srh_clinic.validation import PARTS, run_protocol, suite
-from srh_clinic.validation.report import Report
+from srh_clinic.validation import PARTS, run_protocol
+from srh_clinic.validation.benchmarks import suite
+from srh_clinic.validation.reporting.report import Report
 
 
 @pytest.fixture

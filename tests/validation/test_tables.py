@@ -16,16 +16,17 @@ from srh_clinic import metrics
 from srh_clinic.bundles import Bundle
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts, counts_to_unit
-from srh_clinic.validation import run_cell, run_tables, table_suite, tables
-from srh_clinic.validation.bench import Bench, PhantomRestorer
-from srh_clinic.validation.images import FolderImages, Image, PhantomImages, Reading, cut, spread
-from srh_clinic.validation.page import tables_csv
-from srh_clinic.validation.paper import PAPER
-from srh_clinic.validation.protocol import load_protocol
-from srh_clinic.validation.table_methods import ABLATIONS, LEARNED, METHODS, OURS, WHOLE, chosen_methods
-from srh_clinic.validation.table_rows import Judge, near_registered, unpaired
-from srh_clinic.validation.table_suite import TABLE_PARTS, OwnImages
-from srh_clinic.validation.tables import Fewer, Tables, inner
+from srh_clinic.validation import run_cell, run_tables
+from srh_clinic.validation.bench.bench import Bench, PhantomRestorer
+from srh_clinic.validation.bench.images import FolderImages, Image, PhantomImages, Reading, cut, spread
+from srh_clinic.validation.bench.methods import ABLATIONS, LEARNED, METHODS, OURS, WHOLE, chosen_methods
+from srh_clinic.validation.bench.protocol import load_protocol
+from srh_clinic.validation.benchmarks import table_suite, tables
+from srh_clinic.validation.benchmarks.images_section import Judge, near_registered, unpaired
+from srh_clinic.validation.benchmarks.paper import PAPER
+from srh_clinic.validation.benchmarks.table_suite import TABLE_PARTS, OwnImages
+from srh_clinic.validation.benchmarks.tables import Fewer, Tables, inner
+from srh_clinic.validation.reporting.page import tables_csv
 
 NAMES = ("input", WHOLE, "median", "nlm")
 
@@ -201,7 +202,7 @@ def test_a_stack_of_ones_own_is_judged_plane_by_plane_without_a_reference(
     bundle: Bundle, small_protocol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(table_suite.PRESETS, "quick", table_suite.Preset(images=2, slow=1, sweep=1, stacks=8))
-    monkeypatch.setattr("srh_clinic.validation.table_sections.DEPTHS_UM", (0.0, 100.0))
+    monkeypatch.setattr("srh_clinic.validation.benchmarks.other_sections.DEPTHS_UM", (0.0, 100.0))
     rng = np.random.default_rng(0)
     size = load_protocol(small_protocol).phantoms.size
     noise = np.array([100, 3_000])[:, None, None, None] * rng.standard_normal((2, 2, size, 2 * size))
@@ -245,7 +246,7 @@ def test_a_stack_that_cannot_be_used_is_told_before_anything_is_restored(
 @pytest.fixture
 def page_of_all(bundle: Bundle, small_protocol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(table_suite.PRESETS, "quick", table_suite.Preset(images=9, slow=2, sweep=3, stacks=8))
-    monkeypatch.setattr("srh_clinic.validation.table_sections.DEPTHS_UM", (0.0, 100.0))
+    monkeypatch.setattr("srh_clinic.validation.benchmarks.other_sections.DEPTHS_UM", (0.0, 100.0))
     reports = run_tables(
         tmp_path / "out", methods=["median", "rscd_fixed_10"], bundle=bundle.path, protocol=small_protocol, device="cpu"
     )
@@ -413,8 +414,8 @@ def test_tables_on_a_users_images_have_no_truth_and_pairs_need_two_folders(
 
 
 def test_a_name_with_markup_is_shown_as_text(run: Tables) -> None:
-    from srh_clinic.validation.page import Section, page
-    from srh_clinic.validation.report import Column, Report, Table
+    from srh_clinic.validation.reporting.page import Section, page
+    from srh_clinic.validation.reporting.report import Column, Report, Table
 
     rows = [{"name": "<script>alert(1)</script>"}]
     report = Report("x", "<b>x</b>", "", (Table("t", (Column("name", "Name"),), rows),), {"command": "<i>"})

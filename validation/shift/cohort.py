@@ -7,12 +7,12 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from srh_clinic.files import write_whole
 from srh_clinic.integration import write_wsi
+from srh_clinic.progress import Progress, silent
 from srh_clinic.simulation import simulate_cohort
 from srh_clinic.simulation.cohort import DEPTHS_UM, KINDS
 from srh_clinic.slide import ArraySlide, Identity
-from srh_clinic.validation.bench import Progress
-from srh_clinic.validation.report import write_whole
 
 COLUMNS = ("case", "patient", "truth", "site", "depth", "subtype", "severity")
 
@@ -26,7 +26,7 @@ def write_cohort(
     seed: int = 0,
     kinds: Sequence[str] = KINDS,
     *,
-    report: Progress = lambda stage, done, total: None,
+    report: Progress = silent,
 ) -> Path:
     """Write the images of :func:`~srh_clinic.simulation.simulate_cohort` as DICOM into ``out``, and their manifest.
 

@@ -16,7 +16,7 @@ from srh_clinic.trust.drift import (
     one_per_patient,
     patients_needed,
 )
-from srh_clinic.validation.report import Column, Table, reasoned_table
+from srh_clinic.validation.reporting.report import Column, Table, reasoned_table
 
 LEVEL = 0.05
 """Share of exchangeable cases flagged: 19 patients in the other sites suffice for it."""

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from srh_clinic.diagnosis import is_harm
 from srh_clinic.metrics import Finding, Undefined, proportion
-from srh_clinic.validation.shift.intervals import share
-from srh_clinic.validation.shift.records import Cohort, ShiftCase, is_harm
+from srh_clinic.validation.shift.records import Cohort, ShiftCase
+from srh_clinic.validation.statistics.clusters import share
 
 Condition = Callable[[ShiftCase], bool]
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from srh_clinic.classifiers import CLASSES
+from srh_clinic.diagnosis import CLASSES
 from srh_clinic.errors import InputError
 from srh_clinic.validation.shift.records import STRATA, Cohort, Exclusion, Opinion, ShiftCase
 

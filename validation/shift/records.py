@@ -10,31 +10,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from srh_clinic.classifiers import CLASSES
-
-Outcome = Literal["correct", "wrong", "nondiagnostic"]
-
-OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "nondiagnostic")
-"""Every opinion has one of these outcomes; see :func:`outcome`."""
+from srh_clinic.diagnosis import CLASSES, OUTCOMES, Outcome, outcome
 
 STRATA = ("site", "depth", "subtype", "severity")
 """Columns of a manifest that a case may be broken down by."""
-
-
-def outcome(truth: str, said: str) -> Outcome:
-    """``correct``; ``wrong``, a confident class that is not the truth; or ``nondiagnostic`` where a diagnosis could be made.
-
-    >>> outcome("nondiagnostic", "tumor"), outcome("tumor", "nondiagnostic"), outcome("nondiagnostic", "nondiagnostic")
-    ('wrong', 'nondiagnostic', 'correct')
-    """
-    if said == truth:
-        return "correct"
-    return "nondiagnostic" if said == "nondiagnostic" else "wrong"
-
-
-def is_harm(was: Outcome, now: Outcome) -> bool:
-    """Whether a case is worse off for its restoration: it was right and is not, or it is newly and confidently wrong."""
-    return (was == "correct" and now != "correct") or (was != "wrong" and now == "wrong")
 
 
 @dataclass(frozen=True)

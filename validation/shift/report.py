@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from srh_clinic.errors import InputError
-from srh_clinic.validation.page import rendered, tables_csv
-from srh_clinic.validation.report import Report, plain, write_whole
-from srh_clinic.validation.shift.first_page import FirstPage
-from srh_clinic.validation.shift.parts import Part
+from srh_clinic.files import write_whole
+from srh_clinic.validation.reporting.page import rendered, tables_csv
+from srh_clinic.validation.reporting.report import Report, plain
+from srh_clinic.validation.shift.sections.first_page import FirstPage
+from srh_clinic.validation.shift.sections.outcomes import Part
 
 TITLE = "Does restoring before classifying change diagnoses for the better?"
 
@@ -36,7 +37,7 @@ class ShiftReport:
     @property
     def html(self) -> str:
         """The page; whatever comes from the manifest or its images is shown as text."""
-        return rendered("shift/report.html", title=TITLE, notice=self.notice, first=self.first, parts=self.parts)
+        return rendered("shift.html", title=TITLE, notice=self.notice, first=self.first, parts=self.parts)
 
     @property
     def numbers(self) -> dict[str, Any]:

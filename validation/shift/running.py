@@ -12,18 +12,17 @@ from typing import Any
 import numpy as np
 
 from srh_clinic import __version__
+from srh_clinic.case.pictures import SquareMap
+from srh_clinic.case.pipeline import CaseResult, RestoreThenClassify, drift_made_with
 from srh_clinic.casepage import write_case_page
-from srh_clinic.classifiers import CLASSES
+from srh_clinic.diagnosis import CLASSES, is_harm, outcome
 from srh_clinic.errors import InputError
+from srh_clinic.files import fingerprint, write_whole
 from srh_clinic.integration import read_slide
-from srh_clinic.pictures import SquareMap
-from srh_clinic.pipeline import CaseResult, RestoreThenClassify, drift_made_with
-from srh_clinic.validation.bench import Progress
-from srh_clinic.validation.cells import fingerprint
-from srh_clinic.validation.images import Reading
-from srh_clinic.validation.report import write_whole
+from srh_clinic.progress import Progress, silent
+from srh_clinic.validation.bench.images import Reading
 from srh_clinic.validation.shift.manifest import Manifest, ManifestRow, case_of
-from srh_clinic.validation.shift.records import Cohort, Exclusion, Opinion, ShiftCase, is_harm, outcome
+from srh_clinic.validation.shift.records import Cohort, Exclusion, Opinion, ShiftCase
 
 KEPT = 2
 """Version of what a case's ``case.json`` holds; those of another are run anew."""
@@ -51,7 +50,7 @@ def run_cases(
     pipeline: RestoreThenClassify,
     reading: Reading,
     *,
-    report: Progress = lambda stage, done, total: None,
+    report: Progress = silent,
 ) -> Run:
     """Restore and classify every case of a manifest whose result is not in ``out/cases`` yet.
 

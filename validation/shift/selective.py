@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from srh_clinic.diagnosis import OUTCOMES, outcome
 from srh_clinic.metrics import Undefined
 from srh_clinic.trust.selective import (
     ALWAYS,
@@ -20,9 +21,9 @@ from srh_clinic.trust.selective import (
     choose_policy,
     halves,
 )
-from srh_clinic.validation.shift.calibration import RiskCoverage, risk_coverage
-from srh_clinic.validation.shift.intervals import difference, share
-from srh_clinic.validation.shift.records import OUTCOMES, Cohort, outcome
+from srh_clinic.validation.shift.records import Cohort
+from srh_clinic.validation.statistics.calibration import RiskCoverage, risk_coverage
+from srh_clinic.validation.statistics.clusters import difference, share
 
 FEWEST_PATIENTS = 16
 """Patients below which nothing is chosen: a quarter of them would choose, and 8 be held out for the intervals."""

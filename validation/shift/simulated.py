@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import softmax
 
-from srh_clinic.classifiers import CLASSES
-from srh_clinic.validation.shift.records import OUTCOMES, Cohort, Opinion, ShiftCase
+from srh_clinic.diagnosis import CLASSES, OUTCOMES
+from srh_clinic.validation.shift.records import Cohort, Opinion, ShiftCase
 
 TUMOUR_PATIENT = 0.8
 """Chance that a case of a patient with mostly tumour shows it; of the other half of the patients, 1 less that."""

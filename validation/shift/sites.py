@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from srh_clinic.diagnosis import OUTCOMES
+from srh_clinic.estimates import codes
 from srh_clinic.metrics import Finding, Interval, Undefined
-from srh_clinic.metrics.intervals import codes
-from srh_clinic.validation.shift.intervals import difference, per_patient
-from srh_clinic.validation.shift.records import OUTCOMES, Cohort
+from srh_clinic.validation.shift.records import Cohort
+from srh_clinic.validation.statistics.clusters import difference, per_patient
 
 Stratum = Literal["site", "depth", "subtype", "severity"]
 

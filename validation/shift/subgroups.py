@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from srh_clinic.diagnosis import OUTCOMES
 from srh_clinic.metrics import Finding, Interval, Undefined
 from srh_clinic.validation.shift.harm import newly_wrong
-from srh_clinic.validation.shift.intervals import clustered, difference, share
-from srh_clinic.validation.shift.paired import holm, within_patient_permutation
-from srh_clinic.validation.shift.records import OUTCOMES, STRATA, Cohort
+from srh_clinic.validation.shift.records import STRATA, Cohort
+from srh_clinic.validation.statistics.clusters import clustered, difference, share
+from srh_clinic.validation.statistics.paired import holm, within_patient_permutation
 
 UTILITY = {"correct": 1.0, "nondiagnostic": 0.5, "wrong": 0.0}
 """What an outcome is worth when one looks for harm: a wrong diagnosis is as much worse than none as a right one is better."""

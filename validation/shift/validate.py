@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srh_clinic import __version__
+from srh_clinic.files import write_whole
 from srh_clinic.metrics import Undefined
+from srh_clinic.progress import Progress, silent
 from srh_clinic.trust import SelectivePolicy
 from srh_clinic.trust.drift import TooFewPatientsError, fit_reference, stated_profile
-from srh_clinic.validation.bench import Progress
-from srh_clinic.validation.images import Reading
-from srh_clinic.validation.report import write_whole
-from srh_clinic.validation.shift.checklists import tables as checklist_tables
+from srh_clinic.validation.bench.images import Reading
 from srh_clinic.validation.shift.drift import ProfiledCase
-from srh_clinic.validation.shift.first_page import first_page
-from srh_clinic.validation.shift.gallery import gallery
 from srh_clinic.validation.shift.manifest import Manifest, cohort_from_predictions, read_manifest
-from srh_clinic.validation.shift.model_parts import calibration, discrimination, sites
-from srh_clinic.validation.shift.parts import (
+from srh_clinic.validation.shift.records import Cohort
+from srh_clinic.validation.shift.report import ShiftReport, require_pdf, write_report_files
+from srh_clinic.validation.shift.sections.checklists import tables as checklist_tables
+from srh_clinic.validation.shift.sections.first_page import first_page
+from srh_clinic.validation.shift.sections.gallery import gallery
+from srh_clinic.validation.shift.sections.outcomes import (
     Part,
     change_rows,
     flow,
@@ -31,12 +32,11 @@ from srh_clinic.validation.shift.parts import (
     tests,
     transitions,
 )
-from srh_clinic.validation.shift.policy_parts import DRIFT_LEVEL, drift, remembered, selective
-from srh_clinic.validation.shift.records import Cohort
-from srh_clinic.validation.shift.report import ShiftReport, require_pdf, write_report_files
+from srh_clinic.validation.shift.sections.policy import DRIFT_LEVEL, drift, remembered, selective
+from srh_clinic.validation.shift.sections.probabilities import calibration, discrimination, sites
+from srh_clinic.validation.shift.sections.texts import limitations, provenance_part, use
 from srh_clinic.validation.shift.selective import SelectiveStudy, study_policy, try_policy
 from srh_clinic.validation.shift.subgroups import screen
-from srh_clinic.validation.shift.texts import limitations, provenance_part, use
 
 if TYPE_CHECKING:
     from srh_clinic.validation.shift.running import Run
@@ -53,7 +53,7 @@ def validate_cohort(
     reading: Reading | None = None,
     policy: SelectivePolicy | None = None,
     pdf: bool = False,
-    report: Progress = lambda stage, done, total: None,
+    report: Progress = silent,
     **settings: Any,
 ) -> ShiftReport:
     """Make the accuracy-shift report of a manifest and write it into ``out``.
@@ -67,7 +67,7 @@ def validate_cohort(
     manifest
         See :func:`~srh_clinic.validation.shift.manifest.read_manifest`.
     bundle, restorer, device, settings
-        As of :meth:`~srh_clinic.pipeline.RestoreThenClassify.from_bundle`; not used when the manifest brings predictions.
+        As of :meth:`~srh_clinic.case.pipeline.RestoreThenClassify.from_bundle`; not used when the manifest brings predictions.
     reading
         What the images do not say of themselves.
     seed
@@ -88,7 +88,7 @@ def validate_cohort(
     if found.has_predictions:
         return _written(_report(found, cohort_from_predictions(found), None, out, seed, policy), out, pdf)
     # Predictions need none of the networks' libraries.
-    from srh_clinic.pipeline import RestoreThenClassify
+    from srh_clinic.case.pipeline import RestoreThenClassify
     from srh_clinic.validation.shift.running import run_cases
 
     pipeline = RestoreThenClassify.from_bundle(str(bundle), restorer, device, seed, profiled=True, **settings)

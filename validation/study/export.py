@@ -18,17 +18,18 @@ from typing import Literal, get_args
 import numpy as np
 
 from srh_clinic.bundles import load_bundle
+from srh_clinic.case.pipeline import notice
 from srh_clinic.errors import InputError
-from srh_clinic.pipeline import notice
-from srh_clinic.validation.bench import Bench, Progress
-from srh_clinic.validation.images import Reading
-from srh_clinic.validation.protocol import load_protocol
+from srh_clinic.progress import Progress, silent
+from srh_clinic.validation.bench.bench import Bench
+from srh_clinic.validation.bench.images import Reading
+from srh_clinic.validation.bench.protocol import load_protocol
 from srh_clinic.validation.study.audit import STAMP, require_blind
 from srh_clinic.validation.study.design import Assignment, assign, assign_all, order_with_repeats
 from srh_clinic.validation.study.folder import commitment, viewer_path
 from srh_clinic.validation.study.making import Planted, Studio, View, study_method
-from srh_clinic.validation.study.page import protocol_page
 from srh_clinic.validation.study.planning import sample_size
+from srh_clinic.validation.study.protocol_page import protocol_page
 from srh_clinic.validation.study.records import (
     QUESTIONS,
     KeyEntry,
@@ -207,7 +208,7 @@ def export_study(
     weights: str | Path = "weights",
     device: str = "auto",
     salt: bytes | None = None,
-    report: Progress = lambda stage, done, total: None,
+    report: Progress = silent,
 ) -> StudyProtocol:
     """Export a blinded study into a new folder.
 

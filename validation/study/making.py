@@ -9,22 +9,22 @@ from functools import cached_property
 import numpy as np
 
 from srh_clinic.bundles import PARTS
+from srh_clinic.case.pipeline import policy_of
+from srh_clinic.case.scrutiny import scrutinise
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts, counts_to_unit
 from srh_clinic.metrics.nuclei import detect_nuclei
-from srh_clinic.pipeline import policy_of
 from srh_clinic.restorers import RESTORERS
-from srh_clinic.scrutiny import scrutinise
 from srh_clinic.simulation.edits import CONTRASTS, ERASED, erase_nucleus, plant_nucleus
 from srh_clinic.slide import ArraySlide
 from srh_clinic.tiling import TileGrid
 from srh_clinic.trust import TrustPolicy
-from srh_clinic.validation.bench import Bench, Method, PhantomRestorer, chunks
-from srh_clinic.validation.images import tiles_sha256
+from srh_clinic.validation.bench.bench import Bench, Method, PhantomRestorer, chunks
+from srh_clinic.validation.bench.images import tiles_sha256
+from srh_clinic.validation.bench.methods import BASELINES, METHODS, REDUCED, WHOLE
 from srh_clinic.validation.study.records import Sentinel
 from srh_clinic.validation.study.shown import blurred
 from srh_clinic.validation.study.sources import StudyImage
-from srh_clinic.validation.table_methods import BASELINES, METHODS, REDUCED, WHOLE
 
 PLANTED_CONTRAST = "usual"
 """Of planted and erased nuclei; see :data:`~srh_clinic.simulation.edits.CONTRASTS`."""

@@ -11,7 +11,7 @@ from scipy import stats
 from scipy.special import expit
 
 from srh_clinic.metrics import Interval
-from srh_clinic.validation.study.intervals import TwoWay, two_way
+from srh_clinic.validation.statistics.two_way import TwoWay, two_way
 from srh_clinic.validation.study.simulated import marginal_logit
 
 POWER, ALPHA = 0.9, 0.01

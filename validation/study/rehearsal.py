@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from srh_clinic.errors import InputError
-from srh_clinic.validation.report import write_whole
+from srh_clinic.files import write_whole
 from srh_clinic.validation.study.folder import read_protocol, read_secrets, read_viewers
 from srh_clinic.validation.study.records import KeyEntry
 from srh_clinic.validation.study.returns import write_return

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from srh_clinic.errors import InputError
-from srh_clinic.validation.report import write_whole
+from srh_clinic.files import write_whole
 from srh_clinic.validation.study.folder import read_protocol, viewer_path
 from srh_clinic.validation.study.records import StudyProtocol
 from srh_clinic.validation.study.returns import read_return

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts
-from srh_clinic.validation.images import Reading
-from srh_clinic.validation.protocol import SEVERITIES, Protocol
+from srh_clinic.validation.bench.images import Reading
+from srh_clinic.validation.bench.protocol import SEVERITIES, Protocol
 
 PHANTOM_SEED = 9_900_000
 """Phantoms of studies have seeds from here on: neither training, nor validation, nor the tables use them."""
@@ -109,11 +109,11 @@ def _cases(source: Path) -> Iterator[Path]:
 
 
 def _tiles(case: Path, protocol: Protocol, per_case: int, reading: Reading, rng: np.random.Generator) -> Iterator[StudyImage]:
+    from srh_clinic.case.pipeline import at_pixel_size, look_over
     from srh_clinic.integration import identifying_words, read_slide
     from srh_clinic.integration.identifiers import SHORTEST
-    from srh_clinic.pipeline import at_pixel_size, look_over
-    from srh_clinic.validation.images import cut
-    from srh_clinic.validation.real import read_patch
+    from srh_clinic.validation.bench.images import cut
+    from srh_clinic.validation.benchmarks.real import read_patch
 
     size, um_per_px = protocol.phantoms.size, protocol.phantoms.um_per_px
     if case.suffix.lower() == ".png":

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from srh_clinic.errors import InputError
-from srh_clinic.validation.report import write_whole
+from srh_clinic.files import write_whole
 from srh_clinic.validation.study.folder import commitment, read_protocol, read_secrets, read_viewers
 from srh_clinic.validation.study.records import KeyEntry, Rating, StudyProtocol, Task, canonical
 from srh_clinic.validation.study.returns import Return, read_return, require_whole

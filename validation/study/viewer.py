@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
-from srh_clinic.validation.report import write_whole
+from srh_clinic.files import write_whole
 from srh_clinic.validation.study.records import CATEGORIES, SCHEMA_VERSION, Kind, Task, canonical
 from srh_clinic.validation.study.returns import RECEIPT
 

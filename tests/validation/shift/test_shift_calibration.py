@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.metrics import brier_score_loss
 
 from srh_clinic.metrics import Undefined, proportion
-from srh_clinic.validation.shift.calibration import (
+from srh_clinic.validation.statistics.calibration import (
     brier,
     brier_difference,
     expected_calibration_error,

@@ -3,8 +3,8 @@
 import pytest
 
 from srh_clinic.errors import InputError
-from srh_clinic.validation.report import Report
-from srh_clinic.validation.shift.checklists import SECTIONS, checklist_rows, checklists, tables
+from srh_clinic.validation.reporting.report import Report
+from srh_clinic.validation.shift.sections.checklists import SECTIONS, checklist_rows, checklists, tables
 
 ROWS = checklist_rows()
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srh_clinic.validation.shift import coverage
-from srh_clinic.validation.shift.coverage import HARM, SCENARIOS, run_shift_coverage, shift_coverage
-from srh_clinic.validation.shift.records import OUTCOMES
+from srh_clinic.diagnosis import OUTCOMES
+from srh_clinic.validation.benchmarks import shift_coverage as coverage
+from srh_clinic.validation.benchmarks.shift_coverage import HARM, SCENARIOS, run_shift_coverage, shift_coverage
 from srh_clinic.validation.shift.simulated import Scenario, simulate, simulated_cohort
 
 

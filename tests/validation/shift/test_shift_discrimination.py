@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from srh_clinic.metrics import Undefined, proportion
-from srh_clinic.validation.shift.discrimination import auc, delong, obuchowski
+from srh_clinic.validation.statistics.roc import auc, delong, obuchowski
 
 # Albumin, total protein, K-G score, and whether surgery helped: DeLong, DeLong and Clarke-Pearson 1988, the 43 complete
 # patients as printed in the SAS/STAT manual, "Comparing Receiver Operating Characteristic Curves".

@@ -9,7 +9,7 @@ from scipy import stats
 from statsmodels.stats.weightstats import DescrStatsW
 
 from srh_clinic.metrics import Interval, Undefined, proportion
-from srh_clinic.validation.shift.intervals import (
+from srh_clinic.validation.statistics.clusters import (
     clustered,
     difference,
     expanded,

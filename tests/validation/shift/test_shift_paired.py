@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from srh_clinic.diagnosis import OUTCOMES
 from srh_clinic.metrics import Undefined
-from srh_clinic.validation.shift.paired import (
+from srh_clinic.validation.shift.records import Opinion, ShiftCase, cohort_of
+from srh_clinic.validation.statistics.paired import (
     holm,
     mcnemar,
     patient_outcomes,
@@ -17,7 +19,6 @@ from srh_clinic.validation.shift.paired import (
     stuart_maxwell,
     within_patient_permutation,
 )
-from srh_clinic.validation.shift.records import OUTCOMES, Opinion, ShiftCase, cohort_of
 
 
 def test_mcnemar_is_binomial_in_the_discordant_pairs() -> None:

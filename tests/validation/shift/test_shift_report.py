@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srh_clinic.classifiers import CLASSES
-from srh_clinic.validation.shift.checklists import SECTIONS
-from srh_clinic.validation.shift.gallery import gallery
+from srh_clinic.diagnosis import CLASSES
 from srh_clinic.validation.shift.harm import TRANSITIONS, harm_rows, ledger
-from srh_clinic.validation.shift.parts import change_rows
 from srh_clinic.validation.shift.records import Cohort, Opinion, ShiftCase, cohort_of
+from srh_clinic.validation.shift.sections.checklists import SECTIONS
+from srh_clinic.validation.shift.sections.gallery import gallery
+from srh_clinic.validation.shift.sections.outcomes import change_rows
 from srh_clinic.validation.shift.subgroups import screen
 from srh_clinic.validation.shift.validate import validate_cohort
 

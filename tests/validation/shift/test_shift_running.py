@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from srh_clinic import pipeline as pipeline_module
 from srh_clinic.bundles import Bundle
-from srh_clinic.cli import app
+from srh_clinic.case import pipeline as pipeline_module
+from srh_clinic.cli.app import app
 from srh_clinic.errors import InputError
 from srh_clinic.simulation import simulate_cohort
 from srh_clinic.simulation.cohort import SEVERITY_AT_SURFACE
-from srh_clinic.validation.images import Reading
+from srh_clinic.validation.bench.images import Reading
 from srh_clinic.validation.shift import running
 from srh_clinic.validation.shift.cohort import write_cohort
 from srh_clinic.validation.shift.manifest import read_manifest

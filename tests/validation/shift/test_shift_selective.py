@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from srh_clinic.classifiers import CLASSES
+from srh_clinic.diagnosis import CLASSES, OUTCOMES
 from srh_clinic.metrics import Interval, Undefined
 from srh_clinic.trust import ALWAYS, NEVER
-from srh_clinic.validation.shift.records import OUTCOMES, Cohort, Opinion, ShiftCase, cohort_of
+from srh_clinic.validation.shift.records import Cohort, Opinion, ShiftCase, cohort_of
 from srh_clinic.validation.shift.selective import (
     SelectiveStudy,
     decision_curve,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from srh_clinic.metrics import Undefined
-from srh_clinic.validation.shift.intervals import standard_errors
 from srh_clinic.validation.shift.records import Cohort
 from srh_clinic.validation.shift.simulated import Scenario, simulated_cohort
 from srh_clinic.validation.shift.sites import heterogeneity, least_variance, meta_analysis, pooled, site_effects
+from srh_clinic.validation.statistics.clusters import standard_errors
 
 # Tuberculosis with and without vaccine, positive and negative: Colditz et al. 1994, JAMA 271:698.
 BCG = """

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from srh_clinic.metrics import Interval, Undefined
-from srh_clinic.validation.study.agreement import (
+from srh_clinic.validation.statistics.agreement import (
     cohen_kappa,
     cohen_pairs,
     fleiss_kappa,

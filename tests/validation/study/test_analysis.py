@@ -9,12 +9,18 @@ import pytest
 from scipy.optimize import minimize
 
 from srh_clinic.metrics import Interval, Undefined
-from srh_clinic.validation.page import page
-from srh_clinic.validation.study.analysis import analyse, write_analysis
-from srh_clinic.validation.study.analysis_hallucinations import cochran_table, corrected_bound, detected, marks, sensitivity
-from srh_clinic.validation.study.analysis_preference import BradleyTerry, bradley_terry, preference_rows
-from srh_clinic.validation.study.analysis_raters import bang_index, blinding_table, repeats_table
-from srh_clinic.validation.study.analysis_views import CHOSEN, Choice, views
+from srh_clinic.validation.reporting.page import page
+from srh_clinic.validation.study.analysis.hallucinations import (
+    cochran_table,
+    corrected_bound,
+    detected,
+    marks,
+    sensitivity,
+)
+from srh_clinic.validation.study.analysis.page import analyse, write_analysis
+from srh_clinic.validation.study.analysis.preference import BradleyTerry, bradley_terry, preference_rows
+from srh_clinic.validation.study.analysis.raters import bang_index, blinding_table, repeats_table
+from srh_clinic.validation.study.analysis.views import CHOSEN, Choice, views
 from srh_clinic.validation.study.records import Region
 from srh_clinic.validation.study.returns import read_return, require_whole, write_return
 from srh_clinic.validation.study.simulated import (

@@ -20,10 +20,11 @@ from srh_clinic.display import ColourWindow, srh_colours
 from srh_clinic.errors import InputError
 from srh_clinic.integration import write_wsi
 from srh_clinic.slide import ArraySlide, Identity
-from srh_clinic.validation.study.coco import coco_export
-from srh_clinic.validation.study.dicom_records import dicom_export
-from srh_clinic.validation.study.imrmc import imrmc_export
-from srh_clinic.validation.study.label_studio import CHOICES, label_studio_export, label_studio_import
+from srh_clinic.validation.study.exchange.coco import coco_export
+from srh_clinic.validation.study.exchange.dicom_records import dicom_export
+from srh_clinic.validation.study.exchange.imrmc import imrmc_export
+from srh_clinic.validation.study.exchange.label_studio import CHOICES, label_studio_export, label_studio_import
+from srh_clinic.validation.study.exchange.redcap import COLUMNS, redcap_export, redcap_import, regions_text
 from srh_clinic.validation.study.records import (
     CATEGORIES,
     QUESTIONS,
@@ -35,7 +36,6 @@ from srh_clinic.validation.study.records import (
     Task,
     Window,
 )
-from srh_clinic.validation.study.redcap import COLUMNS, redcap_export, redcap_import, regions_text
 from srh_clinic.validation.study.returns import read_return, require_whole, write_return
 from srh_clinic.validation.study.unblinding import Answer, Unblinded
 

@@ -12,17 +12,17 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from srh_clinic.bundles import load_bundle
-from srh_clinic.cli import app
+from srh_clinic.cli.app import app
 from srh_clinic.display import srh_colours
 from srh_clinic.errors import InputError
 from srh_clinic.integration import write_wsi
 from srh_clinic.simulation import simulate_patch
 from srh_clinic.slide import ArraySlide
 from srh_clinic.validation import StudyPlan, check_study, export_study, load_unblinded, rehearse_study, unblind, write_analysis
-from srh_clinic.validation.bench import Bench
-from srh_clinic.validation.images import Reading
-from srh_clinic.validation.protocol import load_protocol
-from srh_clinic.validation.study.exchange import export_answers, import_answers
+from srh_clinic.validation.bench.bench import Bench
+from srh_clinic.validation.bench.images import Reading
+from srh_clinic.validation.bench.protocol import load_protocol
+from srh_clinic.validation.study.exchange.formats import export_answers, import_answers
 from srh_clinic.validation.study.making import Studio, study_method
 from srh_clinic.validation.study.records import KeyEntry
 from srh_clinic.validation.study.shown import planes_of, window_of

@@ -6,8 +6,8 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from srh_clinic.metrics import Interval, Undefined, proportion
-from srh_clinic.validation.study.coverage import Scenario, coverage, simulated_scores
-from srh_clinic.validation.study.intervals import (
+from srh_clinic.validation.benchmarks.study_coverage import Scenario, coverage, simulated_scores
+from srh_clinic.validation.statistics.two_way import (
     TwoWay,
     mean_difference,
     naive_wilson,

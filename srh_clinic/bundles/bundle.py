@@ -1,0 +1,430 @@
+"""Bundles: networks with everything that is needed to use and to judge them, in the layout of a MONAI Bundle.
+
+::
+
+    NAME/configs/metadata.json    version, pixel size, tile, patch, colour recipe, schedule, sha256 of each other file
+    NAME/configs/inference.json   each part's description, from which its network is built
+    NAME/models/<part>.safetensors
+    NAME/docs/README.md           the model card
+
+A part is the ``denoiser``, the ``calibrator``, the ``classifier`` or a learned baseline of the restoration; a bundle may lack
+some. Bundles inside the package are found by name. A bundle whose metadata say ``"extends": "phantom-demo"`` (a name, or a
+folder as seen from its own) takes the parts that it lacks from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from srh_clinic.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "PARTS",
+    "Bundle",
+    "bundle_exists",
+    "bundle_names",
+    "load_bundle",
+    "parent_reference",
+    "save_bundle",
+    "update_bundle",
+    "verify_bundle",
+]
+
+PARTS = (
+    "denoiser",
+    "calibrator",
+    "classifier",
+    "synthetic_noise",
+    "noise2noise",
+    "noise2void",
+    "cyclegan",
+    "conditional_diffusion",
+)
+METADATA = "configs/metadata.json"
+INFERENCE = "configs/inference.json"
+MODEL_CARD = "docs/README.md"
+EMBEDDED = Path(__file__).parent
+PACKAGES = {"monai": "monai", "pytorch": "torch", "numpy": "numpy", "timm": "timm"}
+
+DEFAULT_METADATA: dict[str, Any] = {
+    "version": "0.1.0",
+    "changelog": {"0.1.0": "first weights"},
+    "task": "Restoration of stimulated Raman histology and its classification as tumor, normal or non-diagnostic",
+    "description": "Denoiser and step calibrator for restorative step-calibrated diffusion, and a patch classifier",
+    "demonstration": "demonstration weights, research use only",
+    "authors": "srh-clinic contributors",
+    "copyright": "srh-clinic contributors",
+    "license": "CC-BY-4.0",
+    "um_per_px": 0.47,
+    "tile": 256,
+    "patch": 256,
+    "colour_recipe": "opensrh",
+    "schedule": "cosine",
+}
+"""What a bundle's metadata say unless told otherwise."""
+
+TRAINED_FOR = {"denoiser": ("schedule",), "calibrator": ("schedule",), "classifier": ("colour_recipe", "patch")}
+"""What the metadata say, beside ``um_per_px``, that a part was trained for: two bundles must agree on it to share the part."""
+
+UM_PER_PX_RANGE = (0.05, 5.0)
+"""Pixel sizes that networks for histology can have been trained at."""
+
+SIZE_RANGE = (16, 4096)
+"""Edges of tiles and patches, in pixels."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle on disk.
+
+    Attributes
+    ----------
+    path
+        Its folder.
+    metadata
+        ``configs/metadata.json``.
+    parent
+        The bundle that it extends.
+    """
+
+    path: Path
+    metadata: dict[str, Any]
+    parent: Bundle | None = None
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def own_parts(self) -> tuple[str, ...]:
+        """The networks in its own folder."""
+        return tuple(part for part in PARTS if part in self._inference)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The networks that it has, those of the bundles it extends among them."""
+        return tuple(part for part in PARTS if (holder := self._find(part)) and not self._disagreement(part, holder))
+
+    @property
+    def lineage(self) -> tuple[Bundle, ...]:
+        """Itself, the bundle that it extends, the one which that extends, and so on."""
+        return (self, *(self.parent.lineage if self.parent else ()))
+
+    @property
+    def weights_sha256(self) -> str:
+        """sha256 of the table of all weights' sha256, wherever they lie: one name for what the networks are."""
+        table = "".join(
+            f"{self.holder(part).metadata['sha256'][weights_file(part)]}  {weights_file(part)}\n" for part in self.parts
+        )
+        return hashlib.sha256(table.encode()).hexdigest()
+
+    def holder(self, part: str) -> Bundle:
+        """The bundle whose folder holds a part: itself, or one that it extends.
+
+        Raises
+        ------
+        InputError
+            When none does, or the part there was trained for something else than this bundle states.
+        """
+        holder = self._find(part)
+        if holder is None:
+            raise InputError(f"no {part} (parts: {', '.join(self.parts) or 'none'})", f"a bundle with a {part}", self.path)
+        if key := self._disagreement(part, holder):
+            found = f"no {part}, and in {holder.name} one for {key} {holder.metadata.get(key)}"
+            raise InputError(found, f"one for {key} {self.metadata.get(key)}", self.path)
+        return holder
+
+    def config(self, part: str) -> dict[str, Any]:
+        """The description from which a part's network is built.
+
+        Raises
+        ------
+        InputError
+            When the bundle has no such part.
+        """
+        return dict(self.holder(part)._inference[part])
+
+    def load_tensors(self, part: str) -> dict[str, Tensor]:
+        """A part's weights on the CPU, float32 however they are stored (integers as they are).
+
+        Raises
+        ------
+        InputError
+            When the bundle has no such part.
+        """
+        from safetensors.torch import load_file
+
+        stored = load_file(self.holder(part).path / weights_file(part))
+        return {key: value.float() if value.is_floating_point() else value for key, value in stored.items()}
+
+    def _find(self, part: str) -> Bundle | None:
+        return next((bundle for bundle in self.lineage if part in bundle._inference), None)
+
+    def _disagreement(self, part: str, holder: Bundle) -> str | None:
+        keys = ("um_per_px", *TRAINED_FOR.get(part, ()))
+        return next((key for key in keys if self.metadata.get(key) != holder.metadata.get(key)), None)
+
+    @cached_property
+    def _inference(self) -> dict[str, Any]:
+        return _read_json(self.path / INFERENCE)
+
+
+def weights_file(part: str) -> str:
+    """Path of a part's weights inside a bundle."""
+    return f"models/{part}.safetensors"
+
+
+def bundle_names() -> tuple[str, ...]:
+    """Names of the bundles inside the package."""
+    return tuple(sorted(path.name for path in EMBEDDED.iterdir() if (path / METADATA).is_file()))
+
+
+def bundle_exists(path: Path) -> bool:
+    """Whether a folder holds a bundle, sound or not."""
+    return (path / METADATA).is_file()
+
+
+def load_bundle(name_or_path: str | Path) -> Bundle:
+    """A bundle by the name of an embedded one or by its folder, verified, with those that it extends.
+
+    Raises
+    ------
+    InputError
+        When there is none, :func:`verify_bundle` finds it or one that it extends wrong, its metadata state no possible size of
+        pixels, tiles or patches, or the bundles extend each other in a circle.
+    """
+    path = EMBEDDED / name_or_path if str(name_or_path) in bundle_names() else Path(name_or_path)
+    if not bundle_exists(path):
+        known = ", ".join(bundle_names()) or "none"
+        raise InputError("no bundle", f"the folder of one, or the name of an embedded one ({known})", path)
+    return _load_bundle(path, ())
+
+
+def _load_bundle(path: Path, heirs: tuple[Path, ...]) -> Bundle:
+    """The bundle in ``path``, which the last of ``heirs`` extends, and so on."""
+    verify_bundle(path)
+    metadata = _read_json(path / METADATA)
+    _check_metadata(metadata, path)
+    extends = metadata.get("extends")
+    if extends is None:
+        return Bundle(path, metadata)
+    parent = EMBEDDED / str(extends) if extends in bundle_names() else path / str(extends)
+    if not bundle_exists(parent):
+        needed = f"an embedded bundle ({', '.join(bundle_names()) or 'none'}) or a bundle's folder as seen from {path}"
+        raise InputError(f"that it extends {extends!r}, which is not there", needed, path / METADATA)
+    heirs = (*heirs, path.resolve())
+    if parent.resolve() in heirs:
+        circle = " extends ".join(heir.name for heir in (*heirs, parent.resolve()))
+        raise InputError(f"a circle of bundles ({circle})", "one of them to extend none", path / METADATA)
+    return Bundle(path, metadata, _load_bundle(parent, heirs))
+
+
+def parent_reference(path: Path, name_or_path: str | Path) -> str:
+    """What the metadata of a bundle in ``path`` say to extend another: its name, or its folder as seen from ``path``.
+
+    Raises
+    ------
+    InputError
+        When :func:`load_bundle` refuses the other, or it is, or extends, the bundle in ``path``.
+    """
+    parent = load_bundle(name_or_path)
+    if path.resolve() in (bundle.path.resolve() for bundle in parent.lineage):
+        raise InputError(f"a circle of bundles ({path.name} would extend itself)", "another bundle to extend", path)
+    if str(name_or_path) in bundle_names():
+        return str(name_or_path)
+    return Path(os.path.relpath(parent.path.resolve(), path.resolve())).as_posix()
+
+
+def _check_metadata(metadata: dict[str, Any], path: Path) -> None:
+    """Refuse metadata that no image could be read by; no sha256 covers the file that holds them all."""
+    size, tile, patch = (metadata.get(key) for key in ("um_per_px", "tile", "patch"))
+    if not isinstance(size, int | float) or not UM_PER_PX_RANGE[0] <= size <= UM_PER_PX_RANGE[1]:
+        needed = "um_per_px from {} to {}".format(*UM_PER_PX_RANGE)
+        raise InputError(f"um_per_px {size!r}", needed, path / METADATA)
+    for key, value in (("tile", tile), ("patch", patch)):
+        if not isinstance(value, int) or not SIZE_RANGE[0] <= value <= SIZE_RANGE[1]:
+            raise InputError(f"{key} {value!r}", "{} from {} to {} pixels".format(key, *SIZE_RANGE), path / METADATA)
+
+
+def verify_bundle(path: Path) -> dict[str, str]:
+    """Compare each file of a bundle with the sha256 in its metadata; bundles that it extends are not looked at.
+
+    Returns
+    -------
+    sha256 by file, as verified.
+
+    Raises
+    ------
+    InputError
+        When a file is missing, differs from its sha256, or is a network's weights and not in the table.
+    """
+    table = _read_json(path / METADATA).get("sha256")
+    if not isinstance(table, dict) or not table:
+        raise InputError("no table of sha256", "a bundle whose metadata lists the sha256 of its files", path / METADATA)
+    for file, expected in table.items():
+        inside = (path / file).resolve()
+        if not inside.is_relative_to(path.resolve()) or not inside.is_file():
+            raise InputError("no such file", f"the file that {METADATA} lists", path / file)
+        found = _sha256(inside)
+        if found != expected:
+            raise InputError(f"sha256 {found}", f"{expected}, which {METADATA} lists", path / file)
+    unlisted = {str(file.relative_to(path).as_posix()) for file in path.glob("models/*.safetensors")} - set(table)
+    for part in _read_json(path / INFERENCE):
+        unlisted |= {weights_file(part), INFERENCE} - set(table)
+    if unlisted:
+        raise InputError(f"{', '.join(sorted(unlisted))} without a sha256", "each listed in the metadata", path / METADATA)
+    return dict(table)
+
+
+def save_bundle(
+    path: Path,
+    parts: dict[str, tuple[dict[str, Any], dict[str, Tensor]]],
+    metadata: dict[str, Any] | None = None,
+    model_card: str | None = None,
+    *,
+    storage: Literal["float32", "float16"] = "float32",
+) -> Bundle:
+    """Write a bundle: all of it or nothing.
+
+    Files that an older bundle at ``path`` has beside the bundle's own (logs, checkpoints) stay.
+
+    Parameters
+    ----------
+    path
+        Folder of the bundle.
+    parts
+        Description and weights of each part.
+    metadata
+        Replaces and extends ``DEFAULT_METADATA``.
+    model_card
+        Markdown; None writes one from the metadata.
+    storage
+        ``"float16"`` halves the size; a weight beyond its range is refused.
+
+    Raises
+    ------
+    InputError
+        When a part is unknown, or does not fit in float16.
+    """
+    from safetensors.torch import save_file
+
+    unknown = sorted(set(parts) - set(PARTS))
+    if unknown or not parts:
+        raise InputError(f"the parts {unknown or 'none'}", "parts among " + ", ".join(PARTS), path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    description: dict[str, Any] = {**DEFAULT_METADATA, **(metadata or {})}
+    description["weights_storage"] = storage
+    description |= {f"{key}_version": version(package) for key, package in PACKAGES.items()}
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
+        draft = Path(scratch) / path.name
+        for folder in ("configs", "models", "docs"):
+            (draft / folder).mkdir(parents=True)
+        for part, (_, weights) in parts.items():
+            save_file(_stored(weights, part, storage), draft / weights_file(part), metadata={"format": "pt"})
+        inference = {part: config for part, (config, _) in parts.items()}
+        (draft / INFERENCE).write_text(json.dumps(inference, indent=2) + "\n")
+        (draft / MODEL_CARD).write_text(model_card or default_model_card(path.name, description, parts))
+        files = [INFERENCE, MODEL_CARD, *(weights_file(part) for part in parts)]
+        description["sha256"] = {file: _sha256(draft / file) for file in files}
+        (draft / METADATA).write_text(json.dumps(description, indent=2) + "\n")
+        for folder in ("models", "docs", "configs"):
+            (path / folder).mkdir(parents=True, exist_ok=True)
+        for stale in path.glob("models/*.safetensors"):
+            stale.unlink()
+        # The metadata come last: a cut before them leaves a bundle that does not verify, never one that seems whole.
+        for file in [*files, METADATA]:
+            (draft / file).chmod(0o644)  # safetensors' own is for its owner alone
+            shutil.move(draft / file, path / file)
+    return load_bundle(path)
+
+
+def update_bundle(
+    path: Path,
+    parts: dict[str, tuple[dict[str, Any], dict[str, Tensor]]],
+    metadata: dict[str, Any] | None = None,
+    *,
+    storage: Literal["float32", "float16"] = "float32",
+) -> Bundle:
+    """Add or replace parts of the bundle at ``path``, which is begun if it is not there; what it extends stays where it is."""
+    if not bundle_exists(path):
+        return save_bundle(path, parts, metadata, storage=storage)
+    old = load_bundle(path)
+    kept = {part: (old.config(part), old.load_tensors(part)) for part in old.own_parts}
+    description = {key: value for key, value in old.metadata.items() if key not in ("sha256", "weights_storage")}
+    return save_bundle(path, {**kept, **parts}, {**description, **(metadata or {})}, storage=storage)
+
+
+def default_model_card(name: str, metadata: dict[str, Any], parts: dict[str, tuple[dict[str, Any], dict[str, Tensor]]]) -> str:
+    """A model card in Markdown that says what the metadata say, and what the weights must not be used for."""
+    rows = "\n".join(
+        f"| {part} | `{json.dumps(config)}` | {sum(value.numel() for value in weights.values()):,} |"
+        for part, (config, weights) in parts.items()
+    )
+    parent = metadata.get("extends")
+    extends = f"\n| Extends | {parent}, from which come the networks that are not listed below |" if parent else ""
+    return f"""# {name}
+
+{metadata["description"]}. **{metadata["demonstration"]}.** Not a medical device: never use it to decide about a patient.
+
+| | |
+|---|---|
+| Version | {metadata["version"]} |
+| Licence of the weights | {metadata["license"]} |
+| Pixel size | {metadata["um_per_px"]} um |
+| Tile of the restorer, patch of the classifier | {metadata["tile"]} px, {metadata["patch"]} px |
+| Colour recipe of the classifier | {metadata["colour_recipe"]} |
+| Noise schedule | {metadata["schedule"]}, 1,000 steps |
+| Channels | CH2 (2845 cm-1, lipid), CH3 (2930 cm-1, protein) |{extends}
+
+## Networks
+| part | description | numbers stored |
+|---|---|---|
+{rows}
+
+## Training data
+Simulated tissue only: phantoms with known truth and random textures. No patient's image was used.
+
+## Limits
+Phantoms are cruder than tissue. The restorer takes noise away; it must not be trusted to bring back what was not measured.
+"""
+
+
+def _stored(weights: dict[str, Tensor], part: str, storage: Literal["float32", "float16"]) -> dict[str, Tensor]:
+    import torch
+
+    kept = {}
+    for key, value in weights.items():
+        if value.is_floating_point():
+            value = value.to(torch.float16 if storage == "float16" else torch.float32)
+            if not bool(torch.isfinite(value).all()):
+                raise InputError(f"{part}.{key} with numbers beyond {storage}", "finite weights within its range")
+        kept[key] = value.detach().cpu().contiguous()
+    return kept
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"no readable JSON ({error})", "a bundle's configuration", path) from error
+    if not isinstance(content, dict):
+        raise InputError(f"a {type(content).__name__}", "a JSON object", path)
+    return content
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""A case: restored, classified before and after, scrutinised, and what came of it."""

@@ -1,0 +1,1 @@
+"""What benchmarks stand on: methods, images, the protocol, and cells on disk."""

@@ -1,0 +1,1 @@
+"""Everything that is measured: one module a benchmark."""

@@ -1,0 +1,460 @@
+"""The guards: calibrated on phantoms in which something was changed, and judged on others.
+
+Hallucinations come in two ways: nuclei planted into restored phantoms and erased from them, whose place is known, and
+restorations by methods that invent, judged against the clean phantom.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srh_clinic.bundles import Bundle, load_bundle, save_bundle
+from srh_clinic.case.pipeline import policy_of
+from srh_clinic.errors import InputError
+from srh_clinic.files import fingerprint
+from srh_clinic.guards import GUARDS, examine, steps_left
+from srh_clinic.inference import choose_device
+from srh_clinic.intensity import Counts, counts_to_unit
+from srh_clinic.metrics import Interval, nuclei_changes, proportion
+from srh_clinic.progress import Progress, silent
+from srh_clinic.restorers.rscd import load_calibrator
+from srh_clinic.rscd.restoration import RSCDSettings
+from srh_clinic.simulation import Phantom
+from srh_clinic.simulation.edits import CONTRASTS, ERASED, erase_nucleus, plant_nucleus
+from srh_clinic.trust import TrustPolicy, calibrated_policy
+from srh_clinic.validation.bench.bench import Bench, Method, PhantomRestorer, chunks, ours
+from srh_clinic.validation.bench.cells import CellStore
+from srh_clinic.validation.bench.methods import BASELINES
+from srh_clinic.validation.bench.protocol import SEVERITIES, Protocol, load_protocol
+from srh_clinic.validation.reporting.figures import Figure, roc_curves
+from srh_clinic.validation.reporting.page import Section, write_sections
+from srh_clinic.validation.reporting.report import CRITERIA, Column, Report, Table
+
+EXAMINED = 1
+"""Version of what :func:`examined` measures; cells of another are computed anew."""
+
+LEAST_AUC = 0.95
+"""Area under the curve that was asked for at the protocol's contrast."""
+
+MOST_FALSE_FLAGS = 0.05
+"""Share of faithful restorations that may be flagged."""
+
+SMALLEST_ERASED_PX = 4.0
+"""Nuclei of a smaller radius are not erased: what the guards look for is larger."""
+
+SHARES = dict.fromkeys(("one_channel", "brightness", "structure", "steps_left"), 0.995)
+"""Guards that do not look for nuclei speak in the extreme alone: each adds its false flags to those of the others."""
+
+FAITHFUL, WRONG = "faithful", "wrong"
+"""RSCD's own restorations, by what the clean phantom says of them."""
+
+Scores = Mapping[str, float]
+Variants = Callable[[str, int, Phantom, Counts], Iterable[tuple[str, Counts]]]
+"""Of a method's name and a restored phantom by number: groups, and the images that belong to them."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A restored phantom that was examined: what was done to it, and what the guards said."""
+
+    index: int
+    group: str
+    scores: Scores
+    steps: int
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """Restores phantoms, changes them in known ways, and asks the guards.
+
+    Parameters
+    ----------
+    bench
+        Its protocol says which phantoms.
+    inventing
+        Methods that invent beside RSCD, and the phantoms that each restores.
+    """
+
+    bench: Bench
+    inventing: Sequence[tuple[Method, Sequence[int]]] = ()
+
+    def cases(self) -> list[Case]:
+        """Every case; those that are not on disk yet are computed and put there."""
+        found = list(self._of(ours(), self.bench.indices, self._edited))
+        for method, indices in self.inventing:
+            found += self._of(method, indices, self._judged)
+        return found
+
+    def _of(self, method: Method, indices: Sequence[int], variants: Variants) -> Iterator[Case]:
+        store = CellStore(self.bench.work / "guards.jsonl", ("method", "phantom"))
+        calibrate = load_calibrator(self.bench.bundle, choose_device(self.bench.device))
+        with PhantomRestorer(self.bench, method, keep=True) as restorer, ThreadPoolExecutor(os.cpu_count()) as threads:
+            key = fingerprint(version=EXAMINED, restored=restorer.fingerprint, edits=[CONTRASTS, ERASED])
+
+            def row(index: int, phantom: Phantom, restored: Counts, steps: int) -> dict[str, Any]:
+                groups = {
+                    group: self._examined(phantom, shown, calibrate)
+                    for group, shown in variants(method.name, index, phantom, restored)
+                }
+                return {"method": method.name, "phantom": index, "steps": steps, "groups": groups}
+
+            for members in chunks([i for i in indices if store.get(key, method.name, i) is None]):
+                phantoms = {i: self.bench.protocol.phantom(i) for i in members}
+                made = restorer({i: phantom.counts for i, phantom in phantoms.items()})
+                work = [(i, phantoms[i], made[i].counts, made[i].predicted or 0) for i in members]
+                for one in threads.map(lambda four: row(*four), work):
+                    store.put(key, **one)
+                self.bench.report(f"guards: {method.name}", members[-1] + 1, indices[-1] + 1)
+        for i in indices:
+            if kept := store.get(key, method.name, i):
+                yield from (Case(i, group, scores, kept["steps"]) for group, scores in kept["groups"].items())
+
+    def _examined(self, phantom: Phantom, restored: Counts, calibrate: Callable[[Any], Any]) -> Scores:
+        after = np.asarray(counts_to_unit(restored), dtype=np.float32)
+        left = float(steps_left(after[None], calibrate)[0])
+        found = examine(counts_to_unit(phantom.counts), after, phantom.um_per_px, left)
+        return {name: round(score, 5) for name, score in found.scores.items()}
+
+    def _edited(self, name: str, index: int, phantom: Phantom, restored: Counts) -> Iterator[tuple[str, Counts]]:
+        """The restoration itself, and with a nucleus more or less at each contrast; nothing of a tile that was left alone."""
+        if np.array_equal(restored, phantom.counts):
+            return
+        yield _judgement(phantom, restored), restored
+        rng = np.random.default_rng([self.bench.protocol.seed(index), 5])
+        nuclei = np.asarray(phantom.nuclei, dtype=np.float64).reshape(-1, 3)
+        for contrast in CONTRASTS:
+            planted = plant_nucleus(rng, restored, nuclei, CONTRASTS[contrast], phantom.um_per_px)
+            erased = erase_nucleus(rng, restored, nuclei[nuclei[:, 2] > SMALLEST_ERASED_PX], ERASED[contrast])
+            for what, edit in (("planted", planted), ("erased", erased)):
+                if edit is not None:
+                    yield f"{what} {contrast}", edit.counts
+
+    def _judged(self, name: str, index: int, phantom: Phantom, restored: Counts) -> Iterator[tuple[str, Counts]]:
+        """The restoration of another method, by what the clean phantom says of it."""
+        yield f"{name} {_judgement(phantom, restored)}", restored
+
+
+def _judgement(phantom: Phantom, restored: Counts) -> str:
+    changes = nuclei_changes(counts_to_unit(restored), counts_to_unit(phantom.clean), phantom.um_per_px, truth=phantom.nuclei)
+    return WRONG if changes.added + changes.removed else FAITHFUL
+
+
+def promised(cases: Sequence[Case], protocol: Protocol) -> list[Case]:
+    """One edit a phantom at the protocol's contrast, planted or erased by a coin: what the promise is made for."""
+    contrast, by_index = protocol.guards.contrast, {(case.index, case.group): case for case in cases}
+    chosen = []
+    for index in sorted({case.index for case in cases}):
+        both = [f"planted {contrast}", f"erased {contrast}"]
+        if np.random.default_rng([protocol.seed(index), 6]).random() < 0.5:
+            both.reverse()
+        # Where there is no nucleus to erase, or no room for one, the other is done.
+        chosen += [by_index[index, group] for group in both if (index, group) in by_index][:1]
+    return chosen
+
+
+def policy_from(cases: Sequence[Case], protocol: Protocol, weights_sha256: str) -> TrustPolicy:
+    """Scales from the faithful phantoms of even number, thresholds from the edited ones of odd number."""
+    faithful = [case.scores for case in cases if case.group == FAITHFUL and case.index % 2 == 0]
+    wrong = [case for case in promised(cases, protocol) if case.index % 2]
+    steps = [case.steps for case in cases if case.group in (FAITHFUL, WRONG)]
+    phantoms = protocol.phantoms
+    edits = CONTRASTS[protocol.guards.contrast], ERASED[protocol.guards.contrast]
+    return calibrated_policy(
+        faithful,
+        [case.scores for case in wrong],
+        protocol.guards.alphas,
+        steps=(min(steps), max(steps)),
+        shares=SHARES,
+        calibration={
+            "faithful tiles": len(faithful),
+            "tiles with one edit": len(wrong),
+            "edits": f"a nucleus planted at contrast {edits[0]:g}, or {edits[1]:.0%} of one erased",
+            "images": f"phantoms of {phantoms.size} px, all kinds and severities, first seed {phantoms.first_seed}",
+            "restored by": "rscd",
+            "settings": RSCDSettings().model_dump_json(),
+            "weights_sha256": weights_sha256,
+        },
+    )
+
+
+def calibrate_guards(
+    path: str | Path,
+    work: str | Path,
+    *,
+    device: str = "auto",
+    protocol: str | Path | None = None,
+    report: Progress = silent,
+) -> Bundle:
+    """Calibrate the guards for a bundle's networks and write the thresholds into its metadata (``trust``).
+
+    Parameters
+    ----------
+    path
+        Folder of the bundle.
+    work
+        Folder for what is restored on the way; a run that was cut goes on from there.
+
+    Raises
+    ------
+    InputError
+        When the bundle cannot be read or written, or lacks a network.
+    """
+    bundle, fixed = load_bundle(path), load_protocol(protocol).for_calibration
+    cases = Examiner(Bench(fixed, bundle, Path(work), device, None, report)).cases()
+    policy = policy_from(cases, fixed, bundle.weights_sha256)
+    parts = {part: (bundle.config(part), bundle.load_tensors(part)) for part in bundle.own_parts}
+    kept = {key: value for key, value in bundle.metadata.items() if key != "sha256"}
+    card = (bundle.path / "docs" / "README.md").read_text(encoding="utf-8")
+    storage = bundle.metadata.get("weights_storage", "float32")
+    return save_bundle(bundle.path, parts, {**kept, "trust": policy.model_dump(mode="json")}, card, storage=storage)
+
+
+def guards(bench: Bench) -> Section:
+    """ROC of the guards, alone and together, and whether the bundle's promises hold on the test phantoms."""
+    policy = policy_of(bench.bundle)
+    if policy is None:
+        needed = "those that srh-clinic bundle calibrate writes for these weights"
+        raise InputError("no thresholds for the guards", needed, bench.bundle.path)
+    protocol = bench.protocol
+    stride = protocol.guards.overlong_stride * len(SEVERITIES)
+    some = [i for i in bench.indices if i % stride < len(SEVERITIES)]
+    overlong = Method("rscd_overlong", "rscd", {"fixed_steps": protocol.guards.overlong_steps})
+    inventing = ((Method("cyclegan", "cyclegan", bundle=BASELINES), bench.indices), (overlong, some))
+    cases = Examiner(bench, inventing).cases()
+    calibration = Bench(protocol.for_calibration, bench.bundle, bench.out / "calibration", bench.device, None, bench.report)
+    judge = Judge(cases, Examiner(calibration).cases(), policy, protocol)
+    report = Report(
+        name="guards",
+        title="What the guards find",
+        summary=(
+            f"{len(bench.indices)} test phantoms restored by RSCD with its defaults, each with one nucleus planted or erased "
+            "at three contrasts, and restorations by methods that invent. Faithful are the restorations by RSCD in which, "
+            "against the clean phantom, no nucleus was added or removed. One case is one tile of "
+            f"{protocol.phantoms.size} px; intervals are exact binomial ones, or 95% bootstrap ones over tiles for areas."
+        ),
+        tables=judge.tables(),
+        provenance=bench.provenance(0, calibration=policy.calibration["images"]),
+    )
+    return Section(report, [judge.figure()])
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The guards on cases of which it is known whether they are right.
+
+    Parameters
+    ----------
+    cases
+        Of the test phantoms.
+    calibration
+        Of the calibration phantoms.
+    """
+
+    cases: Sequence[Case]
+    calibration: Sequence[Case]
+    policy: TrustPolicy
+    protocol: Protocol
+
+    def tables(self) -> tuple[Table, ...]:
+        """What was asked, the areas, the promises, the promises under a shift of severity."""
+        areas, promises, shifts = self._areas(), self._promises(), self._shifts()
+        interval = Column("area", "Area under the curve", ".3f")
+        return (
+            Table("What was asked", CRITERIA, self._criteria(areas, promises)),
+            Table(
+                "All guards together",
+                (
+                    Column("group", "Cases"),
+                    Column("n", "n", "d"),
+                    interval,
+                    *(Column(f"flagged_{alpha:g}", f"Flagged at {alpha:g}", ".1%") for alpha in self.protocol.guards.alphas),
+                ),
+                areas,
+                f"Against {len(self._strengths(FAITHFUL))} faithful restorations; the last row is of these.",
+            ),
+            Table(
+                "Each guard alone: area under the curve",
+                (Column("group", "Cases"), *(Column(name, name, ".3f") for name in GUARDS)),
+                [{"group": group, **{name: self._area([name], group) for name in GUARDS}} for group in self._groups()],
+            ),
+            Table(
+                "The promised miss rate on tiles that were not calibrated on",
+                (
+                    Column("alpha", "Promised", ".0%"),
+                    Column("threshold", "Threshold", ".3f"),
+                    Column("cases", "Tiles"),
+                    Column("n", "n", "d"),
+                    Column("missed", "Missed", ".1%"),
+                    Column("false_flags", "Faithful ones flagged", ".1%"),
+                ),
+                promises,
+                "One edit a tile at the usual contrast, planted or erased by a coin.",
+            ),
+            Table(
+                "Under a shift of severity",
+                (
+                    Column("alpha", "Promised", ".0%"),
+                    Column("calibrated", "Calibrated on"),
+                    Column("threshold", "Threshold", ".3f"),
+                    Column("judged", "Judged on"),
+                    Column("n", "n", "d"),
+                    Column("missed", "Missed", ".1%"),
+                    Column("false_flags", "Faithful ones flagged", ".1%"),
+                ),
+                shifts,
+                "The promise is made for tiles like those that were calibrated on; these are not.",
+            ),
+        )
+
+    def figure(self) -> Figure:
+        """ROC curves at the protocol's contrast."""
+        contrast = self.protocol.guards.contrast
+        together: dict[str, Sequence[str]] = {"together": GUARDS}
+        named = together | {name: [name] for name in GUARDS}
+        panels = {}
+        for group in (f"planted {contrast}", f"erased {contrast}", f"cyclegan {WRONG}", f"rscd_overlong {WRONG}"):
+            if self._strengths(group).size:
+                panels[group] = {
+                    name: (self._strengths(FAITHFUL, of), self._strengths(group, of)) for name, of in named.items()
+                }
+        caption = "Share of wrong tiles flagged over that of faithful ones, for every threshold; the faithful are RSCD's."
+        return Figure("guards_roc", "Guards alone and together", caption, roc_curves(panels))
+
+    def _groups(self) -> list[str]:
+        order = [f"{what} {contrast}" for what in ("planted", "erased") for contrast in CONTRASTS]
+        order += [WRONG, f"cyclegan {WRONG}", f"rscd_overlong {WRONG}"]
+        return [group for group in order if self._strengths(group).size]
+
+    def _strengths(self, group: str, of: Sequence[str] = GUARDS) -> NDArray[np.float64]:
+        scores = ({name: case.scores[name] for name in of} for case in self.cases if case.group == group)
+        return np.array([self.policy.strength(one) for one in scores])
+
+    def _area(self, of: Sequence[str], group: str) -> Interval:
+        return area_under_roc(self._strengths(FAITHFUL, of), self._strengths(group, of))
+
+    def _areas(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        for group in [*self._groups(), FAITHFUL]:
+            found = self._strengths(group)
+            flagged = {
+                f"flagged_{promise.alpha:g}": proportion(int((found >= promise.threshold).sum()), len(found))
+                for promise in self.policy.promises
+            }
+            area = None if group == FAITHFUL else self._area(GUARDS, group)
+            rows.append({"group": group, "n": len(found), "area": area, **flagged})
+        return rows
+
+    def _promises(self) -> list[dict[str, Any]]:
+        chosen = promised(self.cases, self.protocol)
+        rows = []
+        for promise in self.policy.promises:
+            for name in ("all", *SEVERITIES):
+                row = self._kept(self.policy, promise.threshold, chosen, name)
+                rows.append({"alpha": promise.alpha, "threshold": promise.threshold, "cases": name, **row})
+        return rows
+
+    def _kept(self, policy: TrustPolicy, threshold: float, chosen: Sequence[Case], severity: str) -> dict[str, Any]:
+        """Misses and false flags on the test phantoms of a severity."""
+
+        def within(cases: Iterable[Case]) -> NDArray[np.float64]:
+            wanted = (case for case in cases if severity in ("all", self.protocol.bin(case.index)))
+            return np.array([policy.strength(case.scores) for case in wanted])
+
+        wrong, faithful = within(chosen), within(case for case in self.cases if case.group == FAITHFUL)
+        return {
+            "n": len(wrong),
+            "missed": proportion(int((wrong < threshold).sum()), len(wrong)),
+            "false_flags": proportion(int((faithful >= threshold).sum()), len(faithful)) if len(faithful) else None,
+        }
+
+    def _shifts(self) -> list[dict[str, Any]]:
+        """Calibrated without one severity, judged on that alone."""
+        calibration, chosen = self.protocol.for_calibration, promised(self.cases, self.protocol)
+        rows = []
+        for left_out in SEVERITIES:
+            cases = [case for case in self.calibration if calibration.bin(case.index) != left_out]
+            policy = policy_from(cases, calibration, "")
+            others = " and ".join(name for name in SEVERITIES if name != left_out)
+            for promise in policy.promises:
+                row = self._kept(policy, promise.threshold, chosen, left_out)
+                shift = {"calibrated": others, "threshold": promise.threshold, "judged": left_out}
+                rows.append({"alpha": promise.alpha, **shift, **row})
+        return rows
+
+    def _criteria(self, areas: list[dict[str, Any]], promises: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        contrast, by_group = self.protocol.guards.contrast, {row["group"]: row for row in areas}
+        asked: list[dict[str, Any]] = []
+        for group in (f"planted {contrast}", f"erased {contrast}", f"cyclegan {WRONG}", f"rscd_overlong {WRONG}"):
+            if group in by_group:
+                area, wanted = by_group[group]["area"].value, f"{group}: area at least {LEAST_AUC}"
+                asked.append({"asked": wanted, "measured": f"{area:.3f}", "met": area >= LEAST_AUC})
+        for row in (row for row in promises if row["cases"] == "all"):
+            missed, flags = row["missed"], row["false_flags"]
+            asked.append(
+                {
+                    "asked": f"promised miss rate {row['alpha']:g}: held within its binomial interval",
+                    "measured": f"{missed.value:.1%} of {row['n']}, interval from {missed.low:.1%}",
+                    "met": missed.low <= row["alpha"],
+                }
+            )
+            if row["alpha"] == self.policy.promises[0].alpha:
+                asked.append(
+                    {
+                        "asked": f"false flags at most {MOST_FALSE_FLAGS:.0%} of faithful restorations, at the promise in use",
+                        "measured": f"{flags.value:.1%}",
+                        "met": flags.value <= MOST_FALSE_FLAGS,
+                    }
+                )
+        return asked
+
+
+def area_under_roc(
+    negative: NDArray[np.float64], positive: NDArray[np.float64], *, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """Probability that a wrong case is stronger than a faithful one, with a bootstrap interval over both.
+
+    Raises
+    ------
+    ValueError
+        When there is none of either.
+    """
+    if not len(negative) or not len(positive):
+        raise ValueError(f"found {len(negative)} faithful and {len(positive)} wrong cases; needed one or more of each.")
+    rng = np.random.default_rng(seed)
+    wins = (positive[:, None] > negative[None]) + 0.5 * (positive[:, None] == negative[None])
+    rows = rng.multinomial(len(positive), np.full(len(positive), 1 / len(positive)), resamples) / len(positive)
+    columns = rng.multinomial(len(negative), np.full(len(negative), 1 / len(negative)), resamples) / len(negative)
+    low, high = np.quantile(np.einsum("bi,ij,bj->b", rows, wins, columns, optimize=True), [0.025, 0.975])
+    return Interval(float(wins.mean()), float(low), float(high), len(positive))
+
+
+def run_guards(
+    out: str | Path,
+    *,
+    limit: int | None = None,
+    bundle: str | Path = "phantom-demo",
+    weights: str | Path = "weights",
+    device: str = "auto",
+    protocol: str | Path | None = None,
+    report: Progress = silent,
+) -> Report:
+    """Judge a bundle's guards and write ``guards.md``, ``.json``, ``.csv``, ``.html`` and the figure into ``out``.
+
+    Raises
+    ------
+    InputError
+        When the bundle states no thresholds, a network is missing, or ``out`` cannot be written.
+    """
+    bench = Bench(load_protocol(protocol), load_bundle(bundle), Path(out), device, limit, report, Path(weights))
+    section = guards(bench)
+    demonstration = str(bench.bundle.metadata.get("demonstration", ""))
+    write_sections([section], bench.out, "guards", "What the guards find", demonstration)
+    return section.report

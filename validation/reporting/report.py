@@ -1,0 +1,281 @@
+"""Reports: tables made from numbers, written as Markdown for people and as JSON for programs.
+
+A number is formatted in one place, :meth:`Column.cell`; the JSON holds it unrounded. Nothing in a report is typed by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import shlex
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from srh_clinic import __version__
+from srh_clinic.files import write_whole
+from srh_clinic.metrics import Interval, Undefined
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+LIBRARIES = ("torch", "monai", "timm", "numpy", "scipy", "scikit-image", "statsmodels")
+
+TEMPLATE = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False).from_string(  # noqa: S701 - Markdown
+    """\
+# {{ report.title }}
+
+{{ report.summary }}
+{% for table in report.tables %}
+
+## {{ table.title }}
+
+|{% for column in table.columns %} {{ column.title }} |{% endfor %}
+
+|{% for column in table.columns %}{{ " --- |" if column.is_text else " ---: |" }}{% endfor %}
+
+{% for row in table.rows %}
+|{% for column in table.columns %} {{ column.markdown(row) }} |{% endfor %}
+
+{% endfor %}
+{% if table.note %}
+
+{{ table.note }}
+{% endif %}
+{% endfor %}
+
+## How this was made
+
+| | |
+| --- | --- |
+{% for name, value in report.provenance.items() %}
+| {{ name }} | {{ value }} |
+{% endfor %}
+"""
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    ``key`` finds a row's value, ``format`` is a format specification for numbers and for the ends of an :class:`Interval`
+    (``""`` for text).
+    """
+
+    key: str
+    title: str
+    format: str = ""
+
+    @property
+    def is_text(self) -> bool:
+        """Text stands to the left, numbers to the right."""
+        return not self.format
+
+    def cell(self, row: Mapping[str, Any]) -> str:
+        """What a reader sees; a value that a row does not have is a dash."""
+        value = row.get(self.key)
+        if value is None:
+            return "–"
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if isinstance(value, Interval):
+            return f"{value.value:{self.format}} [{value.low:{self.format}}, {value.high:{self.format}}]"
+        return format(value, self.format)
+
+    def markdown(self, row: Mapping[str, Any]) -> str:
+        """The same in Markdown, where a no stands out."""
+        return "**no**" if row.get(self.key) is False else self.cell(row)
+
+    def short(self, row: Mapping[str, Any]) -> str:
+        """The same without the ends of an interval."""
+        value = row.get(self.key)
+        return self.cell({self.key: value.value} if isinstance(value, Interval) else row)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a report; each row maps column keys to values, and may hold more than the columns show."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: Sequence[Mapping[str, Any]]
+    note: str = ""
+
+
+def reasoned_table(title: str, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], note: str = "") -> Table:
+    """A table whose undefined numbers are dashes, with the reasons for them in its note."""
+    reasons: dict[str, list[str]] = defaultdict(list)
+    shown = []
+    for row in rows:
+        for column in columns:
+            value = row.get(column.key)
+            if isinstance(value, Undefined):
+                reasons[value.why].append(f"{row[columns[0].key]} ({column.title})")
+        shown.append({key: None if isinstance(value, Undefined) else value for key, value in row.items()})
+    for why, places in reasons.items():
+        named = ", ".join(places[:4]) + (f" and {len(places) - 4} more" if len(places) > 4 else "")
+        note = f"{note} Not determined: {named}, because {why}.".strip()
+    if not rows:
+        note = f"{note} There is nothing that this table is made of.".strip()
+    return Table(title, tuple(columns), shown, note)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a benchmark found.
+
+    ``name`` is the stem of its files; ``provenance`` says how to make it again (see :func:`provenance`).
+    """
+
+    name: str
+    title: str
+    summary: str
+    tables: tuple[Table, ...]
+    provenance: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def markdown(self) -> str:
+        """The report for people."""
+        return TEMPLATE.render(report=self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON holds it: every number unrounded, an interval as ``{value, low, high, n, level}``."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "summary": self.summary,
+            "tables": {table.title: [plain(row) for row in table.rows] for table in self.tables},
+            "provenance": plain(self.provenance),
+        }
+
+
+CRITERIA = (Column("asked", "Asked"), Column("measured", "Measured"), Column("met", "Met"))
+"""Columns of a table of what was asked for: a sentence, the numbers, whether they meet it."""
+
+
+def write_report(report: Report, out: str | Path) -> tuple[Path, Path]:
+    """Write ``NAME.md`` and ``NAME.json`` into the folder ``out``, and return their paths; each is whole when it exists.
+
+    Raises
+    ------
+    InputError
+        When the folder cannot be written.
+    """
+    folder = Path(out)
+    # A non-finite number is not JSON, and none belongs in a report.
+    content = json.dumps(report.to_dict(), indent=2, allow_nan=False, default=str) + "\n"
+    markdown = write_whole(folder / f"{report.name}.md", report.markdown.encode(), "a report")
+    return markdown, write_whole(folder / f"{report.name}.json", content.encode(), "a report")
+
+
+TEXT_FOLD = 24
+"""Characters that a terminal's column of text has at least, where its text is longer."""
+
+TITLE_FOLDS = (12, 8)
+"""Characters that a long word of a column's title is folded at, the second where there is less room."""
+
+GUTTER = 2
+"""Characters between two columns."""
+
+
+Written = Callable[[Column, Mapping[str, Any]], str]
+"""How a column's cell of a row is written."""
+
+
+def rich_tables(report: Report, width: int | None = None) -> list[RichTable]:
+    """The report's tables for a terminal of ``width`` characters; None for one in which every table fits.
+
+    No number is cut or wrapped: where a table is too wide the ends of its intervals are left out, then its last columns, and
+    it says so.
+    """
+    return [_rich_table(table, math.inf if width is None else width) for table in report.tables]
+
+
+def _rich_table(table: Table, width: float) -> RichTable:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    widths, cell = _fitting(table, width)
+    note = [table.note] if table.note else []
+    if cell is Column.short and any(isinstance(value, Interval) for row in table.rows for value in row.values()):
+        note.append("Intervals are in the report.")
+    if hidden := [column.title for column in table.columns[len(widths) :]]:
+        note.append(f"Columns in the report, for which there is no room here: {', '.join(hidden)}.")
+    # As Text, for what stands in square brackets is no markup.
+    rich = RichTable(
+        title=Text(table.title),
+        caption=Text(" ".join(note)) if note else None,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, GUTTER - 1, 0, 0),
+        pad_edge=False,
+    )
+    columns = table.columns[: len(widths)]
+    for column, least in zip(columns, widths, strict=True):
+        if column.is_text:
+            rich.add_column(Text(column.title), min_width=least, overflow="fold")
+        else:
+            rich.add_column(Text(column.title), width=least, justify="right", overflow="fold")
+    for row in table.rows:
+        rich.add_row(*(Text(cell(column, row)) for column in columns))
+    return rich
+
+
+def _fitting(table: Table, width: float) -> tuple[list[int], Written]:
+    """The widths of the first columns that fit into a terminal, and how their cells are written there."""
+    wide, narrow = TITLE_FOLDS
+    for cell, fold in ((Column.cell, wide), (Column.short, wide), (Column.short, narrow)):
+        widths = [_width(column, table, cell, fold) for column in table.columns]
+        ends = list(accumulate(one + GUTTER for one in widths))
+        if ends[-1] <= width:
+            return widths, cell
+    return widths[: max(2, sum(end <= width for end in ends))], Column.short
+
+
+def _width(column: Column, table: Table, cell: Written, fold: int) -> int:
+    """Characters that a column takes at least."""
+    longest = max((len(cell(column, row)) for row in table.rows), default=0)
+    words = max(len(word) for word in column.title.split())
+    return min(max(longest, words), TEXT_FOLD) if column.is_text else max(longest, min(words, fold))
+
+
+def provenance(*, seed: int, **more: Any) -> dict[str, Any]:
+    """How a report was made: command, date, seed, versions, machine, and whatever else is named.
+
+    ``None`` values are left out.
+    """
+    program, *arguments = sys.argv
+    return {
+        "command": shlex.join([Path(program).name, *arguments]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": seed,
+        **{name: value for name, value in more.items() if value is not None},
+        "srh-clinic": __version__,
+        "Python": platform.python_version(),
+        **{library: metadata.version(library) for library in LIBRARIES},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+    }
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses as dictionaries and NumPy's numbers as Python's, throughout."""
+    if isinstance(value, Interval):
+        return asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,88 @@
+"""The first page of an accuracy-shift report: the change, the harm, and whom it harms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from srh_clinic.diagnosis import OUTCOMES
+from srh_clinic.metrics import Interval, Undefined
+from srh_clinic.validation.reporting.shift_figures import Plot
+from srh_clinic.validation.shift.harm import TRANSITIONS, harmed, newly_wrong
+from srh_clinic.validation.shift.records import Cohort
+from srh_clinic.validation.shift.sections.outcomes import bars
+from srh_clinic.validation.shift.subgroups import Subgroup
+
+
+@dataclass(frozen=True, eq=False)
+class FirstPage:
+    """What a reader sees first: the change, the harm, alarms, and what is missing."""
+
+    sentences: tuple[str, ...]
+    numbers: tuple[Mapping[str, str], ...]
+    alarms: tuple[str, ...]
+    calm: str
+    warnings: tuple[str, ...]
+    missing: tuple[str, ...]
+    plot: Plot
+
+
+def first_page(
+    cohort: Cohort, changes: Sequence[Mapping[str, Any]], found: Sequence[Subgroup], missing: Sequence[str]
+) -> FirstPage:
+    """The change, the harm and whom it harms, in a few sentences; ``changes`` are :func:`change_rows`."""
+    rows = dict(zip(OUTCOMES, changes, strict=True))
+    correct, nondiagnostic, wrong = rows["correct"], rows["nondiagnostic"], rows["wrong"]
+    patients = len(set(cohort.patients.tolist()))
+    worse = [case for case in cohort.cases if harmed(case)]
+    new = [case for case in worse if newly_wrong(case)]
+    tumors = [case for case in new if case.truth == "tumor" and case.after.said == "normal"]
+    sentences = (
+        f"{len(cohort)} {cohort.level}s of {patients} patients, classified as scanned and after restoration.",
+        f"{_share(correct, 'before')} were correct as scanned and {_share(correct, 'after')} restored: {_change(correct)}. "
+        f"Confidently wrong: {_share(wrong, 'before')}, then {_share(wrong, 'after')}. "
+        f"Non-diagnostic where a diagnosis could be made: {_share(nondiagnostic, 'before')}, then "
+        f"{_share(nondiagnostic, 'after')}.",
+        f"{len(worse)} {cohort.level}s are worse off: {len(new)} newly and confidently wrong, of them {len(tumors)} tumors "
+        f"now called normal, and {len(worse) - len(new)} that lost a correct diagnosis.",
+    )
+    could = {transition.name: sum(transition.could(case) for case in cohort.cases) for transition in TRANSITIONS}
+    numbers = (
+        {
+            "value": _change(correct, short=True),
+            "says": "change in accuracy, in points (95 % interval over patients)",
+        },
+        {"value": f"{len(new)} of {len(cohort)}", "says": "newly and confidently wrong"},
+        {
+            "value": f"{sum(c.outcome_before == 'nondiagnostic' for c in new)} of {could['non-diagnostic → wrong']}",
+            "says": "non-diagnostic as scanned and now wrong, which a test of accuracy hides",
+        },
+        {
+            "value": f"{len(tumors)} of {could['tumor not called normal → normal']}",
+            "says": "tumors that were not called normal and now are",
+        },
+    )
+    alarms = [f"{one.name} ({one.cases} {cohort.level}s, {one.patients} patients): {one.alarm}." for one in found if one.alarm]
+    if isinstance(correct["change"], Interval) and correct["change"].high < 0:
+        alarms.insert(0, f"All {cohort.level}s: accuracy falls, {_change(correct)}.")
+    if isinstance(wrong["change"], Interval) and wrong["change"].low > 0:
+        alarms.insert(0, f"All {cohort.level}s: more are confidently wrong than as scanned.")
+    calm = (
+        "No subgroup is harmed beyond chance by the screen of the section Subgroups; it can see only what the manifest names, "
+        "and in small subgroups only large harm."
+    )
+    return FirstPage(sentences, numbers, tuple(alarms), calm, cohort.warnings, tuple(missing), bars(cohort, "first"))
+
+
+def _share(row: Mapping[str, Any], when: str) -> str:
+    return f"{row[f'{when}_share']:.1%}"
+
+
+def _change(row: Mapping[str, Any], *, short: bool = False) -> str:
+    found = row["change"]
+    if isinstance(found, Undefined):
+        points = f"{100 * (row['after_share'] - row['before_share']):+.1f}"
+        return points if short else f"a change of {points} points, without an interval because {found.why}"
+    points = f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+    return points if short else f"a change of {points} points"

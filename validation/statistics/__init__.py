@@ -1,0 +1,1 @@
+"""Statistics of paired, clustered and rated data, without a network."""

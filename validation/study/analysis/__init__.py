@@ -1,0 +1,1 @@
+"""The analysis of an unblinded study, section by section."""

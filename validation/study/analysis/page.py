@@ -1,0 +1,159 @@
+"""The analysis of an unblinded study, as the sections of one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from srh_clinic.validation.reporting.page import Section, write_sections
+from srh_clinic.validation.reporting.report import Report, Table, provenance
+from srh_clinic.validation.study.analysis.figures import Rows, figure_6
+from srh_clinic.validation.study.analysis.hallucinations import (
+    bounds_table,
+    cochran_table,
+    focus_table,
+    guard_table,
+    hallucination_rows,
+    hallucination_table,
+    mcnemar_table,
+    missed_table,
+    sentinel_table,
+)
+from srh_clinic.validation.study.analysis.preference import (
+    bradley_terry_table,
+    groups_table,
+    preference_rows,
+    preference_table,
+    strata_table,
+)
+from srh_clinic.validation.study.analysis.raters import (
+    agreement_table,
+    blinding_table,
+    pairs_table,
+    raters_table,
+    repeats_table,
+    sides_table,
+    time_table,
+)
+from srh_clinic.validation.study.analysis.views import ASPECTS, Views, views
+from srh_clinic.validation.study.unblinding import Unblinded
+
+INTERIM = "INTERIM"
+
+
+def analyse(unblinded: Unblinded, seed: int = 0) -> list[Section]:
+    """Everything that a study's answers say, headline first.
+
+    Headline numbers are of real tasks; repeats and sentinels enter only the tables about them. What a study did not ask, or
+    ratings do not determine, is left out or a dash with its reason in the table's note. An analysis without all returns
+    carries INTERIM at the top of every section. The same answers and seed give the same numbers.
+    """
+    sorted_answers = views(unblinded)
+    preference = unblinded.protocol.kind == "preference"
+    sections = [_headline(unblinded, sorted_answers, seed)] if preference else []
+    sections.append(_hallucinations(unblinded, sorted_answers, seed))
+    sections.append(_guards(unblinded, sorted_answers, seed))
+    sections.append(_raters(unblinded, sorted_answers, seed))
+    return sections
+
+
+def write_analysis(unblinded: Unblinded, out: str | Path, seed: int = 0) -> list[Path]:
+    """Write the analysis as ``out/analysis.html`` and, section by section, as Markdown, JSON, CSV and PNG.
+
+    Returns
+    -------
+    The page first.
+
+    Raises
+    ------
+    InputError
+        When the folder cannot be written.
+    """
+    protocol = unblinded.protocol
+    return write_sections(
+        analyse(unblinded, seed),
+        Path(out),
+        "analysis",
+        _marked(unblinded, f"{protocol.title} ({protocol.study_id})"),
+        " ".join(one for one in (_missing(unblinded), protocol.notice) if one),
+    )
+
+
+def _headline(unblinded: Unblinded, of: Views, seed: int) -> Section:
+    asked = [aspect for aspect in ASPECTS if of.choices(aspect)]
+    rows: dict[str, Rows] = {aspect: preference_rows(of, aspect, seed) for aspect in asked}
+    tables = [preference_table(of, aspect, rows[aspect]) for aspect in asked]
+    tables += [bradley_terry_table(of, aspect, seed) for aspect in asked]
+    tables += [table for table in (strata_table(of), groups_table(of)) if table is not None]
+    figures = []
+    if asked:
+        figures.append(figure_6(of.protocol.test, rows, hallucination_rows(of), interim=unblinded.interim))
+    summary = (
+        f"{_extent(unblinded, of)} {of.protocol.test} against {len(of.protocol.baselines)} baselines, both restorations of "
+        "the same image side by side, sides at random. Quality and fidelity are two questions."
+    )
+    return Section(_report(unblinded, "study_preference", "Figure 6: preference", summary, tables, seed), figures)
+
+
+def _hallucinations(unblinded: Unblinded, of: Views, seed: int) -> Section:
+    tables = [hallucination_table(of)]
+    figures = []
+    if of.protocol.kind == "preference":
+        tables += [mcnemar_table(of), cochran_table(of, seed)]
+    elif of.sights():
+        figures.append(figure_6(of.protocol.test, {}, hallucination_rows(of), interim=unblinded.interim))
+    tables += [sentinel_table(of), bounds_table(of)]
+    summary = f"{_extent(unblinded, of)} What raters called hallucinated, and how much of what was planted they noticed."
+    return Section(_report(unblinded, "study_hallucinations", "Hallucinations", summary, tables, seed), figures)
+
+
+def _guards(unblinded: Unblinded, of: Views, seed: int) -> Section:
+    tables = [table for table in (focus_table(of), guard_table(of), missed_table(of)) if table is not None]
+    summary = f"{_extent(unblinded, of)} What raters marked against what the guards had flagged, unseen by the raters."
+    return Section(_report(unblinded, "study_guards", "Guards against experts", summary, tables, seed))
+
+
+def _raters(unblinded: Unblinded, of: Views, seed: int) -> Section:
+    tables = [raters_table(of), agreement_table(of, seed), pairs_table(of), repeats_table(of)]
+    if of.protocol.kind == "preference":
+        tables += [blinding_table(of), sides_table(of)]
+    tables.append(time_table(of))
+    summary = f"{_extent(unblinded, of)} Every rater, agreement between raters and with themselves, blinding, time."
+    return Section(_report(unblinded, "study_raters", "Raters", summary, tables, seed))
+
+
+def _report(unblinded: Unblinded, name: str, title: str, summary: str, tables: Sequence[Table], seed: int) -> Report:
+    protocol = unblinded.protocol
+    made = provenance(
+        seed=seed,
+        study=protocol.study_id,
+        preset=protocol.preset,
+        returns=", ".join(f"{rater}: {sha256}" for rater, sha256 in sorted(unblinded.returns.items())) or None,
+        notice=protocol.notice or None,
+        evalica=metadata.version("evalica"),
+    )
+    summary = " ".join(one for one in (_missing(unblinded), summary) if one)
+    return Report(name, _marked(unblinded, title), summary, tuple(tables), made)
+
+
+def _marked(unblinded: Unblinded, title: str) -> str:
+    return f"{INTERIM}: {title}" if unblinded.interim else title
+
+
+def _missing(unblinded: Unblinded) -> str:
+    if not unblinded.interim:
+        return ""
+    raters = [rater.rater_id for rater in unblinded.protocol.raters]
+    absent = [rater for rater in raters if rater not in unblinded.returns]
+    missing = f"the returns of {', '.join(absent)} are missing" if absent else "not every task is answered"
+    return f"{INTERIM} analysis: {missing}, and looking early makes every p-value smaller than it should be."
+
+
+def _extent(unblinded: Unblinded, of: Views) -> str:
+    images = len({answer.key.case_id for answer in of.real})
+    raters = len({answer.rating.rater_id for answer in of.real})
+    return (
+        f"{len(of.real)} ratings of {images} images by {raters} of {len(unblinded.protocol.raters)} raters, beside "
+        f"{len(of.repeats)} repeats and {len(of.sentinels)} sentinels."
+    )

@@ -1,0 +1,377 @@
+"""A rater's tasks for Label Studio, and what comes back of it.
+
+Formats: Label Studio's task format (https://labelstud.io/guide/task_format) and its labelling configuration
+(https://labelstud.io/tags).
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from srh_clinic.display import RGB, ColourWindow
+from srh_clinic.errors import InputError
+from srh_clinic.files import write_whole
+from srh_clinic.validation.study.records import CATEGORIES, Hallucination, Preference, Question, Task, Window
+
+CHOICES: dict[Question, tuple[str, ...]] = {
+    "pref_quality": get_args(Preference),
+    "pref_fidelity": get_args(Preference),
+    "confidence": ("1", "2", "3", "4", "5"),
+    "halluc_A": get_args(Hallucination),
+    "halluc_B": get_args(Hallucination),
+    "method_guess": ("A", "B", "unsure"),
+}
+"""What a question can be answered with."""
+
+WORDING: dict[Question, str] = {
+    "pref_quality": "Which image has the better quality?",
+    "pref_fidelity": "Which image is more faithful to the low-quality one?",
+    "confidence": "How confident are you (1 guess, 5 certain)?",
+    "halluc_A": "Does A show structure that the low-quality image does not support?",
+    "halluc_B": "Does B show structure that the low-quality image does not support?",
+    "method_guess": "Which side do you take for the new method?",
+}
+"""What a rater reads."""
+
+SEVERITIES = ("minor", "major")
+
+EXPORT = "a JSON export of Label Studio with one annotation a task"
+
+_TITLES = {"lq": "low quality", "A": "A", "B": "B"}
+
+
+def label_studio_export(tasks: Sequence[Task], images: Mapping[str, NDArray[np.uint8]], out: Path) -> tuple[Path, Path]:
+    """Write one rater's tasks as ``tasks.json``, and how they are answered as ``config.xml``.
+
+    A task holds its id, its number, the rater and its three images (two in a review), and nothing else. The images are PNG
+    within the JSON, coloured in the task's window and stored without compression, because compressed length tells methods
+    apart: each has as many bytes as any other.
+
+    Parameters
+    ----------
+    tasks
+        Tasks of one rater, with the same questions and the same size.
+    images
+        uint8 ``(2, H, W)`` by image id, planes CH2 and CH3, 0 and 255 at the ends of the task's window.
+    out
+        The folder.
+
+    Returns
+    -------
+    tuple of Path
+        ``tasks.json`` and ``config.xml``.
+
+    Raises
+    ------
+    InputError
+        When there is no task, tasks are of several raters, ask different questions or have images of different sizes, or an
+        image is missing or not uint8 ``(2, H, W)``.
+    """
+    rater_id = one_rater(tasks)
+    if len({task.questions for task in tasks}) > 1 or len({task.img_B is None for task in tasks}) > 1:
+        raise InputError("tasks that ask different questions", "tasks of one kind")
+    if len({(task.height, task.width) for task in tasks}) > 1:
+        raise InputError("images of different sizes, by which they could be told apart", "images of one size")
+    rows = [
+        {
+            "data": {
+                "task_id": task.task_id,
+                "seq": task.seq,
+                "rater": rater_id,
+                **{name: _data_uri(_image(task, image_id, images), task.window) for name, image_id in _shown(task)},
+            }
+        }
+        for task in sorted(tasks, key=lambda task: task.seq)
+    ]
+    written = write_whole(out / "tasks.json", f"{json.dumps(rows)}\n".encode())
+    return written, write_whole(out / "config.xml", _config(tasks[0]))
+
+
+def label_studio_import(path: Path, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """Read one rater's answers from a JSON export of Label Studio, in the order of the tasks.
+
+    A cancelled (skipped) annotation is no answer. Two annotations of one task are refused, because which of them the rater
+    meant is not ours to choose. Percent become px, rounded to a thousandth; the time of the answer is that at which the
+    annotation was created, the time of showing is earlier by its lead time.
+
+    Parameters
+    ----------
+    path
+        The export.
+    tasks
+        The tasks of this rater.
+
+    Returns
+    -------
+    list of dict
+        Ratings without the fields of the study and the chain: what
+        :func:`~srh_clinic.validation.study.returns.write_return` takes.
+
+    Raises
+    ------
+    InputError
+        When the file is no such export, or a task is not answered, not answered in full, answered twice, answered by
+        several people or not of this rater; the message names the task's number.
+    """
+    one_rater(tasks)
+    by_id = {task.task_id: task for task in tasks}
+    annotations: dict[str, Mapping[str, Any]] = {}
+    people = set()
+    for entry in _entries(path):
+        task = by_id.get(str(_part(entry, "data", Mapping, path).get("task_id")))
+        if task is None:
+            raise InputError("a task that is not of this rater", f"the {len(tasks)} tasks of {tasks[0].rater_id}", path)
+        if task.task_id in annotations:
+            raise InputError(f"task number {task.seq} twice", "each task once", path)
+        kept = [one for one in _part(entry, "annotations", list, path) if not one.get("was_cancelled")]
+        if len(kept) > 1:
+            raise InputError(f"{len(kept)} annotations of task number {task.seq}", "one of each task", path)
+        if kept:
+            annotations[task.task_id] = kept[0]
+            people.add(json.dumps(kept[0].get("completed_by"), sort_keys=True))
+    if len(people) > 1:
+        raise InputError(f"annotations by {len(people)} people", f"those of {tasks[0].rater_id}", path)
+    rows = []
+    for task in sorted(tasks, key=lambda task: task.seq):
+        if task.task_id not in annotations:
+            raise InputError(f"no answer to task number {task.seq}", f"an answer to each of {len(tasks)} tasks", path)
+        rows.append(_row(task, annotations[task.task_id], path))
+    return rows
+
+
+def one_rater(tasks: Sequence[Task]) -> str:
+    """Whose tasks they are.
+
+    Raises
+    ------
+    InputError
+        When there is none, or they are of several raters.
+    """
+    raters = sorted({task.rater_id for task in tasks})
+    if len(raters) != 1:
+        raise InputError(f"tasks of {len(raters)} raters", "the tasks of one rater")
+    return raters[0]
+
+
+def answer_row(
+    task: Task,
+    answers: Mapping[Question, str],
+    regions: Sequence[Mapping[str, Any]],
+    *,
+    comment: str,
+    t_shown: int,
+    t_answered: int,
+    path: Path,
+) -> dict[str, Any]:
+    """A rating as the viewer writes it, without the fields of the study and the chain.
+
+    ``answers`` are words of :data:`CHOICES`, times are ms since 1970, UTC.
+
+    Raises
+    ------
+    InputError
+        When a question of the task has no answer, or one that cannot be given, or a region is not within the image.
+    """
+    for question in task.questions:
+        if question not in answers:
+            raise InputError(f"no {question} in task number {task.seq}", "an answer to each question", path)
+        if answers[question] not in CHOICES[question]:
+            found = f"{question} {answers[question]!r} in task number {task.seq}"
+            raise InputError(found, f"one of {', '.join(CHOICES[question])}", path)
+    for region in regions:
+        _check_region(task, region, path)
+    asked: dict[str, Any] = {question: answers[question] for question in task.questions}
+    if "confidence" in asked:
+        asked["confidence"] = int(asked["confidence"])
+    return {
+        "seq": task.seq,
+        "task_id": task.task_id,
+        **asked,
+        "regions": [dict(region) for region in regions],
+        "comment": comment,
+        "t_shown": t_shown,
+        "t_answered": t_answered,
+    }
+
+
+def _check_region(task: Task, region: Mapping[str, Any], path: Path) -> None:
+    xy = region["xy"]
+    xs, ys = xy[::2], xy[1::2]
+    ordered = region["shape"] == "point" or (xs[0] < xs[1] and ys[0] < ys[1])
+    inside = all(0 <= x <= task.width for x in xs) and all(0 <= y <= task.height for y in ys)
+    if not ordered or not inside:
+        numbers = ", ".join(f"{number:g}" for number in xy)
+        needed = f"left, top, right and bottom, or x and y, within {task.width} x {task.height} px"
+        raise InputError(f"a {region['shape']} of {numbers} in task number {task.seq}", needed, path)
+    if region["side"] == "B" and task.img_B is None:
+        raise InputError(f"a region on side B of task number {task.seq}", "side A alone in a review", path)
+
+
+def _shown(task: Task) -> list[tuple[str, str]]:
+    named = [("lq", task.lq_img), ("A", task.img_A), ("B", task.img_B)]
+    return [(name, image_id) for name, image_id in named if image_id is not None]
+
+
+def _image(task: Task, image_id: str, images: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    planes = images.get(image_id)
+    if planes is None:
+        raise InputError(f"no image {image_id} of task number {task.seq}", "all images of all tasks")
+    if planes.dtype != np.uint8 or planes.shape != (2, task.height, task.width):
+        found = f"an image of {planes.dtype} with shape {planes.shape} in task number {task.seq}"
+        raise InputError(found, f"uint8 of shape (2, {task.height}, {task.width})")
+    return planes
+
+
+def _colours(planes: NDArray[np.uint8], window: Window) -> RGB:
+    counts = window.low + planes.astype(np.float32) * ((window.high - window.low) / 255)
+    low, high = zip(window.red, window.green, window.blue, strict=True)
+    return np.rint(ColourWindow(low, high).scale(counts) * 255).astype(np.uint8).transpose(1, 2, 0)
+
+
+def _data_uri(planes: NDArray[np.uint8], window: Window) -> str:
+    file = io.BytesIO()
+    Image.fromarray(_colours(planes, window)).save(file, "png", compress_level=0)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _config(task: Task) -> bytes:
+    root = ET.Element("View")
+    ET.SubElement(root, "Header", value="Task $seq")
+    row = ET.SubElement(root, "View", style="display: flex; gap: 8px")
+    for name, _ in _shown(task):
+        column = ET.SubElement(row, "View", style="flex: 1")
+        ET.SubElement(column, "Header", value=_TITLES[name])
+        ET.SubElement(column, "Image", name=name, value=f"${name}", smoothing="false", zoom="true", zoomControl="true")
+        if name != "lq":
+            _region_controls(column, name)
+    for question in task.questions:
+        ET.SubElement(root, "Header", value=WORDING[question])
+        if question == "confidence":
+            ET.SubElement(root, "Rating", name=question, toName="A", maxRating="5", required="true")
+        else:
+            _choices(root, question, "A", CHOICES[question])
+    ET.SubElement(root, "TextArea", name="comment", toName="A", placeholder="Comment", maxSubmissions="1")
+    ET.indent(root)
+    return ET.tostring(root, encoding="utf-8") + b"\n"
+
+
+def _region_controls(column: ET.Element, side: str) -> None:
+    for tag, name, more in (("RectangleLabels", "box", {"canRotate": "false"}), ("KeyPointLabels", "point", {})):
+        control = ET.SubElement(column, tag, {"name": f"{name}_{side}", "toName": side, **more})
+        for category in CATEGORIES:
+            ET.SubElement(control, "Label", value=category)
+    severity = _choices(column, f"severity_{side}", side, SEVERITIES)
+    severity.set("perRegion", "true")
+    severity.set("visibleWhen", "region-selected")
+
+
+def _choices(parent: ET.Element, name: str, side: str, values: Sequence[str]) -> ET.Element:
+    shown = {"choice": "single-radio", "showInline": "true", "required": "true"}
+    choices = ET.SubElement(parent, "Choices", {"name": name, "toName": side, **shown})
+    for value in values:
+        ET.SubElement(choices, "Choice", value=value)
+    return choices
+
+
+def _entries(path: Path) -> list[Any]:
+    try:
+        entries = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"no readable JSON ({error})", EXPORT, path) from error
+    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise InputError("JSON that is no list of tasks", EXPORT, path)
+    return entries
+
+
+def _part(entry: Mapping[str, Any], name: str, kind: Any, path: Path) -> Any:
+    part = entry.get(name)
+    if not isinstance(part, kind) or (kind is list and not all(isinstance(one, Mapping) for one in part)):
+        raise InputError(f"an entry without {name}", EXPORT, path)
+    return part
+
+
+def _row(task: Task, annotation: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    answers: dict[Question, str] = {}
+    drawn: dict[str, dict[str, Any]] = {}
+    severities: dict[str, str] = {}
+    comment = ""
+    for result in _part(annotation, "result", list, path):
+        name, value = str(result.get("from_name")), _part(result, "value", Mapping, path)
+        question = next((question for question in task.questions if question == name), None)
+        if question == "confidence":
+            answers[question] = str(value.get("rating"))
+        elif question is not None:
+            answers[question] = _only(value.get("choices"), name, task, path)
+        elif name in ("box_A", "box_B", "point_A", "point_B"):
+            drawn[str(result.get("id"))] = _region(name, result, task, path)
+        elif name in ("severity_A", "severity_B"):
+            severities[str(result.get("id"))] = _only(value.get("choices"), name, task, path)
+        elif name == "comment":
+            text = value.get("text") or []
+            comment = text if isinstance(text, str) else "\n".join(map(str, text))
+        else:
+            raise InputError(f"a result {name!r} in task number {task.seq}", "the labelling configuration as exported", path)
+    for region_id, region in drawn.items():
+        region["severity"] = severities.get(region_id)
+        if region["severity"] not in SEVERITIES:
+            raise InputError(f"a region without severity in task number {task.seq}", "minor or major for each", path)
+    t_answered = _milliseconds(annotation, task, path)
+    return answer_row(
+        task,
+        answers,
+        list(drawn.values()),
+        comment=comment,
+        t_shown=t_answered - round(1000 * float(annotation.get("lead_time") or 0)),
+        t_answered=t_answered,
+        path=path,
+    )
+
+
+def _only(values: Any, name: str, task: Task, path: Path) -> str:
+    if not isinstance(values, list) or len(values) != 1:
+        count = len(values) if isinstance(values, list) else 0
+        raise InputError(f"{count} choices for {name} in task number {task.seq}", "one", path)
+    return str(values[0])
+
+
+def _region(name: str, result: Mapping[str, Any], task: Task, path: Path) -> dict[str, Any]:
+    shape, side = name.split("_")
+    value = result["value"]
+    category = _only(value.get("rectanglelabels" if shape == "box" else "keypointlabels"), "the category", task, path)
+    if category not in CATEGORIES:
+        raise InputError(f"a category {category!r} in task number {task.seq}", f"one of {', '.join(CATEGORIES)}", path)
+    size = result.get("original_width", task.width), result.get("original_height", task.height)
+    if size != (task.width, task.height):
+        found = f"an image of {size[0]} x {size[1]} px in task number {task.seq}"
+        raise InputError(found, f"the exported one of {task.width} x {task.height} px", path)
+    if value.get("rotation") or result.get("image_rotation"):
+        raise InputError(f"a rotated region in task number {task.seq}", "upright boxes", path)
+    try:
+        x, y = float(value["x"]), float(value["y"])
+        right, bottom = (x + float(value["width"]), y + float(value["height"])) if shape == "box" else (x, y)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"a {shape} without numbers in task number {task.seq}", EXPORT, path) from error
+    percent = (x, y, right, bottom) if shape == "box" else (x, y)
+    edges = (task.width, task.height) * (len(percent) // 2)
+    xy = [round(part * edge / 100, 3) for part, edge in zip(percent, edges, strict=True)]
+    return {"side": side, "shape": shape, "xy": xy, "category": category}
+
+
+def _milliseconds(annotation: Mapping[str, Any], task: Task, path: Path) -> int:
+    try:
+        created = datetime.fromisoformat(str(annotation.get("created_at")))
+        return round(1000 * (created if created.tzinfo else created.replace(tzinfo=UTC)).timestamp())
+    except ValueError as error:
+        found = f"created_at {annotation.get('created_at')!r} in task number {task.seq}"
+        raise InputError(found, "date and time", path) from error
