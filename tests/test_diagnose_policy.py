@@ -23,12 +23,12 @@ from srh_clinic.intensity import Counts
 from srh_clinic.restorers import Restoration, RestoredTile, Tile
 from srh_clinic.slide import ArraySlide
 from srh_clinic.tiling import TileGrid, TileStore
-from srh_clinic.trust import ALWAYS, NEVER, Promise, SelectivePolicy, TrustPolicy
+from srh_clinic.trust import ALWAYS, NEVER, GuardPolicy, Promise, SelectivePolicy
 
 SCHEMA = json.loads((files("srh_clinic") / "schemas" / "result.schema.json").read_text(encoding="utf-8"))
 TILE, WEIGHTS = 64, "0" * 64
 OURS: dict[str, str | int | float] = {"weights_sha256": WEIGHTS, "level": "slide", "restorer": "painting"}
-GUARDS = TrustPolicy(
+GUARDS = GuardPolicy(
     scales={"brightness": 0.1},
     promises=(Promise(alpha=0.05, threshold=1.0, confidence=0.95),),
     calibration={"weights_sha256": WEIGHTS},

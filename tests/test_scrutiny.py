@@ -23,11 +23,11 @@ from srh_clinic.restorers import Restoration, RestoredTile, Tile
 from srh_clinic.restorers.rscd import RSCDRestorer
 from srh_clinic.rscd import RSCD, RSCDSettings, create_schedule
 from srh_clinic.slide import ArraySlide
-from srh_clinic.trust import Promise, TrustPolicy
+from srh_clinic.trust import GuardPolicy, Promise
 
 TILE, FLAT, NOISE = 128, 20_000, 1_500
 SCHEDULE = create_schedule()
-POLICY = TrustPolicy(
+POLICY = GuardPolicy(
     scales={"added": 6.0, "removed": 6.0, "brightness": 0.1},
     promises=(Promise(alpha=0.1, threshold=1.0, confidence=0.95), Promise(alpha=0.05, threshold=0.8, confidence=0.95)),
     calibration={"tiles": 100, "weights_sha256": "0" * 64},

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from srh_clinic.classifiers import PatchClassifier, SlideDiagnosis
     from srh_clinic.restorers import Restoration, RestoredTile, Restorer, Tile
     from srh_clinic.rscd.restoration import Calibrator
-    from srh_clinic.trust import CaseProfile, Decision, DriftReference, SelectivePolicy, TrustPolicy
+    from srh_clinic.trust import CaseProfile, Decision, DriftReference, GuardPolicy, SelectivePolicy
 
 OVERLAP = 32
 """Pixels that neighbouring tiles share and are blended over."""
@@ -140,7 +140,7 @@ class RestoredSlide:
         Where the tiles lie and are kept.
     index
         The tiles that the restorer saw, ``(M,)``.
-    predicted
+    steps_predicted
         Reverse steps predicted for each of them, ``(M,)``; 0 where it found nothing to remove.
     left_alone
         Which of them came back as they were, ``(M,)``: skipped, clean at the first look, or without an estimate at it.
@@ -156,7 +156,7 @@ class RestoredSlide:
     grid: TileGrid
     store: TileStore
     index: NDArray[np.int64]
-    predicted: NDArray[np.int64]
+    steps_predicted: NDArray[np.int64]
     left_alone: NDArray[np.bool_]
     flags: tuple[tuple[str, ...], ...]
     stop_reasons: tuple[str, ...]
@@ -166,7 +166,7 @@ class RestoredSlide:
     @cached_property
     def calibrated(self) -> NDArray[np.bool_]:
         """Which of the tiles that the restorer saw have a prediction, ``(M,)``: a filter predicts nothing."""
-        said = zip(self.stop_reasons, self.predicted, strict=True)
+        said = zip(self.stop_reasons, self.steps_predicted, strict=True)
         return np.array([steps > 0 or reason not in UNPREDICTED for reason, steps in said], dtype=bool)
 
     @cached_property
@@ -186,7 +186,7 @@ class RestoredSlide:
     def steps(self) -> StepSummary:
         """The predictions in a few numbers."""
         reasons = dict(sorted(Counter(self.stop_reasons).items()))
-        predicted = self.predicted[self.calibrated]
+        predicted = self.steps_predicted[self.calibrated]
         if not len(predicted):
             return StepSummary(median=0, p90=0, largest=0, stop_reasons=reasons)
         median, p90 = np.percentile(predicted, [50, 90], method="nearest")
@@ -195,7 +195,7 @@ class RestoredSlide:
     @property
     def step_map(self) -> SquareMap:
         """Predicted steps by tile, of those that have a prediction."""
-        predicted = self.predicted[self.calibrated].astype(np.float32)
+        predicted = self.steps_predicted[self.calibrated].astype(np.float32)
         return SquareMap(self.grid.positions[self.index[self.calibrated]], self.grid.tile, predicted)
 
     def without(self, tiles: NDArray[np.int64]) -> RestoredSlide:
@@ -389,7 +389,7 @@ class RestoreThenClassify:
     restorer: Restorer
     classifier: PatchClassifier
     seed: int = 0
-    policy: TrustPolicy | None = None
+    policy: GuardPolicy | None = None
     calibrator: Calibrator | None = None
     conservative: bool = False
     repeated: Restorer | None = None
@@ -637,7 +637,7 @@ class RestoreThenClassify:
             restored.slide,
             restored.grid,
             restored.index[changed],
-            restored.predicted[changed],
+            restored.steps_predicted[changed],
             self.policy,
             source=scanned,
             calibrator=self.calibrator,
@@ -716,7 +716,7 @@ def profile_case(seen: Overview, restored: RestoredSlide, after: ClassifiedSlide
         for batch in batches
     ]
     embeddings = np.concatenate(rows) if rows else np.empty((0, 0))
-    return case_profile(seen.picture, mask, restored.predicted[restored.calibrated], embeddings)
+    return case_profile(seen.picture, mask, restored.steps_predicted[restored.calibrated], embeddings)
 
 
 def _require_decidable(selective: SelectivePolicy | None, seeds: int) -> None:
@@ -753,7 +753,7 @@ def _in_short(certainty: Certainty) -> dict[str, Any]:
     }
 
 
-def policy_of(bundle: Bundle) -> TrustPolicy | None:
+def policy_of(bundle: Bundle) -> GuardPolicy | None:
     """What a bundle states about its guards; None when it states nothing, or its networks are others than it was said of.
 
     Raises
@@ -763,13 +763,13 @@ def policy_of(bundle: Bundle) -> TrustPolicy | None:
     """
     from pydantic import ValidationError
 
-    from srh_clinic.trust import TrustPolicy
+    from srh_clinic.trust import GuardPolicy
 
     stated = bundle.metadata.get("trust")
     if stated is None:
         return None
     try:
-        policy = TrustPolicy.model_validate(stated)
+        policy = GuardPolicy.model_validate(stated)
     except ValidationError as error:
         first = error.errors()[0]
         found = f"trust.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
@@ -872,7 +872,7 @@ def restore_slide(
         report("restoring", len(wanted) - computed, len(wanted))
         for done, tile in enumerate(restorer.stream(tiles(), seed), start=1):
             record = {
-                "predicted": tile.predicted,
+                "predicted": tile.t_pred,
                 "steps": tile.steps,
                 "rounds": tile.rounds,
                 "stop_reason": tile.stop_reason,
@@ -892,7 +892,7 @@ def restore_slide(
         grid=grid,
         store=store,
         index=wanted,
-        predicted=np.array([record["predicted"] + 1 for record in records], dtype=np.int64),
+        steps_predicted=np.array([record["predicted"] + 1 for record in records], dtype=np.int64),
         left_alone=np.array([not record["steps"] and record["stop_reason"] in LEFT_ALONE for record in records], bool),
         flags=tuple(tuple(record["flags"]) for record in records),
         stop_reasons=tuple(record["stop_reason"] for record in records),
@@ -947,9 +947,9 @@ def rescan_regions(restored: RestoredSlide, scanned: Slide) -> tuple[RescanRegio
     """
     grid, shape = restored.grid, restored.slide.shape
     poor = np.zeros(len(grid), dtype=bool)
-    poor[restored.index] = (restored.predicted > RESCAN_STEPS) | restored.capped
+    poor[restored.index] = (restored.steps_predicted > RESCAN_STEPS) | restored.capped
     steps = np.zeros(len(grid), dtype=np.int64)
-    steps[restored.index] = restored.predicted
+    steps[restored.index] = restored.steps_predicted
     capped = np.zeros(len(grid), dtype=bool)
     capped[restored.index] = restored.capped
     labels, count = ndimage.label(poor.reshape(len(grid.rows), len(grid.columns)), np.ones((3, 3)))
@@ -1001,7 +1001,7 @@ def case_flags(
     return tuple(flags)
 
 
-def promised_for(policy: TrustPolicy, restorer: Restorer) -> bool:
+def promised_for(policy: GuardPolicy, restorer: Restorer) -> bool:
     """Whether the guards' promise was calibrated on what this restorer makes: RSCD with the settings that it had then.
 
     Bundles that do not state them were calibrated with the defaults of RSCD and no exposure.

@@ -17,7 +17,7 @@ from srh_clinic.regions import Region, placed
 from srh_clinic.rscd.restoration import Tile
 from srh_clinic.slide import Slide
 from srh_clinic.tiling import TileGrid, read_tile
-from srh_clinic.trust import TrustPolicy
+from srh_clinic.trust import GuardPolicy
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -139,8 +139,8 @@ def scrutinise(
     restored: Slide,
     grid: TileGrid,
     index: NDArray[np.int64],
-    predicted: NDArray[np.int64],
-    policy: TrustPolicy,
+    steps_predicted: NDArray[np.int64],
+    policy: GuardPolicy,
     *,
     source: Slide,
     calibrator: Callable[[Tensor], ArrayLike] | None = None,
@@ -156,7 +156,7 @@ def scrutinise(
     ----------
     scanned, restored
         The slide at the pixel size of the networks, before and after.
-    grid, index, predicted
+    grid, index, steps_predicted
         Where its tiles lie, which of them were changed, and the steps predicted for each of those.
     policy, alpha
         Thresholds, and the promised miss rate to use; None is the policy's first.
@@ -196,7 +196,7 @@ def scrutinise(
         regions=tuple(sorted(regions, key=lambda region: (-region.strength, region.y, region.x, region.kind))),
         alpha=promise.alpha,
         threshold=threshold,
-        outside=int(((predicted < fewest) | (predicted > most)).sum()),
+        outside=int(((steps_predicted < fewest) | (steps_predicted > most)).sum()),
         seconds=time.perf_counter() - began,
     )
 
@@ -283,7 +283,7 @@ def _unit(counts: Counts) -> NDArray[np.float32]:
 
 
 def _places(
-    examination: Examination, policy: TrustPolicy, threshold: float, y: int, x: int, shape: tuple[int, int]
+    examination: Examination, policy: GuardPolicy, threshold: float, y: int, x: int, shape: tuple[int, int]
 ) -> Iterator[tuple[float, Place]]:
     """The nuclei of a tile that are flagged, in thresholds, at their places on the slide."""
     scales = {name: policy.scales[name] * threshold for name in KINDS if name in policy.scales}

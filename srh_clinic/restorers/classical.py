@@ -140,7 +140,7 @@ class FilterRestorer:
             yield RestoredTile(
                 key=tile.key,
                 counts=self.apply(tile.counts),
-                predicted=-1,
+                t_pred=-1,
                 steps=0,
                 rounds=0,
                 stop_reason="filtered",

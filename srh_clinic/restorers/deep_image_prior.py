@@ -135,7 +135,7 @@ class DeepImagePriorRestorer:
             yield RestoredTile(
                 key=tile.key,
                 counts=fit.counts,
-                predicted=-1,
+                t_pred=-1,
                 steps=0,
                 rounds=0,
                 stop_reason="iterations",

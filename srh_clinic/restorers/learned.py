@@ -98,7 +98,7 @@ class LearnedRestorer:
                 yield RestoredTile(
                     key=tile.key,
                     counts=image,
-                    predicted=-1,
+                    t_pred=-1,
                     steps=0,
                     rounds=0,
                     stop_reason="filtered",

@@ -20,7 +20,7 @@ class Restoration:
 
     counts: Counts
     """uint16 ``(N, 2, H, W)``."""
-    predicted: NDArray[np.int64]
+    t_pred: NDArray[np.int64]
     """Index of the first calibration, ``(N,)``; -1 where no calibrator was asked."""
     steps: NDArray[np.int64]
     """Reverse steps run, ``(N,)``."""
@@ -81,7 +81,7 @@ def restore_array(
     restored = sorted(stream(tiles, seed), key=lambda tile: tile.key)
     return Restoration(
         counts=np.stack([tile.counts for tile in restored]) if restored else counts.copy(),
-        predicted=np.array([tile.predicted for tile in restored], dtype=np.int64),
+        t_pred=np.array([tile.t_pred for tile in restored], dtype=np.int64),
         steps=np.array([tile.steps for tile in restored], dtype=np.int64),
         rounds=np.array([tile.rounds for tile in restored], dtype=np.int64),
         stop_reason=tuple(tile.stop_reason for tile in restored),

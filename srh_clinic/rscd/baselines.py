@@ -99,7 +99,7 @@ class CCDF:
     def stream(self, tiles: Iterable[Tile], seed: int = 0) -> Iterator[RestoredTile]:
         """Restore tiles of one size, in their order and ``batch_size`` at a time.
 
-        ``predicted`` is -1, for nothing is predicted, and the stop reason ``fixed-steps``.
+        ``t_pred`` is -1, for nothing is calibrated, and the stop reason ``fixed-steps``.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class CCDF:
             RestoredTile(
                 key=tile.key,
                 counts=model_to_counts(image),
-                predicted=-1,
+                t_pred=-1,
                 steps=self.settings.t0,
                 rounds=1,
                 stop_reason="fixed-steps",
@@ -165,7 +165,7 @@ class RRD:
     def stream(self, tiles: Iterable[Tile], seed: int = 0) -> Iterator[RestoredTile]:
         """Restore tiles of one size, in their order and ``batch_size`` at a time.
 
-        ``predicted`` is the estimator's index and the stop reason ``single-round``. Where the estimator has no answer the tile
+        ``t_pred`` is the estimator's index and the stop reason ``single-round``. Where the estimator has no answer the tile
         is left alone, with ``no-estimate`` for its reason and flag; ``capped`` flags an index above the cap.
 
         Raises
@@ -180,8 +180,8 @@ class RRD:
     def _restore(self, batch: Sequence[Tile], seed: int) -> list[RestoredTile]:
         y = images(batch, self.dtype, self.device)
         height, width = y.shape[-2:]
-        predicted = index_of_noise(y, self.schedule)
-        paths = [self._path(index) for index in predicted]
+        t_pred = index_of_noise(y, self.schedule)
+        paths = [self._path(index) for index in t_pred]
         x, gain = y.clone(), np.ones(len(batch))
         if self.settings.prescale:
             gain = np.sqrt(self.schedule.alpha_bar_at(np.array([path[0] for path in paths])))
@@ -211,21 +211,21 @@ class RRD:
             RestoredTile(
                 key=tile.key,
                 counts=model_to_counts(restored[i]),
-                predicted=-1 if np.isnan(predicted[i]) else int(predicted[i]),
+                t_pred=-1 if np.isnan(t_pred[i]) else int(t_pred[i]),
                 steps=steps[i],
                 rounds=int(steps[i] > 0),
-                stop_reason="no-estimate" if np.isnan(predicted[i]) else "single-round",
-                flags=_flags(predicted[i], self.settings.cap),
+                stop_reason="no-estimate" if np.isnan(t_pred[i]) else "single-round",
+                flags=_flags(t_pred[i], self.settings.cap),
                 evaluations=evaluations[i],
             )
             for i, tile in enumerate(batch)
         ]
 
-    def _path(self, predicted: float) -> list[int]:
+    def _path(self, t_pred: float) -> list[int]:
         """Indices that a tile is evaluated at, down to -1; only -1 where there is no estimate."""
-        if np.isnan(predicted):
+        if np.isnan(t_pred):
             return [-1]
-        t = min(int(predicted), self.settings.cap)
+        t = min(int(t_pred), self.settings.cap)
         if self.settings.prescale:
             t = int(self.schedule.index_of_sigma(self.schedule.sigma[t]))
         return descent(t, t + 1, self.settings.stride)
@@ -275,7 +275,7 @@ def images(batch: Sequence[Tile], dtype: torch.dtype, device: str | torch.device
     return stack([torch.as_tensor(counts_to_model(tile.counts), dtype=dtype, device=device) for tile in batch])
 
 
-def _flags(predicted: float, cap: int) -> tuple[str, ...]:
-    if np.isnan(predicted):
+def _flags(t_pred: float, cap: int) -> tuple[str, ...]:
+    if np.isnan(t_pred):
         return ("no-estimate",)
-    return ("capped",) if predicted > cap else ()
+    return ("capped",) if t_pred > cap else ()

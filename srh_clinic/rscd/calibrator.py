@@ -123,9 +123,9 @@ class StepCalibrator:
     @inference()
     def predict(self, states: Tensor) -> NDArray[np.float64]:
         """Predicted step index, float64 ``(N,)``, not rounded, of model-space states ``(N, 2, H, W)``."""
-        predicted = []
+        t_pred = []
         for chunk in states.split(self.batch_size):
             padded = torch.zeros((self.batch_size, *chunk.shape[1:]), dtype=torch.float32, device=self.device)
             padded[: len(chunk)] = chunk
-            predicted.append(self.network(padded)[: len(chunk)].double().cpu().numpy())
-        return np.concatenate(predicted) if predicted else np.empty(0, dtype=np.float64)
+            t_pred.append(self.network(padded)[: len(chunk)].double().cpu().numpy())
+        return np.concatenate(t_pred) if t_pred else np.empty(0, dtype=np.float64)

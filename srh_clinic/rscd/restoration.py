@@ -138,14 +138,14 @@ class Tile:
 class RestoredTile:
     """A tile on its way out.
 
-    ``predicted`` is the index of the first calibration, before the cap (with ``fixed_steps``, the index begun at); ``steps``
+    ``t_pred`` is the index of the first calibration, before the cap (with ``fixed_steps``, the index begun at); ``steps``
     the reverse steps run in all ``rounds``; ``evaluations`` the forward passes of the denoiser they took. ``flags`` may hold
     ``capped`` (a prediction lay above the cap), ``skipped`` and ``no-estimate``.
     """
 
     key: int
     counts: Counts
-    predicted: int
+    t_pred: int
     steps: int
     rounds: int
     stop_reason: str
@@ -214,7 +214,7 @@ def plan_round(index: int, rounds: int, settings: RSCDSettings) -> Round:
 
 
 @dataclass(eq=False)
-class _Progress:
+class _TileState:
     """A tile under way: its state ``x`` in model space ``(2, H, W)``, which carries its image at ``gain``."""
 
     tile: Tile
@@ -225,7 +225,7 @@ class _Progress:
     path: list[int] = field(default_factory=list)
     """Indices of the round still to go; the first is the state's own, the last is where the round ends."""
     stop_reason: StopReason | None = None
-    predicted: int = -1
+    t_pred: int = -1
     asked: int = 0
     """Steps that the first calibration asked for, after the cap."""
     steps: int = 0
@@ -291,8 +291,8 @@ class RSCD:
         """
         source = iter(tiles)
         size = self.settings.batch_size
-        waiting: deque[_Progress] = deque()
-        running: list[_Progress] = []
+        waiting: deque[_TileState] = deque()
+        running: list[_TileState] = []
         while True:
             room = 2 * size - len(waiting) - len(running)
             waiting.extend(self._begin(tile) for tile in islice(source, room))
@@ -310,26 +310,26 @@ class RSCD:
                 waiting.extend(one for one in ended if not one.stop_reason)
                 running = [one for one in batch if one.in_round] + running[size:]
 
-    def _begin(self, tile: Tile) -> _Progress:
+    def _begin(self, tile: Tile) -> _TileState:
         exposure = exposure_gain(tile.counts, self.settings.exposure)
         x = unit_to_model(counts_to_unit(tile.counts) * np.float32(exposure))
-        return _Progress(tile, torch.as_tensor(x, dtype=self.dtype, device=self.device), exposure)
+        return _TileState(tile, torch.as_tensor(x, dtype=self.dtype, device=self.device), exposure)
 
     @inference()
-    def _calibrate(self, batch: Sequence[_Progress]) -> None:
+    def _calibrate(self, batch: Sequence[_TileState]) -> None:
         """Give each tile its next round, or a reason to stop."""
-        for one, predicted in zip(batch, self._predict(batch), strict=True):
-            if predicted is None:
+        for one, t_pred in zip(batch, self._predict(batch), strict=True):
+            if t_pred is None:
                 one.stop_reason = "no-estimate"
                 one.flags.add("no-estimate")
                 continue
             if one.rounds == 0:
-                one.predicted = predicted
-                if predicted < self.settings.skip_below:
+                one.t_pred = t_pred
+                if t_pred < self.settings.skip_below:
                     one.stop_reason = "skipped"
                     one.flags.add("skipped")
                     continue
-            index = self._index(one, predicted)
+            index = self._index(one, t_pred)
             if one.rounds == 0:
                 one.asked = index + 1
             left = self._steps_left(one)
@@ -344,40 +344,40 @@ class RSCD:
                 if self.settings.prescale:
                     self._scale(one, float(np.sqrt(self.schedule.alpha_bar[plan.t])))
 
-    def _predict(self, batch: Sequence[_Progress]) -> list[int | None]:
+    def _predict(self, batch: Sequence[_TileState]) -> list[int | None]:
         """The index that each image, at a gain of 1, resembles; None where the nonparametric estimator has no answer."""
         if self.settings.fixed_steps is not None:
             return [self.settings.fixed_steps - 1] * len(batch)
         images = stack([one.x / one.gain for one in batch])
-        predicted = np.asarray(self.calibrator(images), dtype=np.float64)
+        t_pred = np.asarray(self.calibrator(images), dtype=np.float64)
         if self.settings.estimator == "calibrator":
-            require_finite(bool(np.isfinite(predicted).all()), "calibrator")
-        return [None if np.isnan(index) else int(index) for index in np.rint(predicted)]
+            require_finite(bool(np.isfinite(t_pred).all()), "calibrator")
+        return [None if np.isnan(index) else int(index) for index in np.rint(t_pred)]
 
-    def _index(self, one: _Progress, predicted: int) -> int:
+    def _index(self, one: _TileState, t_pred: int) -> int:
         """Index of the state that a predicted index stands for."""
         if self.settings.fixed_steps is not None:
-            return predicted
-        if predicted > self.settings.cap:
+            return t_pred
+        if t_pred > self.settings.cap:
             one.flags.add("capped")
-            predicted = self.settings.cap
-        if self.settings.prescale and predicted >= 0:
-            return int(self.schedule.index_of_sigma(self.schedule.sigma[predicted]))
-        return predicted
+            t_pred = self.settings.cap
+        if self.settings.prescale and t_pred >= 0:
+            return int(self.schedule.index_of_sigma(self.schedule.sigma[t_pred]))
+        return t_pred
 
-    def _steps_left(self, one: _Progress) -> int:
+    def _steps_left(self, one: _TileState) -> int:
         """Steps that a tile may still run."""
         if self.settings.max_extra_steps is None:
             return TOTAL_STEPS
         return max(one.asked + self.settings.max_extra_steps - one.steps, 0)
 
     @staticmethod
-    def _scale(one: _Progress, gain: float) -> None:
+    def _scale(one: _TileState, gain: float) -> None:
         one.x = one.x * (gain / one.gain)
         one.gain = gain
 
     @inference()
-    def _evaluate(self, batch: Sequence[_Progress], seed: int, callback: Callback | None) -> None:
+    def _evaluate(self, batch: Sequence[_TileState], seed: int, callback: Callback | None) -> None:
         """Bring each tile of the batch one evaluation further."""
         x = stack([one.x for one in batch])
         t, t_next = (np.array([one.path[i] for one in batch], dtype=np.int64) for i in (0, 1))
@@ -411,13 +411,13 @@ class RSCD:
             one.path = one.path[1:]
             one.rounds += not one.in_round
 
-    def _retire(self, one: _Progress, stop_reason: StopReason) -> RestoredTile:
+    def _retire(self, one: _TileState, stop_reason: StopReason) -> RestoredTile:
         image = (one.x / one.gain).cpu().numpy()
         require_finite(bool(np.isfinite(image).all()), "denoiser")
         return RestoredTile(
             key=one.tile.key,
             counts=unit_to_counts(model_to_unit(image) / np.float32(one.exposure)),
-            predicted=one.predicted,
+            t_pred=one.t_pred,
             steps=one.steps,
             rounds=one.rounds,
             stop_reason=stop_reason,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from srh_clinic.simulation.fields import Field, Rng, power_law_field
-from srh_clinic.simulation.sections import Column, ColumnMember, Cut, Section
+from srh_clinic.simulation.sections import Column, ColumnMember, Cut, SectionRng
 
 
 @dataclass
@@ -120,7 +120,7 @@ def paint_nuclei(
     grain /= grain.std()
     if angles is None:
         angles = rng.uniform(0, np.pi, len(centres))
-    columns: list[Column] | list[None] = rng.columns(len(centres)) if isinstance(rng, Section) else [None] * len(centres)
+    columns: list[Column] | list[None] = rng.columns(len(centres)) if isinstance(rng, SectionRng) else [None] * len(centres)
     for centre, direction, column in zip(centres, angles, columns, strict=True):
         cut = _paint_nucleus(rng, canvas, centre, style, direction, grain, column)
         if cut is not None and column is not None and cut.member:
@@ -201,7 +201,7 @@ def paint_blobs(
 
     ``dimple`` lowers the centre, as of a biconcave red cell.
     """
-    columns: list[Column] | list[None] = rng.columns(len(centres)) if isinstance(rng, Section) else [None] * len(centres)
+    columns: list[Column] | list[None] = rng.columns(len(centres)) if isinstance(rng, SectionRng) else [None] * len(centres)
 
     def paint(stream: Rng, centre: NDArray[np.float64], column: Column | ColumnMember | None) -> Cut | None:
         y, x = centre

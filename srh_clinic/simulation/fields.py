@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy import ndimage as ndi
 
-from srh_clinic.simulation.sections import Section
+from srh_clinic.simulation.sections import SectionRng
 
 Field = NDArray[np.float32]
 Rng = np.random.Generator
@@ -53,7 +53,7 @@ def power_law_field(rng: Rng, shape: tuple[int, int], exponent: float, anisotrop
     amplitude = (radius**-exponent).astype(np.float32)
     amplitude[0, 0] = 0.0
     white = fft.rfft2(rng.standard_normal(size, dtype=np.float32))
-    if isinstance(rng, Section):
+    if isinstance(rng, SectionRng):
         white = rng.turned(white, np.hypot(fy, fx))
     return standardise(fft.irfft2(white * amplitude, s=size)[: shape[0], : shape[1]])
 
@@ -123,7 +123,7 @@ def fibres(
     xs = x[None] + np.cumsum(np.cos(path), axis=0)
     alive = np.arange(longest)[:, None] < steps[None]
     weight = (brightness[None] * np.clip(beads, 0.1, 3.0))[alive]
-    if isinstance(rng, Section):
+    if isinstance(rng, SectionRng):
         number = np.broadcast_to(np.arange(count), alive.shape)[alive]
         for share, (dy, dx) in rng.layers(count):
             splat(image, ys[alive] + dy[number], xs[alive] + dx[number], weight * share[number])

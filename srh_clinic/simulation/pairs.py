@@ -19,7 +19,7 @@ from srh_clinic.simulation.cells import Canvas
 from srh_clinic.simulation.degradation import degrade, draw_sources
 from srh_clinic.simulation.fields import Field, Rng, smooth_field
 from srh_clinic.simulation.phantom import Phantom, simulate_patch
-from srh_clinic.simulation.sections import Section
+from srh_clinic.simulation.sections import SectionRng
 from srh_clinic.simulation.signal import raman_signal
 from srh_clinic.simulation.tissue import PAINTERS
 
@@ -108,7 +108,7 @@ def cut_tissue(kind: str, seed: int, depth_um: float, size: int) -> tuple[Canvas
     The signal is that of a perfect instrument, float32 counts ``(2, H, W)``; at depth 0 it is that patch's own.
     """
     tissue, _, block = np.random.SeedSequence(seed).spawn(3)
-    rng = Section(tissue, block, depth_um)
+    rng = SectionRng(tissue, block, depth_um)
     canvas = PAINTERS[kind](rng, (size, size))
     return canvas, raman_signal(rng, canvas)
 

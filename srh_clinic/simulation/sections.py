@@ -1,6 +1,6 @@
 """A block of tissue cut at a depth: what the painters draw at depth 0, and what lies beneath it.
 
-The painters know one plane. A :class:`Section` is the generator of random numbers that they draw that plane from, and tells
+The painters know one plane. A :class:`SectionRng` is the generator of random numbers that they draw that plane from, and tells
 those that paint textures and bodies how each has changed some micrometres deeper. It draws the same numbers at every depth,
 so that the plan of the tissue (regions, directions, glands, vessels, every parameter) stays, and what is small changes:
 
@@ -111,7 +111,7 @@ class ColumnMember:
         return Cut(self.height)
 
 
-class Section(np.random.Generator):
+class SectionRng(np.random.Generator):
     """The stream of random numbers of a tissue, cut ``depth_um`` below the plane that a plain generator would paint.
 
     Parameters

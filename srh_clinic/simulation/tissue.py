@@ -16,7 +16,7 @@ from scipy import ndimage as ndi
 from srh_clinic.diagnosis import CLASSES, Diagnosis
 from srh_clinic.simulation.cells import Canvas, NucleusStyle, paint_blobs, paint_nuclei, paint_vessel, soft_step
 from srh_clinic.simulation.fields import Field, Rng, fibres, hard_core_points, power_law_field, smooth_field, standardise
-from srh_clinic.simulation.sections import Section
+from srh_clinic.simulation.sections import SectionRng
 
 DEFOCUS_BLUR = (5.5, 10.0)
 """Standard deviation in px of the blur that makes a patch out of focus, hence non-diagnostic."""
@@ -64,7 +64,7 @@ def _neuropil(rng: Rng, shape: tuple[int, int], angle: float, coarse: float, fin
 def _pores(rng: Rng, shape: tuple[int, int], density: float) -> Field:
     """Dark pores of about 1 to 3 px (vacuoles, cross-cut processes) as a factor in [0, 1]."""
     chance = rng.random(shape)
-    if isinstance(rng, Section):
+    if isinstance(rng, SectionRng):
         chance = rng.renewed(chance)
     seeds = (chance < density).astype(np.float32)
     return np.exp(-ndi.gaussian_filter(seeds, rng.uniform(0.9, 1.5)) * rng.uniform(6, 14)).astype(np.float32)

@@ -2,8 +2,8 @@
 
 from srh_clinic.trust.conformal import conformal_threshold, fewest_cases, miss_rate
 from srh_clinic.trust.drift import CaseProfile, DriftReference, load_reference
-from srh_clinic.trust.policy import Promise, TrustPolicy, calibrated_policy
-from srh_clinic.trust.selective import ALWAYS, NEVER, Decision, SelectivePolicy, choose_policy, load_policy
+from srh_clinic.trust.guard_policy import GuardPolicy, Promise, calibrated_policy
+from srh_clinic.trust.selective_policy import ALWAYS, NEVER, Decision, SelectivePolicy, choose_policy, load_policy
 
 __all__ = [
     "ALWAYS",
@@ -11,9 +11,9 @@ __all__ = [
     "CaseProfile",
     "Decision",
     "DriftReference",
+    "GuardPolicy",
     "Promise",
     "SelectivePolicy",
-    "TrustPolicy",
     "calibrated_policy",
     "choose_policy",
     "conformal_threshold",

@@ -23,11 +23,11 @@ from srh_clinic.casepage.pyramid import TILE, halved, make_pyramids
 from srh_clinic.restorers import create_restorer
 from srh_clinic.simulation import simulate_case
 from srh_clinic.slide import ArraySlide, Identity
-from srh_clinic.trust import Promise, TrustPolicy
+from srh_clinic.trust import GuardPolicy, Promise
 
 SIZE = 700
 EVIL = '<img src=x onerror="document.title=1">'
-POLICY = TrustPolicy(
+POLICY = GuardPolicy(
     scales={"added": 6.0, "removed": 4.0, "brightness": 0.2},
     promises=(Promise(alpha=0.1, threshold=1.0, confidence=0.95),),
     calibration={},

@@ -56,7 +56,7 @@ def test_a_fit_draws_the_image_before_its_noise() -> None:
     assert errors[0] == pytest.approx(0.08, rel=0.05)
     assert errors[1] < 0.5 * errors[0]
     assert (result.stop_reason, result.evaluations, result.flags) == ("iterations", 100, ())
-    assert (result.predicted, result.steps, result.rounds) == (-1, 0, 0)
+    assert (result.t_pred, result.steps, result.rounds) == (-1, 0, 0)
 
 
 def test_a_result_belongs_to_the_seed_and_the_tiles_place() -> None:

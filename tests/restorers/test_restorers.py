@@ -48,7 +48,7 @@ def test_every_filter_answers_as_a_restorer(name: str) -> None:
     assert (result.counts.shape, result.counts.dtype) == (noisy.shape, np.uint16)
     assert result.stop_reason == ("filtered",) * 3
     assert result.flags == ((),) * 3
-    assert result.predicted.tolist() == [-1] * 3
+    assert result.t_pred.tolist() == [-1] * 3
     assert result.steps.tolist() == result.rounds.tolist() == result.evaluations.tolist() == [0] * 3
     np.testing.assert_array_equal(noisy, given)
     streamed = list(restorer.stream(Tile(i, tile) for i, tile in enumerate(noisy)))
@@ -121,7 +121,7 @@ def test_rscd_runs_from_a_bundle(tiny_bundle: Path) -> None:
     result = restorer.restore(noisy, positions, seed=3)
     assert (result.counts.shape, result.counts.dtype) == (noisy.shape, np.uint16)
     assert result.stop_reason == ("completed",) * 2
-    assert result.steps.tolist() == result.evaluations.tolist() == (result.predicted + 1).tolist()
+    assert result.steps.tolist() == result.evaluations.tolist() == (result.t_pred + 1).tolist()
     again = restorer.restore(noisy, np.array(positions), seed=3)
     np.testing.assert_array_equal(result.counts, again.counts)
 
@@ -133,7 +133,7 @@ def test_with_the_nonparametric_estimator_a_bundle_needs_no_calibrator(tiny_bund
     _, noisy = noisy_tiles(2)
     restored = create_restorer("rscd", estimator="nonparametric", **settings).restore(noisy)
     images = torch.from_numpy(counts_to_model(noisy))
-    assert restored.predicted.tolist() == index_of_noise(images, create_schedule()).tolist()
+    assert restored.t_pred.tolist() == index_of_noise(images, create_schedule()).tolist()
     assert (restored.steps > 0).all()
     with pytest.raises(InputError, match="no calibrator"):
         create_restorer("rscd", **settings)
@@ -216,7 +216,7 @@ def test_an_array_comes_back_in_its_own_order() -> None:
     rscd = RSCD(restorer.rscd.denoiser, calibrator, create_schedule(), restorer.rscd.settings)
     result = RSCDRestorer(rscd).restore(noisy)
     np.testing.assert_array_equal(result.counts, noisy)
-    assert result.predicted.tolist() == predicted.tolist()
+    assert result.t_pred.tolist() == predicted.tolist()
     assert [reason == "clean" for reason in result.stop_reason] == (predicted == -1).tolist()
 
 

@@ -84,7 +84,7 @@ def test_ccdf_noises_the_input_and_takes_as_many_steps_back(t0: int, sampler: An
     # float64 on both sides: they would have to differ by a rounding at the very middle between two counts.
     np.testing.assert_array_equal(restored.counts, model_to_counts(expected))
     assert (restored.steps, restored.evaluations, restored.rounds) == (t0, len(path) - 1, 1)
-    assert (restored.predicted, restored.stop_reason, restored.flags) == (-1, "fixed-steps", ())
+    assert (restored.t_pred, restored.stop_reason, restored.flags) == (-1, "fixed-steps", ())
 
 
 def test_overlapping_tiles_agree_under_ccdf_where_the_denoiser_sees_no_further_than_a_pixel() -> None:
@@ -132,7 +132,7 @@ def test_rrd_pulls_every_state_but_the_last_towards_the_inputs_low_frequencies(
     path = descent(t, t + 1, 4 if sampler == "ddim" else 1)
     expected = reverse(gain(t) * y, path, draw_of(tile) if sampler == "ancestral" else None, pulled)
     np.testing.assert_array_equal(restored.counts, model_to_counts(expected))
-    assert (restored.predicted, restored.steps, restored.evaluations) == (int(estimate), t + 1, len(path) - 1)
+    assert (restored.t_pred, restored.steps, restored.evaluations) == (int(estimate), t + 1, len(path) - 1)
     assert (restored.rounds, restored.stop_reason, restored.flags) == (1, "single-round", ())
 
 
@@ -182,13 +182,13 @@ def test_a_tile_without_an_estimate_is_left_alone_and_flagged() -> None:
     tile = Tile(0, np.full((2, 16, 16), 9000, dtype=np.uint16))
     (restored,) = RRD(lambda x, t: x / 0, SCHEDULE).stream([tile])
     np.testing.assert_array_equal(restored.counts, tile.counts)
-    assert (restored.predicted, restored.steps, restored.rounds, restored.evaluations) == (-1, 0, 0, 0)
+    assert (restored.t_pred, restored.steps, restored.rounds, restored.evaluations) == (-1, 0, 0, 0)
     assert (restored.stop_reason, restored.flags) == ("no-estimate", ("no-estimate",))
 
 
 def test_an_estimate_above_the_cap_is_capped_and_flagged() -> None:
     restored = restore(RRD(PRIOR.denoiser, SCHEDULE, RRDSettings(cap=30)), noisy_tile(100))
-    assert restored.predicted > 30
+    assert restored.t_pred > 30
     assert (restored.steps, restored.flags) == (31, ("capped",))
 
 

@@ -235,7 +235,7 @@ def test_a_tile_takes_index_plus_one_steps_and_says_why_it_stopped(
 ) -> None:
     restored = restore_one(RSCDSettings(**settings, sampler=sampler), *predictions)
     assert (restored.steps, restored.rounds, restored.stop_reason) == (steps, rounds, reason)
-    assert restored.predicted == (round(predictions[0]) if predictions else 49)
+    assert restored.t_pred == (round(predictions[0]) if predictions else 49)
     if sampler != "ddim":
         assert restored.evaluations == steps
 
@@ -248,13 +248,13 @@ def test_ddim_evaluates_once_in_so_many_steps() -> None:
 
 def test_a_prediction_above_the_cap_is_capped_and_flagged() -> None:
     restored = restore_one(RSCDSettings(cap=50, prescale=False, recalibrate=False), 400)
-    assert (restored.predicted, restored.steps, restored.flags) == (400, 51, ("capped",))
+    assert (restored.t_pred, restored.steps, restored.flags) == (400, 51, ("capped",))
     assert restore_one(RSCDSettings(cap=50, recalibrate=False), 50).flags == ()
 
 
 def test_a_tile_below_the_threshold_is_skipped_flagged_and_unchanged() -> None:
     restored = restore_one(RSCDSettings(skip_below=20), 19)
-    assert (restored.stop_reason, restored.flags, restored.steps, restored.predicted) == ("skipped", ("skipped",), 0, 19)
+    assert (restored.stop_reason, restored.flags, restored.steps, restored.t_pred) == ("skipped", ("skipped",), 0, 19)
     np.testing.assert_array_equal(restored.counts, plain())
     assert restore_one(RSCDSettings(skip_below=20), 34, 5).stop_reason == "completed"
 
@@ -264,7 +264,7 @@ def test_where_the_nonparametric_estimator_has_no_answer_a_tile_stays_as_it_is_a
     for predictions, steps, rounds, first in (((np.nan,), 0, 0, -1), ((34, np.nan), 10, 1, 34)):
         restored = restore_one(RSCDSettings(estimator="nonparametric"), *predictions)
         assert (restored.stop_reason, restored.flags) == ("no-estimate", ("no-estimate",))
-        assert (restored.steps, restored.rounds, restored.predicted) == (steps, rounds, first)
+        assert (restored.steps, restored.rounds, restored.t_pred) == (steps, rounds, first)
         np.testing.assert_array_equal(restored.counts, plain())
 
 

@@ -204,12 +204,11 @@ class Bench:
 class RestoredPhantom:
     """A restored test phantom: uint16 counts ``(2, H, W)``, what the restorer said, and its share of the wall time.
 
-    ``predicted`` is the number of steps first predicted, None where no calibrator was asked; ``machine`` is what restored it
-    (:func:`machine_of`).
+    ``steps_predicted`` is None where no calibrator was asked; ``machine`` is what restored it (:func:`machine_of`).
     """
 
     counts: Counts
-    predicted: int | None
+    steps_predicted: int | None
     steps: int
     evaluations: int
     seconds: float
@@ -270,7 +269,7 @@ class PhantomRestorer:
         for place, i in enumerate(todo):
             one = RestoredPhantom(
                 counts=restored.counts[place],
-                predicted=int(restored.predicted[place]) + 1 if self._calibrated else None,
+                steps_predicted=int(restored.t_pred[place]) + 1 if self._calibrated else None,
                 steps=int(restored.steps[place]),
                 evaluations=int(restored.evaluations[place]),
                 seconds=seconds,
@@ -278,14 +277,17 @@ class PhantomRestorer:
             )
             kept[i] = one
             if self._store is not None:
-                record = {key: value for key, value in vars(one).items() if key != "counts"}
+                said = {key: value for key, value in vars(one).items() if key != "counts"}
+                # Stores of earlier versions are read as well, and call it so.
+                record = {"predicted": said.pop("steps_predicted"), **said}
                 self._store.put(i, one.counts, record)
         # In the order asked for: intervals resample results in their order.
         return {i: kept[i] for i in degraded}
 
     @staticmethod
     def _from(store: TileStore, index: int) -> RestoredPhantom:
-        return RestoredPhantom(counts=store.get(index), **store.record(index))
+        record = store.record(index)
+        return RestoredPhantom(counts=store.get(index), steps_predicted=record.pop("predicted"), **record)
 
     def __enter__(self) -> Self:
         return self

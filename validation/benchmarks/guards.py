@@ -29,7 +29,7 @@ from srh_clinic.restorers.rscd import load_calibrator
 from srh_clinic.rscd.restoration import RSCDSettings
 from srh_clinic.simulation import Phantom
 from srh_clinic.simulation.edits import CONTRASTS, ERASED, erase_nucleus, plant_nucleus
-from srh_clinic.trust import TrustPolicy, calibrated_policy
+from srh_clinic.trust import GuardPolicy, calibrated_policy
 from srh_clinic.validation.bench.bench import Bench, Method, PhantomRestorer, chunks, ours
 from srh_clinic.validation.bench.cells import CellStore
 from srh_clinic.validation.bench.methods import BASELINES
@@ -109,7 +109,7 @@ class Examiner:
             for members in chunks([i for i in indices if store.get(key, method.name, i) is None]):
                 phantoms = {i: self.bench.protocol.phantom(i) for i in members}
                 made = restorer({i: phantom.counts for i, phantom in phantoms.items()})
-                work = [(i, phantoms[i], made[i].counts, made[i].predicted or 0) for i in members]
+                work = [(i, phantoms[i], made[i].counts, made[i].steps_predicted or 0) for i in members]
                 for one in threads.map(lambda four: row(*four), work):
                     store.put(key, **one)
                 self.bench.report(f"guards: {method.name}", members[-1] + 1, indices[-1] + 1)
@@ -160,7 +160,7 @@ def promised(cases: Sequence[Case], protocol: Protocol) -> list[Case]:
     return chosen
 
 
-def policy_from(cases: Sequence[Case], protocol: Protocol, weights_sha256: str) -> TrustPolicy:
+def policy_from(cases: Sequence[Case], protocol: Protocol, weights_sha256: str) -> GuardPolicy:
     """Scales from the faithful phantoms of even number, thresholds from the edited ones of odd number."""
     faithful = [case.scores for case in cases if case.group == FAITHFUL and case.index % 2 == 0]
     wrong = [case for case in promised(cases, protocol) if case.index % 2]
@@ -260,7 +260,7 @@ class Judge:
 
     cases: Sequence[Case]
     calibration: Sequence[Case]
-    policy: TrustPolicy
+    policy: GuardPolicy
     protocol: Protocol
 
     def tables(self) -> tuple[Table, ...]:
@@ -361,7 +361,7 @@ class Judge:
                 rows.append({"alpha": promise.alpha, "threshold": promise.threshold, "cases": name, **row})
         return rows
 
-    def _kept(self, policy: TrustPolicy, threshold: float, chosen: Sequence[Case], severity: str) -> dict[str, Any]:
+    def _kept(self, policy: GuardPolicy, threshold: float, chosen: Sequence[Case], severity: str) -> dict[str, Any]:
         """Misses and false flags on the test phantoms of a severity."""
 
         def within(cases: Iterable[Case]) -> NDArray[np.float64]:

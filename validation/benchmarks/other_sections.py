@@ -326,7 +326,7 @@ def _real_stack(tables: Tables, stack: Stack) -> tuple[Table, Figure]:
                 "plane": place,
                 "depth": plane.depth_um,
                 "n": len(tiles),
-                "steps_before": float(np.mean([one.predicted for one in made.values() if one.predicted is not None])),
+                "steps_before": float(np.mean([asked for one in made.values() if (asked := one.steps_predicted) is not None])),
                 "steps_after": float(np.mean(again)),
                 **_mean_without_reference(tiles, "before"),
                 **_mean_without_reference([one.counts for one in made.values()], "after"),

@@ -55,7 +55,7 @@ def judged(restored: RestoredPhantom, clean: Counts, expected: NDArray[Any], pro
             f"ssim{suffix}": ssim(image, counts_to_unit(reference), sigma=window.sigma, size=window.size)
             for suffix, reference in (("", clean), ("_expected", expected))
         },
-        "predicted": restored.predicted,
+        "predicted": restored.steps_predicted,
         "steps": restored.steps,
         "evaluations": restored.evaluations,
         "seconds": round(restored.seconds, 4),

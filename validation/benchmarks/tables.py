@@ -193,7 +193,7 @@ class Tables:
         numbers: Row = {
             "said": CLASSES[int(probabilities.argmax())],
             "probabilities": [round(float(p), 6) for p in probabilities],
-            "predicted": restored.predicted,
+            "predicted": restored.steps_predicted,
             "steps": restored.steps,
             "evaluations": restored.evaluations,
             "seconds": round(restored.seconds, 4),

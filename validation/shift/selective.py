@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from srh_clinic.diagnosis import OUTCOMES, outcome
 from srh_clinic.metrics import Undefined
-from srh_clinic.trust.selective import (
+from srh_clinic.trust.selective_policy import (
     ALWAYS,
     NEVER,
     NONDIAGNOSTIC,
     USES,
-    Evidence,
+    Observations,
     SelectivePolicy,
     choose_policy,
     halves,
@@ -94,8 +94,8 @@ def study_policy(
     seed
         Of both splits of the patients and of the resamples.
     calibration_share
-        Of the patients, for the choice and its bound; see :func:`~srh_clinic.trust.selective.choose_policy`, which also has
-        ``alpha``.
+        Of the patients, for the choice and its bound; see
+        :func:`~srh_clinic.trust.selective_policy.choose_policy`, which also has ``alpha``.
     made_by
         What the policy has to remember of what made the cases: ``weights_sha256``, ``restorer``.
 
@@ -118,7 +118,7 @@ def study_policy(
         for which in (calibrating, ~calibrating)
     )
     policy = choose_policy(
-        evidence_of(calibration),
+        observations_of(calibration),
         [case.truth for case in calibration.cases],
         [case.patient for case in calibration.cases],
         alpha=alpha,
@@ -140,16 +140,16 @@ def try_policy(
     """
     if both := {case.patient for case in calibration.cases} & {case.patient for case in held_out.cases}:
         raise ValueError(f"found {min(both)!r} among calibration and held-out patients; needed different ones.")
-    evidence, patients = evidence_of(held_out), held_out.patients
+    observations, patients = observations_of(held_out), held_out.patients
     policies = {"never": NEVER, "always": ALWAYS, "selective": policy}
-    came_of = {name: policy_outcomes(one, evidence, held_out) for name, one in policies.items()}
+    came_of = {name: policy_outcomes(one, observations, held_out) for name, one in policies.items()}
     drawn: dict[str, Any] = {"seed": seed, "resamples": resamples}
     comparison = [
         {
             "policy": name,
             "cases": len(held_out),
             **{kind: share(came_of[name] == kind, patients, **drawn) for kind in OUTCOMES},
-            "used": _used(one, evidence),
+            "used": _used(one, observations),
         }
         for name, one in policies.items()
     ]
@@ -181,12 +181,12 @@ def try_policy(
         differences=tuple(differences),
         curve=decision_curve(held_out),
         net_benefit=tuple(net_benefit),
-        restored=_risk(evidence.restored, evidence.p_restored, held_out),
-        original=_risk(evidence.original, evidence.p_original, held_out),
+        restored=_risk(observations.restored, observations.p_restored, held_out),
+        original=_risk(observations.original, observations.p_original, held_out),
     )
 
 
-def evidence_of(cohort: Cohort) -> Evidence:
+def observations_of(cohort: Cohort) -> Observations:
     """What is known of a cohort's cases without their truth; what nobody measured is NaN."""
     cases = cohort.cases
 
@@ -194,7 +194,7 @@ def evidence_of(cohort: Cohort) -> Evidence:
         values = [getattr(case, name) for case in cases]
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
-    return Evidence(
+    return Observations(
         restored=np.array([case.after.said for case in cases], dtype=np.str_),
         p_restored=np.array([case.after.certainty for case in cases], dtype=np.float64),
         original=np.array([case.before.said for case in cases], dtype=np.str_),
@@ -207,9 +207,9 @@ def evidence_of(cohort: Cohort) -> Evidence:
 
 def decision_curve(cohort: Cohort) -> tuple[Row, ...]:
     """Shares correct, wrong and non-diagnostic at each demand on certainty, and on trust where the guards were asked."""
-    evidence = evidence_of(cohort)
+    observations = observations_of(cohort)
     limits: list[tuple[str, float | None]] = [("certainty", at) for at in CERTAINTIES]
-    if not np.isnan(evidence.trust).all():
+    if not np.isnan(observations.trust).all():
         limits += [("trust", at) for at in (*TRUST_LIMITS, None)]
     rows: list[Row] = []
     for limit, at in limits:
@@ -222,21 +222,21 @@ def decision_curve(cohort: Cohort) -> tuple[Row, ...]:
                 p_original=p_original,
                 trust_limit=at if limit == "trust" else None,
             )
-            found = policy_outcomes(policy, evidence, cohort)
+            found = policy_outcomes(policy, observations, cohort)
             shares: dict[str, float] = {kind: float((found == kind).mean()) for kind in OUTCOMES}
-            rows.append({"limit": limit, "at": at, "otherwise": otherwise, **shares, "used": _used(policy, evidence)})
+            rows.append({"limit": limit, "at": at, "otherwise": otherwise, **shares, "used": _used(policy, observations)})
     return tuple(rows)
 
 
-def policy_outcomes(policy: SelectivePolicy, evidence: Evidence, cohort: Cohort) -> NDArray[np.str_]:
+def policy_outcomes(policy: SelectivePolicy, observations: Observations, cohort: Cohort) -> NDArray[np.str_]:
     """What comes of each case under a policy, ``(N,)``."""
-    said = policy.said(evidence).tolist()
+    said = policy.said(observations).tolist()
     return np.array([outcome(case.truth, word) for case, word in zip(cohort.cases, said, strict=True)], dtype=np.str_)
 
 
-def _used(policy: SelectivePolicy, evidence: Evidence) -> float:
+def _used(policy: SelectivePolicy, observations: Observations) -> float:
     """Share of the cases whose restored word stands."""
-    return float((policy.uses(evidence) == USES.index("restored")).mean())
+    return float((policy.uses(observations) == USES.index("restored")).mean())
 
 
 def _risk(said: NDArray[np.str_], certainty: NDArray[np.float64], cohort: Cohort) -> RiskCoverage | Undefined:

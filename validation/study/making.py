@@ -18,7 +18,7 @@ from srh_clinic.restorers import RESTORERS
 from srh_clinic.simulation.edits import CONTRASTS, ERASED, erase_nucleus, plant_nucleus
 from srh_clinic.slide import ArraySlide
 from srh_clinic.tiling import TileGrid
-from srh_clinic.trust import TrustPolicy
+from srh_clinic.trust import GuardPolicy
 from srh_clinic.validation.bench.bench import Bench, Method, PhantomRestorer, chunks
 from srh_clinic.validation.bench.images import tiles_sha256
 from srh_clinic.validation.bench.methods import BASELINES, METHODS, REDUCED, WHOLE
@@ -111,7 +111,7 @@ class Studio:
         return self.made[method, index]
 
     @cached_property
-    def policy(self) -> TrustPolicy | None:
+    def policy(self) -> GuardPolicy | None:
         """The guards' thresholds; None when the bundle states none, and nothing is flagged."""
         return policy_of(self.bench.bundle)
 

@@ -12,7 +12,7 @@ from srh_clinic.validation.shift.records import Cohort, Opinion, ShiftCase, coho
 from srh_clinic.validation.shift.selective import (
     SelectiveStudy,
     decision_curve,
-    evidence_of,
+    observations_of,
     study_policy,
     try_policy,
 )
@@ -156,12 +156,12 @@ def test_risk_and_coverage_end_at_the_share_that_is_diagnosed(study: SelectiveSt
 
 def test_what_was_said_becomes_evidence_in_order() -> None:
     cases = inventive(2).cases
-    evidence = evidence_of(cohort_of(cases))
-    assert evidence.restored.tolist() == [one.after.said for one in cases]
-    assert NEVER.said(evidence).tolist() == [one.before.said for one in cases]
-    assert evidence.p_restored.tolist() == [one.after.certainty for one in cases]
-    assert evidence.trust.tolist() == [one.trust for one in cases]
-    assert np.isnan(evidence.steps).all()
+    observations = observations_of(cohort_of(cases))
+    assert observations.restored.tolist() == [one.after.said for one in cases]
+    assert NEVER.said(observations).tolist() == [one.before.said for one in cases]
+    assert observations.p_restored.tolist() == [one.after.certainty for one in cases]
+    assert observations.trust.tolist() == [one.trust for one in cases]
+    assert np.isnan(observations.steps).all()
 
 
 def test_too_few_patients_choose_nothing() -> None:

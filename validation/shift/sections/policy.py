@@ -9,12 +9,12 @@ import numpy as np
 
 from srh_clinic.diagnosis import OUTCOMES
 from srh_clinic.metrics import Undefined
-from srh_clinic.trust.selective import NONDIAGNOSTIC
+from srh_clinic.trust.selective_policy import NONDIAGNOSTIC
 from srh_clinic.validation.reporting.report import Column, Table, reasoned_table
 from srh_clinic.validation.reporting.shift_figures import Plot, lines
 from srh_clinic.validation.shift.drift import ProfiledCase, drift_table, site_drift
 from srh_clinic.validation.shift.sections.outcomes import Part
-from srh_clinic.validation.shift.selective import SelectiveStudy, evidence_of, policy_outcomes
+from srh_clinic.validation.shift.selective import SelectiveStudy, observations_of, policy_outcomes
 from srh_clinic.validation.statistics.calibration import RiskCoverage
 
 DRIFT_LEVEL = 0.05
@@ -86,9 +86,9 @@ def _plots(study: SelectiveStudy) -> list[Plot]:
         if isinstance(found, RiskCoverage)
     }
     if risks:
-        evidence = evidence_of(study.held_out)
-        wrong = policy_outcomes(study.policy, evidence, study.held_out) == "wrong"
-        diagnosed = float((study.policy.said(evidence) != NONDIAGNOSTIC).mean())
+        observations = observations_of(study.held_out)
+        wrong = policy_outcomes(study.policy, observations, study.held_out) == "wrong"
+        diagnosed = float((study.policy.said(observations) != NONDIAGNOSTIC).mean())
         points = {"policy": (diagnosed, float(wrong.mean()) / diagnosed)} if diagnosed else {}
         top = max([0.05, *(1.15 * float(risk.max()) for _, risk in risks.values())])
         labels = "share of cases diagnosed, the surest first", "share of them wrong"

@@ -31,7 +31,7 @@ class Promise(BaseModel):
     confidence: float = Field(gt=0, lt=1)
 
 
-class TrustPolicy(BaseModel):
+class GuardPolicy(BaseModel):
     """What a bundle states about its guards (``trust`` in its metadata).
 
     A tile's strength is the largest of its guards' scores, each divided by that guard's scale, a high quantile of what it says
@@ -91,7 +91,7 @@ def calibrated_policy(
     steps: tuple[int, int],
     calibration: Mapping[str, str | int | float],
     shares: Mapping[str, float] | None = None,
-) -> TrustPolicy:
+) -> GuardPolicy:
     """A policy from tiles of which it is known whether something was invented or lost.
 
     Parameters
@@ -103,7 +103,7 @@ def calibrated_policy(
     alphas
         Promised miss rates.
     steps, calibration
-        See :class:`TrustPolicy`.
+        See :class:`GuardPolicy`.
     shares
         Share of faithful tiles below a guard's scale, by guard, where it is not :data:`FAITHFUL_SHARE`.
 
@@ -117,7 +117,7 @@ def calibrated_policy(
     names = [name for name in faithful[0] if all(name in scores for scores in faithful)]
     below = {name: (shares or {}).get(name, FAITHFUL_SHARE) for name in names}
     scales = {name: float(np.quantile([scores[name] for scores in faithful], below[name])) for name in names}
-    draft = TrustPolicy(
+    draft = GuardPolicy(
         scales=scales,
         promises=(Promise(alpha=0.5, threshold=0.0, confidence=CONFIDENCE),),
         calibration=dict(calibration),

@@ -3,9 +3,9 @@ import pytest
 from pydantic import ValidationError
 
 from srh_clinic.errors import InputError
-from srh_clinic.trust import Promise, TrustPolicy, calibrated_policy
+from srh_clinic.trust import GuardPolicy, Promise, calibrated_policy
 
-POLICY = TrustPolicy(
+POLICY = GuardPolicy(
     scales={"added": 5.0, "brightness": 0.1},
     promises=(Promise(alpha=0.1, threshold=1.5, confidence=0.95), Promise(alpha=0.05, threshold=1.2, confidence=0.95)),
     calibration={"tiles": 100},
@@ -47,12 +47,12 @@ def test_a_calibrated_policy_keeps_its_promise_and_flags_few_faithful_tiles():
         missed = np.mean([policy.strength(scores) < policy.promise(alpha).threshold for scores in tiles(4000, 6)])
         # Spread of the calibration's own rank, sqrt(alpha (1 - alpha) / 400), four times.
         assert missed == pytest.approx(alpha, abs=4 * (alpha * (1 - alpha) / 400) ** 0.5)
-    assert TrustPolicy.model_validate_json(policy.model_dump_json()) == policy
+    assert GuardPolicy.model_validate_json(policy.model_dump_json()) == policy
 
 
 def test_a_policy_that_says_nothing_is_refused():
     with pytest.raises(ValidationError, match="scale of 0"):
-        TrustPolicy(**POLICY.model_dump() | {"scales": {"added": 0.0}})
+        GuardPolicy(**POLICY.model_dump() | {"scales": {"added": 0.0}})
     with pytest.raises(InputError, match="no faithful tiles"):
         calibrated_policy([], [{"added": 1.0}], [0.1], steps=(0, 1), calibration={})
     with pytest.raises(InputError, match="calibration places"):

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from srh_clinic.errors import InputError
 from srh_clinic.trust import ALWAYS, NEVER, SelectivePolicy, choose_policy, load_policy
-from srh_clinic.trust.selective import USES, Bound, Evidence, bounded_rate, candidates, halves
+from srh_clinic.trust.selective_policy import USES, Bound, Observations, bounded_rate, candidates, halves
 
 POLICY = SelectivePolicy(
     p_restored=0.8, p_agreeing=0.6, p_contradicted=0.95, p_original=0.9, trust_limit=1.5, steps_limit=100, agreement_limit=0.75
@@ -82,17 +82,17 @@ def test_the_reason_names_what_spoke_against() -> None:
     assert "from a probability of 0.95 where it contradicts, with guards up to 1.5 and" in POLICY.in_words()
 
 
-def random_evidence(count: int, seed: int) -> Evidence:
+def random_observations(count: int, seed: int) -> Observations:
     rng = np.random.default_rng(seed)
     restored, original = (rng.choice(["tumor", "normal", "nondiagnostic"], count) for _ in range(2))
     p_restored, p_original = rng.uniform(0.5, 1, (2, count))
-    return Evidence(
+    return Observations(
         restored, p_restored, original, p_original, rng.uniform(0, 3, count), rng.uniform(0, 200, count), rng.random(count)
     )
 
 
 def test_better_evidence_never_takes_the_restored_class_away() -> None:
-    before = random_evidence(2_000, 0)
+    before = random_observations(2_000, 0)
     diagnostic = before.restored != "nondiagnostic"
     used = (POLICY.uses(before) == USES.index("restored")) & diagnostic
     assert 0.1 < used.mean() < 0.9
@@ -189,14 +189,14 @@ def test_bad_rates_are_refused() -> None:
         bounded_rate([0.1], 1)
 
 
-def inventive(patients: int, seed: int = 0) -> tuple[Evidence, list[str], list[str]]:
+def inventive(patients: int, seed: int = 0) -> tuple[Observations, list[str], list[str]]:
     """Two slides a patient; every third patient's restoration invents, which the guards tell; else it is right."""
     rng = np.random.default_rng(seed)
     count = 2 * patients
     owner = np.arange(count) // 2
     invents = owner % 3 == 0
     truth = np.where(invents, "nondiagnostic", np.where(owner % 3 == 1, "tumor", "normal"))
-    evidence = Evidence(
+    observations = Observations(
         restored=np.where(invents, "tumor", truth),
         p_restored=rng.uniform(0.9, 1, count),
         original=np.full(count, "nondiagnostic"),
@@ -205,19 +205,19 @@ def inventive(patients: int, seed: int = 0) -> tuple[Evidence, list[str], list[s
         steps=np.full(count, 50.0),
         agreement=np.full(count, np.nan),
     )
-    return evidence, truth.tolist(), [f"P{number}" for number in owner]
+    return observations, truth.tolist(), [f"P{number}" for number in owner]
 
 
 def test_the_choice_finds_what_tells_inventions_and_is_bounded_by_other_patients() -> None:
-    evidence, truth, patients = inventive(60)
-    policy = choose_policy(evidence, truth, patients, seed=4, calibration={"weights_sha256": "0" * 64})
+    observations, truth, patients = inventive(60)
+    policy = choose_policy(observations, truth, patients, seed=4, calibration={"weights_sha256": "0" * 64})
     assert policy.trust_limit is not None
     assert policy.calibration["choosing_wrong"] == 0
     assert policy.calibration["choosing_correct"] == 1
     assert policy.calibration["weights_sha256"] == "0" * 64
     choosing = halves(patients, 4)
     assert choosing.sum() == 60
-    others = evidence.take(~choosing)
+    others = observations.take(~choosing)
     assert policy.bound is not None
     assert policy.bound.patients == 30
     # A limit between the two kinds leaves nothing wrong, so that the bound is the closed form.
@@ -228,27 +228,27 @@ def test_the_choice_finds_what_tells_inventions_and_is_bounded_by_other_patients
 
 
 def test_the_patients_that_bound_have_no_part_in_the_choice() -> None:
-    evidence, truth, patients = inventive(60)
+    observations, truth, patients = inventive(60)
     choosing = halves(patients, 4)
     other_truth = [one if ours else "normal" for one, ours in zip(truth, choosing, strict=True)]
-    one, other = (choose_policy(evidence, known, patients, seed=4) for known in (truth, other_truth))
+    one, other = (choose_policy(observations, known, patients, seed=4) for known in (truth, other_truth))
     assert one.model_copy(update={"bound": None}) == other.model_copy(update={"bound": None})
     assert one.bound != other.bound
 
 
 def test_where_nothing_is_gained_the_most_cautious_policy_that_costs_nothing_is_chosen() -> None:
-    evidence, _, patients = inventive(20)
-    chosen = choose_policy(evidence, evidence.restored.tolist(), patients)
+    observations, _, patients = inventive(20)
+    chosen = choose_policy(observations, observations.restored.tolist(), patients)
     # Restored classes of at least 0.903 are all right: a demand of 0.9 costs nothing, one of 0.95 would.
-    least = evidence.p_restored[halves(patients, 0)].min()
+    least = observations.p_restored[halves(patients, 0)].min()
     assert 0.9 <= least < 0.95
     cautious = SelectivePolicy(p_restored=0.9, p_agreeing=0.9, p_contradicted=0.9, p_original=None)
     assert chosen.model_copy(update={"bound": None, "calibration": {}}) == cautious
 
 
 def test_a_promised_rate_is_kept_or_refused() -> None:
-    evidence, truth, patients = inventive(240)
-    policy = choose_policy(evidence, truth, patients, alpha=0.05)
+    observations, truth, patients = inventive(240)
+    policy = choose_policy(observations, truth, patients, alpha=0.05)
     assert policy.bound is not None
     assert policy.bound.upper <= 0.05
     assert policy.calibration["alpha"] == 0.05
@@ -257,26 +257,26 @@ def test_a_promised_rate_is_kept_or_refused() -> None:
     choosing = halves(patients, 0)
     lied = ["normal" if not ours else one for one, ours in zip(truth, choosing, strict=True)]
     with pytest.raises(InputError, match=r"the other half of the patients bounds by 0\.\d+ wrong.*at most 0\.05"):
-        choose_policy(evidence, lied, patients, alpha=0.05)
+        choose_policy(observations, lied, patients, alpha=0.05)
 
 
 def test_too_few_patients_and_uneven_columns_are_refused() -> None:
-    evidence, truth, patients = inventive(1)
+    observations, truth, patients = inventive(1)
     with pytest.raises(InputError, match="fewer than two calibration patients"):
-        choose_policy(evidence, truth, patients)
+        choose_policy(observations, truth, patients)
     with pytest.raises(ValueError, match="2 cases, 1 truths"):
-        choose_policy(evidence, truth[:1], patients)
+        choose_policy(observations, truth[:1], patients)
     with pytest.raises(ValueError, match=r"trust \(1,\)"):
-        replace(evidence, trust=np.zeros(1))
+        replace(observations, trust=np.zeros(1))
 
 
 def test_the_grid_begins_with_always_ends_with_never_and_has_nothing_twice() -> None:
-    evidence = random_evidence(200, 1)
-    grid = list(candidates(evidence))
+    observations = random_observations(200, 1)
+    grid = list(candidates(observations))
     assert (grid[0], grid[-1]) == (ALWAYS, NEVER)
     assert len({policy.model_dump_json() for policy in grid}) == len(grid)
     assert {policy.agreement_limit for policy in grid} == {None, 0.6, 1.0}
-    unknown = replace(evidence, agreement=np.where(np.arange(200) == 7, np.nan, evidence.agreement))
+    unknown = replace(observations, agreement=np.where(np.arange(200) == 7, np.nan, observations.agreement))
     assert {policy.agreement_limit for policy in candidates(unknown)} == {None}
 
 

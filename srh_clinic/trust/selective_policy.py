@@ -38,7 +38,7 @@ class Decision:
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class Observations:
     """What is known of N cases when it is decided; not their truth.
 
     Attributes
@@ -71,9 +71,9 @@ class Evidence:
     def __len__(self) -> int:
         return len(self.restored)
 
-    def take(self, places: NDArray[np.bool_] | NDArray[np.int64]) -> Evidence:
+    def take(self, places: NDArray[np.bool_] | NDArray[np.int64]) -> Observations:
         """Those of the cases."""
-        return Evidence(**{name: column[places] for name, column in vars(self).items()})
+        return Observations(**{name: column[places] for name, column in vars(self).items()})
 
     @property
     def unchanged(self) -> NDArray[np.bool_]:
@@ -142,26 +142,26 @@ class SelectivePolicy(BaseModel):
             )
         return self
 
-    def uses(self, evidence: Evidence) -> NDArray[np.int64]:
+    def uses(self, observations: Observations) -> NDArray[np.int64]:
         """Place in :data:`USES` of each case's decision, ``(N,)``.
 
         A word of non-diagnostic stands on its own when nothing better does: where the restored image is non-diagnostic and the
         original is not kept, the restored image's word stands, and the other way round.
         """
-        restored_diagnostic = evidence.restored != NONDIAGNOSTIC
-        original_diagnostic = evidence.original != NONDIAGNOSTIC
-        agreeing = restored_diagnostic & (evidence.restored == evidence.original)
-        passes = agreeing | np.all(list(self._limits(evidence).values()), axis=0)
+        restored_diagnostic = observations.restored != NONDIAGNOSTIC
+        original_diagnostic = observations.original != NONDIAGNOSTIC
+        agreeing = restored_diagnostic & (observations.restored == observations.original)
+        passes = agreeing | np.all(list(self._limits(observations).values()), axis=0)
         sure = np.select(
             [agreeing, restored_diagnostic & ~original_diagnostic, restored_diagnostic],
             [
-                _at_least(evidence.p_restored, self.p_agreeing),
-                _at_least(evidence.p_restored, self.p_restored),
-                _at_least(evidence.p_restored, self.p_contradicted),
+                _at_least(observations.p_restored, self.p_agreeing),
+                _at_least(observations.p_restored, self.p_restored),
+                _at_least(observations.p_restored, self.p_contradicted),
             ],
             default=False,
         )
-        kept = original_diagnostic & _at_least(evidence.p_original, self.p_original)
+        kept = original_diagnostic & _at_least(observations.p_original, self.p_original)
         word_of_restored = ~restored_diagnostic & (self.p_restored is not None)
         return np.select(
             [sure & passes, kept, word_of_restored, ~original_diagnostic],
@@ -169,10 +169,10 @@ class SelectivePolicy(BaseModel):
             default=USES.index("nondiagnostic"),
         ).astype(np.int64)
 
-    def said(self, evidence: Evidence) -> NDArray[np.str_]:
+    def said(self, observations: Observations) -> NDArray[np.str_]:
         """The class that follows for each case, ``(N,)``."""
-        words = [evidence.restored, evidence.original, np.full(len(evidence), NONDIAGNOSTIC)]
-        return np.asarray(np.choose(self.uses(evidence), words), dtype=np.str_)
+        words = [observations.restored, observations.original, np.full(len(observations), NONDIAGNOSTIC)]
+        return np.asarray(np.choose(self.uses(observations), words), dtype=np.str_)
 
     def decide(
         self,
@@ -191,14 +191,14 @@ class SelectivePolicy(BaseModel):
             Class said of each image, and its probability: of a patch that of the classifier, of a slide its support
             (:class:`srh_clinic.classifiers.SlideDiagnosis`).
         trust, steps, agreement
-            See :class:`Evidence`; None where nobody measured it.
+            See :class:`Observations`; None where nobody measured it.
         """
         measured = [np.nan if value is None else value for value in (trust, steps, agreement)]
         words = [restored[0], restored[1], original[0], original[1], *measured]
-        evidence = Evidence(*(np.array([value]) for value in words))
-        use = USES[int(self.uses(evidence)[0])]
+        observations = Observations(*(np.array([value]) for value in words))
+        use = USES[int(self.uses(observations)[0])]
         said = {"restored": restored[0], "original": original[0], "nondiagnostic": NONDIAGNOSTIC}[use]
-        return Decision(use, said, self._why(use, evidence))
+        return Decision(use, said, self._why(use, observations))
 
     def in_words(self) -> str:
         """The rule in one sentence."""
@@ -230,37 +230,37 @@ class SelectivePolicy(BaseModel):
         extra = (self.p_agreeing != self.p_restored) + (self.p_contradicted != self.p_restored)
         return limits, -caution, int(extra) + (self.p_original is not None)
 
-    def _limits(self, evidence: Evidence) -> dict[str, NDArray[np.bool_]]:
+    def _limits(self, observations: Observations) -> dict[str, NDArray[np.bool_]]:
         """Which cases keep each limit, by what is said of those that do not; a comparison with NaN is false."""
-        everyone = np.ones(len(evidence), dtype=bool)
+        everyone = np.ones(len(observations), dtype=bool)
         return {
-            "the guards speak against it": everyone if self.trust_limit is None else evidence.trust <= self.trust_limit,
-            "the image is too poor": everyone if self.steps_limit is None else evidence.steps <= self.steps_limit,
+            "the guards speak against it": everyone if self.trust_limit is None else observations.trust <= self.trust_limit,
+            "the image is too poor": everyone if self.steps_limit is None else observations.steps <= self.steps_limit,
             "further restorations do not agree": everyone
             if self.agreement_limit is None
-            else evidence.agreement >= self.agreement_limit,
+            else observations.agreement >= self.agreement_limit,
         }
 
-    def _why(self, use: Use, evidence: Evidence) -> str:
-        restored, original = str(evidence.restored[0]), str(evidence.original[0])
+    def _why(self, use: Use, observations: Observations) -> str:
+        restored, original = str(observations.restored[0]), str(observations.original[0])
         if use == "restored":
             if restored == NONDIAGNOSTIC:
                 return "the restored image is non-diagnostic"
             said = {restored: "the original says the same", NONDIAGNOSTIC: "the original is non-diagnostic"}.get(
                 original, "surer than its contradiction by the original asks for"
             )
-            return f"the restored class is sure enough (p = {evidence.p_restored[0]:.2f}); {said}"
+            return f"the restored class is sure enough (p = {observations.p_restored[0]:.2f}); {said}"
         if restored == NONDIAGNOSTIC:
             rejected = "the restored image is non-diagnostic"
-        elif loud := [what for what, held in self._limits(evidence).items() if not held[0]]:
+        elif loud := [what for what, held in self._limits(observations).items() if not held[0]]:
             rejected = f"the restored class is not used: {' and '.join(loud)}"
             if original == restored:
-                rejected = f"the restored class is not sure enough (p = {evidence.p_restored[0]:.2f})"
+                rejected = f"the restored class is not sure enough (p = {observations.p_restored[0]:.2f})"
         else:
             against = f", as the original says {original}" if original not in (NONDIAGNOSTIC, restored) else ""
-            rejected = f"the restored class is not sure enough (p = {evidence.p_restored[0]:.2f}){against}"
+            rejected = f"the restored class is not sure enough (p = {observations.p_restored[0]:.2f}){against}"
         if use == "nondiagnostic":
-            return f"{rejected}; nor is the original's (p = {evidence.p_original[0]:.2f})"
+            return f"{rejected}; nor is the original's (p = {observations.p_original[0]:.2f})"
         kept = "the original is non-diagnostic" if original == NONDIAGNOSTIC else "the original's class is sure enough"
         return f"{rejected}; {kept}"
 
@@ -333,7 +333,7 @@ def bounded_rate(rates: ArrayLike, confidence: float = CONFIDENCE) -> Bound:
 
 
 def choose_policy(
-    evidence: Evidence,
+    observations: Observations,
     truth: Sequence[str],
     patients: Sequence[object],
     *,
@@ -351,7 +351,7 @@ def choose_policy(
 
     Parameters
     ----------
-    evidence
+    observations
         Of N calibration cases. A limit is tried where all cases that were changed have the value that it asks for.
     truth, patients
         Class and patient of each, ``(N,)``.
@@ -367,14 +367,16 @@ def choose_policy(
         When there are fewer than two patients, or no policy keeps ``alpha``.
     """
     true, owner = np.asarray(truth, dtype=np.str_), np.unique(np.asarray(patients, dtype=np.str_), return_inverse=True)[1]
-    if not len(true) == len(owner) == len(evidence):
-        raise ValueError(f"found {len(evidence)} cases, {len(true)} truths and {len(owner)} patients; needed one for each.")
+    if not len(true) == len(owner) == len(observations):
+        raise ValueError(
+            f"found {len(observations)} cases, {len(true)} truths and {len(owner)} patients; needed one for each."
+        )
     if alpha is not None and not 0 < alpha < 1:
         raise InputError(f"a rate of wrong diagnoses of {alpha}", "one between 0 and 1")
     choosing = halves(owner, seed)
     if choosing.all() or not choosing.any():
         raise InputError("fewer than two calibration patients", "two or more: one half chooses, the other bounds")
-    seen, known, whose = evidence.take(choosing), true[choosing], owner[choosing]
+    seen, known, whose = observations.take(choosing), true[choosing], owner[choosing]
 
     def merit(policy: SelectivePolicy) -> tuple[float, float]:
         said = policy.said(seen)
@@ -396,14 +398,14 @@ def choose_policy(
             raise InputError(found, f"a larger rate, {least.upper:.3f} or more, or more calibration patients")
     chosen = grid[min(fit, key=lambda place: ranked[place])]
     others = ~choosing
-    wrong = _wrong(chosen.said(evidence.take(others)), true[others])
+    wrong = _wrong(chosen.said(observations.take(others)), true[others])
     bound = bounded_rate(_by_patient(wrong, owner[others]), confidence)
     if alpha is not None and bound.upper > alpha:
         found = f"a policy that the other half of the patients bounds by {bound.upper:.3f} wrong diagnoses"
         raise InputError(found, f"at most {alpha:g}: more calibration patients, or a larger rate")
     right, wrong_share = merit(chosen)
     stated: dict[str, str | int | float] = {
-        "cases": len(evidence),
+        "cases": len(observations),
         "patients": int(owner.max()) + 1,
         "seed": seed,
         "policies": len(grid),
@@ -417,12 +419,12 @@ def choose_policy(
     return chosen.model_copy(update={"bound": bound, "calibration": stated})
 
 
-def candidates(evidence: Evidence) -> Iterator[SelectivePolicy]:
+def candidates(observations: Observations) -> Iterator[SelectivePolicy]:
     """The grid: demands on probabilities, and limits at quantiles of what the cases show and at 1, 1.5 and 2 thresholds.
 
     :data:`ALWAYS` is the first and :data:`NEVER` the last.
     """
-    changed = evidence.take(~evidence.unchanged)
+    changed = observations.take(~observations.unchanged)
     limits = {
         "trust_limit": _quantiles(changed.trust, (0.5, 0.75, 0.9), (2.0, 1.5, 1.0)),
         "steps_limit": _quantiles(changed.steps, (0.75, 0.9)),
