@@ -17,8 +17,8 @@ from srh_clinic.guards import GUARDS
 from srh_clinic.restorers.networks import create_regressor
 from srh_clinic.simulation.edits import CONTRASTS
 from srh_clinic.trust import fewest_cases
-from srh_clinic.validation.bench.bench import Bench, ours
-from srh_clinic.validation.bench.methods import BASELINES
+from srh_clinic.validation.bench.bench import Bench
+from srh_clinic.validation.bench.methods import BASELINES, METHODS, WHOLE
 from srh_clinic.validation.bench.protocol import Protocol, load_protocol
 from srh_clinic.validation.benchmarks.guards import (
     FAITHFUL,
@@ -149,4 +149,4 @@ def test_the_report_is_made_from_end_to_end(bundle: Bundle, small_protocol: Path
 def test_a_bundle_without_thresholds_is_refused(bench: Bench) -> None:
     with pytest.raises(InputError, match="no thresholds for the guards; needed those that srh-clinic bundle calibrate writes"):
         guards(bench)
-    assert ours().name == "rscd-ddim"
+    assert METHODS[WHOLE].name == "rscd_ddim"

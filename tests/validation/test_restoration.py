@@ -17,12 +17,14 @@ from srh_clinic.bundles import save_bundle
 from srh_clinic.errors import InputError
 from srh_clinic.restorers import create_restorer
 from srh_clinic.rscd.restoration import RSCDSettings
-from srh_clinic.validation.bench.bench import Bench, PhantomRestorer, methods, ours
-from srh_clinic.validation.benchmarks.real import conditions, halved, read_patches, real_restoration
+from srh_clinic.validation.bench.bench import Bench, PhantomRestorer
+from srh_clinic.validation.bench.images import read_patches
+from srh_clinic.validation.bench.methods import METHODS, WHOLE, protocol_methods
+from srh_clinic.validation.benchmarks.real import conditions, halved, real_restoration
 from srh_clinic.validation.benchmarks.restoration_section import phantom_rows, restoration
 from srh_clinic.validation.reporting.report import Report
 
-OURS = ours().name
+OURS = WHOLE
 
 
 def rows_of(report: Report, title: str) -> dict[str, Any]:
@@ -35,22 +37,22 @@ def lines(bench: Bench) -> list[str]:
 
 
 def test_the_protocols_methods_are_all_there(bench: Bench) -> None:
-    names = [method.name for method in methods(bench.protocol, strides=[8])]
-    assert names[0] == f"rscd-{RSCDSettings().sampler}"
+    names = [method.name for method in protocol_methods(bench.protocol, strides=[8])]
+    assert names[0] == f"rscd_{RSCDSettings().sampler}"
     assert set(names) == {
-        "rscd-ddim",
-        "rscd-mean",
-        "rscd-ancestral",
-        "rscd-ddim-stride-8",
-        "rscd-fixed-10",
-        "rscd-fixed-50",
+        "rscd_ddim",
+        "rscd_mean",
+        "rscd",
+        "rscd_ddim_stride_8",
+        "rscd_fixed_10",
+        "rscd_fixed_50",
         "input",
-        "median-5",
-        "median-3",
-        "gaussian-1",
+        "median",
+        "median_3",
+        "gaussian_1",
         "nlm",
     }
-    fixed = next(method for method in methods(bench.protocol) if method.name == "rscd-fixed-50")
+    fixed = next(method for method in protocol_methods(bench.protocol) if method.name == "rscd_fixed_50")
     assert RSCDSettings(**fixed.settings) == RSCDSettings(fixed_steps=50)
 
 
@@ -62,9 +64,9 @@ def test_the_tables_are_the_means_and_differences_of_the_cells(bench: Bench) -> 
     # Unit intensity is float32.
     assert overall["input"]["psnr"] == pytest.approx(np.mean(untouched), abs=1e-4)
     assert overall["input"]["n"] == 6
-    assert overall["rscd-ancestral"]["n"] == overall["rscd-mean"]["n"] == 4
-    assert overall["rscd-fixed-10"]["steps"] == 10
-    assert overall["rscd-fixed-10"]["predicted"] is None
+    assert overall["rscd"]["n"] == overall["rscd_mean"]["n"] == 4
+    assert overall["rscd_fixed_10"]["steps"] == 10
+    assert overall["rscd_fixed_10"]["predicted"] is None
     assert overall[OURS]["predicted"] > 0
 
     cells = {(row["phantom"], row["method"]): row for row in map(json.loads, lines(bench))}
@@ -79,7 +81,7 @@ def test_the_tables_are_the_means_and_differences_of_the_cells(bench: Bench) -> 
 
 
 def test_a_rerun_does_only_what_is_missing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = phantom_rows(bench, methods(bench.protocol))
+    first = phantom_rows(bench, protocol_methods(bench.protocol))
     kept = lines(bench)
     (bench.work / "restoration.jsonl").write_text("\n".join(line for line in kept if line != kept[17]) + "\n")
     restored: list[int] = []
@@ -90,7 +92,7 @@ def test_a_rerun_does_only_what_is_missing(bench: Bench, monkeypatch: pytest.Mon
         return restore(self, degraded)
 
     monkeypatch.setattr(PhantomRestorer, "__call__", watched)
-    again = phantom_rows(bench, methods(bench.protocol))
+    again = phantom_rows(bench, protocol_methods(bench.protocol))
     assert restored == [json.loads(kept[17])["phantom"]]
     assert {name: list(cells) for name, cells in again.items()} == {name: list(cells) for name, cells in first.items()}
     before, after = json.loads(kept[17]), json.loads(lines(bench)[-1])
@@ -104,7 +106,7 @@ def test_cells_of_other_weights_are_not_ours(bench: Bench, tmp_path: Path) -> No
     torch.nn.init.normal_(parts["denoiser"][1]["unet.out.2.conv.weight"], std=0.2)
     bench = replace(bench, limit=1)
     other = replace(bench, bundle=save_bundle(tmp_path / "other", parts, {"tile": 64, "patch": 64}))
-    compared = methods(bench.protocol)
+    compared = protocol_methods(bench.protocol)
     first, second = phantom_rows(bench, compared), phantom_rows(other, compared)
     assert first[OURS][0]["psnr"] != second[OURS][0]["psnr"]
     assert first["nlm"] == second["nlm"]
@@ -112,7 +114,7 @@ def test_cells_of_other_weights_are_not_ours(bench: Bench, tmp_path: Path) -> No
 
 
 def test_a_restored_phantom_does_not_depend_on_its_company(bench: Bench) -> None:
-    ancestral = next(method for method in methods(bench.protocol) if method.name == "rscd-ancestral")
+    ancestral = next(method for method in protocol_methods(bench.protocol) if method.name == "rscd")
     degraded = {i: bench.protocol.phantom(i).counts for i in range(3)}
     restore = PhantomRestorer(bench, ancestral)
     together, alone = restore(degraded)[2], restore({2: degraded[2]})[2]
@@ -122,7 +124,7 @@ def test_a_restored_phantom_does_not_depend_on_its_company(bench: Bench) -> None
 
 
 def test_every_phantom_has_noise_of_its_own(bench: Bench) -> None:
-    ancestral = next(method for method in methods(bench.protocol) if method.name == "rscd-ancestral")
+    ancestral = next(method for method in protocol_methods(bench.protocol) if method.name == "rscd")
     same = bench.protocol.phantom(0).counts
     restored = PhantomRestorer(bench, ancestral)({0: same, 1: same})
     assert not np.array_equal(restored[0].counts, restored[1].counts)
@@ -130,9 +132,9 @@ def test_every_phantom_has_noise_of_its_own(bench: Bench) -> None:
 
 def test_kept_phantoms_are_those_restored(bench: Bench) -> None:
     degraded = {i: bench.protocol.phantom(i).counts for i in range(3)}
-    with PhantomRestorer(bench, ours(), keep=True) as restore:
+    with PhantomRestorer(bench, METHODS[WHOLE], keep=True) as restore:
         fresh = restore(degraded)
-    with PhantomRestorer(bench, ours(), keep=True) as restore:
+    with PhantomRestorer(bench, METHODS[WHOLE], keep=True) as restore:
         kept = restore({2: np.zeros_like(degraded[2])})[2]
     assert np.array_equal(kept.counts, fresh[2].counts)
     assert (kept.steps, kept.evaluations, kept.seconds) == (fresh[2].steps, fresh[2].evaluations, fresh[2].seconds)
@@ -141,7 +143,7 @@ def test_kept_phantoms_are_those_restored(bench: Bench) -> None:
 def test_what_was_kept_does_not_come_first(bench: Bench) -> None:
     """A resampling of the results in their order would otherwise say something else after an interrupted run."""
     degraded = {i: bench.protocol.phantom(i).counts for i in range(3)}
-    with PhantomRestorer(bench, ours(), keep=True) as restore:
+    with PhantomRestorer(bench, METHODS[WHOLE], keep=True) as restore:
         restore({2: degraded[2]})
         assert list(restore(degraded)) == [0, 1, 2]
 

@@ -1,4 +1,4 @@
-"""What every benchmark of one run shares, the methods that are compared, and the phantoms that they restore."""
+"""What every benchmark of one run shares, and the phantoms that its methods restore."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from srh_clinic import __version__
-from srh_clinic.bundles import PARTS, Bundle, load_bundle, weights_file
+from srh_clinic.bundles import Bundle, load_bundle, weights_file
 from srh_clinic.errors import InputError
 from srh_clinic.files import fingerprint
 from srh_clinic.guards import steps_left
@@ -24,95 +24,19 @@ from srh_clinic.inference import choose_device
 from srh_clinic.intensity import Counts, counts_to_unit
 from srh_clinic.metrics import Interval, mean_with_interval, paired_difference
 from srh_clinic.progress import Progress, silent
-from srh_clinic.restorers import Restorer, create_restorer
+from srh_clinic.restorers import create_restorer
 from srh_clinic.rscd.restoration import RSCDSettings
 from srh_clinic.tiling import TileGrid, TileStore
 from srh_clinic.validation.bench.cells import CellStore
+from srh_clinic.validation.bench.methods import Method
 from srh_clinic.validation.bench.protocol import Protocol
 from srh_clinic.validation.reporting.report import provenance
-
-"""Called with the name of the stage, how much of it is done, and how much there is."""
 
 TIMED = 3
 """Images that a method's wall time is taken of: one of each severity."""
 
 CHUNK = 16
 """Phantoms restored together: two full batches, so that Algorithm 1 can retire and refill."""
-
-CLASSICAL: dict[str, tuple[str, dict[str, Any]]] = {
-    "input": ("none", {}),
-    "median-5": ("median", {"size": 5}),
-    "median-3": ("median", {"size": 3}),
-    "gaussian-1": ("gaussian", {"sigma": 1.0}),
-    "nlm": ("nlm", {}),
-}
-"""Restorer and settings of each method without weights."""
-
-FIXED_STEPS = (10, 50)
-"""Steps of the ablations that ask no calibrator."""
-
-NETWORK_STEPS = ("mean", "ancestral")
-"""Samplers that evaluate the network at every step, and are slow for it."""
-
-
-USED_PARTS = {"rscd": ("denoiser", "calibrator"), "ccdf": ("denoiser",), "rrd": ("denoiser",)}
-"""Networks that a restorer uses; a learned baseline uses the one of its own name."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """A restorer with its settings, under the name that reports give it.
-
-    ``bundle`` names the folder of its networks among the run's weights; None takes the run's own bundle.
-    """
-
-    name: str
-    restorer: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    bundle: str | None = None
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The networks that it uses."""
-        return USED_PARTS.get(self.restorer, (self.restorer,) if self.restorer in PARTS else ())
-
-    @property
-    def on_device(self) -> bool:
-        """Whether it computes where torch does; what has no network computes on the processor."""
-        return bool(self.parts) or self.restorer == "deep_image_prior"
-
-    @property
-    def slow(self) -> bool:
-        """Whether it evaluates RSCD's network at every step."""
-        return self.restorer == "rscd" and self.settings.get("sampler", RSCDSettings().sampler) in NETWORK_STEPS
-
-    def create(self, bench: Bench) -> Restorer:
-        """The restorer itself."""
-        return create_restorer(self.restorer, bundle=str(bench.bundle_of(self).path), device=bench.device, **self.settings)
-
-
-def ours() -> Method:
-    """RSCD with its default settings: what is compared with everything else."""
-    return Method(f"rscd-{RSCDSettings().sampler}", "rscd")
-
-
-def methods(protocol: Protocol, strides: Sequence[int] = ()) -> tuple[Method, ...]:
-    """Every method of the restoration benchmark, ours first.
-
-    Parameters
-    ----------
-    strides
-        Further strides of the DDIM sampler.
-    """
-    default = RSCDSettings().sampler
-    others = (Method(f"rscd-{sampler}", "rscd", {"sampler": sampler}) for sampler in protocol.restoration.samplers)
-    return (
-        ours(),
-        *(method for method in others if method.settings["sampler"] != default),
-        *(Method(f"rscd-ddim-stride-{n}", "rscd", {"sampler": "ddim", "ddim_stride": n}) for n in strides),
-        *(Method(f"rscd-fixed-{n}", "rscd", {"fixed_steps": n}) for n in FIXED_STEPS),
-        *(Method(name, *CLASSICAL[name]) for name in ("input", *protocol.restoration.classical)),
-    )
 
 
 @dataclass(frozen=True)
@@ -230,11 +154,11 @@ class PhantomRestorer:
     """Images that a store has places for; what is never put takes no room."""
 
     def __init__(self, bench: Bench, method: Method, *, keep: bool = False, images: str | None = None) -> None:
-        self.restorer = method.create(bench)
+        bundle = bench.bundle_of(method)
+        self.restorer = create_restorer(method.restorer, bundle=str(bundle.path), device=bench.device, **method.settings)
         self.machine = machine_of(bench.device if method.on_device else "cpu")
         self.size = bench.protocol.phantoms.size
         settings = {name: value for name, value in self.restorer.settings.items() if name != "batch_size"}
-        bundle = bench.bundle_of(method)
         self.fingerprint = fingerprint(
             version=__version__,
             images=images or bench.protocol.images_sha256,

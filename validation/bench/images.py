@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
-from srh_clinic.intensity import Counts
+from srh_clinic.intensity import Counts, unit_to_counts
 from srh_clinic.simulation import degrade, draw_sources
 from srh_clinic.simulation.pairs import simulate_pair
 from srh_clinic.validation.bench.protocol import SEVERITIES, Protocol
@@ -302,3 +302,43 @@ def cut(image: Counts, tile: int) -> dict[tuple[int, int], Counts]:
         for y in range(0, image.shape[1] - tile + 1, tile)
         for x in range(0, image.shape[2] - tile + 1, tile)
     }
+
+
+GAIN = (0.55, 0.60)
+"""Unit intensity of a patch's brightest green (CH2) and blue (CH3): its colours are stretched, its counts unknown."""
+
+
+def read_patches(folder: Path) -> dict[str, Counts]:
+    """Real SRH patches, uint16 counts ``(2, H, W)`` by file name.
+
+    Parameters
+    ----------
+    folder
+        PNG images, 8-bit RGB in the colours (CH3 - CH2, CH2, CH3), each stretched.
+
+    Raises
+    ------
+    InputError
+        When it holds none.
+    """
+    patches = {path.name: read_patch(path) for path in sorted(folder.glob("*.png"))}
+    if not patches:
+        raise InputError("no PNG image", "8-bit RGB images in the colours (CH3 - CH2, CH2, CH3)", folder)
+    return patches
+
+
+def read_patch(path: Path) -> Counts:
+    """One real SRH patch, uint16 counts ``(2, H, W)``, from an image as :func:`read_patches` reads them.
+
+    Raises
+    ------
+    InputError
+        When the file is no image.
+    """
+    from PIL import Image
+
+    try:
+        colours = np.asarray(Image.open(path).convert("RGB"), dtype=np.float32) / 255
+    except OSError as error:
+        raise InputError("no readable image", "an 8-bit RGB image in the colours (CH3 - CH2, CH2, CH3)", path) from error
+    return unit_to_counts(np.stack([colours[..., 1] * GAIN[0], colours[..., 2] * GAIN[1]]))

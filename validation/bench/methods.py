@@ -1,9 +1,50 @@
-"""The methods of the paper's tables, by the names of ``docs/benchmarks/tables.json``."""
+"""The methods that benchmarks compare: one table, whose names every report gives them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from srh_clinic.bundles import PARTS
 from srh_clinic.errors import InputError
-from srh_clinic.validation.bench.bench import Method
+from srh_clinic.rscd.restoration import RSCDSettings
+from srh_clinic.validation.bench.protocol import Protocol
+
+NETWORK_STEPS = ("mean", "ancestral")
+"""Samplers that evaluate the network at every step, and are slow for it."""
+
+USED_PARTS = {"rscd": ("denoiser", "calibrator"), "ccdf": ("denoiser",), "rrd": ("denoiser",)}
+"""Networks that a restorer uses; a learned baseline uses the one of its own name."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A restorer with its settings, under the name that reports give it.
+
+    ``bundle`` names the folder of its networks among the run's weights; None takes the run's own bundle.
+    """
+
+    name: str
+    restorer: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    bundle: str | None = None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The networks that it uses."""
+        return USED_PARTS.get(self.restorer, (self.restorer,) if self.restorer in PARTS else ())
+
+    @property
+    def on_device(self) -> bool:
+        """Whether it computes where torch does; what has no network computes on the processor."""
+        return bool(self.parts) or self.restorer == "deep_image_prior"
+
+    @property
+    def slow(self) -> bool:
+        """Whether it evaluates RSCD's network at every step."""
+        return self.restorer == "rscd" and self.settings.get("sampler", RSCDSettings().sampler) in NETWORK_STEPS
+
 
 BASELINES = "phantom-baselines"
 LINEAR = "phantom-linear"
@@ -52,9 +93,20 @@ METHODS: dict[str, Method] = {
         Method("rscd_linear", "rscd", {**_DDIM, **_LINEAR}, bundle=LINEAR),
         Method("rscd_unaugmented", "rscd", _DDIM, bundle=UNAUGMENTED),
         Method("rscd_no_exposure", "rscd", {**_DDIM, "exposure": None}),
+        Method("median_3", "median", {"size": 3}),
+        Method("gaussian_1", "gaussian", {"sigma": 1.0}),
     )
 }
-"""Every row of the tables, in their order: the input, ours, baselines, ablations."""
+"""Every method by its name: the input, ours, baselines, ablations, and filters that the protocol alone compares."""
+
+FILTERS = {"median-5": "median", "median-3": "median_3", "gaussian-1": "gaussian_1", "nlm": "nlm"}
+"""The protocol's words for methods without weights."""
+
+FIXED_STEPS = ("rscd_fixed_10", "rscd_fixed_50")
+"""Ablations that ask no calibrator."""
+
+OF_TABLES = tuple(name for name in METHODS if name not in ("median_3", "gaussian_1"))
+"""Every row of the paper's tables, in their order."""
 
 ABLATIONS = tuple(name for name in METHODS if name.startswith("rscd_") and name not in OURS)
 
@@ -69,7 +121,7 @@ REDUCED = {
 
 
 def chosen_methods(names: tuple[str, ...] | None) -> tuple[Method, ...]:
-    """Methods by name, all when None.
+    """Methods by name, those of the paper's tables when None.
 
     Raises
     ------
@@ -79,4 +131,23 @@ def chosen_methods(names: tuple[str, ...] | None) -> tuple[Method, ...]:
     unknown = [name for name in names or () if name not in METHODS]
     if unknown:
         raise InputError(f"the methods {', '.join(unknown)}", f"methods among {', '.join(METHODS)}")
-    return tuple(METHODS.values()) if names is None else tuple(METHODS[name] for name in names)
+    return tuple(METHODS[name] for name in (OF_TABLES if names is None else names))
+
+
+def protocol_methods(protocol: Protocol, strides: Sequence[int] = ()) -> tuple[Method, ...]:
+    """Every method of the protocol's restoration benchmark, RSCD as it is by default first.
+
+    Parameters
+    ----------
+    strides
+        Further strides of the DDIM sampler.
+    """
+    by_sampler = {METHODS[name].settings["sampler"]: METHODS[name] for name in OURS}
+    samplers = [by_sampler[sampler] for sampler in protocol.restoration.samplers]
+    return (
+        METHODS[WHOLE],
+        *(method for method in samplers if method.name != WHOLE),
+        *(Method(f"{WHOLE}_stride_{n}", "rscd", {**_DDIM, "ddim_stride": n}) for n in strides),
+        *(METHODS[name] for name in FIXED_STEPS),
+        *(METHODS[name] for name in ("input", *(FILTERS[word] for word in protocol.restoration.classical))),
+    )

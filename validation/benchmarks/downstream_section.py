@@ -11,8 +11,9 @@ from srh_clinic.classifiers import load_classifier
 from srh_clinic.diagnosis import CLASSES
 from srh_clinic.inference import choose_device
 from srh_clinic.metrics import proportion
-from srh_clinic.validation.bench.bench import Bench, PhantomRestorer, chunks, ours
+from srh_clinic.validation.bench.bench import Bench, PhantomRestorer, chunks
 from srh_clinic.validation.bench.cells import CellStore
+from srh_clinic.validation.bench.methods import METHODS, WHOLE
 from srh_clinic.validation.bench.protocol import SEVERITIES
 from srh_clinic.validation.reporting.report import CRITERIA, Column, Report, Table
 
@@ -47,7 +48,7 @@ def downstream(bench: Bench) -> Report:
         name="classifier",
         title="Classification before and after restoration",
         summary=(
-            f"{len(bench.indices)} test phantoms, restored by {ours().name} with its defaults. The truth is the tissue, "
+            f"{len(bench.indices)} test phantoms, restored by {WHOLE} with its defaults. The truth is the tissue, "
             "whatever the noise. Wrong is a confident class that is not the truth, so blood called tumor is wrong; missed is "
             "readable tissue called non-diagnostic. Intervals are exact (Clopper-Pearson, 95 %)."
         ),
@@ -80,7 +81,7 @@ def classified(bench: Bench) -> dict[str, dict[int, Row]]:
     """What the classifier says of each phantom in each condition; what is not on disk yet is computed and put there."""
     classifier = load_classifier(bench.bundle, choose_device(bench.device))
     cells = CellStore(bench.work / "classifier.jsonl", ("phantom", "condition"))
-    with PhantomRestorer(bench, ours(), keep=True) as restore:
+    with PhantomRestorer(bench, METHODS[WHOLE], keep=True) as restore:
         key = bench.fingerprint(learned=True, restoration=restore.fingerprint)
         for members in chunks(bench.indices):
             missing = [i for i in members if any(cells.get(key, i, condition) is None for condition in CONDITIONS)]

@@ -30,9 +30,9 @@ from srh_clinic.rscd.restoration import RSCDSettings
 from srh_clinic.simulation import Phantom
 from srh_clinic.simulation.edits import CONTRASTS, ERASED, erase_nucleus, plant_nucleus
 from srh_clinic.trust import GuardPolicy, calibrated_policy
-from srh_clinic.validation.bench.bench import Bench, Method, PhantomRestorer, chunks, ours
+from srh_clinic.validation.bench.bench import Bench, PhantomRestorer, chunks
 from srh_clinic.validation.bench.cells import CellStore
-from srh_clinic.validation.bench.methods import BASELINES
+from srh_clinic.validation.bench.methods import BASELINES, METHODS, WHOLE, Method
 from srh_clinic.validation.bench.protocol import SEVERITIES, Protocol, load_protocol
 from srh_clinic.validation.reporting.figures import Figure, roc_curves
 from srh_clinic.validation.reporting.page import Section, write_sections
@@ -88,7 +88,7 @@ class Examiner:
 
     def cases(self) -> list[Case]:
         """Every case; those that are not on disk yet are computed and put there."""
-        found = list(self._of(ours(), self.bench.indices, self._edited))
+        found = list(self._of(METHODS[WHOLE], self.bench.indices, self._edited))
         for method, indices in self.inventing:
             found += self._of(method, indices, self._judged)
         return found

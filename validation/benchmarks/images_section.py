@@ -24,9 +24,9 @@ from srh_clinic.metrics import (
 )
 from srh_clinic.metrics.bootstrap import FEWEST_UNITS
 from srh_clinic.metrics.distribution import SMALLEST_SAMPLE
-from srh_clinic.validation.bench.bench import TIMED, Method
+from srh_clinic.validation.bench.bench import TIMED
 from srh_clinic.validation.bench.images import spread
-from srh_clinic.validation.bench.methods import ABLATIONS, LEARNED, OURS, REDUCED, WHOLE
+from srh_clinic.validation.bench.methods import ABLATIONS, LEARNED, OURS, REDUCED, WHOLE, Method
 from srh_clinic.validation.benchmarks.paper import PAPER
 from srh_clinic.validation.benchmarks.tables import NO_REFERENCE_NEEDED, Features, Row, Tables, inner
 from srh_clinic.validation.reporting.figures import Figure, Panel, image_grid, wrapped_grid

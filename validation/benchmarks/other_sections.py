@@ -23,9 +23,9 @@ from srh_clinic.metrics import (
 )
 from srh_clinic.rscd.restoration import RSCDSettings
 from srh_clinic.simulation import simulate_z_stack
-from srh_clinic.validation.bench.bench import Method, PhantomRestorer, chunks, steps_asked
+from srh_clinic.validation.bench.bench import PhantomRestorer, chunks, steps_asked
 from srh_clinic.validation.bench.images import Image, tiles_sha256
-from srh_clinic.validation.bench.methods import METHODS, WHOLE
+from srh_clinic.validation.bench.methods import METHODS, WHOLE, Method
 from srh_clinic.validation.bench.protocol import Protocol
 from srh_clinic.validation.benchmarks.downstream_section import OUTCOMES, outcome
 from srh_clinic.validation.benchmarks.tables import NO_REFERENCE_NEEDED, Fewer, Row, Stack, Tables, without_reference

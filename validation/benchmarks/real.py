@@ -9,21 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srh_clinic.errors import InputError
 from srh_clinic.intensity import FULL_SCALE, Counts, counts_to_unit, unit_to_counts
 from srh_clinic.metrics import channel_coherence, incoherent_noise
 from srh_clinic.resampling import block_mean
 from srh_clinic.rscd.schedule import create_schedule
 from srh_clinic.simulation import Degraded, Sources, degrade, draw_sources
-from srh_clinic.validation.bench.bench import Bench, Method, PhantomRestorer, methods, steps_asked
+from srh_clinic.validation.bench.bench import Bench, PhantomRestorer, steps_asked
 from srh_clinic.validation.bench.cells import CellStore
+from srh_clinic.validation.bench.images import GAIN, read_patches
+from srh_clinic.validation.bench.methods import Method, protocol_methods
 from srh_clinic.validation.bench.protocol import SEVERITIES, Protocol
 from srh_clinic.validation.benchmarks.realism import HIGH_FREQUENCY
 from srh_clinic.validation.benchmarks.restoration_section import METHOD_COLUMNS, Row, judged, mean_of, means
 from srh_clinic.validation.reporting.report import CRITERIA, Column, Report, Table
-
-GAIN = (0.55, 0.60)
-"""Unit intensity of a patch's brightest green (CH2) and blue (CH3): its colours are stretched, its counts unknown."""
 
 GAUSSIAN_SIGMA = 0.05
 """Standard deviation of the condition with Gaussian noise, unit intensity."""
@@ -57,42 +55,6 @@ def gaussian(rng: np.random.Generator, clean: NDArray[np.float32]) -> Degraded:
     return Degraded(unit_to_counts(noisy), clean, np.full(clean.shape[1:], 2 * GAUSSIAN_SIGMA, np.float32))
 
 
-def read_patches(folder: Path) -> dict[str, Counts]:
-    """Real SRH patches, uint16 counts ``(2, H, W)`` by file name.
-
-    Parameters
-    ----------
-    folder
-        PNG images, 8-bit RGB in the colours (CH3 - CH2, CH2, CH3), each stretched.
-
-    Raises
-    ------
-    InputError
-        When it holds none.
-    """
-    patches = {path.name: read_patch(path) for path in sorted(folder.glob("*.png"))}
-    if not patches:
-        raise InputError("no PNG image", "8-bit RGB images in the colours (CH3 - CH2, CH2, CH3)", folder)
-    return patches
-
-
-def read_patch(path: Path) -> Counts:
-    """One real SRH patch, uint16 counts ``(2, H, W)``, from an image as :func:`read_patches` reads them.
-
-    Raises
-    ------
-    InputError
-        When the file is no image.
-    """
-    from PIL import Image
-
-    try:
-        colours = np.asarray(Image.open(path).convert("RGB"), dtype=np.float32) / 255
-    except OSError as error:
-        raise InputError("no readable image", "an 8-bit RGB image in the colours (CH3 - CH2, CH2, CH3)", path) from error
-    return unit_to_counts(np.stack([colours[..., 1] * GAIN[0], colours[..., 2] * GAIN[1]]))
-
-
 def real_restoration(bench: Bench, folder: Path, *, strides: tuple[int, ...] = ()) -> Report:
     """Every method on real patches under each of :func:`conditions`.
 
@@ -104,7 +66,7 @@ def real_restoration(bench: Bench, folder: Path, *, strides: tuple[int, ...] = (
         Further strides of the DDIM sampler to try.
     """
     # The samplers that evaluate the network at every step are compared on the phantoms.
-    compared = tuple(method for method in methods(bench.protocol, strides) if not method.slow)
+    compared = tuple(method for method in protocol_methods(bench.protocol, strides) if not method.slow)
     whole = read_patches(folder)
     sets = {"as they are": whole, "halved": {f"{name}, halved": halved(counts) for name, counts in whole.items()}}
     names = list(conditions(bench.protocol))

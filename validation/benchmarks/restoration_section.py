@@ -12,17 +12,9 @@ from numpy.typing import NDArray
 from srh_clinic.intensity import Counts, counts_to_unit
 from srh_clinic.metrics import psnr, ssim
 from srh_clinic.simulation import Phantom
-from srh_clinic.validation.bench.bench import (
-    TIMED,
-    Bench,
-    Method,
-    PhantomRestorer,
-    RestoredPhantom,
-    chunks,
-    methods,
-    timed,
-)
+from srh_clinic.validation.bench.bench import TIMED, Bench, PhantomRestorer, RestoredPhantom, chunks, timed
 from srh_clinic.validation.bench.cells import CellStore
+from srh_clinic.validation.bench.methods import FILTERS, FIXED_STEPS, Method, protocol_methods
 from srh_clinic.validation.bench.protocol import SEVERITIES, Protocol
 from srh_clinic.validation.reporting.report import CRITERIA, Column, Report, Table
 
@@ -73,7 +65,7 @@ def restoration(bench: Bench, *, limit_slow: int | None = None, strides: Sequenc
     strides
         Further strides of the DDIM sampler to try.
     """
-    compared = methods(bench.protocol, strides)
+    compared = protocol_methods(bench.protocol, strides)
     rows = phantom_rows(bench, compared, limit_slow)
     reference = rows[compared[0].name]
     bins = {name: [i for i in bench.indices if bench.protocol.bin(i) == name] for name in SEVERITIES}
@@ -191,7 +183,7 @@ def _severity_columns(metric: str, digits: str) -> tuple[Column, ...]:
 def _criteria(differences: Sequence[Row], name: str) -> list[Row]:
     """Whether the lower end of every paired difference is above zero."""
     criteria: list[Row] = []
-    rivals = ("input", "median-5", "median-3", "gaussian-1", "nlm", "rscd-fixed-10", "rscd-fixed-50")
+    rivals = ("input", *FILTERS.values(), *FIXED_STEPS)
     for row in differences:
         if row["method"] not in rivals:
             continue

@@ -27,18 +27,10 @@ from srh_clinic.files import fingerprint, write_whole
 from srh_clinic.inference import choose_device
 from srh_clinic.intensity import FULL_SCALE, Counts, counts_to_unit
 from srh_clinic.metrics.extractors import ExtractorName
-from srh_clinic.validation.bench.bench import (
-    CHUNK,
-    TIMED,
-    Bench,
-    Method,
-    PhantomRestorer,
-    RestoredPhantom,
-    chunks,
-    timed,
-)
+from srh_clinic.validation.bench.bench import CHUNK, TIMED, Bench, PhantomRestorer, RestoredPhantom, chunks, timed
 from srh_clinic.validation.bench.cells import CellStore
 from srh_clinic.validation.bench.images import Image, ImageSet
+from srh_clinic.validation.bench.methods import Method
 from srh_clinic.validation.benchmarks.realism import HIGH_FREQUENCY
 from srh_clinic.validation.benchmarks.registration import register, require_good
 

@@ -19,9 +19,9 @@ from srh_clinic.simulation.edits import CONTRASTS, ERASED, erase_nucleus, plant_
 from srh_clinic.slide import ArraySlide
 from srh_clinic.tiling import TileGrid
 from srh_clinic.trust import GuardPolicy
-from srh_clinic.validation.bench.bench import Bench, Method, PhantomRestorer, chunks
+from srh_clinic.validation.bench.bench import Bench, PhantomRestorer, chunks
 from srh_clinic.validation.bench.images import tiles_sha256
-from srh_clinic.validation.bench.methods import BASELINES, METHODS, REDUCED, WHOLE
+from srh_clinic.validation.bench.methods import BASELINES, METHODS, REDUCED, WHOLE, Method
 from srh_clinic.validation.study.records import Sentinel
 from srh_clinic.validation.study.shown import blurred
 from srh_clinic.validation.study.sources import StudyImage

@@ -112,8 +112,7 @@ def _tiles(case: Path, protocol: Protocol, per_case: int, reading: Reading, rng:
     from srh_clinic.case.pipeline import at_pixel_size, look_over
     from srh_clinic.integration import identifying_words, read_slide
     from srh_clinic.integration.identifiers import SHORTEST
-    from srh_clinic.validation.bench.images import cut
-    from srh_clinic.validation.benchmarks.real import read_patch
+    from srh_clinic.validation.bench.images import cut, read_patch
 
     size, um_per_px = protocol.phantoms.size, protocol.phantoms.um_per_px
     if case.suffix.lower() == ".png":
