@@ -73,7 +73,7 @@ def run(bench: Bench) -> Tables:
 def test_the_rows_are_means_of_what_was_measured_on_each_image(run: Tables) -> None:
     cells = run.cells()
     section = unpaired(run, cells)
-    rows = {row["method"]: row for row in _table(section.report, "All methods").rows}
+    rows = {row["method"]: row for row in _table(section, "All methods").rows}
     direct = []
     for index in range(10):
         image = run.images.image(index)
@@ -94,7 +94,7 @@ def test_a_second_acquisition_is_compared_without_its_margin(run: Tables) -> Non
     expected = metrics.psnr(inner(counts_to_unit(image.counts)), inner(counts_to_unit(image.clean)))
     assert cells["input"][3]["near_psnr"] == pytest.approx(expected)
     section = near_registered(run, cells)
-    row = _table(section.report, "All methods").rows[0]
+    row = _table(section, "All methods").rows[0]
     assert row["psnr"].value == pytest.approx(np.mean([cells["input"][i]["near_psnr"] for i in range(10)]))
     assert row["paper_psnr"] == 26.97
 
@@ -107,7 +107,7 @@ def test_a_pair_that_does_not_fit_is_left_out_and_counted(run: Tables, monkeypat
 
     monkeypatch.setattr(tables, "registered", only_even)
     cells = run.cells()
-    table = _table(near_registered(run, cells).report, "All methods")
+    table = _table(near_registered(run, cells), "All methods")
     assert {row["n"] for row in table.rows if row["method"] != "nlm"} == {5}
     assert "5 pairs were refused, as in phantom 1," in table.note
     assert "near_psnr" not in cells["input"][1]
@@ -138,7 +138,7 @@ def test_a_pair_is_registered_once_for_all_runs(run: Tables, monkeypatch: pytest
 def test_slow_methods_restore_their_images_alone_and_all_methods_are_shown_on_these(run: Tables) -> None:
     cells = run.cells()
     assert sorted(cells["nlm"]) == [1, 4, 8]
-    report = unpaired(run, cells).report
+    report = unpaired(run, cells)
     assert {row["method"]: row["n"] for row in _table(report, "All methods").rows} == {
         "input": 10,
         WHOLE: 10,
@@ -414,16 +414,16 @@ def test_tables_on_a_users_images_have_no_truth_and_pairs_need_two_folders(
 
 
 def test_a_name_with_markup_is_shown_as_text(run: Tables) -> None:
-    from srh_clinic.validation.reporting.page import Section, page
+    from srh_clinic.validation.reporting.page import page
     from srh_clinic.validation.reporting.report import Column, Report, Table
 
     rows = [{"name": "<script>alert(1)</script>"}]
     report = Report("x", "<b>x</b>", "", (Table("t", (Column("name", "Name"),), rows),), {"command": "<i>"})
-    shown = page([Section(report)], "title", "note")
+    shown = page([report.section], "title", "note")
     assert "<script>" not in shown
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown
     assert "&#34;" not in shown
-    assert tables_csv(report).splitlines() == ["table,t", "name", "<script>alert(1)</script>", ""]
+    assert tables_csv(report.tables).splitlines() == ["table,t", "name", "<script>alert(1)</script>", ""]
 
 
 def test_an_image_is_cut_from_its_corner() -> None:

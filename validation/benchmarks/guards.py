@@ -34,9 +34,9 @@ from srh_clinic.validation.bench.bench import Bench, PhantomRestorer, chunks
 from srh_clinic.validation.bench.cells import CellStore
 from srh_clinic.validation.bench.methods import BASELINES, METHODS, WHOLE, Method
 from srh_clinic.validation.bench.protocol import SEVERITIES, Protocol, load_protocol
-from srh_clinic.validation.reporting.figures import Figure, roc_curves
-from srh_clinic.validation.reporting.page import Section, write_sections
-from srh_clinic.validation.reporting.report import CRITERIA, Column, Report, Table
+from srh_clinic.validation.reporting.figures import roc_curves
+from srh_clinic.validation.reporting.page import write_reports
+from srh_clinic.validation.reporting.report import CRITERIA, Column, Figure, Report, Table
 
 EXAMINED = 1
 """Version of what :func:`examined` measures; cells of another are computed anew."""
@@ -217,7 +217,7 @@ def calibrate_guards(
     return save_bundle(bundle.path, parts, {**kept, "trust": policy.model_dump(mode="json")}, card, storage=storage)
 
 
-def guards(bench: Bench) -> Section:
+def guards(bench: Bench) -> Report:
     """ROC of the guards, alone and together, and whether the bundle's promises hold on the test phantoms."""
     policy = policy_of(bench.bundle)
     if policy is None:
@@ -231,7 +231,7 @@ def guards(bench: Bench) -> Section:
     cases = Examiner(bench, inventing).cases()
     calibration = Bench(protocol.for_calibration, bench.bundle, bench.out / "calibration", bench.device, None, bench.report)
     judge = Judge(cases, Examiner(calibration).cases(), policy, protocol)
-    report = Report(
+    return Report(
         name="guards",
         title="What the guards find",
         summary=(
@@ -242,8 +242,8 @@ def guards(bench: Bench) -> Section:
         ),
         tables=judge.tables(),
         provenance=bench.provenance(0, calibration=policy.calibration["images"]),
+        figures=[judge.figure()],
     )
-    return Section(report, [judge.figure()])
 
 
 @dataclass(frozen=True)
@@ -454,7 +454,7 @@ def run_guards(
         When the bundle states no thresholds, a network is missing, or ``out`` cannot be written.
     """
     bench = Bench(load_protocol(protocol), load_bundle(bundle), Path(out), device, limit, report, Path(weights))
-    section = guards(bench)
+    made = guards(bench)
     demonstration = str(bench.bundle.metadata.get("demonstration", ""))
-    write_sections([section], bench.out, "guards", "What the guards find", demonstration)
-    return section.report
+    write_reports([made], bench.out, "guards", "What the guards find", demonstration)
+    return made

@@ -29,9 +29,8 @@ from srh_clinic.validation.bench.images import spread
 from srh_clinic.validation.bench.methods import ABLATIONS, LEARNED, OURS, REDUCED, WHOLE, Method
 from srh_clinic.validation.benchmarks.paper import PAPER
 from srh_clinic.validation.benchmarks.tables import NO_REFERENCE_NEEDED, Features, Row, Tables, inner
-from srh_clinic.validation.reporting.figures import Figure, Panel, image_grid, wrapped_grid
-from srh_clinic.validation.reporting.page import Section
-from srh_clinic.validation.reporting.report import CRITERIA, Column, Report, Table
+from srh_clinic.validation.reporting.figures import Panel, image_grid, wrapped_grid
+from srh_clinic.validation.reporting.report import CRITERIA, Column, Figure, Report, Table
 
 NEAR_PSNR = 0.5
 """dB by which RSCD's PSNR may lie below the best method's."""
@@ -42,7 +41,7 @@ COMPARED = {"kid": ("KID", -1), "spectral": ("spectral distance", -1), "psnr": (
 Cells = Mapping[str, Mapping[int, Row]]
 
 
-def unpaired(tables: Tables, cells: Cells) -> Section:
+def unpaired(tables: Tables, cells: Cells) -> Report:
     """Table 1: how far the restored images as a set are from high-quality ones, and each from its truth where it is known."""
     return _section(
         tables,
@@ -54,7 +53,7 @@ def unpaired(tables: Tables, cells: Cells) -> Section:
     )
 
 
-def near_registered(tables: Tables, cells: Cells) -> Section:
+def near_registered(tables: Tables, cells: Cells) -> Report:
     """Table 2: against a second, better acquisition of the same fields, registered as well as it goes."""
     return _section(
         tables,
@@ -66,7 +65,7 @@ def near_registered(tables: Tables, cells: Cells) -> Section:
     )
 
 
-def _section(tables: Tables, cells: Cells, *, name: str, title: str, near: bool, figures: list[Figure]) -> Section:
+def _section(tables: Tables, cells: Cells, *, name: str, title: str, near: bool, figures: list[Figure]) -> Report:
     judge = Judge(tables, cells, near)
     rows = [judge.row(method, tables.indices(method)) for method in tables.methods]
     columns = _columns(tables, rows, near)
@@ -100,7 +99,7 @@ def _section(tables: Tables, cells: Cells, *, name: str, title: str, near: bool,
         "compares with the paper's, whose row stands beside ours. Intervals are "
         f"{tables.bench.protocol.tables.interval.level:.0%} bootstrap intervals over images."
     )
-    return Section(Report(name, title, summary, tuple(drawn), tables.provenance()), figures)
+    return Report(name, title, summary, tuple(drawn), tables.provenance(), figures)
 
 
 class Judge:

@@ -29,9 +29,8 @@ from srh_clinic.validation.bench.methods import METHODS, WHOLE, Method
 from srh_clinic.validation.bench.protocol import Protocol
 from srh_clinic.validation.benchmarks.downstream_section import OUTCOMES, outcome
 from srh_clinic.validation.benchmarks.tables import NO_REFERENCE_NEEDED, Fewer, Row, Stack, Tables, without_reference
-from srh_clinic.validation.reporting.figures import Figure, Panel, curves, histogram, image_grid, outcome_bars
-from srh_clinic.validation.reporting.page import Section
-from srh_clinic.validation.reporting.report import Column, Report, Table
+from srh_clinic.validation.reporting.figures import Panel, curves, histogram, image_grid, outcome_bars
+from srh_clinic.validation.reporting.report import Column, Figure, Report, Table
 
 Cells = Mapping[str, Mapping[int, Row]]
 
@@ -44,7 +43,7 @@ DEPTHS_UM = (0.0, 25.0, 50.0, 75.0, 100.0, 125.0, 150.0, 175.0, 200.0, 250.0)
 PAPER_SHARES = "Paper: more than 50 % non-diagnostic and 26 % wrong as scanned; after RSCD more than 75 % correct, 6 % wrong."
 
 
-def downstream(tables: Tables, cells: Cells) -> Section:
+def downstream(tables: Tables, cells: Cells) -> Report:
     """Figure 7: what the classifier says of the images as scanned and restored by each method."""
     truths = {i: tables.images.image(i).truth for i in tables.images.indices}
     rows = []
@@ -80,14 +79,14 @@ def downstream(tables: Tables, cells: Cells) -> Section:
         "readable tissue called non-diagnostic. Intervals are exact (Clopper-Pearson, 95 %)."
     )
     title = "Figure 7: diagnosis before and after"
-    return Section(Report("downstream", title, summary, tuple(drawn), tables.provenance()), figures)
+    return Report("downstream", title, summary, tuple(drawn), tables.provenance(), figures)
 
 
 def _said(made: Mapping[int, Row]) -> dict[str, int]:
     return {one: sum(cell["said"] == one for cell in made.values()) for one in ("tumor", "normal", "nondiagnostic")}
 
 
-def sweep(tables: Tables, cells: Cells, count: int) -> Section:
+def sweep(tables: Tables, cells: Cells, count: int) -> Report:
     """Figure 3: fewer and more steps than the calibrator asks for."""
     every = [i for i in tables.images.indices if cells[WHOLE][i]["predicted"]]
     chosen = [every[place * len(every) // min(count, len(every))] for place in range(min(count, len(every)))]
@@ -119,7 +118,7 @@ def sweep(tables: Tables, cells: Cells, count: int) -> Section:
         f"{len(chosen)} images in one round of DDIM with fewer and more steps than the t that the calibrator asks for. Too "
         "few leave noise, too many wear structure away and invent."
     )
-    return Section(Report("sweep", "Figure 3: steps", summary, tuple(drawn), tables.provenance()), figures)
+    return Report("sweep", "Figure 3: steps", summary, tuple(drawn), tables.provenance(), figures)
 
 
 def _at_steps(tables: Tables, wanted: Mapping[int, int]) -> Iterator[tuple[int, Counts]]:
@@ -241,7 +240,7 @@ class StackImages:
         return None
 
 
-def z_stack(tables: Tables, stacks: int, real: Stack | None = None) -> Section:
+def z_stack(tables: Tables, stacks: int, real: Stack | None = None) -> Report:
     """Figure 8: quality by depth, as scanned and restored slice by slice.
 
     Parameters
@@ -306,7 +305,7 @@ def z_stack(tables: Tables, stacks: int, real: Stack | None = None) -> Section:
         drawn.append(table)
         figures.append(figure)
     summary = f"{images.title}, restored slice by slice by {WHOLE}."
-    return Section(Report("zstack", "Figure 8: depth", summary, tuple(drawn), tables.provenance()), figures)
+    return Report("zstack", "Figure 8: depth", summary, tuple(drawn), tables.provenance(), figures)
 
 
 def _real_stack(tables: Tables, stack: Stack) -> tuple[Table, Figure]:

@@ -21,7 +21,7 @@ from srh_clinic.validation.bench.images import FolderImages, ImageSet, PhantomIm
 from srh_clinic.validation.bench.methods import WHOLE, chosen_methods
 from srh_clinic.validation.bench.protocol import Protocol, load_protocol
 from srh_clinic.validation.benchmarks.tables import Fewer, Row, Stack, Tables
-from srh_clinic.validation.reporting.page import Section, write_sections
+from srh_clinic.validation.reporting.page import write_reports
 from srh_clinic.validation.reporting.report import Report
 
 TABLE_PARTS = ("unpaired", "near-registered", "downstream", "sweep", "zstack")
@@ -135,14 +135,14 @@ def run_tables(
         # What is missing is told now, not after the hours that the methods before it take.
         for part in method.parts:
             bench.bundle_of(method).config(part)
-    sections = _sections(tables, only, size, shown, own)
+    reports = _reports(tables, only, size, shown, own)
     demonstration = str(bench.bundle.metadata.get("demonstration", ""))
-    whole = len(sections) > 1
-    name = "tables" if whole else sections[0].report.name
-    write_sections(sections, bench.out, name, "Restoration of stimulated Raman histology", demonstration)
+    whole = len(reports) > 1
+    name = "tables" if whole else reports[0].name
+    write_reports(reports, bench.out, name, "Restoration of stimulated Raman histology", demonstration)
     if whole:
-        write_whole(bench.out / "tables.json", (json.dumps(_as_json(sections), indent=2, allow_nan=False) + "\n").encode())
-    return [section.report for section in sections]
+        write_whole(bench.out / "tables.json", (json.dumps(_as_json(reports), indent=2, allow_nan=False) + "\n").encode())
+    return reports
 
 
 def run_cell(
@@ -216,9 +216,7 @@ def _fewer(protocol: Protocol, size: Preset, images: ImageSet) -> Fewer:
     return Fewer(protocol.tables.slow, tuple(images.indices[place] for place in places))
 
 
-def _sections(
-    tables: Tables, only: Collection[str], size: Preset, stack: Stack | None, own: OwnImages | None
-) -> list[Section]:
+def _reports(tables: Tables, only: Collection[str], size: Preset, stack: Stack | None, own: OwnImages | None) -> list[Report]:
     """The parts in their order; what each needs is imported when it runs."""
     from srh_clinic.validation.benchmarks.images_section import near_registered, unpaired
     from srh_clinic.validation.benchmarks.other_sections import downstream, gallery, predicted_steps, sweep, z_stack
@@ -227,8 +225,8 @@ def _sections(
     if set(only) - {"zstack"}:
         cells = tables.cells()
         if "unpaired" in only:
-            section = unpaired(tables, cells)
-            made.append(replace(section, figures=[gallery(tables), *section.figures, predicted_steps(tables, cells)]))
+            report = unpaired(tables, cells)
+            made.append(replace(report, figures=[gallery(tables), *report.figures, predicted_steps(tables, cells)]))
         if "near-registered" in only and (own is None or (own.folder / "high").is_dir()):
             made.append(near_registered(tables, cells))
         if "downstream" in only:
@@ -243,16 +241,16 @@ def _sections(
     return made
 
 
-def _as_json(sections: Sequence[Section]) -> dict[str, Any]:
+def _as_json(reports: Sequence[Report]) -> dict[str, Any]:
     """The rows of each part's main table, intervals as value, low and high."""
     named = {"unpaired": "All methods", "near_registered": "All methods"}
     found = {}
-    for section in sections:
-        tables = {table.title: table for table in section.report.tables}
-        main = tables.get(named.get(section.report.name, ""), section.report.tables[0])
-        found[section.report.name] = {
-            "title": section.report.title,
-            "provenance": dict(section.report.provenance),
+    for report in reports:
+        tables = {table.title: table for table in report.tables}
+        main = tables.get(named.get(report.name, ""), report.tables[0])
+        found[report.name] = {
+            "title": report.title,
+            "provenance": dict(report.provenance),
             "rows": [{key: _plain(value) for key, value in row.items()} for row in main.rows],
         }
     return found

@@ -1,33 +1,24 @@
-"""Reports with figures as one self-contained HTML page, and their tables as CSV."""
+"""Sections and reports as one self-contained HTML page, and tables as CSV."""
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from srh_clinic.estimates import Interval
 from srh_clinic.files import write_whole
-from srh_clinic.metrics import Interval
-from srh_clinic.validation.reporting.figures import Figure
-from srh_clinic.validation.reporting.report import Column, Report, Table, write_report
+from srh_clinic.validation.reporting.report import Column, Report, Section, Table, write_report
+
+TEMPLATES = Path(__file__).parent
 
 
-@dataclass(frozen=True)
-class Section:
-    """A part of a page: a report and the figures that belong to it."""
-
-    report: Report
-    figures: Sequence[Figure] = ()
-
-
-def write_sections(sections: Sequence[Section], out: Path, name: str, title: str, demonstration: str) -> list[Path]:
-    """Each section's report as Markdown, JSON and CSV, its figures as PNG, and all of them on the page ``out/NAME.html``.
+def write_reports(reports: Sequence[Report], out: Path, name: str, title: str, notice: str) -> list[Path]:
+    """Each report as Markdown, JSON and CSV, its figures as PNG, and all of them on the page ``out/NAME.html``.
 
     Returns
     -------
@@ -39,40 +30,37 @@ def write_sections(sections: Sequence[Section], out: Path, name: str, title: str
         When the folder cannot be written.
     """
     written: list[Path] = []
-    for section in sections:
-        written += write_report(section.report, out)
-        written.append(write_whole(out / f"{section.report.name}.csv", tables_csv(section.report).encode()))
-        written += [write_whole(out / "figures" / f"{figure.name}.png", figure.png) for figure in section.figures]
-    return [write_whole(out / f"{name}.html", page(sections, title, demonstration).encode()), *written]
+    for report in reports:
+        written += write_report(report, out)
+        written.append(write_whole(out / f"{report.name}.csv", tables_csv(report.tables)))
+        written += [write_whole(out / "figures" / f"{figure.name}.png", figure.png) for figure in report.figures]
+    shown = page([report.section for report in reports], title, notice)
+    return [write_whole(out / f"{name}.html", shown), *written]
 
 
-def page(sections: Sequence[Section], title: str, demonstration: str) -> str:
-    """The page; everything that comes from outside is shown as text."""
-    return rendered(
-        "tables.html",
-        title=title,
-        demonstration=demonstration,
-        sections=sections,
-        encoded=lambda figure: base64.b64encode(figure.png).decode(),
-    )
+def page(sections: Sequence[Section], title: str, notice: str, template: Path | None = None, **more: Any) -> str:
+    """A self-contained page; everything that comes from outside is shown as text.
 
-
-def rendered(template: str, **content: Any) -> str:
-    """A template of this package with its content, all of which is shown as text."""
+    Parameters
+    ----------
+    template
+        One that extends ``page.html`` and is given ``more``; None for ``page.html`` itself.
+    """
+    template = template or TEMPLATES / "page.html"
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader([template.parent, TEMPLATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    return environment.get_template(template).render(**content)
+    return environment.get_template(template.name).render(title=title, notice=notice, sections=sections, **more)
 
 
-def tables_csv(report: Report) -> str:
-    """Every table of a report below another, numbers unrounded; an interval takes three columns."""
+def tables_csv(tables: Sequence[Table]) -> str:
+    """Tables one below another, numbers unrounded; an interval takes three columns."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    for table in report.tables:
+    for table in tables:
         writer.writerow(["table", table.title])
         writer.writerow([heading for column in table.columns for heading in _headings(column, table)])
         for row in table.rows:

@@ -1,10 +1,11 @@
-"""Reports: tables made from numbers, written as Markdown for people and as JSON for programs.
+"""What reports are made of: sections of sentences, tables and figures; and reports, as Markdown and as JSON.
 
 A number is formatted in one place, :meth:`Column.cell`; the JSON holds it unrounded. Nothing in a report is typed by hand.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
@@ -23,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from srh_clinic import __version__
+from srh_clinic.estimates import Interval, Undefined
 from srh_clinic.files import write_whole
-from srh_clinic.metrics import Interval, Undefined
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -132,8 +133,67 @@ def reasoned_table(title: str, columns: Sequence[Column], rows: Sequence[Mapping
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A drawn figure: its name, what it shows, and its drawing as PNG or as an ``<svg>`` element.
+
+    ``name`` is the stem of its file, and unlike that of any other figure of a page.
+    """
+
+    name: str
+    title: str
+    caption: str
+    png: bytes = field(default=b"", repr=False)
+    svg: str = field(default="", repr=False)
+
+    @property
+    def png_base64(self) -> str:
+        """The PNG as a page holds it."""
+        return base64.b64encode(self.png).decode()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of an exhibit: what it shows, and its PNG in base64."""
+
+    title: str
+    png: str
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A case of a gallery; ``page`` leads to its case page, "" without one."""
+
+    case: str
+    says: str
+    pictures: tuple[Picture, ...]
+    page: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page: what it says and shows, what it could not say and why, and how it was made.
+
+    ``name`` is its anchor on the page; ``text`` are paragraphs; ``provenance`` is empty where the page says it once for all.
+    """
+
+    name: str
+    title: str
+    text: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()
+    gallery: Sequence[Exhibit] = ()
+    missing: Sequence[str] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def filled(self) -> bool:
+        """Whether there is anything but reasons."""
+        return bool(self.text or self.tables or self.figures or self.gallery)
+
+
+@dataclass(frozen=True)
 class Report:
-    """What a benchmark found.
+    """What a benchmark found: a section with files of its own.
 
     ``name`` is the stem of its files; ``provenance`` says how to make it again (see :func:`provenance`).
     """
@@ -143,6 +203,12 @@ class Report:
     summary: str
     tables: tuple[Table, ...]
     provenance: Mapping[str, Any] = field(repr=False)
+    figures: Sequence[Figure] = ()
+
+    @property
+    def section(self) -> Section:
+        """The report as a part of a page."""
+        return Section(self.name, self.title, (self.summary,), self.tables, figures=self.figures, provenance=self.provenance)
 
     @property
     def markdown(self) -> str:

@@ -11,12 +11,13 @@ from typing import Any
 
 from srh_clinic.errors import InputError
 from srh_clinic.files import write_whole
-from srh_clinic.validation.reporting.page import rendered, tables_csv
-from srh_clinic.validation.reporting.report import Report, plain
+from srh_clinic.validation.reporting.page import page, tables_csv
+from srh_clinic.validation.reporting.report import Section, plain
 from srh_clinic.validation.shift.sections.first_page import FirstPage
-from srh_clinic.validation.shift.sections.outcomes import Part
 
 TITLE = "Does restoring before classifying change diagnoses for the better?"
+
+TEMPLATE = Path(__file__).with_name("report.html")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,14 +31,14 @@ class ShiftReport:
     """
 
     first: FirstPage
-    parts: tuple[Part, ...]
+    sections: tuple[Section, ...]
     notice: str
     provenance: Mapping[str, Any]
 
     @property
     def html(self) -> str:
         """The page; whatever comes from the manifest or its images is shown as text."""
-        return rendered("shift.html", title=TITLE, notice=self.notice, first=self.first, parts=self.parts)
+        return page(self.sections, TITLE, self.notice, TEMPLATE, first=self.first)
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -51,13 +52,13 @@ class ShiftReport:
                 "missing": list(self.first.missing),
             },
             "sections": {
-                part.id: {
-                    "title": part.title,
-                    "text": list(part.text),
-                    "missing": list(part.missing),
-                    "tables": {table.title: [plain(row) for row in table.rows] for table in part.tables},
+                section.name: {
+                    "title": section.title,
+                    "text": list(section.text),
+                    "missing": list(section.missing),
+                    "tables": {table.title: [plain(row) for row in table.rows] for table in section.tables},
                 }
-                for part in self.parts
+                for section in self.sections
             },
         }
 
@@ -70,15 +71,14 @@ def write_report_files(report: ShiftReport, out: Path, *, pdf: bool = False) -> 
     InputError
         When the folder cannot be written, or a PDF is asked for and WeasyPrint is not installed.
     """
-    page = report.html
+    html = report.html
     content = json.dumps(report.numbers, indent=2, allow_nan=False) + "\n"
-    written = [write_whole(out / "report.html", page.encode()), write_whole(out / "report.json", content.encode())]
-    for part in report.parts:
-        if part.tables:
-            tables = Report(part.id, part.title, "", tuple(part.tables), {})
-            written.append(write_whole(out / "tables" / f"{part.id}.csv", tables_csv(tables).encode()))
+    written = [write_whole(out / "report.html", html), write_whole(out / "report.json", content)]
+    for section in report.sections:
+        if section.tables:
+            written.append(write_whole(out / "tables" / f"{section.name}.csv", tables_csv(section.tables)))
     if pdf:
-        written.append(write_whole(out / "report.pdf", _pdf(page, out)))
+        written.append(write_whole(out / "report.pdf", _pdf(html, out)))
     return written
 
 
@@ -96,6 +96,6 @@ def require_pdf() -> None:
         raise InputError(f"no WeasyPrint ({error})", "pip install 'srh-clinic[pdf]', and Pango") from error
 
 
-def _pdf(page: str, out: Path) -> bytes:
-    made: bytes = import_module("weasyprint").HTML(string=page, base_url=str(out)).write_pdf()
+def _pdf(html: str, out: Path) -> bytes:
+    made: bytes = import_module("weasyprint").HTML(string=html, base_url=str(out)).write_pdf()
     return made

@@ -14,6 +14,7 @@ from srh_clinic.progress import Progress, silent
 from srh_clinic.trust import SelectivePolicy
 from srh_clinic.trust.drift import TooFewPatientsError, fit_reference, stated_profile
 from srh_clinic.validation.bench.images import Reading
+from srh_clinic.validation.reporting.report import Section
 from srh_clinic.validation.shift.drift import ProfiledCase
 from srh_clinic.validation.shift.manifest import Manifest, cohort_from_predictions, read_manifest
 from srh_clinic.validation.shift.records import Cohort
@@ -22,7 +23,6 @@ from srh_clinic.validation.shift.sections.checklists import tables as checklist_
 from srh_clinic.validation.shift.sections.first_page import first_page
 from srh_clinic.validation.shift.sections.gallery import gallery
 from srh_clinic.validation.shift.sections.outcomes import (
-    Part,
     change_rows,
     flow,
     harm,
@@ -34,7 +34,7 @@ from srh_clinic.validation.shift.sections.outcomes import (
 )
 from srh_clinic.validation.shift.sections.policy import DRIFT_LEVEL, drift, remembered, selective
 from srh_clinic.validation.shift.sections.probabilities import calibration, discrimination, sites
-from srh_clinic.validation.shift.sections.texts import limitations, provenance_part, use
+from srh_clinic.validation.shift.sections.texts import limitations, use, versions
 from srh_clinic.validation.shift.selective import SelectiveStudy, study_policy, try_policy
 from srh_clinic.validation.shift.subgroups import screen
 
@@ -118,7 +118,7 @@ def _report(
     else:
         study = try_policy(policy, Cohort((), cohort.level), cohort, seed=seed)
     profiled = [] if run is None else _profiled(run)
-    parts = [
+    sections = [
         use(notice),
         flow(cohort, len(manifest.rows)),
         outcomes(cohort, changes),
@@ -135,13 +135,15 @@ def _report(
         drift(profiled, "the manifest brought predictions, so there are no images to compare", seed),
         gallery(cohort, out),
         limitations(notice),
-        provenance_part(provenance),
+        versions(provenance),
     ]
-    filled = {part.id for part in parts if part.filled}
-    checked = Part("checklists", "Checklists", [CHECKLISTS], checklist_tables({*filled, "checklists"} - {"patches"}))
-    parts.append(checked)
-    first = first_page(cohort, changes, groups, _unavailable(parts))
-    return _Made(ShiftReport(first, tuple(parts), notice, provenance), study, profiled, {} if run is None else run.made_with)
+    filled = {one.name for one in sections if one.filled}
+    checked = Section("checklists", "Checklists", [CHECKLISTS], checklist_tables({*filled, "checklists"} - {"patches"}))
+    sections.append(checked)
+    first = first_page(cohort, changes, groups, _unavailable(sections))
+    return _Made(
+        ShiftReport(first, tuple(sections), notice, provenance), study, profiled, {} if run is None else run.made_with
+    )
 
 
 CHECKLISTS = (
@@ -184,18 +186,18 @@ def _profiled(run: Run) -> list[ProfiledCase]:
     ]
 
 
-def patch_level(cohort: Cohort, seed: int) -> Part:
+def patch_level(cohort: Cohort, seed: int) -> Section:
     """The same at the level of patches."""
-    parts = (outcomes(cohort, change_rows(cohort, seed)), harm(cohort, seed), tests(cohort, seed))
-    tables = [table for part in parts for table in part.tables if not table.title.startswith("Every harmed")]
+    sections = (outcomes(cohort, change_rows(cohort, seed)), harm(cohort, seed), tests(cohort, seed))
+    tables = [table for section in sections for table in section.tables if not table.title.startswith("Every harmed")]
     policy = selective(study_policy(cohort, seed=seed))
     tables += policy.tables[:2]
     text = [f"{len(cohort)} patches of {len({case.slide for case in cohort.cases})} slides, each with the truth of its slide."]
     text += policy.text
     named = [replace(table, title=f"{table.title}, patches") for table in tables]
-    return Part("patches", "At the level of patches", text, named, missing=policy.missing)
+    return Section("patches", "At the level of patches", text, named, missing=policy.missing)
 
 
-def _unavailable(parts: Sequence[Part]) -> list[str]:
+def _unavailable(sections: Sequence[Section]) -> list[str]:
     """What sections could not compute, for the first page."""
-    return [f"{part.title}: {reason}." for part in parts for reason in part.missing]
+    return [f"{section.title}: {reason}." for section in sections for reason in section.missing]

@@ -63,8 +63,8 @@ def test_harm_to_one_subgroup_is_on_the_first_page(tmp_path: Path) -> None:
 def test_a_cohort_that_is_only_helped_raises_no_alarm(tmp_path: Path) -> None:
     report = validate_cohort(manifest(tmp_path / "m.csv", 60), tmp_path / "out")
     assert report.first.alarms == ()
-    assert {part.id for part in report.parts} - {"patches"} == set(SECTIONS)
-    empty = {part.id for part in report.parts if not part.filled}
+    assert {part.name for part in report.sections} - {"patches"} == set(SECTIONS)
+    empty = {part.name for part in report.sections if not part.filled}
     assert empty == {"drift", "gallery"}, "predictions come without images; everything else is filled"
 
 

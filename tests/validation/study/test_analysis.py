@@ -47,7 +47,7 @@ def study() -> Unblinded:
 
 @pytest.fixture(scope="module")
 def sections(study):
-    return {section.report.name: section for section in analyse(study)}
+    return {section.name: section for section in analyse(study)}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def small() -> Unblinded:
 
 
 def table(section, title):
-    return next(one for one in section.report.tables if one.title.startswith(title))
+    return next(one for one in section.tables if one.title.startswith(title))
 
 
 def with_answers(study: Unblinded, keep=lambda answer: True, **changes) -> Unblinded:
@@ -262,12 +262,12 @@ def test_raters_who_know_the_method_are_not_blind():
 
 def test_the_analysis_is_the_same_under_its_seed(small):
     first, again = analyse(small, seed=2), analyse(small, seed=2)
-    assert [s.report.tables for s in again] == [s.report.tables for s in first]
+    assert [s.tables for s in again] == [s.tables for s in first]
     assert again[0].figures == first[0].figures
 
 
 def test_markup_in_names_is_shown_as_text(sections):
-    html = page(list(sections.values()), "<i>title</i>", "")
+    html = page([one.section for one in sections.values()], "<i>title</i>", "")
     assert "<b>$x_1$</b>" not in html
     assert "&lt;b&gt;$x_1$&lt;/b&gt;" in html
     assert "<i>title" not in html
@@ -291,13 +291,13 @@ def test_an_interim_analysis_says_so_at_the_top(small, tmp_path):
 def test_a_study_without_any_answer_says_so_everywhere(study):
     nobody = dataclasses.replace(study, answers=(), returns={}, interim=True)
     for section in analyse(nobody):
-        for one in section.report.tables:
+        for one in section.tables:
             assert one.note
 
 
 def test_unanimous_raters_leave_no_number_undetermined_without_a_reason(small):
     alike = with_answers(small, pref_quality="tie", pref_fidelity="tie", halluc_A="none", halluc_B="none", regions=())
-    named = {section.report.name: section for section in analyse(alike)}
+    named = {section.name: section for section in analyse(alike)}
     rows = table(named["study_preference"], "Preference for rscd, quality").rows
     assert all(row["rate"].value == 0.5 and row["p"] == 1 for row in rows)
     assert "every comparison is a tie" in table(named["study_preference"], "Bradley-Terry").note
@@ -310,9 +310,9 @@ def test_unanimous_raters_leave_no_number_undetermined_without_a_reason(small):
 
 def test_a_review_has_no_preferences_and_tells_what_the_guards_missed():
     review = simulated_unblinded(TRUTH, kind="review", images=60, seed=4)
-    sections = {section.report.name: section for section in analyse(review)}
+    sections = {section.name: section for section in analyse(review)}
     assert "study_preference" not in sections
-    titles = [one.title for section in sections.values() for one in section.report.tables]
+    titles = [one.title for section in sections.values() for one in section.tables]
     assert not any("Preference" in title or "Blinding" in title or "Side bias" in title for title in titles)
     rows = {row["what"]: row for row in table(sections["study_guards"], "Flagged regions reviewed").rows}
     flagged, missed = rows["flagged (confirmed: precision)"], rows["not flagged (missed by the guards)"]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from srh_clinic.errors import InputError
 from srh_clinic.validation.reporting.report import Column, Table
 
-Section = Literal[
+SectionName = Literal[
     "use",
     "flow",
     "outcomes",
@@ -34,7 +34,7 @@ Section = Literal[
     "provenance",
 ]
 
-SECTIONS: tuple[Section, ...] = get_args(Section)
+SECTIONS: tuple[SectionName, ...] = get_args(SectionName)
 """Sections of an accuracy-shift report, in its order."""
 
 State = Literal["present", "author", "not-applicable"]
@@ -63,7 +63,7 @@ class Item(_Entry):
     item: Annotated[str, Field(pattern=r"^[1-9]\d?[a-g]?$")]
     asks: Words
     state: State
-    section: Section | None = None
+    section: SectionName | None = None
     note: str = ""
 
     @model_validator(mode="after")

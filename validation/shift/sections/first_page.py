@@ -8,7 +8,7 @@ from typing import Any
 
 from srh_clinic.diagnosis import OUTCOMES
 from srh_clinic.metrics import Interval, Undefined
-from srh_clinic.validation.reporting.shift_figures import Plot
+from srh_clinic.validation.reporting.report import Figure
 from srh_clinic.validation.shift.harm import TRANSITIONS, harmed, newly_wrong
 from srh_clinic.validation.shift.records import Cohort
 from srh_clinic.validation.shift.sections.outcomes import bars
@@ -25,7 +25,7 @@ class FirstPage:
     calm: str
     warnings: tuple[str, ...]
     missing: tuple[str, ...]
-    plot: Plot
+    figure: Figure
 
 
 def first_page(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from srh_clinic.validation.reporting.report import Exhibit, Picture, Section
 from srh_clinic.validation.shift.harm import ledger
 from srh_clinic.validation.shift.records import Cohort, ShiftCase
-from srh_clinic.validation.shift.sections.outcomes import Exhibit, Part, Picture
 
 EXHIBITS = 12
 """Harmed cases that the gallery shows, the gravest; the ledger has all."""
@@ -23,14 +23,14 @@ DIFFERENCE_SHOWN = 96
 """Change in grey levels of 255 at which the colours of a difference are full."""
 
 
-def gallery(cohort: Cohort, out: Path) -> Part:
+def gallery(cohort: Cohort, out: Path) -> Section:
     """The worst harm in pictures."""
     harmed, title = ledger(cohort), "Gallery of harm"
     if not harmed:
-        return Part("gallery", title, ["No case was harmed."])
+        return Section("gallery", title, ["No case was harmed."])
     grave = [case for case in harmed if case.folder is not None][:EXHIBITS]
     if not grave:
-        return Part("gallery", title, missing=["the manifest brought predictions, so there are no images"])
+        return Section("gallery", title, missing=["the manifest brought predictions, so there are no images"])
     shown = [
         Exhibit(
             case=case.case,
@@ -45,7 +45,7 @@ def gallery(cohort: Cohort, out: Path) -> Part:
         f"{len(shown)} of {len(harmed)} harmed cases, the gravest first: as scanned, restored, what restoration took "
         "(blue) and gave (red), the steps that the calibrator asked for, and how strongly the guards speak against it."
     ]
-    return Part("gallery", title, text, gallery=shown)
+    return Section("gallery", title, text, gallery=shown)
 
 
 def _pictures(case: ShiftCase) -> Iterator[Picture]:

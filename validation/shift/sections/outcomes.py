@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from srh_clinic.diagnosis import CLASSES, OUTCOMES
 from srh_clinic.metrics import Finding, Interval, Undefined
-from srh_clinic.validation.reporting.report import Column, Table, reasoned_table
-from srh_clinic.validation.reporting.shift_figures import Plot, flow_diagram, forest, outcome_bars, transition_map
+from srh_clinic.validation.reporting.figures import before_and_after, flow_diagram, forest, transition_map
+from srh_clinic.validation.reporting.report import Column, Figure, Section, Table, reasoned_table
 from srh_clinic.validation.shift.harm import harm_rows, ledger, ledger_rows
 from srh_clinic.validation.shift.records import STRATA, Cohort
 from srh_clinic.validation.shift.subgroups import UTILITY, Subgroup
@@ -46,48 +45,12 @@ CHANGE = {
 }
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A picture of a harmed case: what it shows, and its PNG in base64."""
-
-    title: str
-    png: str
-
-
-@dataclass(frozen=True)
-class Exhibit:
-    """A harmed case of the gallery; ``page`` leads to its case page, "" without one."""
-
-    case: str
-    says: str
-    pictures: tuple[Picture, ...]
-    page: str = ""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A section: its id, what it says, and what it could not say and why."""
-
-    id: str
-    title: str
-    text: Sequence[str] = ()
-    tables: Sequence[Table] = ()
-    plots: Sequence[Plot] = ()
-    gallery: Sequence[Exhibit] = ()
-    missing: Sequence[str] = field(default=())
-
-    @property
-    def filled(self) -> bool:
-        """Whether there is anything but reasons."""
-        return bool(self.text or self.tables or self.plots or self.gallery)
-
-
 def right(cohort: Cohort, when: str) -> np.ndarray:
     """Which cases are correct, bool ``(N,)``."""
     return np.asarray(cohort.outcomes(when) == OUTCOMES.index("correct"))  # type: ignore[arg-type]
 
 
-def flow(cohort: Cohort, rows: int) -> Part:
+def flow(cohort: Cohort, rows: int) -> Section:
     """How many rows the manifest has, which take part, which do not and why."""
     why = Counter(one.why for one in cohort.excluded)
     counted = [
@@ -127,7 +90,7 @@ def flow(cohort: Cohort, rows: int) -> Part:
     diagram = flow_diagram(shown[0], shown[1:], kept, truths)
     each = len(cohort) / max(len(set(cohort.patients.tolist())), 1)
     text = [f"{each:.1f} {cohort.level}s a patient on average. {' '.join(cohort.warnings)}".strip()]
-    return Part("flow", "Flow of cases", text, tables, [diagram])
+    return Section("flow", "Flow of cases", text, tables, [diagram])
 
 
 def change_rows(cohort: Cohort, seed: int) -> list[dict[str, Any]]:
@@ -151,7 +114,7 @@ def change_rows(cohort: Cohort, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
-def outcomes(cohort: Cohort, rows: Sequence[dict[str, Any]]) -> Part:
+def outcomes(cohort: Cohort, rows: Sequence[dict[str, Any]]) -> Section:
     """Before and after, non-diagnostic kept as an outcome of its own, the paper's row beside ours; of :func:`change_rows`."""
     columns = (
         Column("outcome", "Outcome"),
@@ -161,18 +124,18 @@ def outcomes(cohort: Cohort, rows: Sequence[dict[str, Any]]) -> Part:
         Column("change", "Change", "+.1%"),
     )
     note = "95 % intervals by the bootstrap over patients. " + PAPER_NOTE
-    return Part(
+    return Section(
         "outcomes",
         "Before and after",
         tables=[
             reasoned_table("Outcomes", columns, rows, note),
             *(confusion(cohort, when, title) for when, title in (("before", "as scanned"), ("after", "restored"))),
         ],
-        plots=[bars(cohort)],
+        figures=[bars(cohort)],
     )
 
 
-def bars(cohort: Cohort, name: str = "outcomes") -> Plot:
+def bars(cohort: Cohort, name: str = "outcomes") -> Figure:
     """Outcomes before and after beside the paper's, under a name of its own wherever it stands on a page."""
     ours = [
         {
@@ -181,7 +144,7 @@ def bars(cohort: Cohort, name: str = "outcomes") -> Plot:
         }
         for when, label in (("before", "as scanned"), ("after", "restored"))
     ]
-    return outcome_bars(name, [*ours, *PAPER_ROWS], f"{len(cohort)} {cohort.level}s. {PAPER_NOTE}")
+    return before_and_after(name, [*ours, *PAPER_ROWS], f"{len(cohort)} {cohort.level}s. {PAPER_NOTE}")
 
 
 def confusion(cohort: Cohort, when: str, title: str) -> Table:
@@ -198,7 +161,7 @@ def confusion(cohort: Cohort, when: str, title: str) -> Table:
     )
 
 
-def transitions(cohort: Cohort) -> Part:
+def transitions(cohort: Cohort) -> Section:
     """Outcome to outcome, and class to class within each truth."""
     before, after = cohort.outcomes("before"), cohort.outcomes("after")
     places = range(len(OUTCOMES))
@@ -219,10 +182,10 @@ def transitions(cohort: Cohort) -> Part:
         Column("cases", "Cases", "d"),
     )
     plot = transition_map("transitions", "From outcome to outcome", counts, OUTCOMES, f"{len(cohort)} {cohort.level}s.")
-    return Part("transitions", "Transitions", tables=[Table("From class to class", columns, rows)], plots=[plot])
+    return Section("transitions", "Transitions", tables=[Table("From class to class", columns, rows)], figures=[plot])
 
 
-def harm(cohort: Cohort, seed: int) -> Part:
+def harm(cohort: Cohort, seed: int) -> Section:
     """How often restoration makes it worse, and of whom."""
     columns = (
         Column("transition", "Transition"),
@@ -263,10 +226,10 @@ def harm(cohort: Cohort, seed: int) -> Part:
         )
     else:
         text.append("No case was harmed.")
-    return Part("harm", "Harm ledger", text, tables)
+    return Section("harm", "Harm ledger", text, tables)
 
 
-def tests(cohort: Cohort, seed: int) -> Part:
+def tests(cohort: Cohort, seed: int) -> Section:
     """Tests at the level where they hold: of patients for McNemar and Stuart-Maxwell, of cases only by permuting patients."""
     patients = cohort.patients
     correct = OUTCOMES.index("correct")
@@ -311,10 +274,10 @@ def tests(cohort: Cohort, seed: int) -> Part:
         f"cases, the least favourable of equally frequent ones. {cohort.level.capitalize()}s are compared by swapping before "
         "and after of whole patients. The worth of an outcome is 1 correct, 0.5 non-diagnostic, 0 wrong."
     )
-    return Part("tests", "Tests", tables=[reasoned_table("Before against after", columns, rows, note)])
+    return Section("tests", "Tests", tables=[reasoned_table("Before against after", columns, rows, note)])
 
 
-def intervals(cohort: Cohort, rows: Sequence[dict[str, Any]]) -> Part:
+def intervals(cohort: Cohort, rows: Sequence[dict[str, Any]]) -> Section:
     """What taking rows as independent would have claimed, of :func:`change_rows`."""
     errors = standard_errors(right(cohort, "after").astype(float), right(cohort, "before").astype(float), cohort.patients)
     columns = (
@@ -324,20 +287,20 @@ def intervals(cohort: Cohort, rows: Sequence[dict[str, Any]]) -> Part:
     )
     tables = [reasoned_table("Intervals of the change", columns, rows)]
     if isinstance(errors, Undefined):
-        return Part("intervals", "Intervals", tables=tables, missing=[errors.why])
+        return Section("intervals", "Intervals", tables=tables, missing=[errors.why])
     text = [
         f"The standard error of the change in accuracy is {errors.clustered:.4f} over patients; taking rows as independent it "
         f"would be {errors.naive:.4f}. Intervals of this report are by the bootstrap over patients, with percentiles widened "
         "for few of them; how often they cover on simulated cohorts is what srh-clinic benchmark shift measures."
     ]
-    return Part("intervals", "Intervals", text, tables)
+    return Section("intervals", "Intervals", text, tables)
 
 
-def subgroups(found: Sequence[Subgroup]) -> Part:
+def subgroups(found: Sequence[Subgroup]) -> Section:
     """What restoration did to whom."""
     if not found:
         why = "the manifest breaks cases down by nothing, or by one value alone"
-        return Part("subgroups", "Subgroups", missing=[why])
+        return Section("subgroups", "Subgroups", missing=[why])
     rows = [
         {
             "group": one.name,
@@ -370,4 +333,4 @@ def subgroups(found: Sequence[Subgroup]) -> Part:
     marked = frozenset(f"{one.name} (n = {one.cases})" for one in found if one.alarm)
     caption = "Vermilion: the screen says that restoration harms it."
     plots = [forest("subgroups", "Change in accuracy by subgroup", shown, caption, marked=marked)] if shown else []
-    return Part("subgroups", "Subgroups", tables=[reasoned_table("By subgroup", columns, rows, note)], plots=plots)
+    return Section("subgroups", "Subgroups", tables=[reasoned_table("By subgroup", columns, rows, note)], figures=plots)

@@ -10,10 +10,9 @@ import numpy as np
 from srh_clinic.diagnosis import OUTCOMES
 from srh_clinic.metrics import Undefined
 from srh_clinic.trust.selective_policy import NONDIAGNOSTIC
-from srh_clinic.validation.reporting.report import Column, Table, reasoned_table
-from srh_clinic.validation.reporting.shift_figures import Plot, lines
+from srh_clinic.validation.reporting.figures import line_plot
+from srh_clinic.validation.reporting.report import Column, Figure, Section, Table, reasoned_table
 from srh_clinic.validation.shift.drift import ProfiledCase, drift_table, site_drift
-from srh_clinic.validation.shift.sections.outcomes import Part
 from srh_clinic.validation.shift.selective import SelectiveStudy, observations_of, policy_outcomes
 from srh_clinic.validation.statistics.calibration import RiskCoverage
 
@@ -28,11 +27,11 @@ SHARES = (
 CHANGES = tuple(Column(column.key, column.title, "+.1%") for column in SHARES)
 
 
-def selective(study: SelectiveStudy | Undefined) -> Part:
+def selective(study: SelectiveStudy | Undefined) -> Section:
     """Always, never or only where trust and certainty allow it."""
     title = "When to use the restored diagnosis"
     if isinstance(study, Undefined):
-        return Part("selective", title, missing=[study.why])
+        return Section("selective", title, missing=[study.why])
     policy, held_out = study.policy, study.held_out
     chose, tried = (len(set(cohort.patients.tolist())) for cohort in (study.calibration, held_out))
     where = f"Chosen on {chose} patients of this cohort" if chose else "Chosen on another cohort"
@@ -75,10 +74,10 @@ def selective(study: SelectiveStudy | Undefined) -> Part:
             "a dash is no limit.",
         ),
     ]
-    return Part("selective", title, text, tables, _plots(study))
+    return Section("selective", title, text, tables, _plots(study))
 
 
-def _plots(study: SelectiveStudy) -> list[Plot]:
+def _plots(study: SelectiveStudy) -> list[Figure]:
     drawn = []
     risks = {
         name: (found.coverage, found.risk)
@@ -94,7 +93,7 @@ def _plots(study: SelectiveStudy) -> list[Plot]:
         labels = "share of cases diagnosed, the surest first", "share of them wrong"
         caption = "Held-out patients; the star is the policy, which also asks guards and original."
         drawn.append(
-            lines(
+            line_plot(
                 "selective_risk",
                 "Risk against coverage",
                 risks,
@@ -110,23 +109,23 @@ def _plots(study: SelectiveStudy) -> list[Plot]:
         curves = {str(name): (np.array(at), np.array([row[name] for row in certainty])) for name in OUTCOMES}
         labels = "least probability of the restored class", "share of cases"
         caption = "Held-out patients; below the demand a case is non-diagnostic."
-        drawn.append(lines("decision", "Decision curve", curves, caption, labels=labels))
+        drawn.append(line_plot("decision", "Decision curve", curves, caption, labels=labels))
     return drawn
 
 
-def drift(cases: Sequence[ProfiledCase], why_not: str, seed: int) -> Part:
+def drift(cases: Sequence[ProfiledCase], why_not: str, seed: int) -> Section:
     """How often a site's cases are told from those of the others, which is what ``diagnose --reference`` warns of."""
     title = "Drift between sites"
     if not cases:
-        return Part("drift", title, missing=[why_not])
+        return Section("drift", title, missing=[why_not])
     if len({case.site for case in cases}) < 2:
-        return Part("drift", title, missing=["the cases are of one site, or of none that the manifest names"])
+        return Section("drift", title, missing=["the cases are of one site, or of none that the manifest names"])
     found = site_drift(cases, level=DRIFT_LEVEL, seed=seed)
     text = [
         "Each site against a reference of the others, in brightness, steps asked for and what the classifier sees; "
         "the same check against all patients of this validation is what srh-clinic diagnose --reference warns from."
     ]
-    return Part("drift", title, text, [drift_table(found)])
+    return Section("drift", title, text, [drift_table(found)])
 
 
 def remembered(provenance: Mapping[str, Any]) -> dict[str, str | int | float]:

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from srh_clinic.diagnosis import CLASSES, OUTCOMES
 from srh_clinic.metrics import Finding, Interval, Undefined
-from srh_clinic.validation.reporting.report import Column, Table, reasoned_table
-from srh_clinic.validation.reporting.shift_figures import Plot, forest, lines
+from srh_clinic.validation.reporting.figures import forest, line_plot
+from srh_clinic.validation.reporting.report import Column, Figure, Section, Table, reasoned_table
 from srh_clinic.validation.shift.records import Cohort
-from srh_clinic.validation.shift.sections.outcomes import Part, right
+from srh_clinic.validation.shift.sections.outcomes import right
 from srh_clinic.validation.shift.sites import heterogeneity, pooled, site_effects
 from srh_clinic.validation.statistics.calibration import (
     RiskCoverage,
@@ -29,7 +29,7 @@ WHEN: tuple[Literal["before", "after"], ...] = ("before", "after")
 TITLES = {"before": "as scanned", "after": "restored"}
 
 
-def discrimination(cohort: Cohort) -> Part:
+def discrimination(cohort: Cohort) -> Section:
     """AUC of each class against the others: DeLong of patients, Obuchowski of cases."""
     patients, truth = cohort.patients, cohort.truth
     before, after = cohort.probabilities("before"), cohort.probabilities("after")
@@ -64,9 +64,12 @@ def discrimination(cohort: Cohort) -> Part:
         curves = {TITLES[when]: _roc(cohort.probabilities(when)[:, 0], tumor) for when in WHEN}
         caption = "Probability of tumor against its truth."
         labels = "false positive rate", "sensitivity"
-        plots = [lines("roc", "Tumor against the others", curves, caption, diagonal=True, labels=labels)]
-    return Part(
-        "discrimination", "Discrimination", tables=[reasoned_table("Areas under the curve", columns, rows, note)], plots=plots
+        plots = [line_plot("roc", "Tumor against the others", curves, caption, diagonal=True, labels=labels)]
+    return Section(
+        "discrimination",
+        "Discrimination",
+        tables=[reasoned_table("Areas under the curve", columns, rows, note)],
+        figures=plots,
     )
 
 
@@ -98,11 +101,11 @@ def _roc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[NDAr
     return false_positive, sensitivity
 
 
-def calibration(cohort: Cohort, seed: int) -> Part:
+def calibration(cohort: Cohort, seed: int) -> Section:
     """Brier score first, calibration error only beside what a perfectly calibrated model would show, risk against coverage."""
     patients, truth = cohort.patients, cohort.truth
     rows = []
-    plots: list[Plot] = []
+    plots: list[Figure] = []
     diagrams, risks = {}, {}
     for when in WHEN:
         confidence = np.array([getattr(case, when).certainty for case in cohort.cases], dtype=np.float64)
@@ -149,22 +152,22 @@ def calibration(cohort: Cohort, seed: int) -> Part:
     if diagrams:
         labels = "certainty of what was said", "share correct"
         caption = "Bins of at least eight patients; on the dotted line confidence is what it says."
-        plots.append(lines("reliability", "Reliability", diagrams, caption, diagonal=True, labels=labels))
+        plots.append(line_plot("reliability", "Reliability", diagrams, caption, diagonal=True, labels=labels))
     if risks:
         labels = "share diagnosed, the surest first", "share of them wrong"
         top = max(0.05, 1.1 * max(float(risk.max()) for _, risk in risks.values()))
         caption = "What would be wrong if only the surest were diagnosed."
         plots.append(
-            lines("risk_coverage", "Risk against coverage", risks, caption, y_range=(0.0, min(top, 1.0)), labels=labels)
+            line_plot("risk_coverage", "Risk against coverage", risks, caption, y_range=(0.0, min(top, 1.0)), labels=labels)
         )
-    return Part("calibration", "Calibration", tables=tables, plots=plots)
+    return Section("calibration", "Calibration", tables=tables, figures=plots)
 
 
-def sites(cohort: Cohort, seed: int) -> Part:
+def sites(cohort: Cohort, seed: int) -> Section:
     """Each site's shift, what they are together, and whether they differ."""
     rows = site_effects(cohort, seed=seed)
     if len(rows) < 2:
-        return Part("sites", "Sites", missing=["the cases are of one site, or of none that the manifest names"])
+        return Section("sites", "Sites", missing=["the cases are of one site, or of none that the manifest names"])
     together = pooled(rows)
     listed: list[dict[str, Any]] = [
         {
@@ -209,4 +212,4 @@ def sites(cohort: Cohort, seed: int) -> Part:
     plots = (
         [forest("sites", "Change in accuracy by site", drawn, "Meta-analysis of sites.", pooled="all sites")] if drawn else []
     )
-    return Part("sites", "Sites", text, tables, plots, missing=missing)
+    return Section("sites", "Sites", text, tables, plots, missing=missing)

@@ -6,24 +6,23 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from srh_clinic.validation.reporting.report import Column, Table
-from srh_clinic.validation.shift.sections.outcomes import Part
+from srh_clinic.validation.reporting.report import Column, Section, Table
 
 
-def use(notice: str) -> Part:
+def use(notice: str) -> Section:
     """What this is for, and exactly what was validated."""
     text = [
         "This report compares the diagnoses of a patch classifier on stimulated Raman histology as scanned with those on the "
         "same images restored. It speaks of the versions, weights, settings and data named here and of no others.",
         notice or "The predictions were brought by the manifest; what made them is for its author to say.",
     ]
-    return Part("use", "Intended use", text)
+    return Section("use", "Intended use", text)
 
 
-def provenance_part(provenance: Mapping[str, Any]) -> Part:
+def versions(provenance: Mapping[str, Any]) -> Section:
     """Versions, hashes and seed: what one needs to make the report again."""
     rows = [{"what": name, "value": _short(value)} for name, value in provenance.items()]
-    return Part(
+    return Section(
         "provenance",
         "Versions, weights, data, seed",
         tables=[Table("Provenance", (Column("what", ""), Column("value", "")), rows)],
@@ -46,7 +45,7 @@ LIMITATIONS = (
 )
 
 
-def limitations(notice: str) -> Part:
+def limitations(notice: str) -> Section:
     """What this report cannot say."""
     simulated = [notice] if notice else []
-    return Part("limitations", "Limitations", [*LIMITATIONS, *simulated])
+    return Section("limitations", "Limitations", [*LIMITATIONS, *simulated])

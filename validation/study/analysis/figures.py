@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from srh_clinic.metrics import Interval
-from srh_clinic.validation.reporting.figures import DOTS_PER_INCH, Figure
+from srh_clinic.validation.reporting.figures import DOTS_PER_INCH, png_of
+from srh_clinic.validation.reporting.report import Figure
 
 SHARES = {"test": "#0072b2", "tie": "#b8bec9", "against": "#e69f00"}
 """Blue, grey, orange: told apart by every kind of colour vision (Okabe and Ito 2008)."""
@@ -40,8 +40,6 @@ def figure_6(test: str, preference: Mapping[str, Rows], hallucination: Rows, *, 
     _calls(axes[-1], hallucination)
     if interim:
         drawing.suptitle("INTERIM", color="#d55e00", fontweight="bold")
-    buffer = io.BytesIO()
-    drawing.savefig(buffer, format="png", metadata={"Software": None})
     caption = "Share of ratings that an image of each method was called hallucinated, with two-way 95 % intervals."
     if bars:
         caption = (
@@ -50,7 +48,7 @@ def figure_6(test: str, preference: Mapping[str, Rows], hallucination: Rows, *, 
             "of the paper."
         )
     title = "Preference and hallucinations" if bars else "Hallucinations"
-    return Figure("study_figure_6", f"INTERIM: {title}" if interim else title, caption, buffer.getvalue())
+    return Figure("study_figure_6", f"INTERIM: {title}" if interim else title, caption, png_of(drawing))
 
 
 def _preferences(axes: Any, test: str, bars: Sequence[tuple[str, Mapping[str, Any]]]) -> None:

@@ -1,4 +1,4 @@
-"""The analysis of an unblinded study, as the sections of one page."""
+"""The analysis of an unblinded study, as the reports of one page."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from srh_clinic.validation.reporting.page import Section, write_sections
-from srh_clinic.validation.reporting.report import Report, Table, provenance
+from srh_clinic.validation.reporting.page import write_reports
+from srh_clinic.validation.reporting.report import Figure, Report, Table, provenance
 from srh_clinic.validation.study.analysis.figures import Rows, figure_6
 from srh_clinic.validation.study.analysis.hallucinations import (
     bounds_table,
@@ -42,7 +42,7 @@ from srh_clinic.validation.study.unblinding import Unblinded
 INTERIM = "INTERIM"
 
 
-def analyse(unblinded: Unblinded, seed: int = 0) -> list[Section]:
+def analyse(unblinded: Unblinded, seed: int = 0) -> list[Report]:
     """Everything that a study's answers say, headline first.
 
     Headline numbers are of real tasks; repeats and sentinels enter only the tables about them. What a study did not ask, or
@@ -51,11 +51,11 @@ def analyse(unblinded: Unblinded, seed: int = 0) -> list[Section]:
     """
     sorted_answers = views(unblinded)
     preference = unblinded.protocol.kind == "preference"
-    sections = [_headline(unblinded, sorted_answers, seed)] if preference else []
-    sections.append(_hallucinations(unblinded, sorted_answers, seed))
-    sections.append(_guards(unblinded, sorted_answers, seed))
-    sections.append(_raters(unblinded, sorted_answers, seed))
-    return sections
+    reports = [_headline(unblinded, sorted_answers, seed)] if preference else []
+    reports.append(_hallucinations(unblinded, sorted_answers, seed))
+    reports.append(_guards(unblinded, sorted_answers, seed))
+    reports.append(_raters(unblinded, sorted_answers, seed))
+    return reports
 
 
 def write_analysis(unblinded: Unblinded, out: str | Path, seed: int = 0) -> list[Path]:
@@ -71,7 +71,7 @@ def write_analysis(unblinded: Unblinded, out: str | Path, seed: int = 0) -> list
         When the folder cannot be written.
     """
     protocol = unblinded.protocol
-    return write_sections(
+    return write_reports(
         analyse(unblinded, seed),
         Path(out),
         "analysis",
@@ -80,7 +80,7 @@ def write_analysis(unblinded: Unblinded, out: str | Path, seed: int = 0) -> list
     )
 
 
-def _headline(unblinded: Unblinded, of: Views, seed: int) -> Section:
+def _headline(unblinded: Unblinded, of: Views, seed: int) -> Report:
     asked = [aspect for aspect in ASPECTS if of.choices(aspect)]
     rows: dict[str, Rows] = {aspect: preference_rows(of, aspect, seed) for aspect in asked}
     tables = [preference_table(of, aspect, rows[aspect]) for aspect in asked]
@@ -93,10 +93,10 @@ def _headline(unblinded: Unblinded, of: Views, seed: int) -> Section:
         f"{_extent(unblinded, of)} {of.protocol.test} against {len(of.protocol.baselines)} baselines, both restorations of "
         "the same image side by side, sides at random. Quality and fidelity are two questions."
     )
-    return Section(_report(unblinded, "study_preference", "Figure 6: preference", summary, tables, seed), figures)
+    return _report(unblinded, "study_preference", "Figure 6: preference", summary, tables, seed, figures)
 
 
-def _hallucinations(unblinded: Unblinded, of: Views, seed: int) -> Section:
+def _hallucinations(unblinded: Unblinded, of: Views, seed: int) -> Report:
     tables = [hallucination_table(of)]
     figures = []
     if of.protocol.kind == "preference":
@@ -105,25 +105,33 @@ def _hallucinations(unblinded: Unblinded, of: Views, seed: int) -> Section:
         figures.append(figure_6(of.protocol.test, {}, hallucination_rows(of), interim=unblinded.interim))
     tables += [sentinel_table(of), bounds_table(of)]
     summary = f"{_extent(unblinded, of)} What raters called hallucinated, and how much of what was planted they noticed."
-    return Section(_report(unblinded, "study_hallucinations", "Hallucinations", summary, tables, seed), figures)
+    return _report(unblinded, "study_hallucinations", "Hallucinations", summary, tables, seed, figures)
 
 
-def _guards(unblinded: Unblinded, of: Views, seed: int) -> Section:
+def _guards(unblinded: Unblinded, of: Views, seed: int) -> Report:
     tables = [table for table in (focus_table(of), guard_table(of), missed_table(of)) if table is not None]
     summary = f"{_extent(unblinded, of)} What raters marked against what the guards had flagged, unseen by the raters."
-    return Section(_report(unblinded, "study_guards", "Guards against experts", summary, tables, seed))
+    return _report(unblinded, "study_guards", "Guards against experts", summary, tables, seed)
 
 
-def _raters(unblinded: Unblinded, of: Views, seed: int) -> Section:
+def _raters(unblinded: Unblinded, of: Views, seed: int) -> Report:
     tables = [raters_table(of), agreement_table(of, seed), pairs_table(of), repeats_table(of)]
     if of.protocol.kind == "preference":
         tables += [blinding_table(of), sides_table(of)]
     tables.append(time_table(of))
     summary = f"{_extent(unblinded, of)} Every rater, agreement between raters and with themselves, blinding, time."
-    return Section(_report(unblinded, "study_raters", "Raters", summary, tables, seed))
+    return _report(unblinded, "study_raters", "Raters", summary, tables, seed)
 
 
-def _report(unblinded: Unblinded, name: str, title: str, summary: str, tables: Sequence[Table], seed: int) -> Report:
+def _report(
+    unblinded: Unblinded,
+    name: str,
+    title: str,
+    summary: str,
+    tables: Sequence[Table],
+    seed: int,
+    figures: Sequence[Figure] = (),
+) -> Report:
     protocol = unblinded.protocol
     made = provenance(
         seed=seed,
@@ -134,7 +142,7 @@ def _report(unblinded: Unblinded, name: str, title: str, summary: str, tables: S
         evalica=metadata.version("evalica"),
     )
     summary = " ".join(one for one in (_missing(unblinded), summary) if one)
-    return Report(name, _marked(unblinded, title), summary, tuple(tables), made)
+    return Report(name, _marked(unblinded, title), summary, tuple(tables), made, figures)
 
 
 def _marked(unblinded: Unblinded, title: str) -> str:
