@@ -170,3 +170,11 @@ def test_help_answers_without_torch(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout: there are no tracked files to weigh")
+def test_the_tracked_files_are_light_enough_to_copy_about() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+    sizes = {name: (ROOT / name).lstat().st_size for name in listed if name and (ROOT / name).exists()}
+    heaviest = sorted(sizes, key=lambda name: -sizes[name])[:5]
+    assert sum(sizes.values()) <= 45e6, f"{sum(sizes.values()) / 1e6:.1f} MB; heaviest: {', '.join(heaviest)}"
