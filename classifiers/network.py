@@ -148,7 +148,9 @@ def load_classifier(bundle: Bundle, device: str | torch.device = "cpu") -> Patch
     try:
         network.load_state_dict(bundle.load_tensors("classifier"))
     except RuntimeError as error:
-        raise InputError(f"weights that do not fit ({error})", f"those of {config.get('backbone')!r}", bundle.path) from error
+        raise InputError(
+            f"weights that do not fit ({error})", f"weights of {config.get('backbone')!r}", bundle.path
+        ) from error
     return PatchClassifier(
         network.to(device).eval(), recipe, int(config["patch"]), float(config["temperature"]), torch.device(device)
     )

@@ -45,5 +45,5 @@ def convert(
         raise InputError(f"{len(paths)} inputs", "one two-channel TIFF")
     slide = read_slide(paths[0], um_per_px, full_scale)
     if isinstance(slide, DicomSlide):
-        raise InputError("a slide that is DICOM already", "a two-channel TIFF", paths[0])
+        raise InputError("a slide that is already DICOM", "a two-channel TIFF", paths[0])
     return write_wsi(slide, out)

@@ -27,7 +27,7 @@ class Depth:
 
     def __post_init__(self) -> None:
         if not 2 <= self.full_scale <= FULL_SCALE:
-            raise InputError(f"a full scale of {self.full_scale}", f"one within 2..{FULL_SCALE}, such as 4096 for 12 bits")
+            raise InputError(f"a full scale of {self.full_scale}", f"one from 2 to {FULL_SCALE}, such as 4096 for 12 bits")
 
     def to_counts(self, stored: NDArray[Any], path: Path) -> Counts:
         """Unsigned stored values to uint16 counts of the same shape.

@@ -128,7 +128,7 @@ def _srh_volumes(files: list[DicomFile], path: Path) -> list[DicomFile]:
     """Those files that can be SRH; ``InputError`` that says what is there instead."""
     slides = [file for file in files if file.header.get("SOPClassUID") == VLWholeSlideMicroscopyImageStorage]
     if not slides:
-        raise InputError(f"DICOM objects of {_class_name(files[0])}, no slide", NEEDED, path)
+        raise InputError(f"DICOM objects of {_class_name(files[0])}, not a slide", NEEDED, path)
     volumes = [file for file in slides if _flavour(file.header) == "VOLUME"]
     if not volumes:
         flavours = ", ".join(sorted({_flavour(file.header) for file in slides}))
@@ -149,7 +149,9 @@ def _check_one_series(slides: list[DicomFile], path: Path) -> None:
             continue
         same = all(other.header.get(keyword) == first.header.get(keyword) for keyword in _CASE)
         what = "two series of one case" if same else "slides of two cases"
-        raise InputError(f"{what} ({first.path.name} and {other.path.name})", "one; name a file of it", path)
+        raise InputError(
+            f"{what} ({first.path.name} and {other.path.name})", "one; give one of its files instead of the folder", path
+        )
 
 
 def _check_one_scan(slides: list[DicomFile]) -> None:
@@ -162,7 +164,7 @@ def _check_one_scan(slides: list[DicomFile]) -> None:
             if one and two and not _agree(one, two):
                 differing.append(keyword)
         if differing:
-            found = f"another {differing[0]} than in {first.path.name}, in one series"
+            found = f"a {differing[0]} that differs from that of {first.path.name} in the same series"
             raise InputError(found, "levels and channels of one scan", other.path)
 
 

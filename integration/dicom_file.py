@@ -81,7 +81,7 @@ class DicomFile:
         except DAMAGED as error:
             raise InputError(f"a damaged {keyword}", "a whole DICOM header", self.path) from error
         if value is None or value == "":
-            raise InputError(f"no {keyword}", "a VL Whole Slide Microscopy image that has it", self.path)
+            raise InputError(f"no {keyword}", "a VL Whole Slide Microscopy image that states it", self.path)
         return value
 
     def number(self, keyword: str) -> int:
@@ -106,7 +106,7 @@ def read_header(path: Path, keywords: list[str] | None = None) -> DicomFile:
             header: Dataset = dcmread(file, stop_before_pixels=True, specific_tags=list(keywords) if keywords else None)
             syntax = header.file_meta.get("TransferSyntaxUID")
             if syntax == DeflatedExplicitVRLittleEndian:
-                raise InputError("a deflated DICOM file", "one that can be read by region", path)
+                raise InputError("a deflated DICOM file", "a transfer syntax that can be read by region", path)
             if syntax == ExplicitVRBigEndian:
                 raise InputError("a big-endian DICOM file", "a little-endian one", path)
             end = file.tell()
@@ -144,7 +144,7 @@ class DicomFrames:
         except OSError as error:
             raise InputError(f"a file that cannot be read ({error.strerror})", "a readable file", self.path) from error
         except DAMAGED as error:
-            raise InputError(f"frame {index + 1} that does not decode", "undamaged pixel data", self.path) from error
+            raise InputError(f"frame {index + 1}, which cannot be decoded", "undamaged pixel data", self.path) from error
         if stored.shape != self.frame_shape:
             raise InputError(f"frame {index + 1} of shape {stored.shape}", f"one of {self.frame_shape}", self.path)
         if self.padding is not None:
@@ -195,7 +195,7 @@ def open_frames(file: DicomFile, full_scale: int | None = None) -> DicomFrames:
     if file.required("PhotometricInterpretation") != "MONOCHROME2" or header.get("PresentationLUTShape") == "INVERSE":
         raise InputError("an image in which dark means bright", "MONOCHROME2 with an identity presentation", path)
     if any((item.get("RescaleSlope", 1), item.get("RescaleIntercept", 0)) != (1, 0) for item in _transformations(header)):
-        raise InputError("pixels with a rescale slope or intercept", "counts as they were measured", path)
+        raise InputError("pixels with a rescale slope or intercept", "stored values as they were measured", path)
     frame_shape = file.number("Rows"), file.number("Columns")
     check_frame_shape(frame_shape, path)
     syntax = UID(header.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian))
@@ -234,7 +234,9 @@ def _locate(file: DicomFile, syntax: UID, frame_shape: tuple[int, int]) -> NDArr
     """Byte span of every frame, int64 ``(N, 2)``."""
     n_frames = file.number("NumberOfFrames")
     size = file.path.stat().st_size
-    truncated = InputError("a truncated file: it ends before its last frame", f"all of its {n_frames} frames", file.path)
+    truncated = InputError(
+        "a truncated file: it ends before its last frame", f"a file with all of its {n_frames} frames", file.path
+    )
     if file.pixel_offset is None:
         raise InputError(TRUNCATED_HEADER, "a whole DICOM file", file.path)
     with file.path.open("rb") as stream:
@@ -262,7 +264,7 @@ def _locate(file: DicomFile, syntax: UID, frame_shape: tuple[int, int]) -> NDArr
         except DAMAGED as error:
             raise InputError("damaged compressed pixel data", f"{n_frames} whole frames", file.path) from error
     if len(first) != n_frames:
-        raise InputError(f"{len(first)} compressed frames", f"the {n_frames} that NumberOfFrames says", file.path)
+        raise InputError(f"{len(first)} compressed frames", f"{n_frames}, as NumberOfFrames states", file.path)
     spans = np.stack([first, end], axis=1)
     if (spans[:, 1] > size).any():
         raise truncated

@@ -297,7 +297,7 @@ def _path_of(origins: Sequence[Dataset], channel: int) -> Dataset:
         for item in origin.OpticalPathSequence:
             if channel_of(item) == channel:
                 return copy.deepcopy(item)
-    raise InputError(f"a source without optical path for channel {channel}", "the headers of both Raman shifts")
+    raise InputError(f"a source without an optical path for channel {channel}", "the headers of both Raman shifts")
 
 
 def check_identifiers(header: Dataset) -> None:
@@ -307,4 +307,4 @@ def check_identifiers(header: Dataset) -> None:
     for item, keyword in named:
         length = len(str(item.get(keyword) or ""))
         if length > _MAX_ID:
-            raise InputError(f"a {keyword} of {length} characters", f"at most {_MAX_ID}")
+            raise InputError(f"a {keyword} of {length} characters", f"at most {_MAX_ID} characters")

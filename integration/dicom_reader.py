@@ -123,7 +123,7 @@ def _channels(file: DicomFile) -> dict[str, int]:
         channels[str(item.get("OpticalPathIdentifier"))] = -1 if channel is None else channel
     known = [channel for channel in channels.values() if channel >= 0]
     if len(known) != len(set(known)):
-        raise InputError(f"optical paths {', '.join(channels)} of one Raman shift", "one path a Raman shift", file.path)
+        raise InputError(f"optical paths {', '.join(channels)} of one Raman shift", "one path for each Raman shift", file.path)
     return channels
 
 
@@ -134,7 +134,7 @@ def _frame_table(file: DicomFile, source: DicomFrames, shape: tuple[int, int], c
         raise InputError("several focal planes", "one focal plane", file.path)
     organization = file.header.get("DimensionOrganizationType") or "TILED_FULL"
     if organization != "TILED_FULL" and "PerFrameFunctionalGroupsSequence" not in file.header:
-        raise InputError(f"{organization} frames without per-frame groups", "a position for every frame", file.path)
+        raise InputError(f"{organization} frames without per-frame groups", "a position for each frame", file.path)
     if _is_sparse(file):
         return _sparse_table(file, n_frames, shape, channels)
     rows, columns = source.frame_shape
@@ -157,7 +157,7 @@ def _frame_table(file: DicomFile, source: DicomFrames, shape: tuple[int, int], c
 def _sparse_table(file: DicomFile, n_frames: int, shape: tuple[int, int], channels: dict[str, int]) -> _FrameTable:
     groups = file.header.PerFrameFunctionalGroupsSequence
     if len(groups) != n_frames:
-        raise InputError(f"{len(groups)} per-frame groups for {n_frames} frames", "one a frame", file.path)
+        raise InputError(f"{len(groups)} per-frame groups for {n_frames} frames", "one for each frame", file.path)
     shared = file.header.get("SharedFunctionalGroupsSequence") or [Dataset()]
     only = next(iter(channels)) if len(channels) == 1 else None
     depths = set()
@@ -167,7 +167,7 @@ def _sparse_table(file: DicomFile, n_frames: int, shape: tuple[int, int], channe
         identifier = str(paths[0].OpticalPathIdentifier) if paths else only
         position = group.get("PlanePositionSlideSequence")
         if identifier not in channels or not position:
-            raise InputError(f"frame {i + 1} without position or optical path", "both for every frame", file.path)
+            raise InputError(f"frame {i + 1} without a position or an optical path", "both for each frame", file.path)
         top = int(position[0].RowPositionInTotalImagePixelMatrix) - 1
         left = int(position[0].ColumnPositionInTotalImagePixelMatrix) - 1
         table[:, i] = channels[identifier], top, left
@@ -177,7 +177,7 @@ def _sparse_table(file: DicomFile, n_frames: int, shape: tuple[int, int], channe
     outside = (table[1] < 0) | (table[2] < 0) | (table[1] >= shape[0]) | (table[2] >= shape[1])
     if outside.any():
         frame = int(np.flatnonzero(outside)[0]) + 1
-        raise InputError(f"frame {frame} outside the total pixel matrix", "frames within it", file.path)
+        raise InputError(f"frame {frame} outside the total pixel matrix", "frames inside the matrix", file.path)
     return _FrameTable(*table)
 
 
@@ -199,16 +199,20 @@ def _check_channel(
     concatenations = {file.header.get("ConcatenationUID") for file in files}
     if len(files) > 1 and (None in concatenations or len(concatenations) > 1):
         names = " and ".join(file.path.name for file in files[:2])
-        raise InputError(f"two images at {shift} cm-1 in one series ({names})", "one of each Raman shift", path)
+        raise InputError(f"two images at {shift} cm-1 in one series ({names})", "one image of each Raman shift", path)
     rows, columns = parts[0].source.frame_shape
     n_frames = sum(len(part.index) for part in parts)
     places = np.concatenate([part.top * shape[1] + part.left for part in parts])
     if len(np.unique(places)) < n_frames:
-        raise InputError(f"two frames at {shift} cm-1 in one place", "one focal plane, and each frame once", files[0].path)
+        raise InputError(
+            f"two frames at {shift} cm-1 at the same place", "one focal plane, with each frame once", files[0].path
+        )
     if _is_sparse(files[0]):
         coverage = n_frames * rows * columns / (shape[0] * shape[1])
         if coverage < MIN_SPARSE_COVERAGE:
-            raise InputError(f"frames for {coverage:.2g} of {shape[1]} x {shape[0]} pixels", "frames for 0.01 or more", path)
+            raise InputError(
+                f"frames that cover {coverage:.2g} of {shape[1]} x {shape[0]} pixels", "a coverage of 0.01 or more", path
+            )
     elif n_frames != -(-shape[0] // rows) * -(-shape[1] // columns):
         raise InputError(f"{n_frames} frames at {shift} cm-1 of a concatenation", "all of its parts in one folder", path)
 
@@ -228,12 +232,14 @@ def _check_concatenations(files: list[DicomFile]) -> None:
             found = f"part {', '.join(map(str, numbers))} of a concatenation of {total}"
             raise InputError(found, "all of its parts in one folder, each once", first.path)
         if "InConcatenationTotalNumber" not in first.header and _is_sparse(first):
-            raise InputError("a sparse concatenation without number of its parts", "InConcatenationTotalNumber", first.path)
+            raise InputError(
+                "a sparse concatenation that does not state the number of its parts", "InConcatenationTotalNumber", first.path
+            )
         n_before = 0
         for part in parts:
             if len(parts) > 1 and part.number("ConcatenationFrameOffsetNumber") != n_before:
                 found = f"ConcatenationFrameOffsetNumber {part.header.ConcatenationFrameOffsetNumber} after {n_before} frames"
-                raise InputError(found, "the parts of a concatenation without gap", part.path)
+                raise InputError(found, "the parts of a concatenation without a gap", part.path)
             n_before += part.number("NumberOfFrames")
 
 
@@ -267,7 +273,7 @@ def _pixel_size(files: list[DicomFile], um_per_px: float | None) -> tuple[float,
         return um_per_px, [f"pixel size {um_per_px:g} um stated by the caller, {error.found} by the file"]
     for file, size in zip(files, stated, strict=True):
         if abs(size / stated[0] - 1) > 1e-3:
-            raise InputError(f"another pixel size than in {files[0].path.name}", "the same", file.path)
+            raise InputError(f"a pixel size that differs from that of {files[0].path.name}", "the same pixel size", file.path)
     if um_per_px is None:
         return stated[0], []
     if abs(um_per_px / stated[0] - 1) <= 0.01:
@@ -284,7 +290,11 @@ def _check_geometry(file: DicomFile, first: DicomFile) -> None:
         return [float(offset) for offset in offsets] + [float(c) for c in header.get("ImageOrientationSlide") or []]
 
     if not np.allclose(origin(file.header), origin(first.header), atol=1e-4):
-        raise InputError(f"another origin or orientation than in {first.path.name}", "the same", file.path)
+        raise InputError(
+            f"an origin or orientation that differs from that of {first.path.name}",
+            "the same origin and orientation",
+            file.path,
+        )
 
 
 def _file_notes(header: Dataset) -> tuple[str, ...]:

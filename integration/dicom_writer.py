@@ -88,7 +88,7 @@ def write_wsi(
     if (derived_from is None) != (provenance is None):
         raise ValueError("derived_from and provenance belong together")
     if transfer_syntax not in TRANSFER_SYNTAXES:
-        raise InputError(f"transfer syntax {transfer_syntax!r}", f"one of {', '.join(TRANSFER_SYNTAXES)}")
+        raise InputError(f"the transfer syntax {transfer_syntax!r}", f"one of {', '.join(TRANSFER_SYNTAXES)}")
     out = Path(out)
     source = derived_from if isinstance(derived_from, Identity) or derived_from is None else derived_from.identity
     files = (*source_files(slide), *source_files(derived_from))
@@ -114,7 +114,7 @@ def write_wsi(
         if error.errno in _NO_SPACE:
             pixels = slide.shape[0] * slide.shape[1]
             raise InputError(
-                "no space left on the disk", f"up to {pixels * 8 / 1e9:.3g} GB of it while writing", out
+                "no space left on the disk", f"up to {pixels * 8 / 1e9:.3g} GB of free space while writing", out
             ) from error
         raise InputError(f"a place that cannot be written ({error.strerror})", "a writable folder", out) from error
     return names
@@ -217,7 +217,9 @@ def _write_file(path: Path, header: Dataset, frames: _EncodedFrames, channels: S
     lengths = np.array([length for channel in channels for length in frames.lengths[channel]], dtype=np.uint64)
     encapsulated = frames.syntax.is_encapsulated
     if not encapsulated and lengths.sum() > MAX_32_BIT:
-        raise InputError(f"{int(lengths.sum()) / 1e9:.3g} GB of raw pixels", "a compressed transfer syntax above 4 GiB")
+        raise InputError(
+            f"{int(lengths.sum()) / 1e9:.3g} GB of raw pixels", "a compressed transfer syntax for more than 4 GiB"
+        )
     offsets = np.concatenate([[0], np.cumsum(lengths + np.uint64(8))[:-1]]).astype(np.uint64)
     extended = encapsulated and offsets[-1] > MAX_32_BIT
     if extended:

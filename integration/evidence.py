@@ -204,9 +204,9 @@ def observation_report(
     """
     _check_sources(sources)
     if not readings:
-        raise InputError("no reading", "at least one to report")
+        raise InputError("no reading", "at least one reading to report")
     if len(title) > _MAX_LO:
-        raise InputError(f"a title of {len(title)} characters", f"at most {_MAX_LO}")
+        raise InputError(f"a title of {len(title)} characters", f"at most {_MAX_LO} characters")
     uids = [str(source.SOPInstanceUID) for source in sources]
     entropy = [*uids, observer, title, repr(tuple(readings))]
     with quiet_pydicom():
@@ -244,7 +244,7 @@ def _check_sources(sources: Sequence[Dataset]) -> None:
     for source in sources:
         for keyword in _REQUIRED:
             if keyword not in source:
-                raise InputError(f"a header without {keyword}", "a VL Whole Slide Microscopy image that has it")
+                raise InputError(f"a header without {keyword}", "a VL Whole Slide Microscopy image that states it")
     studies = {str(source.StudyInstanceUID) for source in sources}
     if len(studies) != 1:
         raise InputError(f"instances of {len(studies)} studies", "instances of one study")
@@ -283,7 +283,7 @@ def _series_number(source: Dataset, modality: str) -> int:
 def _groups(reading: Reading, sources: Sequence[Dataset], entropy: Sequence[str]) -> list[Any]:
     """The group of the whole reading, then those of its regions."""
     if len(reading.method) > _MAX_LO:
-        raise InputError(f"a method's name of {len(reading.method)} characters", f"at most {_MAX_LO}")
+        raise InputError(f"a method's name of {len(reading.method)} characters", f"at most {_MAX_LO} characters")
     method = QualitativeEvaluation(_RESTORATION, CodedConcept(reading.method, SCHEME, reading.method))
     call = QualitativeEvaluation(_CALLED, _known(reading.hallucination, _CALLS, "hallucination"))
     images = [SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID) for source in sources]
@@ -316,7 +316,7 @@ def _tracking(identifier: str, entropy: Sequence[str]) -> TrackingIdentifier:
 
 def _known(name: str, known: dict[str, CodedConcept], what: str) -> CodedConcept:
     if name not in known:
-        raise InputError(f"a {what} {name!r}", f"one of {', '.join(known)}")
+        raise InputError(f"the {what} {name!r}", f"one of {', '.join(known)}")
     return known[name]
 
 

@@ -145,7 +145,7 @@ def check_extent(shape: tuple[int, int], um_per_px: float, path: Path) -> None:
     """Refuse an image that no microscope makes or no slide can hold, before anything of its size is allocated."""
     low, high = UM_PER_PX_RANGE
     if not low <= um_per_px <= high:
-        raise InputError(f"a pixel size of {um_per_px:g} um", f"one within {low:g}..{high:g} um", path)
+        raise InputError(f"a pixel size of {um_per_px:g} um", f"one from {low:g} to {high:g} um", path)
     height, width = shape
     longest = max(shape) * um_per_px / 1000
     if height < 1 or width < 1 or not longest <= MAX_SLIDE_MM:

@@ -69,7 +69,7 @@ def channel_of(path_item: Dataset, file: Path | None = None) -> int | None:
     signs.discard(None)
     if len(signs) > 1:
         identifier = path_item.get("OpticalPathIdentifier")
-        raise InputError(f"an optical path {identifier!r} that names both CH2 and CH3", "one Raman shift a path", file)
+        raise InputError(f"an optical path {identifier!r} that names both CH2 and CH3", "one Raman shift for each path", file)
     return signs.pop() if signs else None
 
 

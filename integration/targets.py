@@ -17,7 +17,7 @@ from srh_clinic.slide import Identity, Slide
 MANUFACTURER = "srh-clinic"
 """Manufacturer of every image that we write, by which we know them again."""
 
-NEEDED = "a name that is free, or that of an earlier output of the same source"
+NEEDED = "a name that is not taken, or that of an earlier output of the same source"
 
 _SUMMARY = ["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Manufacturer", "SourceImageSequence"]
 
@@ -55,7 +55,7 @@ def require_free_target(out: Path, source: Slide | None) -> None:
                 origin = None if source is None else source.identity
                 found = _obstacle(target, source_files(source), origin)
                 if found is None and source is not None and not _source_uids(origin):
-                    found = "an existing file, of which cannot be seen whether it came of this source"
+                    found = "an existing file that does not show whether it was made from this source"
                 if found is not None:
                     raise InputError(found, NEEDED, target)
     except OSError as error:

@@ -73,7 +73,7 @@ class TiffFrames:
             if "requires the 'imagecodecs' package" in str(error):  # as tifffile says it
                 needed = "the package imagecodecs (pip install imagecodecs), or a TIFF without compression"
                 raise InputError(f"{self._page.compression.name} compression", needed, self.path) from error
-            raise InputError(f"a TIFF whose piece {index} does not decode ({error})", NEEDED, self.path) from error
+            raise InputError(f"a TIFF whose strip or tile {index} cannot be decoded ({error})", NEEDED, self.path) from error
 
     def stored(self, index: int) -> NDArray[Any]:
         """The piece as the file holds it."""
@@ -225,7 +225,7 @@ def _largest_stack(tiff: TiffFile, kind: _Kind, path: Path) -> int:
         raise InputError(_not_a_stack(tiff.series[0], kind) or "", needed, path)
     stacks.sort(key=lambda number: int(np.prod(tiff.series[number].shape)), reverse=True)
     if len({tiff.series[number].shape for number in stacks[:2]}) < len(stacks[:2]):
-        raise InputError(kind.plural, "one slide a file", path)
+        raise InputError(kind.plural, "one slide per file", path)
     return stacks[0]
 
 
@@ -270,7 +270,7 @@ def _frames(path: Path, tiff: TiffFile, number: int, page: int, depth: Depth) ->
         if len(ends) != -(-height // frame_shape[0]) * -(-width // frame_shape[1]):
             raise InputError(f"{len(ends)} strips or tiles for {width} x {height} pixels", NEEDED, path)
     else:
-        raise InputError("compressed channels in one page", "one page a channel", path)
+        raise InputError("compressed channels in one page", "one page per channel", path)
     if end > size:
         raise InputError("a truncated TIFF", "a whole file", path)
     check_frame_shape(frame_shape, path)
@@ -286,7 +286,7 @@ def _refuse_dim(slides: list[FramedSlide], path: Path) -> None:
             if frames.source.load(int(index)).max(initial=0) > 4095:
                 return
     raise InputError(
-        "uint16 without a value above 4095 and without statement of its bits",
+        "uint16 without a value above 4095 that does not state its bit depth",
         "--full-scale 4096 (12-bit data) or 65536 (dim 16-bit data)",
         path,
     )
@@ -301,7 +301,11 @@ def _ome_pixels(tiff: TiffFile, number: int, path: Path) -> ET.Element | None:
     size = [str(series.shape[-1]), str(series.shape[-2])]
     if len(described) == len(tiff.series) and [described[number].get(f"Size{axis}") for axis in "XY"] == size:
         return described[number]
-    raise InputError(f"an OME header that does not describe image {number + 1} of {len(tiff.series)}", "one that does", path)
+    raise InputError(
+        f"an OME header that does not describe image {number + 1} of {len(tiff.series)}",
+        "a header that describes every image",
+        path,
+    )
 
 
 def _stated_bits(series: TiffPageSeries, pixels: ET.Element | None) -> int | None:
@@ -344,7 +348,7 @@ def _depths_um(tiff: TiffFile, pixels: ET.Element | None, n_planes: int, path: P
     depths = [depth for known in positions.values() for depth in known]
     if depths and np.isfinite(depths).all():
         if sorted(positions) != list(range(n_planes)) or len(depths) != n_planes:
-            raise InputError(f"{len(depths)} depths (PositionZ) for {n_planes} focal planes", "one a plane", path)
+            raise InputError(f"{len(depths)} depths (PositionZ) for {n_planes} focal planes", "one for each plane", path)
         return [positions[plane].pop() for plane in range(n_planes)]
     step = np.nan
     if pixels is not None and pixels.get("PhysicalSizeZ"):

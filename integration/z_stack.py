@@ -23,7 +23,9 @@ from srh_clinic.integration.tiff import read_tiff_planes
 from srh_clinic.intensity import CHANNELS, RAMAN_SHIFTS
 from srh_clinic.slide import Slide
 
-NEEDED = "a z-stack: a TIFF of axes ZCYX, a folder of numbered two-channel TIFFs, or one of DICOM series at several depths"
+NEEDED = (
+    "a z-stack: a TIFF with axes ZCYX, a folder of numbered two-channel TIFFs, or a folder of DICOM series at several depths"
+)
 
 MIN_BIGTIFF = 2**32 - 2**25
 """Bytes of pixels from which on a TIFF needs 64-bit offsets, as tifffile has it."""
@@ -76,7 +78,7 @@ def read_z_stack(
     """
     source = Path(source)
     if spacing_um is not None and not spacing_um > 0:
-        raise InputError(f"a spacing of {spacing_um:g} um", "a positive one")
+        raise InputError(f"a spacing of {spacing_um:g} um", "a positive spacing")
     try:
         if source.is_dir():
             files = sorted(file for file in source.iterdir() if file.suffix.lower() in _TIFF_SUFFIXES and file.is_file())
@@ -120,12 +122,14 @@ def write_z_stack(planes: Sequence[tuple[float | None, Slide]], out: str | Path)
         raise InputError(f"{len(stack)} focal planes", "two or more", out)
     depths = [plane.depth_um for plane in stack if plane.depth_um is not None]
     if len(depths) not in (0, len(stack)) or any(b <= a for a, b in pairwise(depths)):
-        raise InputError("focal planes whose depths are not ascending, or some unknown", "ascending depths, or none", out)
+        raise InputError(
+            "focal planes whose depths do not ascend or are only partly known", "ascending depths, or no depths at all", out
+        )
     _check_one_field(stack, out)
     if out.suffix.lower() not in _TIFF_SUFFIXES:
         raise InputError(f"the name {out.name}", "one that ends in .tif", out)
     if out.exists():
-        raise InputError("an existing file", "a name that is free", out)
+        raise InputError("an existing file", "a name that is not taken", out)
     check_place(out, folder=False)
     height, width = stack[0].slide.shape
     shape = len(stack), 2, height, width
@@ -153,12 +157,12 @@ def _planes_of_file(path: Path, um_per_px: float | None, full_scale: int | None,
     with path.open("rb") as file:
         start = file.read(2)
     if start not in (b"II", b"MM"):
-        raise InputError("a file that is no TIFF", NEEDED, path)
+        raise InputError("a file that is not a TIFF", NEEDED, path)
     planes = [FocalPlane(*plane) for plane in read_tiff_planes(path, um_per_px, full_scale)]
     if spacing_um is None:
         return planes
     if planes[0].depth_um is not None:
-        raise InputError("a z-stack that states its depths", "no spacing of the caller's", path)
+        raise InputError("a z-stack that states its depths", "no spacing in the call", path)
     return [FocalPlane(number * spacing_um, plane.slide) for number, plane in enumerate(planes)]
 
 
@@ -169,10 +173,10 @@ def _planes_of_numbered(
     for file in files:
         match = _NUMBER.search(file.stem.removesuffix(".ome"))
         if match is None:
-            raise InputError("a name without a number", "the number of its focal plane in every name", file)
+            raise InputError("a file name without a number", "the number of the focal plane in every name", file)
         other = by_number.setdefault(int(match[1]), file)
         if other != file:
-            raise InputError(f"the number of {other.name} once more", "one file a focal plane", file)
+            raise InputError(f"the same number as in {other.name}", "one file per focal plane", file)
     if len(files) < 2:
         raise InputError("a folder with one TIFF", NEEDED, folder)
     first = min(by_number)
@@ -192,17 +196,19 @@ def _planes_of_dicom(
     if len(places) < 2:
         raise InputError("a folder with one series" if places else "a folder without TIFF or DICOM files", NEEDED, folder)
     if spacing_um is not None:
-        raise InputError("a spacing for DICOM series, which state their depths", "none", folder)
+        raise InputError("a spacing for DICOM series, which state their depths", "no spacing in the call", folder)
     slides = [read_dicom(place, um_per_px, full_scale) for place in places]
     for slide in slides[1:]:
         for keyword in _CASE:
             if (slide.headers[0].get(keyword) or "") != (slides[0].headers[0].get(keyword) or ""):
-                raise InputError(f"another {keyword} than in {slides[0].files[0].name}", "series of one case", slide.files[0])
+                raise InputError(
+                    f"a {keyword} that differs from that of {slides[0].files[0].name}", "series of one case", slide.files[0]
+                )
     by_depth: dict[float, DicomSlide] = {}
     for slide in slides:
         z_um = _z_um(slide)
         if z_um in by_depth:
-            raise InputError(f"two series at {z_um:g} um", "one a depth", folder)
+            raise InputError(f"two series at {z_um:g} um", "one per depth", folder)
         by_depth[z_um] = slide
     return [FocalPlane(z_um, by_depth[z_um]) for z_um in sorted(by_depth)]
 
@@ -211,9 +217,11 @@ def _z_um(slide: DicomSlide) -> float:
     """Where a DICOM slide lies along the optical axis, in micrometres; both its channels must say the same."""
     stated = set(slide.z_um)
     if None in stated:
-        raise InputError("no Z offset of frames or pixel matrix and no Slice Location", "the depth of each", slide.files[0])
+        raise InputError(
+            "neither a Z offset of frames or pixel matrix nor a Slice Location", "the depth of each series", slide.files[0]
+        )
     if len(stated) > 1:
-        raise InputError("channels at two depths", "both Raman shifts at one", slide.files[0])
+        raise InputError("channels at two depths", "both Raman shifts at one depth", slide.files[0])
     return slide.z_um[0] or 0.0
 
 
@@ -222,7 +230,7 @@ def _check_one_field(planes: Sequence[FocalPlane], source: Path) -> None:
     for number, (_, slide) in enumerate(planes[1:], start=2):
         if slide.shape != first.shape or abs(slide.um_per_px / first.um_per_px - 1) > 1e-3:
             found = f"focal plane {number} of {slide.shape[0]} x {slide.shape[1]} pixels of {slide.um_per_px:g} um"
-            needed = f"{first.shape[0]} x {first.shape[1]} of {first.um_per_px:g} um, as the first"
+            needed = f"{first.shape[0]} x {first.shape[1]} of {first.um_per_px:g} um, as in the first"
             raise InputError(found, needed, source)
 
 

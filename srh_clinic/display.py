@@ -122,7 +122,7 @@ def three_channel(counts: Counts, recipe: Recipe) -> Unit:
         ch2, ch3 = (_equalise(plane) for plane in counts)
         difference = ch3 - ch2 + np.float32(OFFSET / (FULL_SCALE - 1))
     else:
-        raise InputError(f"colour recipe {recipe!r}", f"one of {', '.join(RECIPES)}")
+        raise InputError(f"the colour recipe {recipe!r}", f"one of {', '.join(RECIPES)}")
     return np.clip(np.stack([difference, ch2, ch3]), 0, 1).astype(np.float32)
 
 

@@ -87,5 +87,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()  # "meta" and the like take numbers and never give them back
     except (RuntimeError, AssertionError) as error:  # NotImplementedError is a RuntimeError
-        raise InputError(f"the device {name!r}", "'auto', 'cpu' or a device that torch has here, such as 'cuda:0'") from error
+        raise InputError(
+            f"the device {name!r}", "'auto', 'cpu' or a device that torch finds on this machine, such as 'cuda:0'"
+        ) from error
     return device

@@ -208,7 +208,7 @@ class TileStore:
                     "tiles of another run", "the same source, settings, seed and weights, or another folder", self.path
                 )
         elif any(self.path.iterdir()):
-            raise InputError("a folder that holds something else", "an empty folder for tiles", self.path)
+            raise InputError("a folder with other content", "an empty folder for the tiles", self.path)
         else:
             # Beside the folder, for a cut between the two lines must leave it empty.
             fresh = self.path.with_name(f"{self.path.name}.store.json.tmp")
@@ -254,7 +254,9 @@ class MosaicSlide:
 
     def __post_init__(self) -> None:
         if self.source.shape != self.grid.shape:
-            raise InputError(f"a slide of {self.source.shape} and a grid for {self.grid.shape}", "a grid of the slide's shape")
+            raise InputError(
+                f"a slide of {self.source.shape} pixels and a grid for {self.grid.shape}", "a grid of the slide's shape"
+            )
 
     @property
     def shape(self) -> tuple[int, int]:

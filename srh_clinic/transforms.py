@@ -148,7 +148,7 @@ class ThreeChannelSRH(Transform):
 
     def __init__(self, recipe: Recipe = "opensrh") -> None:
         if recipe not in RECIPES:
-            raise InputError(f"colour recipe {recipe!r}", f"one of {', '.join(RECIPES)}")
+            raise InputError(f"the colour recipe {recipe!r}", f"one of {', '.join(RECIPES)}")
         self.recipe: Recipe = recipe
 
     def __call__(self, image: ArrayLike) -> MetaTensor:
@@ -263,7 +263,7 @@ def _counts(image: ArrayLike) -> Counts:
     counts = values.astype(np.uint16)
     if values.dtype != np.uint16 and not np.array_equal(counts, values):
         raise InputError(
-            f"values from {values.min():g} to {values.max():g}, not all whole", "counts: whole numbers in 0..65535"
+            f"values from {values.min():g} to {values.max():g}, not all whole", "counts: whole numbers from 0 to 65535"
         )
     return counts
 

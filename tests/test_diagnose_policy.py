@@ -202,11 +202,11 @@ def test_a_policy_of_other_weights_is_flagged() -> None:
 
 
 def test_a_policy_that_cannot_decide_a_slide_is_refused() -> None:
-    with pytest.raises(InputError, match=r"found a policy that asks for the agreement .*needed one or more .*--certainty K"):
+    with pytest.raises(InputError, match=r"found a policy that needs the agreement .*needed one or more .*--certainty K"):
         diagnose(policy(agreement_limit=0.5))
     with pytest.raises(InputError, match="calibrated at the level of a patch; needed one calibrated on slides"):
         diagnose(policy(calibration={**OURS, "level": "patch"}))
-    with pytest.raises(InputError, match="asks for the agreement"):
+    with pytest.raises(InputError, match="needs the agreement"):
         RestoreThenClassify.from_bundle("phantom-demo", selective=policy(agreement_limit=0.5))
 
 

@@ -262,5 +262,7 @@ def test_flagged_regions_and_uncertain_nuclei_fit_the_schema() -> None:
 
 
 def test_certainty_is_asked_of_what_depends_on_the_seed() -> None:
-    with pytest.raises(InputError, match=r"certainty over seeds of the restorer median; needed .*rscd"):
+    with pytest.raises(
+        InputError, match=r"--certainty with the restorer median, whose result does not depend on a seed; needed .*rscd"
+    ):
         RestoreThenClassify.from_bundle("phantom-demo", "median", certainty=2)

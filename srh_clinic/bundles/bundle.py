@@ -143,7 +143,7 @@ class Bundle:
         if holder is None:
             raise InputError(f"no {part} (parts: {', '.join(self.parts) or 'none'})", f"a bundle with a {part}", self.path)
         if key := self._disagreement(part, holder):
-            found = f"no {part}, and in {holder.name} one for {key} {holder.metadata.get(key)}"
+            found = f"no {part}, and the one of {holder.name} is for {key} {holder.metadata.get(key)}"
             raise InputError(found, f"one for {key} {self.metadata.get(key)}", self.path)
         return holder
 
@@ -209,7 +209,7 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
     path = EMBEDDED / name_or_path if str(name_or_path) in bundle_names() else Path(name_or_path)
     if not bundle_exists(path):
         known = ", ".join(bundle_names()) or "none"
-        raise InputError("no bundle", f"the folder of one, or the name of an embedded one ({known})", path)
+        raise InputError("no bundle", f"a bundle's folder, or the name of a bundle in the package ({known})", path)
     return _load_bundle(path, ())
 
 
@@ -223,12 +223,12 @@ def _load_bundle(path: Path, heirs: tuple[Path, ...]) -> Bundle:
         return Bundle(path, metadata)
     parent = EMBEDDED / str(extends) if extends in bundle_names() else path / str(extends)
     if not bundle_exists(parent):
-        needed = f"an embedded bundle ({', '.join(bundle_names()) or 'none'}) or a bundle's folder as seen from {path}"
-        raise InputError(f"that it extends {extends!r}, which is not there", needed, path / METADATA)
+        needed = f"a bundle of the package ({', '.join(bundle_names()) or 'none'}) or a bundle's folder as seen from {path}"
+        raise InputError(f"a bundle that extends {extends!r}, which does not exist", needed, path / METADATA)
     heirs = (*heirs, path.resolve())
     if parent.resolve() in heirs:
         circle = " extends ".join(heir.name for heir in (*heirs, parent.resolve()))
-        raise InputError(f"a circle of bundles ({circle})", "one of them to extend none", path / METADATA)
+        raise InputError(f"a circle of bundles ({circle})", "at least one that extends no other", path / METADATA)
     return Bundle(path, metadata, _load_bundle(parent, heirs))
 
 
@@ -273,7 +273,7 @@ def verify_bundle(path: Path) -> dict[str, str]:
     """
     table = _read_json(path / METADATA).get("sha256")
     if not isinstance(table, dict) or not table:
-        raise InputError("no table of sha256", "a bundle whose metadata lists the sha256 of its files", path / METADATA)
+        raise InputError("no table of sha256 sums", "a bundle whose metadata lists the sha256 of its files", path / METADATA)
     for file, expected in table.items():
         inside = (path / file).resolve()
         if not inside.is_relative_to(path.resolve()) or not inside.is_file():
@@ -285,7 +285,9 @@ def verify_bundle(path: Path) -> dict[str, str]:
     for part in _read_json(path / INFERENCE):
         unlisted |= {weights_file(part), INFERENCE} - set(table)
     if unlisted:
-        raise InputError(f"{', '.join(sorted(unlisted))} without a sha256", "each listed in the metadata", path / METADATA)
+        raise InputError(
+            f"no sha256 of {', '.join(sorted(unlisted))}", "the sha256 of every file in the metadata", path / METADATA
+        )
     return dict(table)
 
 
@@ -323,7 +325,7 @@ def save_bundle(
 
     unknown = sorted(set(parts) - set(PARTS))
     if unknown or not parts:
-        raise InputError(f"the parts {unknown or 'none'}", "parts among " + ", ".join(PARTS), path)
+        raise InputError(f"the parts {unknown or 'none'}", "one or more of " + ", ".join(PARTS), path)
     path.parent.mkdir(parents=True, exist_ok=True)
     description: dict[str, Any] = {**DEFAULT_METADATA, **(metadata or {})}
     description["weights_storage"] = storage
@@ -410,7 +412,9 @@ def _stored(weights: dict[str, Tensor], part: str, storage: Literal["float32", "
         if value.is_floating_point():
             value = value.to(torch.float16 if storage == "float16" else torch.float32)
             if not bool(torch.isfinite(value).all()):
-                raise InputError(f"{part}.{key} with numbers beyond {storage}", "finite weights within its range")
+                raise InputError(
+                    f"numbers in {part}.{key} that {storage} cannot hold", f"finite weights within the range of {storage}"
+                )
         kept[key] = value.detach().cpu().contiguous()
     return kept
 
@@ -419,7 +423,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"no readable JSON ({error})", "a bundle's configuration", path) from error
+        raise InputError(f"a file that is not readable JSON ({error})", "a bundle's configuration", path) from error
     if not isinstance(content, dict):
         raise InputError(f"a {type(content).__name__}", "a JSON object", path)
     return content

@@ -460,7 +460,7 @@ class RestoreThenClassify:
         loaded = load_bundle(bundle)
         policy = policy_of(loaded)
         if conservative and policy is None:
-            needed = "one whose guards were calibrated with its weights (srh-clinic bundle calibrate)"
+            needed = "a bundle whose guards were calibrated for its weights (srh-clinic bundle calibrate)"
             raise InputError("a bundle without thresholds for its guards", needed, loaded.path)
         where = choose_device(device)
         return cls(
@@ -724,8 +724,8 @@ def _require_decidable(selective: SelectivePolicy | None, seeds: int) -> None:
     if selective is None:
         return
     if selective.agreement_limit is not None and not seeds:
-        needed = "one or more of them (--certainty K)"
-        raise InputError("a policy that asks for the agreement of further restorations", needed)
+        needed = "one or more further restorations (--certainty K)"
+        raise InputError("a policy that needs the agreement of further restorations", needed)
     if (level := selective.calibration.get("level", "slide")) != "slide":
         raise InputError(f"a policy calibrated at the level of a {level}", "one calibrated on slides")
 
@@ -736,7 +736,7 @@ def _repeated(restorer: str, bundle: str | Path, device: str, settings: Mapping[
 
     if restorer not in SEEDED:
         raise InputError(
-            f"certainty over seeds of the restorer {restorer}", f"one whose result they change: {', '.join(SEEDED)}"
+            f"--certainty with the restorer {restorer}, whose result does not depend on a seed", f"one of {', '.join(SEEDED)}"
         )
     seeded = {**settings, "sampler": "ancestral"} if restorer == "rscd" else dict(settings)
     return create_restorer(restorer, bundle=str(bundle), device=device, **seeded)

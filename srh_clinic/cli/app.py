@@ -708,7 +708,7 @@ def _numbers(text: str) -> dict[Any, int]:
     """``added=2,same=1`` as a table; ``none`` is empty."""
     pairs = [] if text == "none" else [one.partition("=") for one in text.split(",")]
     if not all(name and number.isdigit() for name, _, number in pairs):
-        raise InputError(f"the sentinels {text!r}", "KIND=N, several by commas, or none")
+        raise InputError(f"the sentinels {text!r}", "KIND=N, several separated by commas, or none")
     return {name.strip(): int(number) for name, _, number in pairs}
 
 
@@ -724,7 +724,9 @@ def study_check(study: StudyArgument) -> None:
     for finding in audit.findings:
         typer.echo(f"LEAK: {finding}")
     if audit.findings:
-        raise InputError(f"{len(audit.findings)} leaks", "a study that tells raters nothing", study)
+        raise InputError(
+            f"{len(audit.findings)} leaks", "a study whose public folder says nothing of methods, cases or people", study
+        )
     typer.echo(f"{audit.tasks} tasks: no leak")
 
 

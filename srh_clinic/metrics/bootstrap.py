@@ -96,7 +96,7 @@ def paired_bootstrap_interval(
     :func:`bootstrap_interval`), so what makes one patient harder than another cancels.
     """
     if np.shape(ours) != np.shape(theirs):
-        raise InputError(f"{np.shape(ours)} against {np.shape(theirs)} values", "the same images by both methods")
+        raise InputError(f"{np.shape(ours)} against {np.shape(theirs)} values", "values of the same images from both methods")
     value, resampled, n = _resampled(statistic, (ours, theirs), reference, units, reference_units, resamples, seed, options)
     return _interval(value[0] - value[1], resampled[0] - resampled[1], n, level)
 
@@ -129,7 +129,7 @@ def _resampled(
 def _draw(random: np.random.Generator, units: int, resamples: int) -> Weights:
     """How often each unit is drawn, ``(resamples, units)``."""
     if units < FEWEST_UNITS:
-        raise InputError(f"{units} independent units", f"{FEWEST_UNITS} or more for an interval")
+        raise InputError(f"{units} independent units", f"{FEWEST_UNITS} or more to compute an interval")
     return draws(random, units, resamples)
 
 

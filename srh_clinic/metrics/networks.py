@@ -64,9 +64,9 @@ def load_state(path: Path) -> State:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise InputError("an unreadable file or a pickle of more than tensors", needed, path) from error
+        raise InputError("an unreadable file, or a pickle that holds more than tensors", needed, path) from error
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise InputError(f"a {type(state).__name__} of other things than tensors", needed, path)
+        raise InputError(f"a {type(state).__name__} that holds other things than tensors", needed, path)
     return state
 
 

@@ -116,7 +116,9 @@ def blob_responses(field: NDArray[np.float32], um_per_px: float, radii_um: tuple
         When the smallest discs would have a radius below 2 px.
     """
     if not 0 < um_per_px <= RADII_UM[0] / 2:
-        raise InputError(f"{um_per_px} um per px", f"more than 0 and at most {RADII_UM[0] / 2} um, or nuclei are no discs")
+        raise InputError(
+            f"{um_per_px} um per px", f"more than 0 and at most {RADII_UM[0] / 2} um, so that nuclei can be seen as discs"
+        )
     spectrum = dctn(field, norm="ortho")
     filters = _filters(field.shape, um_per_px, radii_um)
     return np.stack([idctn(spectrum * filter_, norm="ortho") for filter_ in filters])

@@ -208,7 +208,7 @@ def fit_tile(tile: Tile, seed: int, settings: DeepImagePriorSettings, device: to
 def tile_generator(seed: int, tile: Tile, device: torch.device) -> torch.Generator:
     """Random numbers that belong to a seed and a tile's place on the slide."""
     if not 0 <= seed < 2**64:
-        raise InputError(f"the seed {seed}", "a seed between 0 and 2**64 - 1")
+        raise InputError(f"the seed {seed}", "one from 0 to 2**64 - 1")
     (word,) = np.random.SeedSequence([seed, tile.y, tile.x]).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(word >> np.uint64(1)))
 

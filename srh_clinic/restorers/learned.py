@@ -92,7 +92,7 @@ class LearnedRestorer:
             with inference():
                 restored = self.apply(torch.from_numpy(images).to(self.device), [(tile.y, tile.x) for tile in batch], seed)
             if not bool(torch.isfinite(restored).all()):
-                raise InputError(f"values that are not finite from {self.name}", "a bundle with sound weights")
+                raise InputError(f"values that are not finite from {self.name}", "a bundle whose weights are undamaged")
             counts = model_to_counts(restored[:, :, :height, :width].float().cpu().numpy())
             for tile, image in zip(batch, counts, strict=True):
                 yield RestoredTile(

@@ -127,6 +127,6 @@ def parse_settings(name: str, model: type[Settings], given: dict[str, Any]) -> S
         setting = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             known = ", ".join(model.model_fields) or "none at all"
-            raise InputError(f"the setting {setting!r} for the restorer {name!r}", f"settings among: {known}") from error
+            raise InputError(f"the setting {setting!r} for the restorer {name!r}", f"one of its settings: {known}") from error
         needed = first.get("ctx", {}).get("expected") or first["msg"].removeprefix("Input should be ")
         raise InputError(f"{setting} = {first['input']!r} for the restorer {name!r}", needed) from error

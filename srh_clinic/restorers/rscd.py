@@ -164,5 +164,5 @@ def load_network(network: nn.Module, bundle: Bundle, part: str, device: torch.de
     try:
         network.load_state_dict(bundle.load_tensors(part))
     except RuntimeError as error:
-        raise InputError(f"weights that do not fit the {part}'s configuration", "a whole bundle", bundle.path) from error
+        raise InputError(f"weights that do not fit the {part}'s configuration", "an undamaged bundle", bundle.path) from error
     return network.to(device).eval()

@@ -42,7 +42,7 @@ def block_noise(seed: int, y: int, x: int, height: int, width: int, *, round: in
         When the seed is out of range.
     """
     if not 0 <= seed < 2**64:
-        raise InputError(f"the seed {seed}", "a seed between 0 and 2**64 - 1")
+        raise InputError(f"the seed {seed}", "one from 0 to 2**64 - 1")
     first_row, last_row = y // BLOCK, (y + height - 1) // BLOCK
     first_column, last_column = x // BLOCK, (x + width - 1) // BLOCK
     words = np.empty(((last_row - first_row + 1) * BLOCK, (last_column - first_column + 1) * BLOCK), dtype=np.uint64)

@@ -464,4 +464,4 @@ def stack(tensors: Sequence[Tensor]) -> Tensor:
 def require_finite(finite: bool, network: str) -> None:
     """Refuse what a network with broken weights answers."""
     if not finite:
-        raise InputError(f"values that are not finite from the {network}", "a bundle with sound weights")
+        raise InputError(f"values that are not finite from the {network}", "a bundle whose weights are undamaged")

@@ -109,9 +109,9 @@ def simulate_cohort(
     if patients < 1 or sites < 1 or size < 1:
         raise InputError(f"{patients} patients, {sites} sites and images of {size} px", "positive numbers")
     if not len(depths_um) or min(depths_um) < 0:
-        raise InputError(f"the depths {list(depths_um)}", "one or more, in micrometres, none below 0")
+        raise InputError(f"the depths {list(depths_um)}", "one or more depths in micrometres, none below 0")
     if unknown := [kind for kind in kinds if kind not in DIAGNOSIS_OF_KIND]:
-        raise InputError(f"the tissue {', '.join(unknown)}", f"tissue among {', '.join(DIAGNOSIS_OF_KIND)}")
+        raise InputError(f"the tissue {', '.join(unknown)}", f"one of {', '.join(DIAGNOSIS_OF_KIND)}")
     # What the arguments say is checked above, at the call; the images come one by one.
     return _images(patients, sites, depths_um, size, seed, tuple(kinds))
 

@@ -77,7 +77,7 @@ def simulate_pair(kind: str, severity: float, seed: int, size: int = 256) -> Nea
     """
     check_tissue(kind, size)
     if not 0 <= severity <= 1:
-        raise InputError(f"severity {severity}", "a number from 0 (clean) to 1 (worst)")
+        raise InputError(f"the severity {severity}", "a number from 0 (clean) to 1 (worst)")
     rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(4)[3])
     section_um = float(rng.uniform(*SECTION_UM))
     _, signal = cut_tissue(kind, seed, section_um, size)
@@ -97,9 +97,9 @@ def simulate_pair(kind: str, severity: float, seed: int, size: int = 256) -> Nea
 def check_tissue(kind: str, size: int) -> None:
     """Refuse a kind of tissue that has no painter and a field too small to hold structure."""
     if kind not in PAINTERS:
-        raise InputError(f"tissue kind {kind!r}", f"one of {', '.join(PAINTERS)}")
+        raise InputError(f"the tissue kind {kind!r}", f"one of {', '.join(PAINTERS)}")
     if size < 64:
-        raise InputError(f"size {size}", "64 pixels or more")
+        raise InputError(f"a size of {size} pixels", "64 or more")
 
 
 def cut_tissue(kind: str, seed: int, depth_um: float, size: int) -> tuple[Canvas, Field]:

@@ -83,7 +83,7 @@ def simulate_patch(kind: str, severity: float, seed: int, size: int = 256) -> Ph
     Tissue and degradation come from separate streams of ``seed``: the same seed at another severity shows the same tissue.
     """
     if kind not in PAINTERS:
-        raise InputError(f"tissue kind {kind!r}", f"one of {', '.join(PAINTERS)}")
+        raise InputError(f"the tissue kind {kind!r}", f"one of {', '.join(PAINTERS)}")
     tissue_stream, degradation_stream = np.random.SeedSequence(seed).spawn(2)
     rng = np.random.default_rng(tissue_stream)
     canvas = PAINTERS[kind](rng, (size, size))
@@ -136,11 +136,11 @@ def simulate_case(diagnosis: CaseDiagnosis = "tumor", quality: float = 0.3, size
         When an argument is out of its range.
     """
     if diagnosis not in (*CLASSES, "mixed"):
-        raise InputError(f"diagnosis {diagnosis!r}", "tumor, normal, nondiagnostic or mixed")
+        raise InputError(f"the diagnosis {diagnosis!r}", "tumor, normal, nondiagnostic or mixed")
     if not 0 <= quality <= 1:
-        raise InputError(f"quality {quality}", "a number from 0 (worst) to 1 (clean)")
+        raise InputError(f"the quality {quality}", "a number from 0 (worst) to 1 (clean)")
     if not 64 <= size <= LARGEST_CASE:
-        raise InputError(f"size {size}", f"64 to {LARGEST_CASE} pixels")
+        raise InputError(f"a size of {size} pixels", f"64 to {LARGEST_CASE}")
     shape = (size, size)
     tissue_stream, degradation_stream = np.random.SeedSequence(seed).spawn(2)
     rng = np.random.default_rng(tissue_stream)

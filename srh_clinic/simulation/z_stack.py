@@ -78,10 +78,10 @@ def simulate_z_stack(kind: str, depths_um: Sequence[float], seed: int, size: int
     """
     check_tissue(kind, size)
     if not len(depths_um):
-        raise InputError("no depths", "one or more, in micrometres")
+        raise InputError("no depths", "one or more depths in micrometres")
     for depth in depths_um:
         if not 0 <= depth <= DEEPEST_UM:
-            raise InputError(f"a depth of {depth:g} um", f"one within 0..{DEEPEST_UM:g} um")
+            raise InputError(f"a depth of {depth:g} um", f"one from 0 to {DEEPEST_UM:g} um")
     block = np.random.SeedSequence(seed).spawn(5)[4]
     rng = np.random.default_rng(block)
     absorption, autofluorescence, instrument = rng.uniform(0.0, 0.2), rng.uniform(0.0, 0.2), rng.uniform(0.1, 0.3)

@@ -62,7 +62,9 @@ def read_settings(task: str, config: str | Path | None = None, **changes: Any) -
     try:
         values = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"no readable YAML ({error})", f"a configuration of the {task}'s training", path) from error
+        raise InputError(
+            f"a file that is not readable YAML ({error})", f"a configuration of the {task}'s training", path
+        ) from error
     if not isinstance(values, dict):
         raise InputError(f"a {type(values).__name__}", f"a table of the {task}'s settings", path)
     try:
@@ -70,7 +72,7 @@ def read_settings(task: str, config: str | Path | None = None, **changes: Any) -
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{where}: {first.get('input')!r}", f"{where} to be right ({first['msg']})", path) from error
+        raise InputError(f"{where}: {first.get('input')!r}", f"a valid value ({first['msg']})", path) from error
 
 
 def train(

@@ -91,7 +91,7 @@ class CalibratorTask:
         if not settings.local_weight:
             return F.mse_loss(network.latent(shown).float(), target)
         if not isinstance(network.head, AttentionHead):
-            raise InputError("a local_weight for a head that does not vote by place", "head: attention, or no local_weight")
+            raise InputError("a local_weight for a head that does not vote by place", "the head attention, or no local_weight")
         value, score = network.head.votes(network.features(shown))
         smaller_target = network.to_latent(t_small.float())
         target_map = torch.where(mask, target[:, None, None], smaller_target[:, None, None])

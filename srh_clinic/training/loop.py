@@ -183,7 +183,7 @@ def fit(
                     raise Diverged(f"a loss of {loss.item():g} with a gradient of {norm.item():g}", "a lower learning_rate")
             except Diverged as error:
                 found = f"{error.found} at step {step} of {task.name}"
-                raise InputError(found, f"{error.needed}, and a new folder; the last checkpoint stays", folder) from error
+                raise InputError(found, f"{error.needed}, in a new folder (the last checkpoint is kept)", folder) from error
             optimiser.step()
             losses[turn.name].append(loss.detach())
         _update_average(average, network, min(settings.ema_decay, (1 + step) / (10 + step)))
@@ -286,7 +286,7 @@ class _Run:
             theirs = type(self.settings)(**state["settings"]).model_dump(mode="json", exclude=pace)
         except ValidationError as error:
             raise InputError(
-                "a checkpoint of another version or task", "one of this training, or another folder", path
+                "a checkpoint of another version or task", "a checkpoint of this training, or another folder", path
             ) from error
         if mine != theirs:
             changed = sorted(key for key in mine if mine[key] != theirs[key])

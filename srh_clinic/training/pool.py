@@ -73,7 +73,7 @@ class TilePool:
             self._resident = torch.cat([torch.from_numpy(np.array(array).view(np.int16)).to(device) for array in arrays])
         self.training_count = int(self._starts[-1]) - holdout
         if self.training_count < 1:
-            raise InputError(f"{self._starts[-1]} tiles", f"more than the {holdout} that are held out", folder)
+            raise InputError(f"{self._starts[-1]} tiles", f"more than the {holdout} held out", folder)
         self.holdout_indices = np.arange(self.training_count, int(self._starts[-1]))
 
     def crops(

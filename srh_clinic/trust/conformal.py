@@ -47,9 +47,9 @@ def conformal_threshold(strengths: ArrayLike, alpha: float, confidence: float = 
     found = np.sort(np.asarray(strengths, dtype=np.float64).ravel())
     for name, value in (("miss rate", alpha), ("confidence", confidence)):
         if not 0 < value < 1:
-            raise InputError(f"a {name} of {value}", "one between 0 and 1")
+            raise InputError(f"a {name} of {value}", "a value between 0 and 1")
     if np.isnan(found).any():
-        raise InputError("a strength that is no number", "strengths of calibration places")
+        raise InputError("a strength that is not a number", "a number for every calibration place")
     ranks = np.arange(1, len(found) + 1)
     # The chance falls with the rank, so those that keep the promise come first.
     kept = int((beta.cdf(alpha, ranks, len(found) + 1 - ranks) >= confidence).sum())
@@ -69,5 +69,5 @@ def miss_rate(strengths: ArrayLike, threshold: float, level: float = 0.95) -> In
     """
     found = np.asarray(strengths, dtype=np.float64).ravel()
     if not len(found):
-        raise InputError("no held-out places", "one or more")
+        raise InputError("no held-out places", "at least one")
     return proportion(int((found < threshold).sum()), len(found), level=level)

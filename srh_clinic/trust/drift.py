@@ -246,7 +246,7 @@ class DriftReference(BaseModel):
                 continue
             others, own = np.array(getattr(self, name)), np.ravel(stated)
             if own.shape != others.shape[1:]:
-                raise InputError(f"a profile with {len(own)} numbers of {name}", f"{others.shape[1]}, as the reference has")
+                raise InputError(f"a profile with {len(own)} values of {name}", f"{others.shape[1]}, as in the reference")
             # The case joins the others before anything is fitted, so that nothing tells it from them if it is like them.
             distances[name] = _DISTANCES[name](np.vstack([others, own]))
             sentences[name] = _SENTENCES[name](others, own, self.patients)
@@ -353,7 +353,7 @@ def fit_reference(
     try:
         return DriftReference.model_validate({"level": level, "made_with": dict(made_with), "left_out": left_out, **stated})
     except ValidationError as error:
-        raise InputError(_first(error), "profiles of cases that were made alike") from error
+        raise InputError(_first(error), "profiles of cases that were all made in the same way") from error
 
 
 def load_reference(path: str | Path) -> DriftReference:
@@ -372,14 +372,14 @@ def load_reference(path: str | Path) -> DriftReference:
     except ValidationError as error:
         raise InputError(_first(error), needed, path) from error
     except ValueError as error:  # not JSON, or not text
-        raise InputError(f"what is no JSON ({error})", needed, path) from error
+        raise InputError(f"a file that is not valid JSON ({error})", needed, path) from error
     _enough(reference.patients, reference.level, path)
     return reference
 
 
 def _enough(patients: int, level: float, path: str | Path | None = None) -> None:
     if not 0 < level < 1:
-        raise InputError(f"a level of {level:g}", "one between 0 and 1", path)
+        raise InputError(f"a level of {level:g}", "a value between 0 and 1", path)
     if patients < patients_needed(level):
         possible = f", or a level of {1 / (patients + 1):.2g} or more" if patients else ""
         needed = f"{patients_needed(level)} or more to warn at a level of {level:g}{possible}"

@@ -80,7 +80,7 @@ class GuardPolicy(BaseModel):
             if alpha is None or promise.alpha == alpha:
                 return promise
         known = ", ".join(f"{promise.alpha:g}" for promise in self.promises)
-        raise InputError(f"a miss rate of {alpha:g}", f"one that the bundle was calibrated for: {known}")
+        raise InputError(f"a miss rate of {alpha:g}", f"a rate that the bundle was calibrated for: {known}")
 
 
 def calibrated_policy(
@@ -113,7 +113,7 @@ def calibrated_policy(
         When there are too few tiles.
     """
     if not faithful:
-        raise InputError("no faithful tiles", "one or more")
+        raise InputError("no faithful tiles", "at least one")
     names = [name for name in faithful[0] if all(name in scores for scores in faithful)]
     below = {name: (shares or {}).get(name, FAITHFUL_SHARE) for name in names}
     scales = {name: float(np.quantile([scores[name] for scores in faithful], below[name])) for name in names}

@@ -284,7 +284,7 @@ def load_policy(path: str | Path) -> SelectivePolicy:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        found = (error.strerror or str(error)) if isinstance(error, OSError) else "bytes that are no text"
+        found = (error.strerror or str(error)) if isinstance(error, OSError) else "a file that is not text"
         raise InputError(found[0].lower() + found[1:], needed, path) from error
     try:
         return SelectivePolicy.model_validate(json.loads(text))
@@ -295,7 +295,7 @@ def load_policy(path: str | Path) -> SelectivePolicy:
         said = first["msg"].removeprefix("Value error, found ").partition("; needed")[0]
         raise InputError(f"{where}: {said}" if where else said, needed, path) from error
     except ValueError as error:
-        raise InputError("no JSON", needed, path) from error
+        raise InputError("a file that is not valid JSON", needed, path) from error
 
 
 def bounded_rate(rates: ArrayLike, confidence: float = CONFIDENCE) -> Bound:
@@ -320,9 +320,9 @@ def bounded_rate(rates: ArrayLike, confidence: float = CONFIDENCE) -> Bound:
     """
     values = np.asarray(rates, dtype=np.float64)
     if not 0 < confidence < 1:
-        raise InputError(f"a confidence of {confidence}", "one between 0 and 1")
+        raise InputError(f"a confidence of {confidence}", "a value between 0 and 1")
     if values.ndim != 1 or not len(values) or not ((values >= 0) & (values <= 1)).all():
-        raise InputError(f"rates of shape {values.shape}", "one from 0 to 1 for each of one or more patients")
+        raise InputError(f"rates of shape {values.shape}", "a rate from 0 to 1 for each of one or more patients")
     n, rate, delta = len(values), float(values.mean()), 1 - confidence
 
     def excess(a: float) -> float:
@@ -372,10 +372,10 @@ def choose_policy(
             f"found {len(observations)} cases, {len(true)} truths and {len(owner)} patients; needed one for each."
         )
     if alpha is not None and not 0 < alpha < 1:
-        raise InputError(f"a rate of wrong diagnoses of {alpha}", "one between 0 and 1")
+        raise InputError(f"a rate of wrong diagnoses of {alpha}", "a value between 0 and 1")
     choosing = halves(owner, seed)
     if choosing.all() or not choosing.any():
-        raise InputError("fewer than two calibration patients", "two or more: one half chooses, the other bounds")
+        raise InputError("fewer than two calibration patients", "two or more: one half chooses, the other tests")
     seen, known, whose = observations.take(choosing), true[choosing], owner[choosing]
 
     def merit(policy: SelectivePolicy) -> tuple[float, float]:
@@ -394,15 +394,15 @@ def choose_policy(
         fit = [i for i, values in enumerate(rates) if _p_value(values.mean(), alpha, len(values)) <= 1 - confidence]
         if not fit:
             least = bounded_rate(min(rates, key=np.mean), confidence)
-            found = f"no policy that {least.patients} patients bound by {alpha:g} wrong diagnoses"
+            found = f"no policy for which {least.patients} patients show a rate of wrong diagnoses of at most {alpha:g}"
             raise InputError(found, f"a larger rate, {least.upper:.3f} or more, or more calibration patients")
     chosen = grid[min(fit, key=lambda place: ranked[place])]
     others = ~choosing
     wrong = _wrong(chosen.said(observations.take(others)), true[others])
     bound = bounded_rate(_by_patient(wrong, owner[others]), confidence)
     if alpha is not None and bound.upper > alpha:
-        found = f"a policy that the other half of the patients bounds by {bound.upper:.3f} wrong diagnoses"
-        raise InputError(found, f"at most {alpha:g}: more calibration patients, or a larger rate")
+        found = f"a policy whose wrong diagnoses may reach a rate of {bound.upper:.3f} in the other half of the patients"
+        raise InputError(found, f"at most {alpha:g} (more calibration patients, or a larger rate)")
     right, wrong_share = merit(chosen)
     stated: dict[str, str | int | float] = {
         "cases": len(observations),

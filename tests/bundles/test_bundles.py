@@ -67,7 +67,7 @@ def test_a_changed_description_a_lost_file_and_an_unlisted_file_are_found(bundle
     assert set(listed) >= {"configs/inference.json", "docs/README.md"}
     stranger = bundle.path / "models/classifier.safetensors"
     stranger.write_bytes(b"x")
-    with pytest.raises(InputError, match="without a sha256"):
+    with pytest.raises(InputError, match="no sha256 of"):
         verify_bundle(bundle.path)
     stranger.unlink()
     inference = bundle.path / "configs/inference.json"
@@ -194,7 +194,9 @@ def test_a_part_that_was_trained_for_something_else_is_not_inherited(heir):
     rewrite(heir, schedule="linear")
     linear = load_bundle(heir.path)
     assert linear.parts == ("calibrator", "cyclegan")
-    with pytest.raises(InputError, match=r"no denoiser, and in mine one for schedule cosine; needed one for schedule linear"):
+    with pytest.raises(
+        InputError, match=r"no denoiser, and the one of mine is for schedule cosine; needed one for schedule linear"
+    ):
         linear.load_tensors("denoiser")
     rewrite(heir, schedule="cosine", um_per_px=0.3)
     with pytest.raises(InputError, match=r"um_per_px 0\.5; needed one for um_per_px 0\.3"):
@@ -206,7 +208,7 @@ def test_a_missing_parent_and_a_circle_are_said_in_a_sentence(heir, bundle):
     with pytest.raises(InputError, match=r"a circle of bundles \(heir extends mine extends heir\)"):
         load_bundle(heir.path)
     rewrite(bundle, extends="../nowhere")
-    with pytest.raises(InputError, match=r"extends '\.\./nowhere', which is not there; needed .*phantom-demo"):
+    with pytest.raises(InputError, match=r"extends '\.\./nowhere', which does not exist; needed .*phantom-demo"):
         load_bundle(heir.path)
     rewrite(bundle, extends="../mine")
     with pytest.raises(InputError, match="circle"):

@@ -307,7 +307,7 @@ except InputError as error:
         class Failing(ArraySlide):
             def read(self, y, x, height, width):
                 if y > 0:
-                    raise InputError("frame 3 that does not decode", "undamaged pixel data")
+                    raise InputError("frame 3, which cannot be decoded", "undamaged pixel data")
                 return super().read(y, x, height, width)
 
         with pytest.raises(InputError, match="frame 3"):

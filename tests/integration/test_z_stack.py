@@ -135,7 +135,8 @@ class TestNumberedFiles:
         check(read_z_stack(folder, UM, spacing_um=1.5), stack, [0.0, 9.0, 12.0])
 
     @pytest.mark.parametrize(
-        ("name", "found"), [("overview.tif", "a name without a number"), ("field1_z08.tif", "the number of field1_z08.tif")]
+        ("name", "found"),
+        [("overview.tif", "a file name without a number"), ("field1_z08.tif", "the same number as in field1_z08.tif")],
     )
     def test_a_file_without_a_place_of_its_own(self, folder, name, found):
         shutil.copy(folder / "field1_z8.tif", folder / name)
@@ -210,7 +211,7 @@ class TestDicom:
         check(read_z_stack(folder), stack[[1, 2, 0]], [0.0, 2.5, 5.0])
 
     def test_what_does_not_say_its_depth_is_refused(self, series):
-        with pytest.raises(InputError, match="no Z offset"):
+        with pytest.raises(InputError, match="neither a Z offset"):
             read_z_stack(series(lambda header, z_um: None))
 
     def test_two_series_at_one_depth(self, series):
@@ -218,7 +219,7 @@ class TestDicom:
             read_z_stack(series(self.say_of_matrix, depths=(5.0, 2.5, 2.5)))
 
     def test_two_cases_are_no_stack(self, series):
-        with pytest.raises(InputError, match="another StudyInstanceUID"):
+        with pytest.raises(InputError, match="a StudyInstanceUID that differs"):
             read_z_stack(series(self.say_of_matrix, study=""))
 
     def test_a_damaged_file_is_a_plane_that_may_be_missing(self, series):
@@ -236,7 +237,7 @@ class TestOtherPlaces:
     def test_what_is_no_stack(self, tmp_path):
         (tmp_path / "text.tif").write_text("text")
         (tmp_path / "empty").mkdir()
-        for name, found in [("none", "no such file"), ("empty", "a folder without TIFF or DICOM"), ("text.tif", "no TIFF")]:
+        for name, found in [("none", "no such file"), ("empty", "a folder without TIFF or DICOM"), ("text.tif", "not a TIFF")]:
             with pytest.raises(InputError, match=found):
                 read_z_stack(tmp_path / name)
 
@@ -277,8 +278,8 @@ class TestWriting:
         for stack, name, found in [
             ([], "z.tif", "0 focal planes"),
             (planes[:1], "z.tif", "1 focal planes"),
-            (planes[::-1], "z.tif", "not ascending"),
-            ([planes[0], (None, planes[1][1])], "z.tif", "some unknown"),
+            (planes[::-1], "z.tif", "do not ascend"),
+            ([planes[0], (None, planes[1][1])], "z.tif", "only partly known"),
             (smaller, "z.tif", "focal plane 4"),
             (planes, "z.png", "the name z.png"),
             (planes, "there.tif", "an existing file"),

@@ -257,7 +257,7 @@ def test_intervals_repeat() -> None:
 
 def test_wrong_sets_are_refused() -> None:
     x = features(0, 20)
-    with pytest.raises(InputError, match="of one extractor"):
+    with pytest.raises(InputError, match="from one extractor"):
         kid(x, features(1, 20, 9))
     with pytest.raises(InputError, match="NaN or infinite"):
         rbf_mmd(np.full((3, 8), np.nan), x)
@@ -271,7 +271,7 @@ def test_wrong_sets_are_refused() -> None:
         kid(x, x, np.arange(20), np.arange(20) + 10)
     with pytest.raises(InputError, match="found 7 independent units"):
         bootstrap_interval(kid, x[:7], x)
-    with pytest.raises(InputError, match="the same images by both methods"):
+    with pytest.raises(InputError, match="values of the same images from both methods"):
         paired_bootstrap_interval(kid, x, x[1:], x)
     with pytest.raises(ValueError, match="needed one of kid"):
         bootstrap_interval(psnr, x, x)

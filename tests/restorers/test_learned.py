@@ -140,7 +140,7 @@ def test_all_steps_are_ancestral_and_fewer_are_ddim() -> None:
 
 def test_output_that_is_not_finite_is_refused() -> None:
     restorer = LearnedRestorer("cyclegan", {"batch_size": 2}, lambda x, corners, seed: x * float("nan"), torch.device("cpu"))
-    with pytest.raises(InputError, match="not finite from cyclegan; needed a bundle with sound weights"):
+    with pytest.raises(InputError, match="not finite from cyclegan; needed a bundle whose weights are undamaged"):
         restorer.restore(tiles())
 
 
@@ -158,7 +158,7 @@ def test_tiles_of_two_sizes_are_refused(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("cyclegan", {"steps": 5}, "'steps' .*among: batch_size"),
+        ("cyclegan", {"steps": 5}, "'steps' .*one of its settings: batch_size"),
         ("conditional_diffusion", {"steps": 1001}, "steps = 1001 .*1000"),
     ],
 )

@@ -208,7 +208,7 @@ def changed(reference, **fields):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (lambda reference: "no json", "no JSON"),
+        (lambda reference: "no json", "a file that is not valid JSON"),
         (lambda reference: "[1]", "drift reference"),
         (lambda reference: "{}", "level"),
         (lambda reference: changed(reference, format="srh-clinic drift reference 0"), "format"),
@@ -240,7 +240,7 @@ def test_a_reference_made_with_other_weights_is_refused(reference):
     with pytest.raises(InputError, match="weights_sha256 ab; needed one made with cd"):
         reference.require({"weights_sha256": "cd"})
     short = CaseProfile(None, None, (1.0,))
-    with pytest.raises(InputError, match="1 numbers of embedding; needed 24"):
+    with pytest.raises(InputError, match="1 values of embedding; needed 24"):
         reference.check(short)
 
 

@@ -129,7 +129,7 @@ def test_a_policy_survives_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "found no JSON; needed a selective policy"),
+        ("{", "found a file that is not valid JSON; needed a selective policy"),
         ("[]", "Input should be"),
         (json.dumps({**ALWAYS.model_dump(), "p_restored": 1.5}), "found p_restored: Input should be less than or equal to 1;"),
         (json.dumps({**ALWAYS.model_dump(), "mood": 1}), "found mood: Extra inputs are not permitted;"),
@@ -137,7 +137,7 @@ def test_a_policy_survives_its_file(tmp_path: Path) -> None:
             json.dumps({**ALWAYS.model_dump(), "p_contradicted": None, "p_agreeing": 0.5}),
             "found p_agreeing 0.5, p_restored 0.0",
         ),
-        ("\xff", "found bytes that are no text"),
+        ("\xff", "found a file that is not text"),
         (None, "found no such file or directory"),
     ],
 )
@@ -183,7 +183,7 @@ def test_the_bound_holds_as_often_as_it_says() -> None:
 
 def test_bad_rates_are_refused() -> None:
     for rates in ([], [1.5], [np.nan], [[0.1]]):
-        with pytest.raises(InputError, match="one from 0 to 1 for each of one or more patients"):
+        with pytest.raises(InputError, match="a rate from 0 to 1 for each of one or more patients"):
             bounded_rate(rates)
     with pytest.raises(InputError, match="confidence of 1"):
         bounded_rate([0.1], 1)
@@ -252,11 +252,13 @@ def test_a_promised_rate_is_kept_or_refused() -> None:
     assert policy.bound is not None
     assert policy.bound.upper <= 0.05
     assert policy.calibration["alpha"] == 0.05
-    with pytest.raises(InputError, match=r"no policy that 60 patients bound by 0\.001 wrong .*0\.049 or more"):
+    with pytest.raises(
+        InputError, match=r"no policy for which 60 patients show a rate of .* at most 0\.001; .*0\.049 or more"
+    ):
         choose_policy(*inventive(120), alpha=0.001)
     choosing = halves(patients, 0)
     lied = ["normal" if not ours else one for one, ours in zip(truth, choosing, strict=True)]
-    with pytest.raises(InputError, match=r"the other half of the patients bounds by 0\.\d+ wrong.*at most 0\.05"):
+    with pytest.raises(InputError, match=r"may reach a rate of 0\.\d+ in the other half of the patients.*at most 0\.05"):
         choose_policy(observations, lied, patients, alpha=0.05)
 
 

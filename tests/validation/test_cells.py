@@ -35,7 +35,7 @@ def test_a_half_written_line_is_computed_again(tmp_path: Path) -> None:
 def test_another_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "cells.jsonl"
     path.write_text("something else\n")
-    with pytest.raises(InputError, match="found lines that are not cells of this benchmark"):
+    with pytest.raises(InputError, match="found lines that this benchmark has not written"):
         CellStore(path, ("phantom",))
 
 

@@ -69,7 +69,7 @@ def test_no_report_is_refused(bundle_copy: Path, tmp_path: Path) -> None:
 
 
 def test_without_reports_the_card_quotes_the_logs_of_the_trainings(bundle_copy: Path) -> None:
-    with pytest.raises(InputError, match=r"no log of a training; needed log\.jsonl of the denoiser"):
+    with pytest.raises(InputError, match=r"no training log; needed log\.jsonl of the denoiser"):
         write_model_card(bundle_copy)
     for part in load_bundle(bundle_copy).own_parts:
         log = bundle_copy / "training" / part / "log.jsonl"

@@ -102,7 +102,7 @@ def test_what_does_not_change_an_image_does_not_change_its_name(small_protocol: 
 def test_a_section_said_twice_is_refused(small_protocol: Path, tmp_path: Path) -> None:
     path = tmp_path / "twice.yaml"
     path.write_text(small_protocol.read_text() + "\nversion: 1\n")
-    with pytest.raises(InputError, match=r"twice\.yaml: found no readable YAML \(version said twice"):
+    with pytest.raises(InputError, match=r"twice\.yaml: found a file that is not readable YAML \(version said twice"):
         load_protocol(path)
 
 

@@ -54,13 +54,13 @@ def test_real_patches_that_are_asked_for_and_not_there_are_told(bundle: Bundle, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"only": ["speed"]}, "found the parts speed; needed parts among restoration"),
+        ({"only": ["speed"]}, "found the parts speed; needed one or more of restoration"),
         ({"only": []}, "found the parts none"),
         ({"limit": 0}, "found a limit of 0"),
         ({"limit_slow": -1}, "found a limit_slow of -1"),
         ({"strides": [4, 0]}, "found a stride of 0"),
         ({"bundle": "no-such-bundle"}, "found no bundle"),
-        ({"protocol": "no-such-file.yaml"}, "no-such-file.yaml: found no readable YAML"),
+        ({"protocol": "no-such-file.yaml"}, "no-such-file.yaml: found a file that is not readable YAML"),
     ],
 )
 def test_a_wrong_call_is_told(arguments: dict[str, Any], message: str, bundle: Bundle, tmp_path: Path) -> None:

@@ -297,13 +297,15 @@ def test_one_cell_computed_anew_is_the_cell_of_the_table(
 
 
 def test_wrong_names_are_told(tmp_path: Path, bundle: Bundle, small_protocol: Path) -> None:
-    with pytest.raises(InputError, match="found the methods mediun; needed methods among input, rscd"):
+    with pytest.raises(InputError, match="found the methods mediun; needed one or more of input, rscd"):
         run_tables(tmp_path, methods=["mediun"], bundle=bundle.path, protocol=small_protocol)
     with pytest.raises(InputError, match="found the preset 'slow'; needed quick or full"):
         run_tables(tmp_path, preset="slow", bundle=bundle.path, protocol=small_protocol)
-    with pytest.raises(InputError, match="found the parts table1; needed parts among unpaired"):
+    with pytest.raises(InputError, match="found the parts table1; needed one or more of unpaired"):
         run_tables(tmp_path, only=["table1"], bundle=bundle.path, protocol=small_protocol)
-    with pytest.raises(InputError, match=r"no bundle phantom-baselines, whose network cyclegan needs; needed .* by --weights"):
+    with pytest.raises(
+        InputError, match=r"no bundle phantom-baselines, whose network the method cyclegan needs; needed .* by --weights"
+    ):
         run_tables(
             tmp_path,
             methods=["cyclegan"],
@@ -409,7 +411,7 @@ def test_tables_on_a_users_images_have_no_truth_and_pairs_need_two_folders(
     assert np.isfinite(row["kid"].value)
     assert "What was asked" not in [table.title for table in report.tables]
     assert (tmp_path / "out" / "unpaired.html").is_file()
-    with pytest.raises(InputError, match="found no second acquisitions; needed the folders low and high"):
+    with pytest.raises(InputError, match="found no second acquisitions; needed two folders low and high"):
         run_tables(tmp_path / "out", only=["near-registered"], **how)
 
 

@@ -86,7 +86,7 @@ class Bench:
             needed = (
                 "the folder that holds it, by --weights (docs/tables.md says how it is made), or methods without, by --method"
             )
-            raise InputError(f"no bundle {method.bundle}, whose network {method.name} needs", needed, folder)
+            raise InputError(f"no bundle {method.bundle}, whose network the method {method.name} needs", needed, folder)
         return load_bundle(folder)
 
     def fingerprint(self, *, learned: bool, **depends_on: Any) -> str:

@@ -44,7 +44,7 @@ class CellStore:
                 row = json.loads(line)
                 self._rows[(row["fingerprint"], *(row[name] for name in names))] = row
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError("lines that are not cells of this benchmark", "another folder", path) from error
+            raise InputError("lines that this benchmark has not written", "another folder", path) from error
         except OSError as error:
             raise InputError(error.strerror or str(error), "a file that can be read and written", path) from error
 

@@ -287,7 +287,7 @@ def read_tiles(folder: Path, tile: int, um_per_px: float, reading: Reading) -> d
             slide, _ = at_pixel_size(read_slide(path, reading.um_per_px, reading.full_scale), um_per_px)
             whole[path.name] = slide.read(0, 0, *slide.shape)
     if not whole:
-        raise InputError("no image", "a folder of DICOM slides, TIFFs or PNG patches", folder)
+        raise InputError("no images", "a folder of DICOM slides, TIFFs or PNG patches", folder)
     tiles = {f"{name} at {y}, {x}": part for name, image in whole.items() for (y, x), part in cut(image, tile).items()}
     if not tiles:
         largest = max(min(image.shape[1:]) for image in whole.values())
@@ -323,7 +323,7 @@ def read_patches(folder: Path) -> dict[str, Counts]:
     """
     patches = {path.name: read_patch(path) for path in sorted(folder.glob("*.png"))}
     if not patches:
-        raise InputError("no PNG image", "8-bit RGB images in the colours (CH3 - CH2, CH2, CH3)", folder)
+        raise InputError("no PNG images", "8-bit RGB images in the colours (CH3 - CH2, CH2, CH3)", folder)
     return patches
 
 

@@ -130,7 +130,7 @@ def chosen_methods(names: tuple[str, ...] | None) -> tuple[Method, ...]:
     """
     unknown = [name for name in names or () if name not in METHODS]
     if unknown:
-        raise InputError(f"the methods {', '.join(unknown)}", f"methods among {', '.join(METHODS)}")
+        raise InputError(f"the methods {', '.join(unknown)}", f"one or more of {', '.join(METHODS)}")
     return tuple(METHODS[name] for name in (OF_TABLES if names is None else names))
 
 

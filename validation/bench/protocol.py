@@ -254,7 +254,7 @@ def load_protocol(path: str | Path | None = None) -> Protocol:
         content = path.read_bytes()
         entries = yaml.load(content, Loader=_UniqueKeys)  # noqa: S506 - a safe loader that refuses a key said twice
     except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"no readable YAML ({error})", "a protocol", path) from error
+        raise InputError(f"a file that is not readable YAML ({error})", "a protocol", path) from error
     if not isinstance(entries, dict):
         raise InputError(f"a {type(entries).__name__}", "a table of the protocol's entries", path)
     try:
@@ -262,4 +262,6 @@ def load_protocol(path: str | Path | None = None) -> Protocol:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"a protocol with a wrong entry ({where}: {first['msg']})", "one like the packaged", path) from error
+        raise InputError(
+            f"a protocol with a wrong entry ({where}: {first['msg']})", "entries as in the protocol of the package", path
+        ) from error

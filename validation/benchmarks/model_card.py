@@ -46,7 +46,7 @@ def write_model_card(path: str | Path, reports: str | Path | None = None) -> Bun
 def _reports(folder: Path) -> list[Path]:
     found = [folder / f"{name}.json" for name in SCORES if (folder / f"{name}.json").is_file()]
     if not found:
-        raise InputError("no report", f"some of {', '.join(f'{name}.json' for name in SCORES)}", folder)
+        raise InputError("no reports", f"one or more of {', '.join(f'{name}.json' for name in SCORES)}", folder)
     return found
 
 
@@ -95,7 +95,7 @@ def _held_out(bundle: Bundle) -> list[str]:
     for task in bundle.own_parts:
         log = bundle.path / "training" / task / "log.jsonl"
         if not log.is_file():
-            raise InputError("no log of a training", f"{log.name} of the {task}, or a folder of reports", log)
+            raise InputError("no training log", f"{log.name} of the {task}, or a folder of reports", log)
         entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
         judged = [entry for entry in entries if "validation" in entry]
         end = judged[-1]
@@ -115,7 +115,7 @@ def _scores(bundle: Bundle, files: list[Path]) -> list[str]:
         report: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         weights = report["provenance"].get("weights_sha256")
         if weights != bundle.weights_sha256:
-            raise InputError(f"a report on the weights {weights}", f"one on {bundle.weights_sha256}", file)
+            raise InputError(f"a report on the weights {weights}", f"a report on the weights {bundle.weights_sha256}", file)
         lines += [
             "",
             f"### {report['title']}",

@@ -81,12 +81,12 @@ def read_real_patches(folder: Path) -> list[Colours]:
 
     paths = sorted(folder.glob("*.png"))
     if not paths:
-        raise InputError("no PNG file", "a folder of RGB patches (CH3 - CH2, CH2, CH3)", folder)
+        raise InputError("no PNG files", "a folder of RGB patches (CH3 - CH2, CH2, CH3)", folder)
     patches = []
     for path in paths:
         image = np.rint(imread(path) * 255).astype(np.uint8)
         if image.ndim != 3:
-            raise InputError("a grey image", "RGB (CH3 - CH2, CH2, CH3)", path)
+            raise InputError("a grey image", "an RGB image (CH3 - CH2, CH2, CH3)", path)
         patches.append(image[..., :3])
     return patches
 

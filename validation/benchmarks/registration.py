@@ -195,7 +195,7 @@ def _check_images(moving: Counts, fixed: Counts) -> None:
             raise InputError(f"an array of {image.dtype} with shape {image.shape}", "uint16 counts of shape (2, H, W)")
         if min(image.shape[1:]) < SMALLEST_EDGE:
             raise InputError(
-                f"an image of {image.shape[1]} x {image.shape[2]} pixels", f"{SMALLEST_EDGE} pixels an edge or more"
+                f"an image of {image.shape[1]} x {image.shape[2]} pixels", f"edges of {SMALLEST_EDGE} pixels or more"
             )
     for one, other in zip(moving.shape[1:], fixed.shape[1:], strict=True):
         if max(one, other) > LARGEST_EDGE_RATIO * min(one, other):

@@ -71,7 +71,7 @@ def run_protocol(
     """
     unknown = [part for part in only if part not in PARTS]
     if unknown or not only:
-        raise InputError(f"the parts {', '.join(unknown) or 'none'}", "parts among " + ", ".join(PARTS))
+        raise InputError(f"the parts {', '.join(unknown) or 'none'}", "one or more of " + ", ".join(PARTS))
     for name, value in (("limit", limit), ("limit_slow", limit_slow), *(("stride", stride) for stride in strides)):
         if value is not None and value < 1:
             raise InputError(f"a {name} of {value}", "a positive number")

@@ -109,7 +109,7 @@ def run_tables(
     """
     unknown = [part for part in only if part not in TABLE_PARTS]
     if unknown or not only:
-        raise InputError(f"the parts {', '.join(unknown) or 'none'}", "parts among " + ", ".join(TABLE_PARTS))
+        raise InputError(f"the parts {', '.join(unknown) or 'none'}", "one or more of " + ", ".join(TABLE_PARTS))
     if preset not in PRESETS:
         raise InputError(f"the preset {preset!r}", " or ".join(PRESETS))
     size = PRESETS[preset]
@@ -237,7 +237,7 @@ def _reports(tables: Tables, only: Collection[str], size: Preset, stack: Stack |
         made.append(z_stack(tables, size.stacks, stack))
     if not made:
         folder = None if own is None else own.folder
-        raise InputError("no second acquisitions", "the folders low and high of images by the same names", folder)
+        raise InputError("no second acquisitions", "two folders low and high with images of the same names", folder)
     return made
 
 

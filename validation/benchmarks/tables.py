@@ -347,7 +347,9 @@ def registered(acquired: Counts, image: Image) -> Counts:
     found = register(acquired, image.counts)
     require_good(found)
     if not inner(found.overlap).all():
-        raise InputError(f"a second acquisition that lacks part of {image.name}", f"one that shows all but {MARGIN} px of it")
+        raise InputError(
+            f"a second acquisition that lacks part of {image.name}", f"one that shows all of it but a margin of {MARGIN} px"
+        )
     moved: Counts = found.apply(acquired)
     return moved
 

@@ -86,7 +86,9 @@ def read_manifest(path: str | Path) -> Manifest:
     except OSError as error:
         raise InputError(error.strerror or str(error), "a manifest that can be read", path) from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"no CSV in UTF-8 ({error})", "a manifest with the columns case, patient, truth", path) from error
+        raise InputError(
+            f"a file that is not CSV in UTF-8 ({error})", "a manifest with the columns case, patient, truth", path
+        ) from error
     if not rows:
         raise InputError("an empty file", "a manifest with the columns case, patient, truth", path)
     header = [name.strip().lower() for name in rows[0]]
@@ -97,7 +99,7 @@ def read_manifest(path: str | Path) -> Manifest:
         if any(cell.strip() for cell in cells)
     )
     if not found:
-        raise InputError("no row", "one row for each case", path)
+        raise InputError("no rows", "one row for each case", path)
     _check_rows(found, path)
     unread = [name for name in header if name and name not in (*REQUIRED, *OPTIONAL, *PREDICTIONS)]
     warnings = [f"The columns {', '.join(unread)} are not read."] if unread else []
@@ -129,7 +131,7 @@ def cohort_from_predictions(manifest: Manifest) -> Cohort:
         numbers = {name: _number(row, name, manifest.path) if row[name] else None for name in NUMBERS}
         cases.append(case_of(row, before, after, slide=row["slide"] or row["case"], **numbers))
     if not cases:
-        raise InputError("no row with predictions", f"the columns {', '.join(PREDICTIONS)} filled", manifest.path)
+        raise InputError("no row with predictions", f"values in the columns {', '.join(PREDICTIONS)}", manifest.path)
     patches = len({case.slide for case in cases}) < len(cases)
     return Cohort(tuple(cases), "patch" if patches else "slide", tuple(excluded), manifest.warnings)
 
@@ -149,7 +151,7 @@ def _check_header(header: Sequence[str], path: Path) -> None:
     some = [name for name in PREDICTIONS if name in header]
     if some and len(some) < len(PREDICTIONS):
         lacking = [name for name in PREDICTIONS if name not in header]
-        raise InputError(f"{some[0]} but no {', '.join(lacking)}", "all probabilities of before and after, or none", path)
+        raise InputError(f"{some[0]} but not {', '.join(lacking)}", "all probabilities before and after, or none", path)
 
 
 def _check_rows(rows: Sequence[ManifestRow], path: Path) -> None:
@@ -189,10 +191,10 @@ def _opinion(row: ManifestRow, when: str, path: Path) -> Opinion:
     values = [_number(row, f"{when}_{name}", path) for name in CLASSES]
     if min(values) < 0 or abs(sum(values) - 1) > SUM_TOLERANCE:
         found = f"probabilities of {', '.join(f'{value:g}' for value in values)} {when} in line {row.line}"
-        raise InputError(found, "three from 0 to 1 that add up to 1", path)
+        raise InputError(found, "three numbers from 0 to 1 that add up to 1", path)
     said = row[f"{when}_said"] or CLASSES[values.index(max(values))]
     if said not in CLASSES:
-        raise InputError(f"{said!r} said {when} in line {row.line}", f"one of {', '.join(CLASSES)}", path)
+        raise InputError(f"{said!r} as {when}_said in line {row.line}", f"one of {', '.join(CLASSES)}", path)
     total = sum(values)
     support = _number(row, f"{when}_support", path) if row[f"{when}_support"] else None
     if support is not None and not 0 <= support <= 1:

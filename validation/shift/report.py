@@ -93,7 +93,9 @@ def require_pdf() -> None:
     try:
         import_module("weasyprint")
     except (ImportError, OSError) as error:
-        raise InputError(f"no WeasyPrint ({error})", "pip install 'srh-clinic[pdf]', and Pango") from error
+        raise InputError(
+            f"that WeasyPrint cannot be loaded ({error})", "pip install 'srh-clinic[pdf]' and the library Pango"
+        ) from error
 
 
 def _pdf(html: str, out: Path) -> bytes:

@@ -83,7 +83,9 @@ def run_cases(
         made_by = kept["result"]["provenance"]
     report("cases", len(manifest.rows), len(manifest.rows))
     if not slides:
-        raise InputError(f"no case that can be read; {excluded[0].case}: {excluded[0].why}", "images", manifest.path)
+        raise InputError(
+            f"no case that can be read ({excluded[0].case}: {excluded[0].why})", "at least one readable case", manifest.path
+        )
     history = tuple(excluded), manifest.warnings
     made_with = drift_made_with(pipeline.bundle, pipeline.restorer, pipeline.conservative)
     return Run(

@@ -100,7 +100,9 @@ def require_blind(study: str | Path) -> Audit:
     if audit.findings:
         first = audit.findings[0]
         more = f" and {len(audit.findings) - 1} more" if len(audit.findings) > 1 else ""
-        raise InputError(f"a leak ({first}{more})", "a study that tells raters nothing", study)
+        raise InputError(
+            f"a leak ({first}{more})", "a study whose public folder says nothing of methods, cases or people", study
+        )
     return audit
 
 
@@ -137,7 +139,7 @@ class Auditor:
     def public(self) -> Path:
         public = self.study / "public"
         if not public.is_dir():
-            raise InputError("no folder public", "a study as study export makes it", self.study)
+            raise InputError("no folder named public", "a study as study export makes it", self.study)
         return public
 
     @cached_property

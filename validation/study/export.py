@@ -120,10 +120,11 @@ class StudyPlan:
             raise InputError(f"the preset {self.preset!r}", " or ".join(get_args(Preset)))
         least = 2 if self.kind == "preference" else 1
         if len(self.restorers) < least or len(set(self.restorers)) < len(self.restorers):
-            raise InputError(f"the restorers {', '.join(self.restorers) or 'none'}", f"at least {least}, none of them twice")
+            raise InputError(f"the restorers {', '.join(self.restorers) or 'none'}", f"at least {least}, each of them once")
         if self.raters < 1 or not 0 <= (self.clinicians or 0) <= self.raters:
             raise InputError(
-                f"{self.raters} raters, {self.clinicians} of them clinicians", "at least one rater, no more clinicians"
+                f"{self.raters} raters, {self.clinicians} of them clinicians",
+                "at least one rater, and no more clinicians than raters",
             )
         if self.images is not None and self.images < 1:
             raise InputError(f"{self.images} images", "at least one")
@@ -131,7 +132,7 @@ class StudyPlan:
             f"{kind}={count}" for kind, count in (self.sentinels or {}).items() if kind not in KNOWN[self.kind] or count < 0
         ]
         if wrong:
-            raise InputError(f"the sentinels {', '.join(wrong)}", f"numbers of {', '.join(KNOWN[self.kind])}")
+            raise InputError(f"the sentinels {', '.join(wrong)}", f"counts of {', '.join(KNOWN[self.kind])}")
 
     @property
     def planned_sentinels(self) -> dict[Sentinel, int]:
@@ -235,7 +236,7 @@ def export_study(
     """
     plan, out = plan or StudyPlan(), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("a file or a folder with something in it", "a new or an empty folder for the study", out)
+        raise InputError("a file, or a folder that is not empty", "a new or empty folder for the study", out)
     protocol = load_protocol()
     work = out.resolve().with_name(f".{out.resolve().name}.partial")
     bench = Bench(protocol, load_bundle(bundle), work, device, None, report, Path(weights))
@@ -318,7 +319,7 @@ def _sentinels(plan: StudyPlan, studio: Studio, spare: Sequence[int]) -> list[Pl
                 done += 1
         if done < count:
             raise InputError(
-                f"{done} images for sentinels of the kind {kind}", f"{count}, with nuclei to erase and room to plant"
+                f"{done} images for sentinels of the kind {kind}", f"{count}, with nuclei to erase and room to add some"
             )
     return made
 

@@ -53,7 +53,7 @@ def read_viewers(study: Path, protocol: StudyProtocol) -> dict[str, tuple[Viewer
         try:
             found[rater.rater_id] = contents, [Task.model_validate(row) for row in contents.tasks]
         except ValidationError as error:
-            raise InputError("a task with fields that no task has", "a viewer as study export writes it", path) from error
+            raise InputError("a task with unknown fields", "a viewer as study export writes it", path) from error
     return found
 
 

@@ -66,7 +66,7 @@ def study_method(name: str, bench: Bench) -> Method:
         When there is no such restorer.
     """
     if name not in RESTORERS:
-        raise InputError(f"the restorer {name!r}", f"restorers among {', '.join(RESTORERS)}")
+        raise InputError(f"the restorer {name!r}", f"one of {', '.join(RESTORERS)}")
     known = METHODS[WHOLE] if name == "rscd" else METHODS.get(name)
     settings = known.settings if known is not None and (name in REDUCED or name == "rscd") else {}
     own = name in PARTS and name not in bench.bundle.parts

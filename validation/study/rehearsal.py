@@ -30,7 +30,7 @@ def rehearse_study(study: str | Path, truth: Truth | None = None, seed: int = 0)
     study = Path(study)
     returned = study / "returned"
     if returned.is_dir() and any(returned.iterdir()):
-        raise InputError("returns of raters", "a study that nobody has answered, or a copy of it", returned)
+        raise InputError("returns of raters", "a study that nobody has answered yet", returned)
     secret, _ = read_secrets(study)
     key = [KeyEntry.model_validate(entry) for entry in json.loads(secret)["entries"]]
     protocol, _ = read_protocol(study)

@@ -46,7 +46,7 @@ def read_return(path: str | Path, study_id: str) -> Return:
         content = path.read_bytes()
         lines = content.decode("utf-8").removesuffix("\n").split("\n") if content else []
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"no readable text ({error})", "a return as the viewer exports it", path) from error
+        raise InputError(f"a file that is not readable text ({error})", "a return as the viewer exports it", path) from error
     records: list[Rating | Closing] = []
     expected = ""
     for number, line in enumerate(lines, start=1):
@@ -56,20 +56,22 @@ def read_return(path: str | Path, study_id: str) -> Return:
         if number == 1:
             expected = first_hash(study_id, record.rater_id)
         elif record.rater_id != records[0].rater_id:
-            raise InputError(f"answers of {record.rater_id} among those of {records[0].rater_id}", "one rater's return", path)
+            raise InputError(
+                f"answers of {record.rater_id} among those of {records[0].rater_id}", "the return of one rater", path
+            )
         if record.prev_hash != expected:
             before = "the file's beginning" if number == 1 else f"line {number - 1}"
-            raise InputError(f"line {number} that does not follow {before}", "the lines as the viewer wrote them", path)
+            raise InputError(f"line {number}, which does not follow {before}", "the lines as the viewer wrote them", path)
         if records and isinstance(records[-1], Closing):
             raise InputError(f"line {number} after the closing line", "the lines as the viewer wrote them", path)
         records.append(record)
         expected = line_hash(line)
     if not records:
-        raise InputError("no answer", "a return as the viewer exports it", path)
+        raise InputError("no answers", "a return as the viewer exports it", path)
     ratings = tuple(record for record in records if isinstance(record, Rating))
     last = records[-1]
     if isinstance(last, Closing) and last.ratings != len(ratings):
-        raise InputError(f"{len(ratings)} ratings", f"the {last.ratings} that its closing line counts", path)
+        raise InputError(f"{len(ratings)} ratings", f"{last.ratings}, as its closing line states", path)
     closed = isinstance(last, Closing)
     return Return(last.rater_id, ratings, closed, hashlib.sha256(content).hexdigest(), expected[:RECEIPT])
 
@@ -87,7 +89,7 @@ def require_whole(returned: Return, tasks: Collection[str], path: str | Path) ->
     foreign = set(answered) - set(tasks)
     missing = set(tasks) - set(answered)
     if twice or foreign:
-        what = f"{len(twice)} tasks answered twice" if twice else f"answers to {len(foreign)} tasks of somebody else"
+        what = f"{len(twice)} tasks answered twice" if twice else f"answers to {len(foreign)} tasks of another rater"
         raise InputError(what, f"one answer to each task of {returned.rater_id}", path)
     if missing or not returned.closed:
         found = f"{len(answered)} of {len(tasks)} tasks answered" + ("" if returned.closed else " and no closing line")
@@ -115,5 +117,5 @@ def _record(line: str, number: int, path: Path) -> Rating | Closing:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(
-            f"line {number} that is no answer ({where}: {first['msg']})", "a return as the viewer exports it", path
+            f"line {number}, which is not an answer ({where}: {first['msg']})", "a return as the viewer exports it", path
         ) from error

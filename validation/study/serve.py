@@ -87,15 +87,17 @@ def serve_study(study: str | Path, port: int = 0) -> StudyServer:
     folder = Path(study)
     path = folder / "public" / "protocol.json"
     if not path.is_file():
-        raise InputError("No such file", "the folder of an exported study", path)
+        raise InputError("no such file", "the folder of an exported study", path)
     protocol, _ = read_protocol(folder)
     for rater in protocol.raters:
         if _viewer(folder, rater.rater_id) is None:
-            raise InputError("no viewer", "one for every rater of the protocol", viewer_path(folder, rater.rater_id))
+            raise InputError("no viewer", "a viewer for every rater of the protocol", viewer_path(folder, rater.rater_id))
     try:
         http = _Loopback(folder, protocol, port)
     except (OSError, OverflowError) as error:
-        raise InputError(f"port {port} that cannot be used ({error})", "a free port of this machine") from error
+        raise InputError(
+            f"the port {port}, which cannot be used ({error})", "a port of this machine that is not in use"
+        ) from error
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.1}, name="study server", daemon=True)
     thread.start()
     return StudyServer(f"http://{ADDRESS}:{http.server_port}/", http, thread)
@@ -148,7 +150,7 @@ class _Loopback(ThreadingHTTPServer):
 
     def _require_return(self, rater: str, sent: bytes) -> None:
         if not sent.endswith(b"\n"):
-            raise InputError("a last line without an end", "whole lines")
+            raise InputError("a last line without an end", "complete lines")
         with tempfile.TemporaryDirectory() as draft:
             path = Path(draft) / f"{rater}.jsonl"
             path.write_bytes(sent)

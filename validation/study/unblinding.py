@@ -74,7 +74,9 @@ def unblind(study: str | Path, *, interim: bool = False, receipts: Mapping[str, 
         if not interim:
             require_whole(returned, mine, _path(study, rater))
         elif foreign := {rating.task_id for rating in returned.ratings} - set(mine):
-            raise InputError(f"answers to {len(foreign)} tasks of somebody else", f"those of {rater}", _path(study, rater))
+            raise InputError(
+                f"answers to {len(foreign)} tasks of another rater", f"answers to the tasks of {rater}", _path(study, rater)
+            )
     key = _key(study, protocol, sha256)
     if (study / "returned" / REHEARSAL).is_file():
         said = f"REHEARSAL with simulated raters: nothing here was measured. {protocol.notice}"
@@ -100,7 +102,7 @@ def load_unblinded(study: str | Path) -> Unblinded:
     study = Path(study)
     path = study / UNBLINDED
     if not path.is_file():
-        raise InputError("a study that is still blinded", "srh-clinic study unblind before its analysis", study)
+        raise InputError("a study that is still blinded", "an unblinded study (srh-clinic study unblind)", study)
     try:
         kept = json.loads(path.read_bytes())
         answers = tuple(
@@ -109,11 +111,15 @@ def load_unblinded(study: str | Path) -> Unblinded:
         )
         protocol = StudyProtocol.model_validate(kept["protocol"])
     except (ValueError, KeyError, TypeError, ValidationError) as error:
-        raise InputError("no unblinded study", "what study unblind wrote", path) from error
+        raise InputError("no unblinded study", "the file that srh-clinic study unblind writes", path) from error
     for rater, sha256 in kept["returns"].items():
         returned = _path(study, rater)
         if not returned.is_file() or hashlib.sha256(returned.read_bytes()).hexdigest() != sha256:
-            raise InputError("another return than was unblinded", "the same, or study unblind once more", returned)
+            raise InputError(
+                "a return that has changed since it was unblinded",
+                "the same return, or another srh-clinic study unblind",
+                returned,
+            )
     return Unblinded(protocol, answers, kept["returns"], kept["interim"])
 
 
@@ -153,11 +159,11 @@ def _key(study: Path, protocol: StudyProtocol, protocol_sha256: str) -> dict[str
         raise InputError(f"no readable commitment ({error})", "the one that study export wrote", path) from error
     if not hmac.compare_digest(committed, commitment(content, salt)):
         raise InputError(
-            "a key that is not the one committed to", f"the key that {path.name} was made from", study / "sealed" / "key.json"
+            "a key that does not fit its commitment", f"the key that {path.name} was made from", study / "sealed" / "key.json"
         )
     key: dict[str, Any] = json.loads(content)
     if key["study_id"] != protocol.study_id or key["protocol_sha256"] != protocol_sha256:
-        raise InputError("another protocol than the key was sealed with", "the one that study export wrote", study)
+        raise InputError("a protocol that the key was not sealed with", "the one that study export wrote", study)
     return {entry["task_id"]: KeyEntry.model_validate(entry) for entry in key["entries"]}
 
 

@@ -75,7 +75,7 @@ def write_viewer(
         When there is no task, an image is missing or of another shape, or the file cannot be written.
     """
     if not tasks:
-        raise InputError("no task", "at least one task for a viewer", path)
+        raise InputError("no tasks", "at least one task for a viewer", path)
     head, middle, tail = _code(title, kind, notice)
     shown = canonical([task.model_dump(mode="json") for task in tasks]).decode()
     # No markup can begin inside the JSON, whatever a study is called.
@@ -111,9 +111,9 @@ def read_viewer(path: str | Path) -> ViewerContents:
     try:
         listed = json.loads(tasks)
     except ValueError as error:
-        raise InputError(f"tasks that are no JSON ({error})", NEEDED, path) from error
+        raise InputError(f"tasks that are not valid JSON ({error})", NEEDED, path) from error
     if not isinstance(listed, list) or not all(isinstance(task, dict) for task in listed):
-        raise InputError("tasks that are no list of objects", NEEDED, path)
+        raise InputError("tasks that are not a list of objects", NEEDED, path)
     return ViewerContents(tuple(listed), _images(pictures, path), head + middle + tail)
 
 
@@ -176,14 +176,14 @@ def _images(content: bytes, path: Path) -> dict[str, bytes]:
     while place < len(content):
         match = IMAGE.match(content, place)
         if match is None:
-            raise InputError(f"something that is no image, after {len(found)} images", NEEDED, path)
+            raise InputError(f"something that is not an image after {len(found)} images", NEEDED, path)
         name = match[1].decode()
         if name in found:
-            raise InputError(f"two images {name}", NEEDED, path)
+            raise InputError(f"two images named {name}", NEEDED, path)
         try:
             found[name] = base64.b64decode(match[2], validate=True)
         except binascii.Error as error:
-            raise InputError(f"an image {name} that is no base64 ({error})", NEEDED, path) from error
+            raise InputError(f"an image {name} that is not valid base64 ({error})", NEEDED, path) from error
         place = match.end()
     return found
 

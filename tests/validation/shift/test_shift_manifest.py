@@ -32,7 +32,7 @@ def written(folder: Path, *lines: str) -> Path:
         ([HEAD, "a,P1,tumor,A", "a,P2,tumor,A"], r"the case 'a' in lines 2 and 3; needed each case once"),
         ([HEAD, ",P1,tumor,A"], "no case in line 2"),
         ([HEAD, "a,,tumor,A"], "no patient in line 2"),
-        ([HEAD + ",before_tumor", "a,P1,tumor,A,1"], "before_tumor but no before_normal"),
+        ([HEAD + ",before_tumor", "a,P1,tumor,A,1"], "before_tumor but not before_normal"),
     ],
 )
 def test_a_wrong_manifest_is_refused_in_one_sentence(tmp_path: Path, lines: list[str], said: str) -> None:
@@ -45,7 +45,7 @@ def test_a_manifest_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> N
     with pytest.raises(InputError, match="No such file"):
         read_manifest(tmp_path / "none.csv")
     (tmp_path / "picture.csv").write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(InputError, match="no CSV in UTF-8"):
+    with pytest.raises(InputError, match="a file that is not CSV in UTF-8"):
         read_manifest(tmp_path / "picture.csv")
 
 
@@ -71,7 +71,7 @@ def test_a_spreadsheets_mark_and_capitals_do_no_harm(tmp_path: Path) -> None:
     ("cells", "said"),
     [
         ("0.5,0.5,0.5,1,0,0", "add up to 1"),
-        ("-0.1,1,0.1,1,0,0", "three from 0 to 1"),
+        ("-0.1,1,0.1,1,0,0", "three numbers from 0 to 1"),
         ("half,0.5,0,1,0,0", "'half' as before_tumor in line 2"),
         ("nan,0.5,0.5,1,0,0", "a finite number"),
     ],

@@ -84,7 +84,7 @@ def test_images_that_cannot_be_read_are_left_out_by_name(cohort: Path, pipeline:
     assert run.slides.excluded[0].why == "found no such file"
     nothing = cohort.parent / "nothing.csv"
     nothing.write_text("case,patient,truth\ngone.dcm,P9,tumor\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"no case that can be read; gone\.dcm: found no such file"):
+    with pytest.raises(InputError, match=r"no case that can be read \(gone\.dcm: found no such file"):
         run_cases(read_manifest(nothing), tmp_path / "none", pipeline, Reading())
 
 

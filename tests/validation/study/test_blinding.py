@@ -220,7 +220,7 @@ def test_a_planted_leak_is_found(leak: str, study: Path) -> None:
 def test_an_export_that_leaks_is_refused(study: Path) -> None:
     touched(study)
     with pytest.raises(
-        InputError, match=r"study: found a leak \(r02/viewer.html: has a time of its own\); needed a study that"
+        InputError, match=r"study: found a leak \(r02/viewer.html: has a time of its own\); needed a study whose public folder"
     ):
         require_blind(study)
 
@@ -363,11 +363,11 @@ def edited(text: str) -> str:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (edited, r"line 6 that does not follow line 5"),
+        (edited, r"line 6, which does not follow line 5"),
         (lambda text: "".join(text.splitlines(keepends=True)[:-1]), "no closing line"),
         (lambda text: "".join(text.splitlines(keepends=True)[:20]), r"20 of 37 tasks answered and no closing line"),
-        (lambda text: text[:-40], r"line 38 that is no answer"),
-        (lambda text: "".join(text.splitlines(keepends=True)[1:]), "line 1 that does not follow the file's beginning"),
+        (lambda text: text[:-40], r"line 38, which is not an answer"),
+        (lambda text: "".join(text.splitlines(keepends=True)[1:]), "line 1, which does not follow the file's beginning"),
         (lambda text: text.replace("r02", "r09"), r"does not follow|r09"),
         (lambda text: "", "found no answer"),
     ],
@@ -404,12 +404,12 @@ def test_a_key_or_a_protocol_that_was_changed_is_refused(study: Path) -> None:
     path = study / "sealed" / "key.json"
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b'"side_A_method":"rscd"', b'"side_A_method":"none"', 1))
-    with pytest.raises(InputError, match="found a key that is not the one committed to"):
+    with pytest.raises(InputError, match="found a key that does not fit its commitment"):
         unblind(study)
     path.write_bytes(whole)
     protocol = study / "public" / "protocol.json"
     protocol.write_bytes(protocol.read_bytes().replace(b'"test":"rscd"', b'"test":"none"'))
-    with pytest.raises(InputError, match="found another protocol than the key was sealed with"):
+    with pytest.raises(InputError, match="found a protocol that the key was not sealed with"):
         unblind(study)
 
 
@@ -427,7 +427,7 @@ def test_an_unblinded_study_knows_when_a_return_was_changed_since(study: Path) -
     unblind(study)
     path = study / "returned" / "r01.jsonl"
     path.write_text(path.read_text() + "\n")
-    with pytest.raises(InputError, match="found another return than was unblinded"):
+    with pytest.raises(InputError, match="found a return that has changed since it was unblinded"):
         load_unblinded(study)
 
 
@@ -437,7 +437,7 @@ def test_an_unblinded_study_knows_when_a_return_was_changed_since(study: Path) -
         ({"kind": "poll"}, "found the kind 'poll'; needed preference or review"),
         ({"preset": "large"}, "found the preset 'large'; needed default or paper"),
         ({"restorers": ("rscd",)}, "found the restorers rscd; needed at least 2"),
-        ({"restorers": ("rscd", "rscd")}, "needed at least 2, none of them twice"),
+        ({"restorers": ("rscd", "rscd")}, "needed at least 2, each of them once"),
         ({"raters": 2, "clinicians": 3}, "found 2 raters, 3 of them clinicians"),
         ({"images": 0}, "found 0 images"),
     ],

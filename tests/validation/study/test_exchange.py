@@ -200,7 +200,7 @@ class TestLabelStudioExport:
             ([], "tasks of 0 raters; needed the tasks of one rater"),
             ([task(0), task(0, "r2")], "tasks of 2 raters"),
             ([task(0), task(1, kind="review")], "tasks that ask different questions"),
-            ([task(0), task(1, width=32)], "images of different sizes, by which they could be told apart"),
+            ([task(0), task(1, width=32)], "images of different sizes, which would tell them apart"),
         ],
     )
     def test_tasks_that_would_tell_or_differ_are_refused(self, tmp_path, tasks, sentence):
@@ -264,7 +264,7 @@ class TestLabelStudioImport:
 
         refuses("2 annotations of task number 5; needed one", (one, [annotation(one), annotation(one)]))
         refuses("task number 5 twice", (one, [annotation(one)]), (one, [annotation(one)]))
-        refuses("a task that is not of this rater", (task(5, "r2"), [annotation(one)]))
+        refuses("a task of another rater", (task(5, "r2"), [annotation(one)]))
         refuses("no answer to task number 6", (one, [annotation(one)]))
         refuses("annotations by 2 people", (one, [annotation(one)]), (other, [annotation(other, completed_by=8)]))
         rest = (other, [annotation(other)])
@@ -284,8 +284,8 @@ class TestLabelStudioImport:
     @pytest.mark.parametrize(
         ("content", "sentence"),
         [
-            ("{", "no readable JSON"),
-            ("{}", "JSON that is no list of tasks"),
+            ("{", "a file that is not readable JSON"),
+            ("{}", "JSON that is not a list of tasks"),
             ('[{"id": 1}]', "an entry without data"),
             (f'[{{"data": {{"task_id": "{task(0).task_id}"}}}}]', "an entry without annotations"),
         ],
@@ -402,7 +402,7 @@ class TestRedcap:
         )
         refuses("no answer to task number 1", whole[:1])
         refuses("task number 0 twice", [whole[0], whole[0], whole[1]])
-        refuses("a record r1-9, which is no task of r1", [*whole, whole[0] | {"record_id": "r1-9"}])
+        refuses("a record r1-9, which is not a task of r1", [*whole, whole[0] | {"record_id": "r1-9"}])
         refuses("t_shown 'noon' in task number 0", [whole[0] | {"t_shown": "noon"}, whole[1]])
         refuses("a box of 9, 9, 8, 10 in task number 0", [whole[0] | {"regions": "A box 9,9,8,10 other minor"}, whole[1]])
         refuses("no column confidence", [{k: v for k, v in one.items() if k != "confidence"} for one in whole])
@@ -413,7 +413,7 @@ class TestRedcap:
         with pytest.raises(InputError, match="2 cells in row 3"):
             redcap_import(data, [task(0)])
         data.write_bytes(b"\xff\xfe")
-        with pytest.raises(InputError, match="no readable CSV"):
+        with pytest.raises(InputError, match="a file that is not readable CSV"):
             redcap_import(data, [task(0)])
 
 

@@ -114,7 +114,7 @@ def test_methods_go_by_the_names_of_restorers(tmp_path: Path) -> None:
     assert study_method("rscd", bench(tmp_path)).settings == {"sampler": "ddim"}
     assert study_method("cyclegan", bench(tmp_path)).bundle == "phantom-baselines"
     assert study_method("ccdf", bench(tmp_path)).bundle is None
-    with pytest.raises(InputError, match="found the restorer 'sharpen'; needed restorers among rscd, none"):
+    with pytest.raises(InputError, match="found the restorer 'sharpen'; needed one of rscd, none"):
         study_method("sharpen", bench(tmp_path))
 
 
@@ -138,7 +138,7 @@ def test_a_study_goes_from_answers_to_figure_6(study: Path, tmp_path: Path) -> N
     assert b"http://" not in page.read_bytes().replace(b"http://www.w3.org", b"")
     assert [path.name for path in export_answers(study, "coco", tmp_path)] == ["regions.json"]
     assert len(export_answers(study, "imrmc", tmp_path)) == 2
-    with pytest.raises(InputError, match="found no case phantom-99"):
+    with pytest.raises(InputError, match="found no DICOM file of the case phantom-99"):
         export_answers(study, "sr", tmp_path / "sr")
     with pytest.raises(InputError, match="found the format 'pdf'; needed one of label-studio, redcap, coco, imrmc, kos, sr"):
         export_answers(study, "pdf", tmp_path / "pdf")
@@ -167,7 +167,7 @@ def test_answers_from_another_program_become_a_return(study: Path, tmp_path: Pat
     returned = import_answers(copy, "redcap", path, "r01")
     assert returned.name == "r01.jsonl"
     assert len(returned.read_text().splitlines()) == 8
-    with pytest.raises(InputError, match=r"r01.jsonl: found a return of r01; needed none yet"):
+    with pytest.raises(InputError, match=r"r01.jsonl: found a return that r01 already made; needed no return"):
         import_answers(copy, "redcap", path, "r01")
     with pytest.raises(InputError, match="found the rater 'r07'; needed one of r01, r02"):
         import_answers(copy, "redcap", path, "r07")
@@ -214,8 +214,8 @@ def test_a_review_asks_of_one_region_and_all_who_review_it_of_the_same(tmp_path:
         (["export", "OUT", "--phantom", "3", "--kind", "poll"], "found the kind 'poll'"),
         (["export", "OUT", "--phantom", "3", "--weights", "nowhere", "--restorers", "rscd,cyclegan"], "phantom-baselines"),
         (["export", "OUT", "--phantom", "3", "--sentinels", "two"], "found the sentinels 'two'; needed KIND=N"),
-        (["export", "OUT", "--phantom", "3", "--sentinels", "fake=2"], "found the sentinels fake=2; needed numbers of same"),
-        (["check", "OUT"], "found no folder public"),
+        (["export", "OUT", "--phantom", "3", "--sentinels", "fake=2"], "found the sentinels fake=2; needed counts of same"),
+        (["check", "OUT"], "found no folder named public"),
         (["unblind", "OUT"], "found no readable protocol"),
         (["unblind", "OUT", "--receipt", "r01"], "found the receipt 'r01'; needed RATER=CODE"),
         (["analyse", "OUT"], "found a study that is still blinded"),
@@ -234,6 +234,6 @@ def test_a_wrong_call_is_told_in_one_sentence_and_writes_nothing(arguments: list
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="found a file or a folder with something in it; needed a new or an empty folder"):
+    with pytest.raises(InputError, match="found a file, or a folder that is not empty; needed a new or empty folder"):
         export_study(tmp_path, PLAN)
     assert (tmp_path / "mine.txt").read_text() == "mine"

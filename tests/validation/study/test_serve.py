@@ -192,10 +192,10 @@ def test_what_is_no_return_of_this_rater_is_not_saved(
     wrong = {
         "answers of p2": returned(noise_tasks, "p2"),
         "a return of the study other": returned(noise_tasks, "p1", study="other"),
-        "line 2 that does not follow line 1": lines[0] + lines[2],
-        "line 1 that is no answer": b"{}\n",
+        "line 2, which does not follow line 1": lines[0] + lines[2],
+        "line 1, which is not an answer": b"{}\n",
         "a last line without an end": lines[0].rstrip(),
-        "no readable text": b"\xff\n",
+        "a file that is not readable text": b"\xff\n",
     }
     for said, sent in wrong.items():
         status, answer = ask(server, "PUT", "/returned/p1", sent)
@@ -221,9 +221,9 @@ def test_a_return_that_cannot_be_written_is_said_and_leaves_what_was_there(
 def test_a_folder_that_is_no_study_and_a_port_that_is_taken_are_refused(
     study: Path, server: StudyServer, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"protocol\.json: found No such file"):
+    with pytest.raises(InputError, match=r"protocol\.json: found no such file"):
         serve_study(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"port \d+ that cannot be used"):
+    with pytest.raises(InputError, match=r"port \d+, which cannot be used"):
         serve_study(study, port_of(server))
     (study / "public" / "p2" / "viewer.html").unlink()
     with pytest.raises(InputError, match="no viewer"):

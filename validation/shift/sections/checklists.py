@@ -118,7 +118,7 @@ def checklists(path: Path | None = None) -> tuple[Checklist, ...]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{where}: {first['msg']}", "checklists whose items are whole", path) from error
+        raise InputError(f"{where}: {first['msg']}", "checklists whose items are complete", path) from error
 
 
 def checklist_rows() -> list[Row]:

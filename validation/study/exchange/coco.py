@@ -47,7 +47,7 @@ def coco_export(unblinded: Unblinded, out: Path) -> Path:
         for region in answer.rating.regions:
             if region.side not in image_ids:
                 found = f"a region on side {region.side} of task number {answer.task.seq} of {answer.task.rater_id}"
-                raise InputError(found, "side A alone in a review")
+                raise InputError(found, "regions on side A alone, as a review has them")
             annotations.append(
                 {
                     "id": len(annotations) + 1,

@@ -54,7 +54,7 @@ def dicom_export(
     """
     named = {answer.key.case_id: answer for answer in unblinded.answers if answer.key.kind == "real"}
     if missing := sorted(named.keys() - cases.keys()):
-        raise InputError(f"no DICOM file for the case {missing[0]}", "one for each case that was rated")
+        raise InputError(f"no DICOM file for the case {missing[0]}", "a DICOM file of each case that was rated")
     slides: dict[Path, DicomSlide] = {}
     for case_id, answer in named.items():
         path, y, x = cases[case_id]

@@ -49,7 +49,11 @@ def export_answers(study: str | Path, to: str, out: str | Path, cases: Sequence[
         written: list[Path] = []
         for rater, (viewer, tasks) in read_viewers(study, read_protocol(study)[0]).items():
             if any(task.focus is not None for task in tasks):
-                raise InputError("a review, whose regions no other program shows", "a preference study, or the viewer", study)
+                raise InputError(
+                    "a review, whose regions no other program can show",
+                    "a preference study (a review is answered in its viewer)",
+                    study,
+                )
             if to == "redcap":
                 written += redcap_export(tasks, out / rater)
                 continue
@@ -74,7 +78,9 @@ def export_answers(study: str | Path, to: str, out: str | Path, cases: Sequence[
     for case_id in sorted({answer.key.case_id for answer in opened.answers if answer.key.kind == "real"}):
         name, _, corner = case_id.rpartition("@")
         if name not in known:
-            raise InputError(f"no case {name or case_id}", "every DICOM case that the study was made from (--case)", study)
+            raise InputError(
+                f"no DICOM file of the case {name or case_id}", "every DICOM case that the study was made from (--case)", study
+            )
         y, x = corner.split(",")
         places[case_id] = (known[name], int(y), int(x))
     scales = {path: _um_per_px(path) for path, _, _ in places.values()}
@@ -82,8 +88,8 @@ def export_answers(study: str | Path, to: str, out: str | Path, cases: Sequence[
         if answer.key.case_id in places:
             path = places[answer.key.case_id][0]
             if abs(scales[path] / answer.task.um_per_px - 1) > SAME_SCALE:
-                found = f"pixels of {scales[path]:.3g} um where raters saw {answer.task.um_per_px:.3g} um"
-                raise InputError(found, "cases at the pixel size that they were shown at", path)
+                found = f"pixels of {scales[path]:.3g} um although raters saw pixels of {answer.task.um_per_px:.3g} um"
+                raise InputError(found, "cases at the pixel size at which they were shown", path)
     return dicom_export(opened, places, out)
 
 
@@ -103,7 +109,7 @@ def import_answers(study: str | Path, source: str, file: str | Path, rater: str)
         raise InputError(f"the rater {rater!r}", f"one of {', '.join(found)}", study)
     path = study / "returned" / f"{rater}.jsonl"
     if path.exists():
-        raise InputError(f"a return of {rater}", "none yet; take it away first", path)
+        raise InputError(f"a return that {rater} already made", "no return of this rater (move it away first)", path)
     read = label_studio_import if source == "label-studio" else redcap_import
     rows = read(Path(file), found[rater])
     return write_whole(path, write_return(rows, found[rater][0].study_id, rater).encode())

@@ -65,14 +65,14 @@ def imrmc_export(unblinded: Unblinded, out: Path) -> tuple[Path, Path]:
             found = (
                 f"no answer about hallucinations on side {side} of task number {answer.task.seq} of {answer.rating.rater_id}"
             )
-            raise InputError(found, "a study that asks about them")
+            raise InputError(found, "a study that asks about hallucinations")
         case = _case(answer.key)
         truth[case] = int(answer.key.sentinel != "same")
         scores.setdefault((_reader(answer.rating), case, _modality(answer.key, side)), SCORES[scored])
     present = sum(truth.values())
     if present in (0, len(truth)):
         found = f"{present} sentinels with a planted hallucination and {len(truth) - present} without"
-        raise InputError(found, "answers to both kinds")
+        raise InputError(found, "answers to sentinels of both kinds")
     readers, modalities = ({key[part] for key in scores} for part in (0, 2))
     sizes = (("NR", len(readers)), ("N0", len(truth) - present), ("N1", present), ("NM", len(modalities)))
     rows = [(*key, score) for key, score in scores.items()]
@@ -110,14 +110,14 @@ def _case(key: KeyEntry) -> str:
 
 def _reader(rating: Rating) -> str:
     if rating.rater_id == "truth":
-        raise InputError("a rater called truth", "another name, as iMRMC keeps it for the truth")
+        raise InputError("a rater called truth", "another name, because iMRMC keeps this one for the truth")
     return rating.rater_id
 
 
 def _modality(key: KeyEntry, side: Literal["A", "B"]) -> str:
     method = key.side_A_method if side == "A" else key.side_B_method
     if method in (None, "", "0", "truth"):
-        raise InputError(f"a method called {method}", "another name, as iMRMC keeps it for the truth")
+        raise InputError(f"a method called {method}", "another name, because iMRMC keeps this one for the truth")
     return _quoted(str(method))
 
 

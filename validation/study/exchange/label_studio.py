@@ -46,7 +46,7 @@ WORDING: dict[Question, str] = {
 
 SEVERITIES = ("minor", "major")
 
-EXPORT = "a JSON export of Label Studio with one annotation a task"
+EXPORT = "a JSON export of Label Studio with one annotation per task"
 
 _TITLES = {"lq": "low quality", "A": "A", "B": "B"}
 
@@ -82,7 +82,7 @@ def label_studio_export(tasks: Sequence[Task], images: Mapping[str, NDArray[np.u
     if len({task.questions for task in tasks}) > 1 or len({task.img_B is None for task in tasks}) > 1:
         raise InputError("tasks that ask different questions", "tasks of one kind")
     if len({(task.height, task.width) for task in tasks}) > 1:
-        raise InputError("images of different sizes, by which they could be told apart", "images of one size")
+        raise InputError("images of different sizes, which would tell them apart", "images of one size")
     rows = [
         {
             "data": {
@@ -131,17 +131,17 @@ def label_studio_import(path: Path, tasks: Sequence[Task]) -> list[dict[str, Any
     for entry in _entries(path):
         task = by_id.get(str(_part(entry, "data", Mapping, path).get("task_id")))
         if task is None:
-            raise InputError("a task that is not of this rater", f"the {len(tasks)} tasks of {tasks[0].rater_id}", path)
+            raise InputError("a task of another rater", f"the {len(tasks)} tasks of {tasks[0].rater_id}", path)
         if task.task_id in annotations:
             raise InputError(f"task number {task.seq} twice", "each task once", path)
         kept = [one for one in _part(entry, "annotations", list, path) if not one.get("was_cancelled")]
         if len(kept) > 1:
-            raise InputError(f"{len(kept)} annotations of task number {task.seq}", "one of each task", path)
+            raise InputError(f"{len(kept)} annotations of task number {task.seq}", "one annotation of each task", path)
         if kept:
             annotations[task.task_id] = kept[0]
             people.add(json.dumps(kept[0].get("completed_by"), sort_keys=True))
     if len(people) > 1:
-        raise InputError(f"annotations by {len(people)} people", f"those of {tasks[0].rater_id}", path)
+        raise InputError(f"annotations by {len(people)} people", f"those of {tasks[0].rater_id} alone", path)
     rows = []
     for task in sorted(tasks, key=lambda task: task.seq):
         if task.task_id not in annotations:
@@ -215,7 +215,9 @@ def _check_region(task: Task, region: Mapping[str, Any], path: Path) -> None:
         needed = f"left, top, right and bottom, or x and y, within {task.width} x {task.height} px"
         raise InputError(f"a {region['shape']} of {numbers} in task number {task.seq}", needed, path)
     if region["side"] == "B" and task.img_B is None:
-        raise InputError(f"a region on side B of task number {task.seq}", "side A alone in a review", path)
+        raise InputError(
+            f"a region on side B of task number {task.seq}", "regions on side A alone, as a review has them", path
+        )
 
 
 def _shown(task: Task) -> list[tuple[str, str]]:
@@ -288,9 +290,9 @@ def _entries(path: Path) -> list[Any]:
     try:
         entries = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise InputError(f"no readable JSON ({error})", EXPORT, path) from error
+        raise InputError(f"a file that is not readable JSON ({error})", EXPORT, path) from error
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
-        raise InputError("JSON that is no list of tasks", EXPORT, path)
+        raise InputError("JSON that is not a list of tasks", EXPORT, path)
     return entries
 
 
@@ -321,11 +323,15 @@ def _row(task: Task, annotation: Mapping[str, Any], path: Path) -> dict[str, Any
             text = value.get("text") or []
             comment = text if isinstance(text, str) else "\n".join(map(str, text))
         else:
-            raise InputError(f"a result {name!r} in task number {task.seq}", "the labelling configuration as exported", path)
+            raise InputError(
+                f"a result {name!r} in task number {task.seq}",
+                "results of the labelling configuration that was exported",
+                path,
+            )
     for region_id, region in drawn.items():
         region["severity"] = severities.get(region_id)
         if region["severity"] not in SEVERITIES:
-            raise InputError(f"a region without severity in task number {task.seq}", "minor or major for each", path)
+            raise InputError(f"a region without severity in task number {task.seq}", "minor or major for each region", path)
     t_answered = _milliseconds(annotation, task, path)
     return answer_row(
         task,
@@ -341,7 +347,7 @@ def _row(task: Task, annotation: Mapping[str, Any], path: Path) -> dict[str, Any
 def _only(values: Any, name: str, task: Task, path: Path) -> str:
     if not isinstance(values, list) or len(values) != 1:
         count = len(values) if isinstance(values, list) else 0
-        raise InputError(f"{count} choices for {name} in task number {task.seq}", "one", path)
+        raise InputError(f"{count} choices for {name} in task number {task.seq}", "one choice", path)
     return str(values[0])
 
 
@@ -374,4 +380,4 @@ def _milliseconds(annotation: Mapping[str, Any], task: Task, path: Path) -> int:
         return round(1000 * (created if created.tzinfo else created.replace(tzinfo=UTC)).timestamp())
     except ValueError as error:
         found = f"created_at {annotation.get('created_at')!r} in task number {task.seq}"
-        raise InputError(found, "date and time", path) from error
+        raise InputError(found, "a date and time", path) from error

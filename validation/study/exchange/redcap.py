@@ -133,7 +133,9 @@ def redcap_import(path: Path, tasks: Sequence[Task]) -> list[dict[str, Any]]:
         if record.rpartition("-")[0] != rater_id:
             continue
         if record not in by_record:
-            raise InputError(f"a record {record}, which is no task of {rater_id}", f"{len(tasks)} tasks", path)
+            raise InputError(
+                f"a record {record}, which is not a task of {rater_id}", f"records of the rater's {len(tasks)} tasks", path
+            )
         if record in records:
             raise InputError(f"task number {by_record[record].seq} twice", "each task once", path)
         records[record] = row
@@ -206,7 +208,7 @@ def _rows(path: Path, questions: Sequence[Question]) -> list[dict[str, str]]:
         # An export may start with a byte order mark, for Excel.
         lines = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")))
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"no readable CSV ({error})", EXPORT, path) from error
+        raise InputError(f"a file that is not readable CSV ({error})", EXPORT, path) from error
     header, *rows = [line for line in lines if line] or [[]]
     fields = _fields(questions)
     variables = {field[COLUMNS[4]]: field[COLUMNS[0]] for field in fields}
@@ -216,7 +218,7 @@ def _rows(path: Path, questions: Sequence[Question]) -> list[dict[str, str]]:
             raise InputError(f"no column {field[COLUMNS[0]]}", EXPORT, path)
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
-            raise InputError(f"{len(row)} cells in row {number}", f"the {len(header)} of the header", path)
+            raise InputError(f"{len(row)} cells in row {number}", f"{len(header)}, as in the header", path)
     return [dict(zip(named, row, strict=True)) for row in rows]
 
 
@@ -255,5 +257,5 @@ def _milliseconds(cell: str, task: Task, path: Path) -> int:
         shown = datetime.fromisoformat(cell)
     except ValueError as error:
         found = f"t_shown {cell!r} in task number {task.seq}"
-        raise InputError(found, "date and time as REDCap exports them, YYYY-MM-DD HH:MM:SS", path) from error
+        raise InputError(found, "a date and time as REDCap exports them, YYYY-MM-DD HH:MM:SS", path) from error
     return round(1000 * shown.replace(tzinfo=UTC).timestamp())
