@@ -29,10 +29,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from srh_clinic.validation.bench.protocol import Protocol, load_protocol
+    from srh_clinic.validation.benchmarks.coverage import run_shift_coverage, run_study_coverage
     from srh_clinic.validation.benchmarks.guards import calibrate_guards, run_guards
-    from srh_clinic.validation.benchmarks.shift_coverage import run_shift_coverage
     from srh_clinic.validation.benchmarks.speed import run_speed
-    from srh_clinic.validation.benchmarks.study_coverage import run_coverage
     from srh_clinic.validation.benchmarks.suite import PARTS, run_protocol
     from srh_clinic.validation.benchmarks.table_suite import TABLE_PARTS, OwnImages, Reading, run_cell, run_tables
     from srh_clinic.validation.reporting.report import Report, rich_tables, write_report
@@ -64,11 +63,11 @@ __all__ = [
     "rehearse_study",
     "rich_tables",
     "run_cell",
-    "run_coverage",
     "run_guards",
     "run_protocol",
     "run_shift_coverage",
     "run_speed",
+    "run_study_coverage",
     "run_tables",
     "serve_study",
     "unblind",
@@ -81,7 +80,7 @@ __all__ = [
 _HOME = {
     "write_analysis": "study.analysis.page",
     "check_study": "study.audit",
-    "run_coverage": "benchmarks.study_coverage",
+    "run_study_coverage": "benchmarks.coverage",
     "export_answers": "study.exchange.formats",
     "import_answers": "study.exchange.formats",
     "StudyPlan": "study.export",
@@ -103,7 +102,7 @@ _HOME = {
     "run_guards": "benchmarks.guards",
     "run_protocol": "benchmarks.suite",
     "run_tables": "benchmarks.table_suite",
-    "run_shift_coverage": "benchmarks.shift_coverage",
+    "run_shift_coverage": "benchmarks.coverage",
     "run_speed": "benchmarks.speed",
     "validate_cohort": "shift.validate",
     "write_cohort": "shift.cohort",

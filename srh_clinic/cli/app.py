@@ -627,9 +627,9 @@ def benchmark_raters(
     seed: Annotated[int, typer.Option(min=0, help="Of the simulated raters.")] = 0,
 ) -> None:
     """How often the interval of a rater study contains the truth, with simulated raters."""
-    from srh_clinic.validation import run_coverage
+    from srh_clinic.validation import run_study_coverage
 
-    _print_report(run_coverage(out, studies, seed), out)
+    _print_report(run_study_coverage(out, studies, seed), out)
 
 
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")]

@@ -8,6 +8,9 @@ from typing import Any
 
 from srh_clinic.errors import InputError
 
+Row = dict[str, Any]
+"""A row of a table, or a cell: values by name."""
+
 
 class CellStore:
     """Finished cells in a file of JSON lines.

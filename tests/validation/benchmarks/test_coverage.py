@@ -1,20 +1,28 @@
-"""Simulated cohorts have the effect they were given, and intervals over patients cover it."""
+"""Simulated cohorts and studies have the effect they were given, and intervals cover it."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from srh_clinic.diagnosis import OUTCOMES
-from srh_clinic.validation.benchmarks import shift_coverage as coverage
-from srh_clinic.validation.benchmarks.shift_coverage import HARM, SCENARIOS, run_shift_coverage, shift_coverage
+from srh_clinic.validation.benchmarks import coverage
+from srh_clinic.validation.benchmarks.coverage import (
+    HARM,
+    SHIFT_TRUTHS,
+    PreferenceTruth,
+    run_shift_coverage,
+    shift_coverage,
+    study_coverage,
+)
 from srh_clinic.validation.shift.simulated import Scenario, simulate, simulated_cohort
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
+@pytest.mark.parametrize("scenario", SHIFT_TRUTHS, ids=lambda one: one.name)
 def test_a_large_cohort_shows_the_truth_that_it_was_given(scenario: Scenario) -> None:
     large = Scenario(**{**scenario.__dict__, "patients": 40_000})
     drawn = simulate(large, np.random.default_rng(0))
@@ -28,7 +36,7 @@ def test_a_large_cohort_shows_the_truth_that_it_was_given(scenario: Scenario) ->
 
 
 def test_the_scenarios_are_the_ones_asked_for() -> None:
-    null, paper, rare, rarer = SCENARIOS
+    null, paper, rare, rarer = SHIFT_TRUTHS
     assert null.shift == 0
     before, after = (1 - paper.nondiagnostic[k] - paper.wrong[k] for k in (0, 1))
     assert before < 0.24 < 0.75 < after
@@ -36,7 +44,7 @@ def test_the_scenarios_are_the_ones_asked_for() -> None:
 
 
 def test_a_simulated_cohort_says_its_likeliest_class() -> None:
-    scenario = SCENARIOS[1]
+    scenario = SHIFT_TRUTHS[1]
     cohort, drawn = simulated_cohort(scenario, 3), simulate(scenario, np.random.default_rng(3))
     for place, when in enumerate(("before", "after")):
         assert cohort.outcomes(when).tolist() == drawn.outcomes[place].tolist()
@@ -68,7 +76,19 @@ def test_the_report_is_written_and_the_same_seed_gives_the_same_numbers(tmp_path
     heard: list[str] = []
     made = run_shift_coverage(tmp_path, cohorts=2, seed=5, report=lambda stage, done, total: heard.append(stage))
     written = json.loads((tmp_path / "shift_coverage.json").read_text())["tables"]
-    assert len(heard) == len(SCENARIOS)
-    assert [len(table) for table in written.values()] == [4, 4 * len(SCENARIOS)]
-    again = shift_coverage(2, 5, scenarios=SCENARIOS[:1])
+    assert len(heard) == len(SHIFT_TRUTHS)
+    assert [len(table) for table in written.values()] == [4, 4 * len(SHIFT_TRUTHS)]
+    again = shift_coverage(2, 5, scenarios=SHIFT_TRUTHS[:1])
     assert list(again.tables[1].rows) == list(made.tables[1].rows[:4])
+
+
+def test_the_headline_interval_covers_where_the_naive_one_does_not() -> None:
+    settings: dict[str, Any] = {"studies": 40, "seed": 1, "scenarios": (PreferenceTruth(0.75),), "bootstrap": 0}
+    report = study_coverage(**settings)
+    assert report.tables == study_coverage(**settings).tables
+    one, everything = report.tables[1].rows
+    assert one["n"] == 200
+    # 200 dependent intervals: expected .96 and .77, with a standard error near .02 each.
+    assert one["coverage"].value > 0.88 > one["naive"]
+    assert everything["naive"] < 0.8
+    assert 1 < one["width"] < 1.5

@@ -14,7 +14,7 @@ from srh_clinic.errors import InputError
 from srh_clinic.simulation import PROTOCOL_SEED, VALIDATION_SEED, pools
 from srh_clinic.validation.bench.protocol import Protocol, load_protocol
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
