@@ -5,13 +5,12 @@ from srh_clinic.integration.dicom_reader import DicomSlide
 from srh_clinic.integration.dicom_writer import write_wsi
 from srh_clinic.integration.identifiers import identifying_words
 from srh_clinic.integration.reader import read_slide
-from srh_clinic.integration.targets import check_place, require_free_target
+from srh_clinic.integration.targets import require_free_target
 from srh_clinic.integration.z_stack import FocalPlane, read_z_stack, write_z_stack
 
 __all__ = [
     "DicomSlide",
     "FocalPlane",
-    "check_place",
     "convert",
     "identifying_words",
     "read_slide",

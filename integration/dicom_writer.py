@@ -19,9 +19,10 @@ from pydicom.pixels import get_encoder
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from srh_clinic.errors import InputError
+from srh_clinic.files import check_place
 from srh_clinic.integration.dicom_file import quiet_pydicom
 from srh_clinic.integration.dicom_header import check_identifiers, content_of, image_header, make_derived
-from srh_clinic.integration.targets import check_place, check_replaceable, is_one_file, source_files, target_files
+from srh_clinic.integration.targets import check_replaceable, is_one_file, source_files, target_files
 from srh_clinic.intensity import Counts
 from srh_clinic.slide import Identity, Slide
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import VLWholeSlideMicroscopyImageStorage
 
 from srh_clinic.errors import InputError
+from srh_clinic.files import check_place
 from srh_clinic.integration.dicom_file import DAMAGED, quiet_pydicom, read_header
 from srh_clinic.intensity import RAMAN_SHIFTS
 from srh_clinic.slide import Identity, Slide
@@ -60,28 +60,6 @@ def require_free_target(out: Path, source: Slide | None) -> None:
                     raise InputError(found, NEEDED, target)
     except OSError as error:
         raise InputError(f"a place that cannot be read ({error.strerror})", "a readable folder", out) from error
-
-
-def check_place(out: Path, *, folder: bool) -> None:
-    """Refuse a place that cannot be written before hours of work, not after.
-
-    Parameters
-    ----------
-    folder
-        Whether ``out`` is to be a folder, not a file.
-
-    Raises
-    ------
-    InputError
-        When it is the other of the two, lies below a file, or may not be written by this user.
-    """
-    if out.exists() and out.is_dir() != folder:
-        raise InputError("a file" if folder else "a folder", "a folder's name" if folder else "a file's name", out)
-    above = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
-    if above.is_file() and above != out.absolute():
-        raise InputError("a file", f"a folder to put {out.name} in", above)
-    if not os.access(above if above.is_dir() else above.parent, os.W_OK):
-        raise InputError("no permission to write", "a folder that this user may write to", above)
 
 
 def check_replaceable(target: Path, files: Sequence[Path], origin: Identity | None, series_uid: str) -> None:

@@ -15,10 +15,10 @@ import tifffile
 from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
+from srh_clinic.files import check_place
 from srh_clinic.integration.dicom_case import series_in
 from srh_clinic.integration.dicom_reader import DicomSlide, read_dicom
 from srh_clinic.integration.reader import read_slide
-from srh_clinic.integration.targets import check_place
 from srh_clinic.integration.tiff import read_tiff_planes
 from srh_clinic.intensity import CHANNELS, RAMAN_SHIFTS
 from srh_clinic.slide import Slide

@@ -144,3 +144,25 @@ def sha256_of(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_place(out: Path, *, folder: bool) -> None:
+    """Refuse a place that cannot be written before hours of work, not after.
+
+    Parameters
+    ----------
+    folder
+        Whether ``out`` is to be a folder, not a file.
+
+    Raises
+    ------
+    InputError
+        When it is the other of the two, lies below a file, or may not be written by this user.
+    """
+    if out.exists() and out.is_dir() != folder:
+        raise InputError("a file" if folder else "a folder", "a folder's name" if folder else "a file's name", out)
+    above = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
+    if above.is_file() and above != out.absolute():
+        raise InputError("a file", f"a folder to put {out.name} in", above)
+    if not os.access(above if above.is_dir() else above.parent, os.W_OK):
+        raise InputError("no permission to write", "a folder that this user may write to", above)

@@ -178,3 +178,29 @@ def test_the_tracked_files_are_light_enough_to_copy_about() -> None:
     sizes = {name: (ROOT / name).lstat().st_size for name in listed if name and (ROOT / name).exists()}
     heaviest = sorted(sizes, key=lambda name: -sizes[name])[:5]
     assert sum(sizes.values()) <= 45e6, f"{sum(sizes.values()) / 1e6:.1f} MB; heaviest: {', '.join(heaviest)}"
+
+
+def test_ready_predictions_are_validated_without_networks_and_dicom(tmp_path: Path) -> None:
+    names = ("tumor", "normal", "nondiagnostic")
+    columns = ["case", "patient", "truth", *(f"{when}_{name}" for when in ("before", "after") for name in names)]
+    sure = {name: [0.8 if name == other else 0.1 for other in names] for name in names}
+    rows = [
+        [f"case {n}", f"patient {n // 2}", names[n // 2 % 3], *sure[names[n % 3]], *sure[names[n // 2 % 3]]] for n in range(60)
+    ]
+    manifest, policy = tmp_path / "manifest.csv", tmp_path / "report" / "policy.json"
+    manifest.write_text("".join(",".join(map(str, row)) + "\n" for row in [columns, *rows]))
+    code = (
+        "import sys\n"
+        "from srh_clinic.cli.app import main\n"
+        f"sys.argv = ['srh-clinic', 'validate', {str(manifest)!r}, '--out', {str(tmp_path / 'report')!r}]\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit as stop:\n"
+        "    assert not stop.code, stop.code\n"
+        "from srh_clinic.trust import load_policy\n"
+        f"load_policy({str(policy)!r})\n"
+        "slow = {'torch', 'monai', 'timm', 'torchvision', 'pydicom', 'highdicom'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

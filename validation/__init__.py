@@ -28,12 +28,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from srh_clinic.validation.bench.images import Reading
     from srh_clinic.validation.bench.protocol import Protocol, load_protocol
     from srh_clinic.validation.benchmarks.coverage import run_shift_coverage, run_study_coverage
     from srh_clinic.validation.benchmarks.guards import calibrate_guards, run_guards
     from srh_clinic.validation.benchmarks.speed import run_speed
     from srh_clinic.validation.benchmarks.suite import PARTS, run_protocol
-    from srh_clinic.validation.benchmarks.table_suite import TABLE_PARTS, OwnImages, Reading, run_cell, run_tables
+    from srh_clinic.validation.benchmarks.table_suite import TABLE_PARTS, OwnImages, run_cell, run_tables
     from srh_clinic.validation.reporting.report import Report, rich_tables, write_report
     from srh_clinic.validation.shift.cohort import write_cohort
     from srh_clinic.validation.shift.validate import validate_cohort
@@ -93,7 +94,7 @@ _HOME = {
     "TABLE_PARTS": "benchmarks.table_suite",
     "OwnImages": "benchmarks.table_suite",
     "Protocol": "bench.protocol",
-    "Reading": "benchmarks.table_suite",
+    "Reading": "bench.images",
     "Report": "reporting.report",
     "calibrate_guards": "benchmarks.guards",
     "load_protocol": "bench.protocol",

@@ -164,7 +164,7 @@ def cohort_simulate(
     ] = None,
 ) -> None:
     """Make a simulated cohort with known diagnoses, and the manifest that validate takes."""
-    from srh_clinic.integration import check_place
+    from srh_clinic.files import check_place
     from srh_clinic.simulation.cohort import KINDS
     from srh_clinic.validation import write_cohort
 
@@ -265,7 +265,8 @@ def diagnose(
 ) -> None:
     """Restore a case, classify it before and after, and show the result and where not to trust it."""
     from srh_clinic.case.pipeline import RestoreThenClassify
-    from srh_clinic.integration import check_place, read_slide, require_free_target, write_wsi
+    from srh_clinic.files import check_place
+    from srh_clinic.integration import read_slide, require_free_target, write_wsi
     from srh_clinic.trust import load_policy, load_reference
 
     selective = None if policy is None else load_policy(policy)
@@ -339,8 +340,8 @@ def validate(
     A case is a path, beside the manifest or absolute; with the columns before_tumor, before_normal, before_nondiagnostic and
     after_... it is only a name, and nothing is run. A run that was cut goes on when called again.
     """
-    from srh_clinic.integration import check_place
-    from srh_clinic.trust import load_policy
+    from srh_clinic.files import check_place
+    from srh_clinic.trust.selective_policy import load_policy
     from srh_clinic.validation import Reading, validate_cohort
 
     check_place(out, folder=True)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import beta
 
 from srh_clinic.errors import InputError
-from srh_clinic.metrics import Interval, proportion
+from srh_clinic.estimates import Interval, proportion
 
 CONFIDENCE = 0.95
 """With which a calibrated threshold keeps its promise: a bundle is calibrated once and used ever after."""

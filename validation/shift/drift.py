@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from srh_clinic.metrics import Finding, Undefined, proportion
+from srh_clinic.estimates import Finding, Undefined, proportion
 from srh_clinic.trust.drift import (
     QUANTITIES,
     CaseProfile,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from srh_clinic.diagnosis import is_harm
-from srh_clinic.metrics import Finding, Undefined, proportion
+from srh_clinic.estimates import Finding, Undefined, proportion
 from srh_clinic.validation.shift.records import Cohort, ShiftCase
 from srh_clinic.validation.statistics.clusters import share
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srh_clinic.diagnosis import OUTCOMES, outcome
-from srh_clinic.metrics import Undefined
+from srh_clinic.estimates import Undefined
 from srh_clinic.trust.selective_policy import (
     ALWAYS,
     NEVER,

@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from srh_clinic.diagnosis import OUTCOMES
-from srh_clinic.estimates import codes
-from srh_clinic.metrics import Finding, Interval, Undefined
+from srh_clinic.estimates import Finding, Interval, Undefined, codes
 from srh_clinic.validation.shift.records import Cohort
 from srh_clinic.validation.statistics.clusters import difference, per_patient
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srh_clinic.diagnosis import OUTCOMES
-from srh_clinic.metrics import Finding, Interval, Undefined
+from srh_clinic.estimates import Finding, Interval, Undefined
 from srh_clinic.validation.shift.harm import newly_wrong
 from srh_clinic.validation.shift.records import STRATA, Cohort
 from srh_clinic.validation.statistics.clusters import clustered, difference, share

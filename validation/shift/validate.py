@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srh_clinic import __version__
+from srh_clinic.estimates import Undefined
 from srh_clinic.files import write_whole
-from srh_clinic.metrics import Undefined
 from srh_clinic.progress import Progress, silent
-from srh_clinic.trust import SelectivePolicy
 from srh_clinic.trust.drift import TooFewPatientsError, fit_reference, stated_profile
-from srh_clinic.validation.bench.images import Reading
+from srh_clinic.trust.selective_policy import SelectivePolicy
 from srh_clinic.validation.reporting.report import Section
 from srh_clinic.validation.shift.drift import ProfiledCase
 from srh_clinic.validation.shift.manifest import Manifest, cohort_from_predictions, read_manifest
@@ -39,6 +38,7 @@ from srh_clinic.validation.shift.selective import SelectiveStudy, study_policy, 
 from srh_clinic.validation.shift.subgroups import screen
 
 if TYPE_CHECKING:
+    from srh_clinic.validation.bench.images import Reading
     from srh_clinic.validation.shift.running import Run
 
 
@@ -89,6 +89,7 @@ def validate_cohort(
         return _written(_report(found, cohort_from_predictions(found), None, out, seed, policy), out, pdf)
     # Predictions need none of the networks' libraries.
     from srh_clinic.case.pipeline import RestoreThenClassify
+    from srh_clinic.validation.bench.images import Reading
     from srh_clinic.validation.shift.running import run_cases
 
     pipeline = RestoreThenClassify.from_bundle(str(bundle), restorer, device, seed, profiled=True, **settings)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from srh_clinic.metrics import Finding, Interval, Undefined, proportion
+from srh_clinic.estimates import Finding, Interval, Undefined, proportion
 
 Codes = NDArray[np.int64]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from srh_clinic.metrics import Finding, Undefined, proportion
+from srh_clinic.estimates import Finding, Undefined, proportion
 from srh_clinic.validation.statistics.clusters import difference, share
 
 BINS = 15

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from srh_clinic.estimates import codes, draws
-from srh_clinic.metrics import Finding, Interval, Undefined, proportion
+from srh_clinic.estimates import Finding, Interval, Undefined, codes, draws, proportion
 
 FEWEST_PATIENTS = 8
 """Patients below which a resample may well hold a single one, and an interval says nothing."""

@@ -15,8 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from srh_clinic.diagnosis import CLASSES, OUTCOMES
-from srh_clinic.estimates import codes
-from srh_clinic.metrics import Undefined
+from srh_clinic.estimates import Undefined, codes
 from srh_clinic.validation.shift.records import Cohort
 from srh_clinic.validation.statistics.clusters import per_patient
 

@@ -13,8 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.special import expit, logit
 
-from srh_clinic.estimates import codes
-from srh_clinic.metrics import Finding, Interval, Undefined, proportion
+from srh_clinic.estimates import Finding, Interval, Undefined, codes, proportion
 from srh_clinic.validation.statistics.clusters import FEWEST_PATIENTS, per_patient
 
 Components = tuple[NDArray[np.float64], NDArray[np.float64]]

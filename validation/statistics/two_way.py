@@ -15,8 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import brentq
 
-from srh_clinic.estimates import codes, draws
-from srh_clinic.metrics import Finding, Interval, Undefined, proportion
+from srh_clinic.estimates import Finding, Interval, Undefined, codes, draws, proportion
 
 SMALLEST_P = 1e-15
 """Of a p-value: beyond, one less it is no number of its own."""

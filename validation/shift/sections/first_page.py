@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from srh_clinic.diagnosis import OUTCOMES
-from srh_clinic.metrics import Interval, Undefined
+from srh_clinic.estimates import Interval, Undefined
 from srh_clinic.validation.reporting.report import Figure
 from srh_clinic.validation.shift.harm import TRANSITIONS, harmed, newly_wrong
 from srh_clinic.validation.shift.records import Cohort

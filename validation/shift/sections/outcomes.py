@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from srh_clinic.diagnosis import CLASSES, OUTCOMES
-from srh_clinic.metrics import Finding, Interval, Undefined
+from srh_clinic.estimates import Finding, Interval, Undefined
 from srh_clinic.validation.reporting.figures import before_and_after, flow_diagram, forest, transition_map
 from srh_clinic.validation.reporting.report import Column, Figure, Section, Table, reasoned_table
 from srh_clinic.validation.shift.harm import harm_rows, ledger, ledger_rows

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from srh_clinic.diagnosis import OUTCOMES
-from srh_clinic.metrics import Undefined
+from srh_clinic.estimates import Undefined
 from srh_clinic.trust.selective_policy import NONDIAGNOSTIC
 from srh_clinic.validation.reporting.figures import line_plot
 from srh_clinic.validation.reporting.report import Column, Figure, Section, Table, reasoned_table

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srh_clinic.diagnosis import CLASSES, OUTCOMES
-from srh_clinic.metrics import Finding, Interval, Undefined
+from srh_clinic.estimates import Finding, Interval, Undefined
 from srh_clinic.validation.reporting.figures import forest, line_plot
 from srh_clinic.validation.reporting.report import Column, Figure, Section, Table, reasoned_table
 from srh_clinic.validation.shift.records import Cohort
