@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from srh_clinic.case.pipeline import CaseResult, RestoreThenClassify
+    from srh_clinic.case.pipeline import RestoreThenClassify
+    from srh_clinic.case.result import CaseResult
     from srh_clinic.integration import read_slide
 
 __version__ = "0.1.0"

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from srh_clinic.slide import Slide
 
 
-@dataclass(frozen=True)
-class Region:
-    """A rectangle; ``y``, ``x``, ``height``, ``width`` are pixels of the slide as scanned, ``where`` says it in words."""
+class Region(BaseModel):
+    """A rectangle on a slide as scanned."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     where: str
-    y: int
-    x: int
-    height: int
-    width: int
-    y_um: float
-    x_um: float
-    height_um: float
-    width_um: float
+    """In words, such as upper left."""
+    y: int = Field(ge=0)
+    """Upper edge in pixels of the slide as scanned."""
+    x: int = Field(ge=0)
+    """Left edge in pixels of the slide as scanned."""
+    height: int = Field(ge=1)
+    """In pixels of the slide as scanned."""
+    width: int = Field(ge=1)
+    """In pixels of the slide as scanned."""
+    y_um: float = Field(ge=0)
+    """Upper edge in micrometres."""
+    x_um: float = Field(ge=0)
+    """Left edge in micrometres."""
+    height_um: float = Field(gt=0)
+    width_um: float = Field(gt=0)
 
 
 def placed(top: float, left: float, bottom: float, right: float, seen: Slide, scanned: Slide) -> dict[str, Any]:

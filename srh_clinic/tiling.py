@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
+from srh_clinic.files import whole_file
 from srh_clinic.intensity import FULL_SCALE, Counts
 from srh_clinic.slide import Identity, Slide, check_region
 
@@ -92,14 +93,11 @@ def read_tile(slide: Slide, y: int, x: int, tile: int) -> Counts:
     return np.pad(slide.read(y, x, height, width), ((0, 0), (0, tile - height), (0, tile - width)), mode="reflect")
 
 
-def feather(tile: int, overlap: int) -> NDArray[np.float32]:
-    """Weight of each pixel of a tile before normalisation, float32 ``(tile, tile)``: a linear ramp, never zero."""
-    profile = _profile(tile, overlap)
-    return np.outer(profile, profile).astype(np.float32)
+def feather(tile: int, overlap: int) -> NDArray[np.float64]:
+    """Weight of a tile's pixels along an axis before normalisation, float64 ``(tile,)``: a linear ramp, never zero.
 
-
-def _profile(tile: int, overlap: int) -> NDArray[np.float64]:
-    """One axis of :func:`feather`, float64 ``(tile,)``."""
+    That of a pixel is the product of both axes'.
+    """
     from_edge = np.minimum(np.arange(tile), np.arange(tile)[::-1]) + 1
     return np.minimum(from_edge / (overlap + 1), 1.0)
 
@@ -207,13 +205,12 @@ class TileStore:
                 raise InputError(
                     "tiles of another run", "the same source, settings, seed and weights, or another folder", self.path
                 )
-        elif any(self.path.iterdir()):
+        # A run that was cut here has left a draft of the header, and nothing else.
+        elif any(not path.name.startswith(f".{header.name}-") for path in self.path.iterdir()):
             raise InputError("a folder with other content", "an empty folder for the tiles", self.path)
         else:
-            # Beside the folder, for a cut between the two lines must leave it empty.
-            fresh = self.path.with_name(f"{self.path.name}.store.json.tmp")
-            fresh.write_text(json.dumps(ours), encoding="utf-8")
-            fresh.replace(header)
+            with whole_file(header) as draft:
+                draft.write_text(json.dumps(ours), encoding="utf-8")
 
     def _recover(self) -> None:
         """Take up every whole record whose tile is whole, and cut off the rest of a half-written line."""
@@ -285,16 +282,16 @@ class MosaicSlide:
             columns = slice(max(x, left), min(x + width, left + self.grid.tile))
             here = (slice(None), _shifted(rows, y), _shifted(columns, x))
             restored = self.store.get(index)[:, _shifted(rows, top), _shifted(columns, left)].astype(np.float32)
-            share = np.outer(
+            weight = np.outer(
                 self._profile[_shifted(rows, top)] / self._row_sums[rows],
                 self._profile[_shifted(columns, left)] / self._column_sums[columns],
             ).astype(np.float32)
-            change[here] += share * (restored - source[here])
+            change[here] += weight * (restored - source[here])
         return np.clip(np.rint(source + change), 0, FULL_SCALE - 1).astype(np.uint16)
 
     @cached_property
     def _profile(self) -> NDArray[np.float64]:
-        return _profile(self.grid.tile, self.grid.overlap)
+        return feather(self.grid.tile, self.grid.overlap)
 
     @cached_property
     def _row_sums(self) -> NDArray[np.float64]:

@@ -41,11 +41,11 @@ class TissueMask:
 
     @property
     def fraction(self) -> float:
-        """Share of the slide that is tissue."""
+        """Fraction of the slide that is tissue."""
         return float(self.cells.mean())
 
     def within(self, y: int, x: int, height: int, width: int) -> float:
-        """Share of tissue in a region given in slide pixels, counted over all cells that it touches."""
+        """Fraction of tissue in a region given in slide pixels, over all cells that it touches; it may end past the slide."""
         bottom, right = -(-(y + height) // self.cell), -(-(x + width) // self.cell)
         return float(self.cells[y // self.cell : bottom, x // self.cell : right].mean())
 

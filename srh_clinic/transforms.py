@@ -25,7 +25,9 @@ from monai.transforms import MapTransform, Transform
 from numpy.typing import ArrayLike
 
 from srh_clinic.bundles import Bundle, load_bundle
-from srh_clinic.case.pipeline import at_pixel_size, classify_slide, look_over, restore_slide
+from srh_clinic.case.classifying import classify_slide
+from srh_clinic.case.restoring import at_pixel_size, look_over, restore_slide
+from srh_clinic.diagnosis import CLASSES
 from srh_clinic.display import RECIPES, Recipe, three_channel
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts
@@ -184,7 +186,7 @@ class ClassifySRH(Transform):
         bundle, classifier = _classifier(self.bundle, self.device)
         slide = _slide(image, bundle)
         said = classify_slide(slide, look_over(slide).mask, classifier).diagnosis
-        probabilities = np.array([said.probabilities[name] for name in ("tumor", "normal", "nondiagnostic")], dtype=np.float32)
+        probabilities = np.array([said.probabilities[name] for name in CLASSES], dtype=np.float32)
         return _like(image, probabilities, diagnosis=said.diagnosis)
 
 

@@ -19,7 +19,7 @@ import pytest
 import tifffile
 
 from srh_clinic.bundles import load_bundle, update_bundle
-from srh_clinic.case.pipeline import CaseResult
+from srh_clinic.case.result import CaseResult
 from srh_clinic.cli.app import main
 from srh_clinic.errors import ExitCode
 from srh_clinic.health import check_health

@@ -16,7 +16,9 @@ import pytest
 import tifffile
 from numpy.typing import ArrayLike, NDArray
 
-from srh_clinic.case.pipeline import CaseResult, RestoreThenClassify, _Keeper
+from srh_clinic.case.pipeline import RestoreThenClassify
+from srh_clinic.case.repeating import KeepingRestorer
+from srh_clinic.case.result import CaseResult
 from srh_clinic.cli.app import main
 from srh_clinic.errors import ExitCode, InputError
 from srh_clinic.intensity import Counts
@@ -86,7 +88,7 @@ def diagnose(
     **settings: Any,
 ) -> CaseResult:
     painting = Painting(added or {0: 15_000, 1: 15_000, 2: 0, 3: 15_000, 4: 30_000})
-    return RestoreThenClassify(FakeBundle(), painting, BrightIsTumor(), selective=selective, **settings)(slide(level))  # type: ignore[arg-type]
+    return RestoreThenClassify(FakeBundle(), painting, BrightIsTumor(), selective_policy=selective, **settings)(slide(level))  # type: ignore[arg-type]
 
 
 def policy(**changed: Any) -> SelectivePolicy:
@@ -142,10 +144,10 @@ def test_where_neither_is_sure_enough_the_case_is_called_non_diagnostic() -> Non
 
 
 def test_the_policy_hears_the_guards_and_the_steps() -> None:
-    strengths = diagnose(None, policy=GUARDS).scrutiny.strengths
+    strengths = diagnose(None, guard_policy=GUARDS).scrutiny.strengths
     assert strengths.min() < strengths.max()
     for limit, use in ((strengths.max(), "restored"), (strengths.max() - 1e-6, "original")):
-        result = diagnose(policy(trust_limit=limit), policy=GUARDS)
+        result = diagnose(policy(trust_limit=limit), guard_policy=GUARDS)
         assert result.decision is not None
         assert result.decision.use == use
     unexamined = diagnose(policy(trust_limit=99)).decision
@@ -174,7 +176,7 @@ def test_further_restorations_are_kept_where_their_tiles_lie(tmp_path: Path) -> 
     grid = TileGrid((150, 210), TILE, 32)
     counts = np.random.default_rng(1).integers(0, 50_000, (len(grid), 2, TILE, TILE)).astype(np.uint16)
     with TileStore(tmp_path / "7", grid, "7") as store:
-        keeper = _Keeper(Painting({7: 100}), {7: store})
+        keeper = KeepingRestorer(Painting({7: 100}), {7: store})
         for first in range(0, len(grid), 5):  # the keys begin anew with each batch
             members = range(first, min(first + 5, len(grid)))
             corners = [[int(edge) for edge in grid.positions[index]] for index in members]
@@ -207,7 +209,7 @@ def test_a_policy_that_cannot_decide_a_slide_is_refused() -> None:
     with pytest.raises(InputError, match="calibrated at the level of a patch; needed one calibrated on slides"):
         diagnose(policy(calibration={**OURS, "level": "patch"}))
     with pytest.raises(InputError, match="needs the agreement"):
-        RestoreThenClassify.from_bundle("phantom-demo", selective=policy(agreement_limit=0.5))
+        RestoreThenClassify.from_bundle("phantom-demo", selective_policy=policy(agreement_limit=0.5))
 
 
 @pytest.mark.parametrize("selective", [None, ALWAYS, NEVER, policy(p_contradicted=None, p_original=None)])

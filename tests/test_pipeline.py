@@ -21,14 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from srh_clinic.case.pipeline import (
-    RESCAN_STEPS,
-    CaseResult,
-    RestoreThenClassify,
-    at_pixel_size,
-    look_over,
-    restore_slide,
-)
+from srh_clinic.case.pipeline import RestoreThenClassify
+from srh_clinic.case.restoring import RESCAN_STEPS, at_pixel_size, look_over, restore_slide
+from srh_clinic.case.result import CaseResult
 from srh_clinic.errors import InputError
 from srh_clinic.inference import inference, network_seconds
 from srh_clinic.intensity import Counts

@@ -16,7 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from srh_clinic.case.pipeline import CaseResult, RestoreThenClassify, policy_of, promised_for
+from srh_clinic.case.flags import promised_for
+from srh_clinic.case.pipeline import RestoreThenClassify
+from srh_clinic.case.provenance import guard_policy_of
+from srh_clinic.case.result import CaseResult
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts
 from srh_clinic.restorers import Restoration, RestoredTile, Tile
@@ -102,7 +105,8 @@ def noisy(shape: tuple[int, int] = (300, 320), um_per_px: float = 0.47) -> Array
 
 
 def diagnose(*places: tuple[int, int], slide: ArraySlide | None = None, **options: Any) -> CaseResult:
-    settings = {"policy": POLICY, **{key: options.pop(key) for key in ("conservative", "policy") if key in options}}
+    given = {key: options.pop(key) for key in ("conservative", "guard_policy") if key in options}
+    settings = {"guard_policy": POLICY, **given}
     restorer = Inventing(places, options.pop("batch_size", 4))
     pipeline = RestoreThenClassify(FakeBundle(), restorer, BrightIsTumor(), **settings)  # type: ignore[arg-type]
     return pipeline(noisy() if slide is None else slide, **options)
@@ -116,7 +120,7 @@ def test_the_promise_is_that_of_the_restorer_it_was_calibrated_on() -> None:
     stated = POLICY.model_copy(update={"calibration": {**POLICY.calibration, "settings": bright}})
     assert promised_for(stated, Inventing((), exposure=24_000.0))
     assert not promised_for(stated, Inventing(()))
-    pipeline = RestoreThenClassify(FakeBundle(), Inventing((), exposure=24_000.0), BrightIsTumor(), policy=POLICY)  # type: ignore[arg-type]
+    pipeline = RestoreThenClassify(FakeBundle(), Inventing((), exposure=24_000.0), BrightIsTumor(), guard_policy=POLICY)  # type: ignore[arg-type]
     assert any(flag.startswith("beyond-calibration: the guards' promise") for flag in pipeline(noisy()).flags)
 
 
@@ -199,7 +203,7 @@ def test_batch_size_and_resume_change_no_flag(tmp_path: Path) -> None:
 
 
 def test_a_bundle_without_thresholds_says_that_nothing_was_examined() -> None:
-    result = diagnose((48, 48), policy=None)
+    result = diagnose((48, 48), guard_policy=None)
     assert result.to_dict()["trust"] == {
         "calibrated": False,
         "miss_rate": None,
@@ -214,19 +218,19 @@ def test_a_bundle_without_thresholds_says_that_nothing_was_examined() -> None:
 
 def test_tiles_beyond_what_the_promise_was_calibrated_on_are_counted() -> None:
     narrow = POLICY.model_copy(update={"steps": (100, 200)})
-    result = diagnose(policy=narrow)
+    result = diagnose(guard_policy=narrow)
     assert result.scrutiny.outside == 9
     assert any(flag.startswith("beyond-calibration: 9 of 9 tiles") for flag in result.flags)
 
 
 def test_thresholds_hold_for_the_weights_that_they_were_calibrated_with_alone() -> None:
     stated = {"um_per_px": 0.47, "tile": TILE, "trust": POLICY.model_dump(mode="json")}
-    assert policy_of(FakeBundle(metadata=stated)) == POLICY  # type: ignore[arg-type]
-    assert policy_of(FakeBundle(metadata=stated, weights_sha256="1" * 64)) is None  # type: ignore[arg-type]
-    assert policy_of(FakeBundle()) is None  # type: ignore[arg-type]
+    assert guard_policy_of(FakeBundle(metadata=stated)) == POLICY  # type: ignore[arg-type]
+    assert guard_policy_of(FakeBundle(metadata=stated, weights_sha256="1" * 64)) is None  # type: ignore[arg-type]
+    assert guard_policy_of(FakeBundle()) is None  # type: ignore[arg-type]
     broken = {**stated, "trust": {**stated["trust"], "promises": []}}  # type: ignore[dict-item]
     with pytest.raises(InputError, match=r"metadata.json: found trust.promises: .*needed what srh-clinic bundle calibrate"):
-        policy_of(FakeBundle(metadata=broken))  # type: ignore[arg-type]
+        guard_policy_of(FakeBundle(metadata=broken))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -253,7 +257,7 @@ def test_nuclei_that_change_with_the_seed_are_told_and_those_that_do_not_are_not
 
 def test_flagged_regions_and_uncertain_nuclei_fit_the_schema() -> None:
     fickle = Fickle(((48, 48), (200, 250)))
-    settings: dict[str, Any] = {"seed": 1, "policy": POLICY, "repeated": fickle, "seeds": 3}
+    settings: dict[str, Any] = {"seed": 1, "guard_policy": POLICY, "repeated": fickle, "seeds": 3}
     result = RestoreThenClassify(FakeBundle(), fickle, BrightIsTumor(), **settings)(noisy()).to_dict()  # type: ignore[arg-type]
     assert result["trust"]["regions"]
     assert result["certainty"]["nuclei"]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from srh_clinic.diagnosis import CLASS_WORDS
 from srh_clinic.display import (
     CLASS_COLOURS,
     RGB,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CLASS_NAMES = ("tumor", "normal", "non-diagnostic")
 STEPS_SHOWN = 200
 """Upper end of the step map's scale: the largest number of steps that RSCD is trained for."""
 
@@ -63,6 +63,9 @@ class SquareMap:
             count[here] += 1
         with np.errstate(invalid="ignore"):
             return np.asarray(total / count.reshape(shape + (1,) * (total.ndim - 2)), dtype=np.float32)
+
+
+NO_SQUARES = SquareMap(np.empty((0, 2), dtype=np.int64), 1, np.empty(0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +243,9 @@ def _show(axes: Axes, view: RGB, maps: CaseMaps, name: str, boxes: Sequence[Box]
         said = "what the guards say (flagged from 1)" if len(maps.trust.values) else "nothing was examined"
         _key(axes, STRENGTH_SHOWN, "PuOr_r", said)
     if name in ("class_map", "class_before"):
-        handles = [Patch(color=colour / 255, label=text) for colour, text in zip(CLASS_COLOURS, CLASS_NAMES, strict=True)]
+        handles = [
+            Patch(color=colour / 255, label=text) for colour, text in zip(CLASS_COLOURS, CLASS_WORDS.values(), strict=True)
+        ]
         axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, fontsize=9, frameon=False)
 
 

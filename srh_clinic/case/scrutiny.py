@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srh_clinic.guards import Examination, Place, examine, seed_agreement, steps_left
-from srh_clinic.intensity import Counts, counts_to_unit
+from srh_clinic.case.record import ChangeKind, FlaggedRegion
+from srh_clinic.guards import Examination, Place, examine, steps_left
+from srh_clinic.intensity import counts_to_unit
 from srh_clinic.metrics.nuclei import MATCH_UM
-from srh_clinic.regions import Region, placed
-from srh_clinic.rscd.restoration import Tile
+from srh_clinic.regions import placed
 from srh_clinic.slide import Slide
 from srh_clinic.tiling import TileGrid, read_tile
 from srh_clinic.trust import GuardPolicy
@@ -23,27 +23,26 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
-    from srh_clinic.restorers import Restorer
-
 BATCH = 16
 """Tiles that are read, and shown to the calibrator, at once."""
-
-REPEATED = 8
-"""Tiles that are restored again at once."""
-
-DEVIATION_SQUARE = 32
-"""Edge in pixels of the squares that the deviation over seeds is told in."""
-
-UNCERTAIN = 0.5
-"""Share of the restorations up to which a nucleus is uncertain."""
 
 SHOWN_RADII = 2.5
 """Half the edge of a nucleus's region in radii of the nucleus: its surroundings belong to the evidence."""
 
-KINDS = {"added": "added_nucleus", "removed": "removed_nucleus"}
-"""What a flagged region is called after the guard that speaks; other guards lend it their own name."""
+NUCLEAR = ("added", "removed")
+"""Guards that speak of single nuclei; the others speak of a tile."""
 
-WORDS = {
+KINDS: dict[str, ChangeKind] = {
+    "added": "added_nucleus",
+    "removed": "removed_nucleus",
+    "one_channel": "one_channel",
+    "brightness": "brightness",
+    "structure": "structure",
+    "steps_left": "steps_left",
+}
+"""What a flagged region is called after the guard that speaks."""
+
+WORDS: dict[ChangeKind, str] = {
     "added_nucleus": "a nucleus that the input does not support",
     "removed_nucleus": "a nucleus of the input that is gone",
     "one_channel": "a change in one channel alone",
@@ -52,17 +51,6 @@ WORDS = {
     "steps_left": "noise that is left",
 }
 """Each kind for a reader."""
-
-
-@dataclass(frozen=True)
-class FlaggedRegion(Region):
-    """Where the restored image differs from its input in a way that the input does not explain.
-
-    ``kind`` is a key of :data:`WORDS`; ``strength`` counts in thresholds, 1 is just flagged.
-    """
-
-    kind: str
-    strength: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,35 +85,6 @@ class Scrutiny:
     def failed(self) -> NDArray[np.int64]:
         """The flagged tiles."""
         return self.index[self.strengths >= 1]
-
-
-@dataclass(frozen=True)
-class UncertainNucleus(Region):
-    """A nucleus that only some restorations show; ``persistence`` is their share."""
-
-    persistence: float
-
-
-@dataclass(frozen=True, eq=False)
-class Certainty:
-    """What restorations under several seeds agree on.
-
-    Attributes
-    ----------
-    seeds
-        How many there were beside the one that is shown.
-    positions, edge, deviation
-        Top left corners ``(M, 2)`` of squares of ``edge`` pixels, and in each the mean over pixels and channels of the
-        standard deviation over the restorations, unit intensity ``(M,)``.
-    nuclei
-        Those that half of the restorations or fewer show, the least certain first.
-    """
-
-    seeds: int
-    positions: NDArray[np.int64]
-    edge: int
-    deviation: NDArray[np.float32]
-    nuclei: tuple[UncertainNucleus, ...]
 
 
 def unexamined() -> Scrutiny:
@@ -183,12 +142,12 @@ def scrutinise(
             name: examination.scores[name] / policy.scales[name] / threshold
             for name in policy.reasons(examination.scores, threshold)
         }
-        if set(loud) & set(KINDS):
+        if set(loud) & set(NUCLEAR):
             places += _places(examination, policy, threshold, y, x, scanned.shape)
-        if others := [name for name in loud if name not in KINDS]:
+        if others := [name for name in loud if name not in NUCLEAR]:
             where = placed(y, x, min(y + grid.tile, scanned.shape[0]), min(x + grid.tile, scanned.shape[1]), scanned, source)
-            regions.append(FlaggedRegion(**where, kind=others[0], strength=round(loud[others[0]], 2)))
-    regions += [_of_place(strength, place, scanned, source) for strength, place in _once(places, scanned.um_per_px)]
+            regions.append(FlaggedRegion(**where, kind=KINDS[others[0]], strength=round(loud[others[0]], 2)))
+    regions += [_of_place(strength, place, scanned, source) for strength, place in each_once(places, scanned.um_per_px)]
     fewest, most = policy.steps
     return Scrutiny(
         index=index,
@@ -201,99 +160,7 @@ def scrutinise(
     )
 
 
-def repeat(
-    scanned: Slide,
-    restored: Slide,
-    grid: TileGrid,
-    index: NDArray[np.int64],
-    restorer: Restorer,
-    seed: int,
-    seeds: int,
-    *,
-    source: Slide,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Certainty:
-    """Restore tiles again under ``seeds`` further seeds, and compare (:func:`~srh_clinic.guards.seed_agreement`).
-
-    Parameters
-    ----------
-    scanned, restored, grid, index, source
-        See :func:`scrutinise`.
-    restorer
-        One whose result depends on the seed.
-    seed
-        Of the restoration that is shown; the others have the numbers after it.
-    """
-    squares = max(grid.tile // DEVIATION_SQUARE, 1)
-    edge = grid.tile // squares
-    positions, deviations = [], []
-    nuclei: list[tuple[float, Place]] = []
-    for first in range(0, len(index), REPEATED):
-        members = index[first : first + REPEATED]
-        corners = grid.positions[members].tolist()
-        tiles = [Tile(key, read_tile(scanned, y, x, grid.tile), y, x) for key, (y, x) in enumerate(corners)]
-        shown = [[_unit(read_tile(restored, y, x, grid.tile))] for y, x in corners]
-        for number in range(1, seeds + 1):
-            for tile in restorer.stream(iter(tiles), seed + number):
-                shown[tile.key].append(_unit(tile.counts))
-        for (y, x), images in zip(corners, shown, strict=True):
-            agreement = seed_agreement(np.stack(images), scanned.um_per_px)
-            mean = agreement.deviation[:, : squares * edge, : squares * edge].mean(axis=0)
-            deviations.append(mean.reshape(squares, edge, squares, edge).mean(axis=(1, 3)).ravel())
-            positions.append(np.indices((squares, squares)).reshape(2, -1).T * edge + (y, x))
-            for nucleus, persistence in zip(agreement.nuclei, agreement.persistence, strict=True):
-                row, column, radius = (float(one) for one in nucleus)
-                if persistence <= UNCERTAIN and row + y < scanned.shape[0] and column + x < scanned.shape[1]:
-                    nuclei.append((1 - float(persistence), Place("added", row + y, column + x, radius, float(persistence))))
-        progress(first + len(members), len(index))
-    found = [
-        UncertainNucleus(**_around(place, scanned, source), persistence=round(place.strength, 3))
-        for _, place in _once(nuclei, scanned.um_per_px)
-    ]
-    return Certainty(
-        seeds=seeds,
-        positions=np.concatenate(positions or [np.empty((0, 2))]).astype(np.int64),
-        edge=edge,
-        deviation=np.concatenate(deviations or [np.empty(0)]).astype(np.float32),
-        nuclei=tuple(found),
-    )
-
-
-def _examinations(
-    scanned: Slide,
-    restored: Slide,
-    grid: TileGrid,
-    index: NDArray[np.int64],
-    calibrator: Callable[[Tensor], ArrayLike] | None,
-    progress: Callable[[int, int], None],
-) -> Iterator[Examination]:
-    """What the guards say of each tile, in order. One after the other: threads waited for memory and for each other here."""
-    for first in range(0, len(index), BATCH):
-        corners = grid.positions[index[first : first + BATCH]].tolist()
-        before, after = ([_unit(read_tile(slide, y, x, grid.tile)) for y, x in corners] for slide in (scanned, restored))
-        left: Sequence[float | None] = [None] * len(corners)
-        if calibrator is not None:
-            left = steps_left(np.stack(after), calibrator).tolist()
-        yield from map(examine, before, after, [scanned.um_per_px] * len(corners), left)
-        progress(first + len(corners), len(index))
-
-
-def _unit(counts: Counts) -> NDArray[np.float32]:
-    return np.asarray(counts_to_unit(counts), dtype=np.float32)
-
-
-def _places(
-    examination: Examination, policy: GuardPolicy, threshold: float, y: int, x: int, shape: tuple[int, int]
-) -> Iterator[tuple[float, Place]]:
-    """The nuclei of a tile that are flagged, in thresholds, at their places on the slide."""
-    scales = {name: policy.scales[name] * threshold for name in KINDS if name in policy.scales}
-    for place in examination.evidence.places(min(scales.values())):
-        strength = place.strength / scales.get(place.kind, np.inf)
-        if strength >= 1 and place.y + y < shape[0] and place.x + x < shape[1]:
-            yield strength, Place(place.kind, place.y + y, place.x + x, place.radius, place.strength)
-
-
-def _once(places: list[tuple[float, Place]], um_per_px: float) -> list[tuple[float, Place]]:
+def each_once(places: list[tuple[float, Place]], um_per_px: float) -> list[tuple[float, Place]]:
     """Places without those that a stronger one of the same kind stands for, as where tiles overlap."""
     kept: list[tuple[float, Place]] = []
     cells: dict[tuple[str, int, int], list[Place]] = {}
@@ -312,11 +179,43 @@ def _once(places: list[tuple[float, Place]], um_per_px: float) -> list[tuple[flo
     return kept
 
 
-def _of_place(strength: float, place: Place, seen: Slide, source: Slide) -> FlaggedRegion:
-    return FlaggedRegion(**_around(place, seen, source), kind=KINDS[place.kind], strength=round(strength, 2))
-
-
-def _around(place: Place, seen: Slide, source: Slide) -> dict[str, Any]:
-    """The region of a nucleus with its surroundings."""
+def surroundings(place: Place, seen: Slide, source: Slide) -> dict[str, Any]:
+    """The fields of a :class:`~srh_clinic.regions.Region` around a nucleus in pixels of ``seen``: it with its surroundings."""
     half = SHOWN_RADII * place.radius
     return placed(place.y - half, place.x - half, place.y + half, place.x + half, seen, source)
+
+
+def _examinations(
+    scanned: Slide,
+    restored: Slide,
+    grid: TileGrid,
+    index: NDArray[np.int64],
+    calibrator: Callable[[Tensor], ArrayLike] | None,
+    progress: Callable[[int, int], None],
+) -> Iterator[Examination]:
+    """What the guards say of each tile, in order. One after the other: threads waited for memory and for each other here."""
+    for first in range(0, len(index), BATCH):
+        corners = grid.positions[index[first : first + BATCH]].tolist()
+        before, after = (
+            [counts_to_unit(read_tile(slide, y, x, grid.tile)) for y, x in corners] for slide in (scanned, restored)
+        )
+        left: Sequence[float | None] = [None] * len(corners)
+        if calibrator is not None:
+            left = steps_left(np.stack(after), calibrator).tolist()
+        yield from map(examine, before, after, [scanned.um_per_px] * len(corners), left)
+        progress(first + len(corners), len(index))
+
+
+def _places(
+    examination: Examination, policy: GuardPolicy, threshold: float, y: int, x: int, shape: tuple[int, int]
+) -> Iterator[tuple[float, Place]]:
+    """The nuclei of a tile that are flagged, in thresholds, at their places on the slide."""
+    scales = {name: policy.scales[name] * threshold for name in NUCLEAR if name in policy.scales}
+    for place in examination.evidence.places(min(scales.values())):
+        strength = place.strength / scales.get(place.kind, np.inf)
+        if strength >= 1 and place.y + y < shape[0] and place.x + x < shape[1]:
+            yield strength, Place(place.kind, place.y + y, place.x + x, place.radius, place.strength)
+
+
+def _of_place(strength: float, place: Place, seen: Slide, source: Slide) -> FlaggedRegion:
+    return FlaggedRegion(**surroundings(place, seen, source), kind=KINDS[place.kind], strength=round(strength, 2))

@@ -14,12 +14,13 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from srh_clinic.case.pictures import CLASS_NAMES, STEPS_SHOWN, STRENGTH_SHOWN, CaseMaps
-from srh_clinic.case.pipeline import CaseResult
+from srh_clinic.case.pictures import STEPS_SHOWN, STRENGTH_SHOWN, CaseMaps
+from srh_clinic.case.result import CaseResult
 from srh_clinic.case.scrutiny import WORDS
 from srh_clinic.casepage.pyramid import Pyramid, data_uri, make_pyramids
+from srh_clinic.diagnosis import CLASS_WORDS
 from srh_clinic.display import RGB, ColourWindow, class_colours, colour_window, srh_colours
-from srh_clinic.files import whole_files
+from srh_clinic.files import whole_file
 from srh_clinic.intensity import Counts
 from srh_clinic.resampling import block_mean, blocks
 from srh_clinic.slide import Slide
@@ -63,8 +64,8 @@ def write_case_page(result: CaseResult, path: str | Path, name: str) -> Path:
     """
     path = Path(path)
     content = case_page(result, name)
-    with whole_files(path.parent) as draft:
-        (draft / path.name).write_text(content, encoding="utf-8")
+    with whole_file(path) as draft:
+        draft.write_text(content, encoding="utf-8")
     return path
 
 
@@ -86,7 +87,7 @@ def case_page(result: CaseResult, name: str) -> str:
         name=name,
         identity={"Patient": identity.patient_id, "Specimen": identity.specimen_id},
         result=said,
-        classes=CLASS_NAMES,
+        classes=CLASS_WORDS,
         uncertain=[_place(nucleus, scale) for nucleus in (said["certainty"] or {"nuclei": []})["nuclei"]],
         flagged=[_place(region, scale, words=WORDS[region["kind"]]) for region in said["trust"]["regions"]],
         rescan=[_place(region, scale) for region in said["rescan"]],

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from srh_clinic.bundles import Bundle
-    from srh_clinic.case.pipeline import CaseResult
+    from srh_clinic.case.result import CaseResult
     from srh_clinic.progress import Progress
     from srh_clinic.validation import Report
 
@@ -204,7 +204,8 @@ def restore(
 ) -> None:
     """Restore a case and write it as a derived DICOM slide."""
     from srh_clinic.bundles import load_bundle
-    from srh_clinic.case.pipeline import at_pixel_size, look_over, provenance, restore_slide
+    from srh_clinic.case.provenance import provenance
+    from srh_clinic.case.restoring import at_pixel_size, look_over, restore_slide
     from srh_clinic.integration import read_slide, require_free_target, write_wsi
     from srh_clinic.restorers import create_restorer
 
@@ -280,7 +281,7 @@ def diagnose(
         require_free_target(dicom_out, slide)
     settings = _settings(sampler, profile)
     pipeline = RestoreThenClassify.from_bundle(
-        bundle, restorer, device, seed, conservative, certainty, selective=selective, reference=compared, **settings
+        bundle, restorer, device, seed, conservative, certainty, selective_policy=selective, reference=compared, **settings
     )
     with _partial(out) as work, _progress() as progress:
         result = pipeline(slide, work=work, progress=progress)
@@ -860,9 +861,9 @@ def bundle_show(name: Annotated[str, typer.Argument(metavar="NAME|DIR")]) -> Non
 
 def _promises(bundle: Bundle) -> Iterator[str]:
     """What a bundle promises of its guards."""
-    from srh_clinic.case.pipeline import policy_of
+    from srh_clinic.case.provenance import guard_policy_of
 
-    policy = policy_of(bundle)
+    policy = guard_policy_of(bundle)
     if policy is None:
         yield "\nguards: no thresholds for these weights; srh-clinic bundle calibrate makes them"
         return

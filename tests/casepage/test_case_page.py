@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srh_clinic.case.pipeline import CaseResult, RestoreThenClassify
+from srh_clinic.case.pipeline import RestoreThenClassify
+from srh_clinic.case.result import CaseResult
 from srh_clinic.casepage import page as page_module
 from srh_clinic.casepage import write_case_page
 from srh_clinic.casepage.pyramid import TILE, halved, make_pyramids
@@ -51,7 +52,7 @@ class Guess:
 def result() -> CaseResult:
     case = simulate_case("tumor", 0.3, SIZE, 1)
     slide = ArraySlide(case.counts, case.um_per_px, Identity(patient_id=EVIL, specimen_id="S-1 & more"))
-    made = RestoreThenClassify(Bundle(), create_restorer("median"), Guess(), policy=POLICY)(slide)  # type: ignore[arg-type]
+    made = RestoreThenClassify(Bundle(), create_restorer("median"), Guess(), guard_policy=POLICY)(slide)  # type: ignore[arg-type]
     # A filter predicts no steps; the page is to have some to show.
     steps = replace(made.maps.trust, values=np.linspace(0, 200, len(made.maps.trust.values), dtype=np.float32))
     return replace(made, maps=replace(made.maps, steps=steps))

@@ -186,7 +186,7 @@ class FolderImages:
     tile
         Edge of a tile in px; what is left at the borders of an image is not used.
     um_per_px
-        Pixel size of the networks, to which images are resampled; see :func:`~srh_clinic.case.pipeline.at_pixel_size`.
+        Pixel size of the networks, to which images are resampled; see :func:`~srh_clinic.case.restoring.at_pixel_size`.
     reference
         Folder of high-quality images of other fields.
     severity
@@ -273,7 +273,7 @@ def read_tiles(folder: Path, tile: int, um_per_px: float, reading: Reading) -> d
     InputError
         When the folder has no image, one cannot be read, or none is as large as a tile.
     """
-    from srh_clinic.case.pipeline import at_pixel_size
+    from srh_clinic.case.restoring import at_pixel_size
     from srh_clinic.integration import read_slide
     from srh_clinic.validation.benchmarks.real import read_patches
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srh_clinic.bundles import Bundle, load_bundle, save_bundle
-from srh_clinic.case.pipeline import policy_of
+from srh_clinic.case.provenance import guard_policy_of
 from srh_clinic.errors import InputError
 from srh_clinic.files import fingerprint
 from srh_clinic.guards import GUARDS, examine, steps_left
@@ -219,7 +219,7 @@ def calibrate_guards(
 
 def guards(bench: Bench) -> Report:
     """ROC of the guards, alone and together, and whether the bundle's promises hold on the test phantoms."""
-    policy = policy_of(bench.bundle)
+    policy = guard_policy_of(bench.bundle)
     if policy is None:
         needed = "those that srh-clinic bundle calibrate writes for these weights"
         raise InputError("no thresholds for the guards", needed, bench.bundle.path)

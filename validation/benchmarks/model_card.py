@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from srh_clinic.bundles import Bundle, default_model_card, load_bundle, save_bundle
-from srh_clinic.case.pipeline import policy_of
+from srh_clinic.case.provenance import guard_policy_of
 from srh_clinic.errors import InputError
 from srh_clinic.training import TASKS, read_settings
 from srh_clinic.validation.reporting.report import CRITERIA
@@ -66,7 +66,7 @@ def _training(bundle: Bundle) -> list[str]:
 
 def _guards(bundle: Bundle) -> list[str]:
     """What the bundle promises of its guards, when it does."""
-    policy = policy_of(bundle)
+    policy = guard_policy_of(bundle)
     if policy is None:
         return []
     lines = ["", "## Guards", "Thresholds on simulated tissue, by `srh-clinic bundle calibrate`; see `docs/trust.md`.", ""]

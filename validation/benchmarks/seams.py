@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srh_clinic.case.pipeline import at_pixel_size, look_over, restore_slide
+from srh_clinic.case.restoring import at_pixel_size, look_over, restore_slide
 from srh_clinic.integration import read_slide
 from srh_clinic.metrics import seam_ratio
 from srh_clinic.restorers import create_restorer

@@ -197,7 +197,7 @@ def _images(protocol: Protocol, size: Preset, own: OwnImages | None, reading: Re
 
 def _stack(protocol: Protocol, source: Path, reading: Reading) -> Stack:
     """A user's z-stack, whose planes hold a tile at least: told now, not after the simulated ones."""
-    from srh_clinic.case.pipeline import at_pixel_size
+    from srh_clinic.case.restoring import at_pixel_size
     from srh_clinic.integration import read_z_stack
 
     tile, um_per_px = protocol.phantoms.size, protocol.phantoms.um_per_px

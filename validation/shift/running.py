@@ -13,7 +13,9 @@ import numpy as np
 
 from srh_clinic import __version__
 from srh_clinic.case.pictures import SquareMap
-from srh_clinic.case.pipeline import CaseResult, RestoreThenClassify, drift_made_with
+from srh_clinic.case.pipeline import RestoreThenClassify
+from srh_clinic.case.provenance import drift_made_with
+from srh_clinic.case.result import CaseResult
 from srh_clinic.casepage import write_case_page
 from srh_clinic.diagnosis import CLASSES, is_harm, outcome
 from srh_clinic.errors import InputError

@@ -18,7 +18,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from srh_clinic.bundles import load_bundle
-from srh_clinic.case.pipeline import notice
+from srh_clinic.case.provenance import notice
 from srh_clinic.errors import InputError
 from srh_clinic.progress import Progress, silent
 from srh_clinic.validation.bench.bench import Bench

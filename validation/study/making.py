@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from srh_clinic.bundles import PARTS
-from srh_clinic.case.pipeline import policy_of
+from srh_clinic.case.provenance import guard_policy_of
 from srh_clinic.case.scrutiny import scrutinise
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts, counts_to_unit
@@ -113,7 +113,7 @@ class Studio:
     @cached_property
     def policy(self) -> GuardPolicy | None:
         """The guards' thresholds; None when the bundle states none, and nothing is flagged."""
-        return policy_of(self.bench.bundle)
+        return guard_policy_of(self.bench.bundle)
 
     def _flags(self, image: StudyImage, restored: Counts, steps: int) -> tuple[Flag, ...]:
         if self.policy is None:

@@ -109,7 +109,7 @@ def _cases(source: Path) -> Iterator[Path]:
 
 
 def _tiles(case: Path, protocol: Protocol, per_case: int, reading: Reading, rng: np.random.Generator) -> Iterator[StudyImage]:
-    from srh_clinic.case.pipeline import at_pixel_size, look_over
+    from srh_clinic.case.restoring import at_pixel_size, look_over
     from srh_clinic.integration import identifying_words, read_slide
     from srh_clinic.integration.identifiers import SHORTEST
     from srh_clinic.validation.bench.images import cut, read_patch

@@ -11,7 +11,7 @@ import yaml
 from sklearn.metrics import roc_auc_score
 
 from srh_clinic.bundles import Bundle, load_bundle, save_bundle, verify_bundle
-from srh_clinic.case.pipeline import policy_of
+from srh_clinic.case.provenance import guard_policy_of
 from srh_clinic.errors import InputError
 from srh_clinic.guards import GUARDS
 from srh_clinic.restorers.networks import create_regressor
@@ -117,13 +117,13 @@ def test_calibration_writes_thresholds_that_hold_for_these_weights(
     assert fewest_cases(0.3) <= 12
     before = load_bundle(copy)
     calibrated = calibrate_guards(copy, tmp_path / "work", device="cpu", protocol=path)
-    policy = policy_of(calibrated)
+    policy = guard_policy_of(calibrated)
     assert policy is not None
     assert [promise.alpha for promise in policy.promises] == [0.3]
     assert calibrated.weights_sha256 == before.weights_sha256 == policy.calibration["weights_sha256"]
     assert (copy / "docs" / "README.md").read_text() == (bundle.path / "docs" / "README.md").read_text()
     assert verify_bundle(copy)
-    assert policy_of(before) is None
+    assert guard_policy_of(before) is None
 
 
 def test_the_report_is_made_from_end_to_end(bundle: Bundle, small_protocol: Path, tmp_path: Path) -> None:

@@ -1,0 +1,189 @@
+"""What came of a case: the numbers, the pictures, and the restored slide."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from srh_clinic.case.pictures import Box, CaseMaps, draw_case
+from srh_clinic.case.record import (
+    RESULT,
+    CaseRecord,
+    CertaintyRecord,
+    ClassProbabilities,
+    DecisionRecord,
+    Provenance,
+    RescanRegion,
+    SaidOfSlide,
+    ScannedSlide,
+    StepSummary,
+    TileCounts,
+    Timing,
+    TrustRecord,
+)
+from srh_clinic.case.repeating import Certainty
+from srh_clinic.case.restoring import RestoredSlide
+from srh_clinic.case.scrutiny import Scrutiny
+from srh_clinic.diagnosis import Diagnosis
+from srh_clinic.files import whole_files
+from srh_clinic.regions import Region
+
+if TYPE_CHECKING:
+    from srh_clinic.classifiers import SlideDiagnosis
+    from srh_clinic.trust import CaseProfile, Decision
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What restore-then-classify found in a case.
+
+    Attributes
+    ----------
+    diagnosis, probabilities
+        After restoration: ``"tumor"``, ``"normal"`` or ``"nondiagnostic"``, and the probability of each.
+    before
+        The same, as scanned.
+    tiles, steps, rescan
+        How much was restored, how poor the image was, where it is worth rescanning.
+    scrutiny, withheld
+        What the guards say of the restoration; how many tiles show the original because of it (``conservative``).
+    certainty
+        What restorations under further seeds agree on; None when none were asked for.
+    flags
+        Sentences that begin with a code and a colon: whatever a reader must know before trusting the result.
+    timing
+        Seconds, and tiles a second.
+    provenance
+        Version, bundle, sha256 of the weights, seed and settings: enough to compute the result again.
+    slide
+        Height, width and pixel size as scanned.
+    maps
+        What the pictures are drawn from.
+    restored
+        The restored slide.
+    support
+        Mean over all patches of the probability of the diagnosis, see :class:`~srh_clinic.classifiers.SlideDiagnosis`; that as
+        scanned is in ``before``.
+    decision
+        Whose diagnosis a selective policy lets stand, and which; None when none was asked. ``diagnosis`` is that of the
+        restored slide whatever the policy says.
+    profile
+        What a validation compares cases by; None when nobody asked.
+    """
+
+    diagnosis: Diagnosis
+    probabilities: dict[str, float]
+    support: float
+    before: SlideDiagnosis
+    tiles: TileCounts
+    steps: StepSummary
+    rescan: tuple[RescanRegion, ...]
+    scrutiny: Scrutiny
+    withheld: int
+    certainty: Certainty | None
+    flags: tuple[str, ...]
+    timing: dict[str, float]
+    provenance: dict[str, Any]
+    slide: dict[str, Any]
+    maps: CaseMaps = field(repr=False, compare=False)
+    restored: RestoredSlide = field(repr=False, compare=False)
+    decision: Decision | None = None
+    profile: CaseProfile | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def record(self) -> CaseRecord:
+        """The result as ``result.json`` holds it."""
+        return CaseRecord(
+            diagnosis=self.diagnosis,
+            probabilities=_probabilities(self.probabilities),
+            support=round(self.support, 6),
+            before=SaidOfSlide(
+                diagnosis=self.before.diagnosis,
+                probabilities=_probabilities(self.before.probabilities),
+                support=round(self.before.support, 6),
+            ),
+            decision=None if self.decision is None else _decision(self.decision),
+            tiles=self.tiles,
+            steps=self.steps,
+            rescan=self.rescan,
+            trust=TrustRecord(
+                calibrated=self.scrutiny.threshold is not None,
+                miss_rate=self.scrutiny.alpha,
+                examined=len(self.scrutiny.index),
+                flagged=len(self.scrutiny.failed),
+                withheld=self.withheld,
+                outside_calibration=self.scrutiny.outside,
+                regions=self.scrutiny.regions,
+            ),
+            certainty=None if self.certainty is None else _certainty(self.certainty),
+            flags=self.flags,
+            slide=ScannedSlide(**self.slide),
+            timing=Timing(**_rounded(self.timing, 3)),
+            provenance=Provenance(**self.provenance),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON holds it; ``schemas/result.schema.json`` in the package describes it."""
+        return self.record.model_dump(mode="json")
+
+    def save(self, out: str | Path) -> Path:
+        """Write ``result.json`` and the pictures into the folder ``out``, each whole or not at all, and return the folder.
+
+        Raises
+        ------
+        OSError
+            When ``out`` cannot be written; then nothing of it is left behind.
+        """
+        with whole_files(Path(out)) as draft:
+            draw_case(self.maps, self._boxes(self.rescan), self._boxes(self.scrutiny.regions), self._headline(), draft)
+            (draft / RESULT).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        return Path(out)
+
+    def _boxes(self, regions: Sequence[Region]) -> list[Box]:
+        """Regions, by number, in slide pixels of the maps."""
+        scale = self.slide["um_per_px"] / self.maps.um_per_px
+        return [
+            Box(number, *(round(edge * scale) for edge in (region.y, region.x, region.height, region.width)))
+            for number, region in enumerate(regions, start=1)
+        ]
+
+    def _headline(self) -> tuple[str, ...]:
+        def words(diagnosis: str, probabilities: Mapping[str, float]) -> str:
+            return f"{diagnosis} (p = {probabilities[diagnosis]:.2f})"
+
+        before = words(self.before.diagnosis, self.before.probabilities)
+        after = words(self.diagnosis, self.probabilities)
+        counts = self.tiles
+        by_policy = f"      By the policy: {self.decision.said}" if self.decision is not None else ""
+        return (
+            f"As scanned: {before}      After restoration: {after}{by_policy}",
+            f"{counts.restored} of {counts.total} tiles restored, {counts.skipped} left alone, {counts.capped} capped.",
+            self.provenance["notice"],
+        )
+
+
+def _probabilities(by_class: Mapping[str, float]) -> ClassProbabilities:
+    return ClassProbabilities(**_rounded(by_class))
+
+
+def _decision(decision: Decision) -> DecisionRecord:
+    return DecisionRecord.model_validate({"use": decision.use, "diagnosis": decision.said, "why": decision.why})
+
+
+def _certainty(certainty: Certainty) -> CertaintyRecord:
+    deviation = certainty.deviation if len(certainty.deviation) else np.zeros(1)
+    return CertaintyRecord(
+        seeds=certainty.seeds,
+        deviation_median=round(float(np.median(deviation)), 6),
+        deviation_largest=round(float(deviation.max()), 6),
+        nuclei=certainty.nuclei,
+    )
+
+
+def _rounded(values: Mapping[str, float], digits: int = 6) -> dict[str, float]:
+    return {name: round(float(value), digits) for name, value in values.items()}
