@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+FEWEST_UNITS = 8
+"""Units below which a resample may well hold a single one, and an interval says nothing."""
+
 
 @dataclass(frozen=True)
 class Interval:

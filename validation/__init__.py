@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from srh_clinic.validation.study.analysis.page import write_analysis
     from srh_clinic.validation.study.audit import check_study
     from srh_clinic.validation.study.exchange.formats import export_answers, import_answers
-    from srh_clinic.validation.study.export import StudyPlan, export_study
+    from srh_clinic.validation.study.export import export_study
+    from srh_clinic.validation.study.plan import StudyPlan
     from srh_clinic.validation.study.rehearsal import rehearse_study
     from srh_clinic.validation.study.serve import serve_study
     from srh_clinic.validation.study.unblinding import load_unblinded, unblind
@@ -84,7 +85,7 @@ _HOME = {
     "run_study_coverage": "benchmarks.coverage",
     "export_answers": "study.exchange.formats",
     "import_answers": "study.exchange.formats",
-    "StudyPlan": "study.export",
+    "StudyPlan": "study.plan",
     "export_study": "study.export",
     "rehearse_study": "study.rehearsal",
     "serve_study": "study.serve",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from srh_clinic.errors import InputError
-from srh_clinic.estimates import Interval, draws
+from srh_clinic.estimates import FEWEST_UNITS, Interval, draws
 from srh_clinic.metrics.distribution import (
     UnderWeights,
     Weights,
@@ -23,9 +23,6 @@ from srh_clinic.metrics.distribution import (
     units_of,
 )
 from srh_clinic.metrics.spectra import spectrum_distance
-
-FEWEST_UNITS = 8
-"""Units below which a resample may well hold a single one, and an interval says nothing."""
 
 Statistic = Callable[..., float]
 

@@ -22,7 +22,7 @@ from srh_clinic.validation.shift.simulated import Scenario, SimulatedCohort, sim
 from srh_clinic.validation.statistics.clusters import difference, naive_difference, share
 from srh_clinic.validation.statistics.roc import delong, obuchowski, structural_components
 from srh_clinic.validation.statistics.two_way import naive_wilson, two_way, two_way_bootstrap
-from srh_clinic.validation.study.simulated import balanced_assignment, marginal_logit
+from srh_clinic.validation.study.simulated_raters import balanced_assignment, marginal_logit
 
 
 class Truth(Interface):

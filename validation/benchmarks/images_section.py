@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from srh_clinic.display import colour_window
+from srh_clinic.estimates import FEWEST_UNITS
 from srh_clinic.metrics import (
     Interval,
     bootstrap_interval,
@@ -22,7 +23,6 @@ from srh_clinic.metrics import (
     rbf_mmd,
     spectrum_distance,
 )
-from srh_clinic.metrics.bootstrap import FEWEST_UNITS
 from srh_clinic.metrics.distribution import SMALLEST_SAMPLE
 from srh_clinic.validation.bench.bench import TIMED
 from srh_clinic.validation.bench.images import spread

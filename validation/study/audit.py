@@ -7,24 +7,24 @@ the method under test. On a clean study it is right half of the time.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
 import stat
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import comb
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from scipy import stats
 
-from srh_clinic.errors import InputError
+from srh_clinic.errors import InputError, first_fault
+from srh_clinic.validation.study.disguises import SHORTEST_IN_PIXELS, disguises_of, encodings_of, occurs
 from srh_clinic.validation.study.folder import read_protocol, read_secrets, viewer_path
 from srh_clinic.validation.study.records import KeyEntry, StudyProtocol, Task
 from srh_clinic.validation.study.viewer import ViewerContents, read_viewer, viewer_code
@@ -48,31 +48,26 @@ IMAGE_FILES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xe1")
 
 DATA_URI = re.compile(rb"data:image/[a-z0-9.+-]+;base64,")
 
-SHORTEST_IN_BASE64, SHORTEST_IN_PIXELS = 6, 7
-"""Letters of the shortest form of a word that is looked for: a shorter one occurs by chance."""
-
-CHUNK = 1 << 22
-
 SHIFT_PX = 8
 """Shifts up to this are looked for between an image and what a method made of it."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A leak: what is wrong, and where."""
+class Leak:
+    """What tells raters more than they should know, and where."""
 
-    leak: str
+    what: str
     where: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.leak}"
+        return f"{self.where}: {self.what}"
 
 
 @dataclass(frozen=True)
 class Audit:
     """What an audit looked at and what it found."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[Leak, ...]
     checks: tuple[str, ...]
     tasks: int
 
@@ -114,7 +109,7 @@ class Auditor:
 
     def audit(self) -> Audit:
         """Every check, in order."""
-        checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
+        checks: tuple[tuple[str, Callable[[], Iterator[Leak]]], ...] = (
             ("only what the export writes is in public/", self._files),
             ("every file has the same time and is free of the sealed key", self._stamps),
             ("the viewers are this version's, to the byte", self._code),
@@ -215,45 +210,44 @@ class Auditor:
                 found.append((task, int(entry.side_A_method == test)))
         return found
 
-    def _files(self) -> Iterator[Finding]:
+    def _files(self) -> Iterator[Leak]:
         expected = {"protocol.json", "protocol.html", "commitment.txt"}
         expected |= {f"{rater.rater_id}/viewer.html" for rater in self.protocol.raters}
         for name in sorted(set(self.files) - expected):
-            yield Finding("a file that no export writes", name)
+            yield Leak("a file that no export writes", name)
         for name in sorted(expected - set(self.files)):
-            yield Finding("is missing", name)
+            yield Leak("is missing", name)
 
-    def _stamps(self) -> Iterator[Finding]:
+    def _stamps(self) -> Iterator[Leak]:
         for name in self.files:
             if (self.public / name).stat().st_mtime != STAMP:
-                yield Finding("has a time of its own", name)
+                yield Leak("has a time of its own", name)
         secret, salt = self.secrets
         for name, content in self.files.items():
             if secret[:200] in content or salt in content or salt.hex().encode() in content.lower():
-                yield Finding("holds part of the sealed key", name)
+                yield Leak("holds part of the sealed key", name)
         for path in (self.study / "sealed").iterdir():
             if stat.S_IMODE(path.stat().st_mode) & 0o077:
-                yield Finding("can be read by others than its owner", f"sealed/{path.name}")
+                yield Leak("can be read by others than its owner", f"sealed/{path.name}")
 
-    def _code(self) -> Iterator[Finding]:
+    def _code(self) -> Iterator[Leak]:
         wanted = viewer_code(self.protocol.title, self.protocol.kind, self.protocol.notice)
         for rater, viewer in self.viewers.items():
             if viewer.code != wanted:
-                yield Finding("holds something beside this version's viewer, its tasks and its images", f"{rater}/viewer.html")
+                yield Leak("holds something beside this version's viewer, its tasks and its images", f"{rater}/viewer.html")
         for rater, found in self.broken.items():
-            yield Finding(f"cannot be taken apart: {found}", f"{rater}/viewer.html")
+            yield Leak(f"cannot be taken apart: {found}", f"{rater}/viewer.html")
 
-    def _fields(self) -> Iterator[Finding]:
+    def _fields(self) -> Iterator[Leak]:
         for rater, viewer in self.viewers.items():
             for place, row in enumerate(viewer.tasks):
                 try:
                     task = Task.model_validate(row)
                 except ValidationError as error:
-                    where = ".".join(str(part) for part in error.errors()[0]["loc"])
-                    yield Finding(f"task {place} with a field that tells more than a task should ({where})", rater)
+                    yield Leak(f"task {place} with a field that tells more than a task should ({first_fault(error)})", rater)
                     continue
                 if task.seq != place or task.rater_id != rater or task.task_id not in self.key:
-                    yield Finding(f"task {place} that the key does not know in this place", rater)
+                    yield Leak(f"task {place} that the key does not know in this place", rater)
 
     @cached_property
     def texts(self) -> dict[str, bytes]:
@@ -265,7 +259,7 @@ class Auditor:
             found[f"{rater}/viewer.html"] = self.files.get(f"{rater}/viewer.html", b"")
         return found
 
-    def _methods(self) -> Iterator[Finding]:
+    def _methods(self) -> Iterator[Leak]:
         methods = {entry.side_A_method for entry in self.key.values()} | {e.side_B_method or "" for e in self.key.values()}
         wanted = sorted((methods | set(self.sealed["restorers"])) - {""})
         # The protocol names them for everybody; the viewer's code is this version's, and its words are no method's.
@@ -275,50 +269,50 @@ class Auditor:
             lower = text.lower()
             for method in wanted:
                 if re.search(rb"(?<![a-z0-9])" + re.escape(method.lower().encode()) + rb"(?![a-z0-9])", lower):
-                    yield Finding(f"names the method {method}", name)
+                    yield Leak(f"names the method {method}", name)
 
-    def _people(self) -> Iterator[Finding]:
+    def _people(self) -> Iterator[Leak]:
         words = sorted({*self.sealed["identifiers"], *(entry.case_id for entry in self.key.values())})
-        disguised = [form for word in words for form in _disguises(word)]
+        disguised = [form for word in words for form in disguises_of(word)]
         # The word itself is not told: it would leak into whatever this is printed to.
         for name, text in self.texts.items():
             lower = text.lower()
             if any(form in lower for form in disguised):
-                yield Finding("names a patient, a case or its source", name)
-        hidden = [form for word in words for form in _encodings(word) if len(form) >= SHORTEST_IN_PIXELS]
+                yield Leak("names a patient, a case or its source", name)
+        hidden = [form for word in words for form in encodings_of(word) if len(form) >= SHORTEST_IN_PIXELS]
         for rater, viewer in self.viewers.items():
             if hidden and occurs(hidden, b"".join(viewer.images.values())):
-                yield Finding("names a patient, a case or its source among the pixels", f"{rater}/viewer.html")
+                yield Leak("names a patient, a case or its source among the pixels", f"{rater}/viewer.html")
 
-    def _uids(self) -> Iterator[Finding]:
+    def _uids(self) -> Iterator[Leak]:
         for name, text in self.texts.items():
             if UID.search(text):
-                yield Finding("holds a DICOM identifier", name)
+                yield Leak("holds a DICOM identifier", name)
 
-    def _embedded(self) -> Iterator[Finding]:
+    def _embedded(self) -> Iterator[Leak]:
         for name, content in self.files.items():
             if any(magic in content for magic in IMAGE_FILES) or DATA_URI.search(content):
-                yield Finding("embeds an image file, which has room for remarks and a length that tells its content", name)
+                yield Leak("embeds an image file, which has room for remarks and a length that tells its content", name)
 
-    def _names(self) -> Iterator[Finding]:
+    def _names(self) -> Iterator[Leak]:
         seen: Counter[str] = Counter()
         for task in self.tasks:
             seen.update(name for name in (task.task_id, task.lq_img, task.img_A, task.img_B) if name)
         twice = [name for name, count in seen.items() if count > 1]
         if twice:
-            yield Finding(f"{len(twice)} names that are used twice", "the viewers")
+            yield Leak(f"{len(twice)} names that are used twice", "the viewers")
         for rater, viewer in self.viewers.items():
             shown = [n for row in viewer.tasks for n in (row.get("lq_img"), row.get("img_A"), row.get("img_B")) if n]
             if list(viewer.images) != shown:
-                yield Finding("holds other images than its tasks show, or in another order", f"{rater}/viewer.html")
+                yield Leak("holds other images than its tasks show, or in another order", f"{rater}/viewer.html")
 
-    def _sizes(self) -> Iterator[Finding]:
+    def _sizes(self) -> Iterator[Leak]:
         for task in self.tasks:
             for name in (task.lq_img, task.img_A, task.img_B):
                 if name and len(self.images.get(name, b"")) != 2 * task.height * task.width:
-                    yield Finding("an image that is not stored raw, two planes of bytes", f"{task.rater_id}, task {task.seq}")
+                    yield Leak("an image that is not stored raw, two planes of bytes", f"{task.rater_id}, task {task.seq}")
 
-    def _again(self) -> Iterator[Finding]:
+    def _again(self) -> Iterator[Leak]:
         if self.protocol.preset == "paper":
             return  # Its design shows an image with every baseline; the protocol says so.
         for rater in self.viewers:
@@ -327,40 +321,44 @@ class Auditor:
                 entry = self.key[task.task_id]
                 pixels = hashlib.sha256(self.images.get(task.lq_img, b"")).hexdigest()
                 if pixels in first and entry.repeat_of != first[pixels]:
-                    yield Finding(f"task {task.seq} shows an image again", rater)
+                    yield Leak(f"task {task.seq} shows an image again", rater)
                 first.setdefault(pixels, task.task_id)
 
-    def _sides(self) -> Iterator[Finding]:
+    def _sides(self) -> Iterator[Leak]:
         per_rater: dict[str, list[int]] = defaultdict(list)
         for task, side in self.told:
             if self.key[task.task_id].kind == "real":
                 per_rater[task.rater_id].append(side)
         everybody = [side for sides in per_rater.values() for side in sides]
         for rater, sides in {**per_rater, "all raters": everybody}.items():
-            if sides and stats.binomtest(sum(sides), len(sides)).pvalue < LEVEL:
-                yield Finding(f"the method under test is on side A in {sum(sides)} of {len(sides)} tasks", rater)
+            if sides and 2 * _by_chance(max(sum(sides), len(sides) - sum(sides)), len(sides)) < LEVEL:
+                yield Leak(f"the method under test is on side A in {sum(sides)} of {len(sides)} tasks", rater)
 
-    def _attributes(self) -> Iterator[Finding]:
+    def _attributes(self) -> Iterator[Leak]:
         if len(self.told) < LEAST_PAIRS:
             return
         table = self._table
         target = np.array([side for _, side in self.told])
         right = _told_right(table, target)
-        if stats.binomtest(right, len(target), alternative="greater").pvalue < LEVEL:
-            yield Finding(
+        if _by_chance(right, len(target)) < LEVEL:
+            yield Leak(
                 f"attributes tell the method under test in {right} of {len(target)} tasks ({self._telling(target)})",
                 "the viewers",
             )
 
     def _telling(self, target: NDArray[np.int64]) -> str:
         """The attribute that tells most by itself."""
+        from scipy import stats
+
         found = {}
         for name, values in self._columns.items():
             if len(np.unique(values)) > 1:
                 found[name] = abs(stats.spearmanr(values, target).statistic)
         return max(found, key=lambda name: found[name]) if found else "none by itself"
 
-    def _baselines(self) -> Iterator[Finding]:
+    def _baselines(self) -> Iterator[Leak]:
+        from scipy import stats
+
         entries = [self.key[task.task_id] for task, _ in self.told]
         other = np.array([e.side_B_method if e.side_A_method == self.protocol.test else e.side_A_method for e in entries])
         if len(np.unique(other)) < 2:
@@ -373,7 +371,7 @@ class Auditor:
                 if name in ("seq", "block") or len(np.unique(values)) < 2:
                     continue
                 if stats.mannwhitneyu(values[target == 1], values[target == 0]).pvalue < LEVEL / len(self._columns):
-                    yield Finding(f"{name} tells tasks with {method} from others", "the viewers")
+                    yield Leak(f"{name} tells tasks with {method} from others", "the viewers")
 
     @cached_property
     def _columns(self) -> dict[str, NDArray[np.float64]]:
@@ -422,21 +420,21 @@ class Auditor:
                     found[method].append((image, np.frombuffer(scanned, dtype=np.uint8).reshape(shape)))
         return found
 
-    def _shifts(self) -> Iterator[Finding]:
+    def _shifts(self) -> Iterator[Leak]:
         for method, pairs in self._pixels.items():
             shifts = Counter(_shift(image.mean(axis=0), scanned.mean(axis=0)) for image, scanned in pairs[:40])
             (most, count), *_ = shifts.most_common(1)
             if most != (0, 0) and 2 * count > sum(shifts.values()):
-                yield Finding(f"images of {method} are shifted by {most[0]}, {most[1]} px against their input", "the pixels")
+                yield Leak(f"images of {method} are shifted by {most[0]}, {most[1]} px against their input", "the pixels")
 
-    def _marks(self) -> Iterator[Finding]:
+    def _marks(self) -> Iterator[Leak]:
         for method, pairs in self._pixels.items():
             stack = np.stack([image for image, _ in pairs])
             inner = stack[(stack > 0) & (stack < 255)]
             for modulus in (2, 3, 5):
                 counts = np.bincount(inner % modulus, minlength=modulus) / max(inner.size, 1)
                 if inner.size > 10_000 and np.abs(counts - 1 / modulus).max() > 0.2 / modulus:
-                    yield Finding(f"values of {method} prefer some remainders of {modulus}: another rounding", "the pixels")
+                    yield Leak(f"values of {method} prefer some remainders of {modulus}: another rounding", "the pixels")
                     break
             if len(stack) < LEAST_PAIRS // 2:
                 continue
@@ -445,7 +443,12 @@ class Auditor:
             fixed &= ~(inputs == inputs[0]).all(axis=0)
             if fixed.any():
                 _, y, x = (int(one) for one in np.argwhere(fixed)[0])
-                yield Finding(f"images of {method} have one value at y {y}, x {x} throughout", "the pixels")
+                yield Leak(f"images of {method} have one value at y {y}, x {x} throughout", "the pixels")
+
+
+def _by_chance(right: int, of: int) -> float:
+    """The probability that so many coins or more show heads; exact, and sooner than scipy.stats is imported."""
+    return sum(comb(of, heads) for heads in range(right, of + 1)) / 2**of
 
 
 def _told_right(table: NDArray[np.float64], target: NDArray[np.int64]) -> int:
@@ -476,53 +479,6 @@ def _numbers(name: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]
 
 def _number(name: str) -> float:
     return int(name[:13], 16) / 16**13
-
-
-def _encodings(word: str) -> list[bytes]:
-    """A word as it is, in lower and upper case, in UTF-8 and UTF-16."""
-    cases = dict.fromkeys((word, word.lower(), word.upper()))
-    return [case.encode(encoding) for case in cases for encoding in ("utf-8", "utf-16-le", "utf-16-be")]
-
-
-def _disguises(word: str) -> list[bytes]:
-    """A word as it may stand in a text, lower case: in plain, UTF-16, hexadecimal, or base64 at any of three offsets."""
-    forms = [form.lower() for form in _encodings(word)]
-    for case in dict.fromkeys((word, word.lower(), word.upper())):
-        encoded = case.encode()
-        forms.append(encoded.hex().encode())
-        for offset in range(3):
-            whole = base64.b64encode(bytes(offset) + encoded)
-            # The first and last letters depend on what stands beside the word.
-            inner = whole[-(-offset * 4 // 3) : len(whole) - 4 + (len(encoded) + offset) % 3]
-            if len(inner) >= SHORTEST_IN_BASE64:
-                forms.append(inner.lower())
-    return list(dict.fromkeys(forms))
-
-
-def occurs(patterns: Sequence[bytes], content: bytes) -> bool:
-    """Whether any of many patterns of four bytes or more occurs in a large content.
-
-    One pass for all of them: places whose first four bytes, hashed, are those of a pattern are few, and only these are read.
-    """
-    by_start: dict[bytes, list[bytes]] = defaultdict(list)
-    for pattern in patterns:
-        by_start[pattern[:4]].append(pattern)
-    hashed = np.zeros(1 << 20, dtype=bool)
-    hashed[_hashes(np.frombuffer(b"".join(by_start), dtype=np.uint8).reshape(-1, 4).T)] = True
-    values = np.frombuffer(content, dtype=np.uint8)
-    for start in range(0, max(len(values) - 3, 0), CHUNK):
-        part = values[start : start + CHUNK + 3]
-        windows = np.stack([part[place : len(part) - 3 + place] for place in range(4)])
-        for place in start + np.flatnonzero(hashed[_hashes(windows)]):
-            if any(content.startswith(pattern, place) for pattern in by_start.get(content[place : place + 4], ())):
-                return True
-    return False
-
-
-def _hashes(windows: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """Hashes of 20 bits of columns of four bytes."""
-    first, second, third, fourth = windows.astype(np.uint32)
-    return ((first << 24 | second << 16 | third << 8 | fourth) * np.uint32(2_654_435_761)) >> np.uint32(12)
 
 
 def _shift(image: NDArray[np.floating], scanned: NDArray[np.floating]) -> tuple[int, int]:

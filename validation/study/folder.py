@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from srh_clinic.errors import InputError
+from srh_clinic.errors import InputError, first_fault
 from srh_clinic.validation.study.records import StudyProtocol, Task
 from srh_clinic.validation.study.viewer import ViewerContents, read_viewer
 
@@ -28,9 +28,7 @@ def read_protocol(study: Path) -> tuple[StudyProtocol, str]:
     except OSError as error:
         raise InputError(f"no readable protocol ({error.strerror})", "the folder of an exported study", study) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{where}: {first['msg']}", "the protocol of an exported study", path) from error
+        raise InputError(first_fault(error), "the protocol of an exported study", path) from error
 
 
 def viewer_path(study: Path, rater: str) -> Path:

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 import jinja2
 
+from srh_clinic.validation.study.questions import WORDING
 from srh_clinic.validation.study.records import StudyProtocol
-
-QUESTION_TEXTS = {
-    "pref_quality": "Which restoration has the better image quality? (A, B, no difference)",
-    "pref_fidelity": "Which restoration is more faithful to the image as scanned? (A, B, no difference)",
-    "confidence": "How sure are you? (1 to 5)",
-    "halluc_A": "Does A show something that the image as scanned does not support? (none, possible, definite)",
-    "halluc_B": "Does B show something that the image as scanned does not support? (none, possible, definite)",
-    "method_guess": "Which side do you take for the method under test? (A, B, unsure)",
-}
-"""What raters are asked, in words."""
 
 SENTINEL_TEXTS = {
     "same": "one restoration on both sides",
@@ -36,7 +27,7 @@ def protocol_page(protocol: StudyProtocol) -> str:
     )
     return environment.get_template("protocol.html").render(
         protocol=protocol,
-        questions=QUESTION_TEXTS,
+        questions=[WORDING[question] for question in protocol.questions],
         sentinels=SENTINEL_TEXTS,
         ratings=protocol.tasks * protocol.raters_per_task,
     )

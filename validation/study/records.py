@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -19,26 +19,15 @@ Sentinel = Literal["same", "blurred", "added", "removed"]
 """One restoration on both sides; one against the same blurred; one against the same with a nucleus planted, or erased."""
 
 Question = Literal["pref_quality", "pref_fidelity", "confidence", "halluc_A", "halluc_B", "method_guess"]
-QUESTIONS: dict[Kind, tuple[Question, ...]] = {
-    "preference": ("pref_quality", "pref_fidelity", "confidence", "halluc_A", "halluc_B", "method_guess"),
-    "review": ("halluc_A", "confidence"),
-}
-"""What is asked, in this order."""
 
 Preference = Literal["A", "B", "tie"]
 Hallucination = Literal["none", "possible", "definite"]
 Category = Literal[
     "added nucleus", "removed nucleus", "changed morphology", "invented texture", "over-smoothing", "stripe or stitch", "other"
 ]
-CATEGORIES: tuple[Category, ...] = (
-    "added nucleus",
-    "removed nucleus",
-    "changed morphology",
-    "invented texture",
-    "over-smoothing",
-    "stripe or stitch",
-    "other",
-)
+CATEGORIES: tuple[Category, ...] = get_args(Category)
+Severity = Literal["minor", "major"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 ImageId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
@@ -160,7 +149,7 @@ class Region(Record):
     xy: tuple[float, ...]
     """px: x and y of a point; left, top, right and bottom of a box."""
     category: Category
-    severity: Literal["minor", "major"]
+    severity: Severity
 
     @model_validator(mode="after")
     def _as_many_numbers_as_the_shape_has(self) -> Self:

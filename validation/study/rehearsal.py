@@ -10,7 +10,7 @@ from srh_clinic.files import write_whole
 from srh_clinic.validation.study.folder import read_protocol, read_secrets, read_viewers
 from srh_clinic.validation.study.records import KeyEntry
 from srh_clinic.validation.study.returns import write_return
-from srh_clinic.validation.study.simulated import Truth, simulated_ratings
+from srh_clinic.validation.study.simulated_raters import Truth, simulated_ratings
 from srh_clinic.validation.study.unblinding import REHEARSAL
 
 PREFERENCE, HALLUCINATION = 0.7, 0.05

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from srh_clinic.errors import InputError
+from srh_clinic.errors import InputError, first_fault
 from srh_clinic.validation.study.records import Closing, Rating, canonical, first_hash, line_hash
 
 RECEIPT = 8
@@ -114,8 +114,5 @@ def _record(line: str, number: int, path: Path) -> Rating | Closing:
     try:
         return model.model_validate_json(line)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"line {number}, which is not an answer ({where}: {first['msg']})", "a return as the viewer exports it", path
-        ) from error
+        found = f"line {number}, which is not an answer ({first_fault(error)})"
+        raise InputError(found, "a return as the viewer exports it", path) from error

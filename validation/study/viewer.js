@@ -9,26 +9,11 @@
   const SIDES = terms.kind === "preference" ? ["A", "B"] : ["A"];
   const PANELS = ["input", ...SIDES];
   const CYCLE = terms.kind === "preference" ? ["A", "input", "B"] : ["A", "input"];
-  const NAMES = { input: "Input", A: "A", B: "B" };
+  const NAMES = { input: terms.as_scanned, A: "A", B: "B" };
   const LEVELS = [0.25, 0.5, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32]; // screen pixels per pixel: whole numbers, so that all look alike
   const FLICKER_MS = 600; // below three flashes a second
   const GESTURE_MS = 400; // wheel events closer than this are one zoom
   const RETRY_MS = 15000;
-
-  const named = (values) => values.map((value) => ({ value, text: String(value) }));
-  const AB = (middle) => [{ value: "A", text: "A" }, { value: middle, text: middle }, { value: "B", text: "B" }];
-  const CONFIDENCE = [{ value: 1, text: "guess" }, { value: 2, text: "" }, { value: 3, text: "" }, { value: 4, text: "" }, { value: 5, text: "certain" }];
-  const HALLUCINATION = named(["none", "possible", "definite"]);
-  const QUESTIONS = {
-    pref_quality: { text: "Better quality", options: AB("tie") },
-    pref_fidelity: { text: "Closer to the input", options: AB("tie") },
-    confidence: { text: "Confidence", options: CONFIDENCE },
-    halluc_A: { text: "Hallucination in A", options: HALLUCINATION },
-    halluc_B: { text: "Hallucination in B", options: HALLUCINATION },
-    method_guess: { text: "Method under test", options: AB("unsure") },
-    category: { text: "What is it?", options: named(terms.categories) },
-    severity: { text: "Severity", options: named(["minor", "major"]) },
-  };
 
   // ---- The chain of answers ----
 
@@ -301,7 +286,7 @@
     document.activeElement?.blur();
     const { canvas } = panels[name], start = { x: event.clientX, y: event.clientY }, from = pixel(place(event, name));
     const marks = event.button === 0 && (marking || event.shiftKey) && !draft.pending;
-    if (marks && name === "input") return say(`Mark in ${SIDES.join(" or ")}, not in the input.`);
+    if (marks && name === "input") return say(`Mark in ${SIDES.join(" or ")}, not in the image as scanned.`);
     if (marks) marking = { side: name, ...from, from, drawn: true };
     canvas.setPointerCapture(event.pointerId);
     let last = start;
@@ -346,7 +331,7 @@
     drawCross(pen, panel.name);
     scalebar(panel.bar, size);
     panel.caption.textContent = NAMES[shown];
-    panel.canvas.setAttribute("aria-label", `${shown === "input" ? "Input" : `Restoration ${shown}`}, ${Math.round((view.zoom / ratio()) * 100)} % of its size`);
+    panel.canvas.setAttribute("aria-label", `${shown === "input" ? terms.as_scanned : `Image ${shown}`}, ${Math.round((view.zoom / ratio()) * 100)} % of its size`);
   }
 
   const box = ([x, y, width, height]) => [x, y, x + width, y + height];
@@ -524,12 +509,13 @@
   const unanswered = () => task.questions.filter((name) => draft.answers[name] === undefined);
 
   function group(name) {
-    const { text, options } = QUESTIONS[name];
+    const { text, choices } = terms.questions[name];
     const label = element("h3", { id: `ask-${name}`, textContent: text });
-    const buttons = options.map((option, place) => {
-      const button = element("button", { type: "button", value: option.value, tabIndex: -1 }, element("kbd", { textContent: String(place + 1) }), ...(option.text ? [` ${option.text}`] : []));
-      button.setAttribute("aria-label", `${name === "confidence" ? `${option.value} ` : ""}${option.text}`.trim());
-      button.addEventListener("click", () => choose(name, option.value));
+    const buttons = choices.map(([value, called], place) => {
+      const key = String(place + 1); // said once where an answer is called what its key is
+      const button = element("button", { type: "button", value, tabIndex: -1 }, element("kbd", { textContent: key }), ...(called === key ? [] : [` ${called}`]));
+      button.setAttribute("aria-label", called);
+      button.addEventListener("click", () => choose(name, value));
       button.addEventListener("focus", () => setCurrent(name));
       return button;
     });
@@ -597,8 +583,8 @@
   }
 
   function answer(number) {
-    const option = current && QUESTIONS[current].options[number - 1];
-    if (option) choose(current, option.value);
+    const choice = current && terms.questions[current].choices[number - 1];
+    if (choice) choose(current, choice[0]);
   }
 
   function say(text) {
@@ -637,7 +623,7 @@
   function rest() {
     show("pause");
     one("#pause h2").textContent = `${chain.answered} of ${tasks.length} tasks are answered.`;
-        one("#goon").focus();
+    one("#goon").focus();
   }
 
   function open(next, going) {
@@ -682,7 +668,7 @@
     const open = unanswered();
     if (open.length) {
       ask(open[0]);
-      return say(`Still open: ${open.map((name) => QUESTIONS[name].text).join(", ")}.`);
+      return say(`Still open: ${open.map((name) => terms.questions[name].text).join(" ")}`);
     }
     if (kept("lines") && kept("lines") !== exported()) return trouble("Answers were given in another window meanwhile. Reload this page; nothing is lost.");
     busy = true;

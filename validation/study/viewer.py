@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
 from srh_clinic.files import write_whole
-from srh_clinic.validation.study.records import CATEGORIES, SCHEMA_VERSION, Kind, Task, canonical
+from srh_clinic.validation.study.questions import AS_SCANNED, MARK_WORDING, QUESTIONS, WORDING, Wording
+from srh_clinic.validation.study.records import SCHEMA_VERSION, Kind, Task, canonical
 from srh_clinic.validation.study.returns import RECEIPT
 
 TASKS_BEGIN = b'<script type="application/json" id="tasks">'
@@ -135,13 +136,30 @@ def _code(title: str, kind: Kind, notice: str) -> tuple[bytes, bytes, bytes]:
         script=script,
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
-        terms={"kind": kind, "categories": CATEGORIES, "receipt": RECEIPT, "schema_version": SCHEMA_VERSION},
+        questions=[WORDING[question] for question in QUESTIONS[kind]],
+        as_scanned=AS_SCANNED,
+        terms=_terms(kind),
     )
     head, nothing, rest = _between(page.encode(), TASKS_BEGIN, END, "list of tasks", "viewer.html")
     middle, none, tail = _between(rest, IMAGES_BEGIN, IMAGES_END, "part with images", "viewer.html")
     if nothing or none:
         raise InputError("tasks or images", "a template without them", "viewer.html")
     return head, middle, tail
+
+
+def _terms(kind: Kind) -> dict[str, Any]:
+    """What the script has to know: the words of the questions, and what a return holds beside the answers."""
+    asked: dict[str, Wording] = {**{question: WORDING[question] for question in QUESTIONS[kind]}, **MARK_WORDING}
+    return {
+        "kind": kind,
+        "as_scanned": AS_SCANNED,
+        "questions": {
+            name: {"text": wording.text, "choices": [[choice.value, choice.label] for choice in wording.choices]}
+            for name, wording in asked.items()
+        },
+        "receipt": RECEIPT,
+        "schema_version": SCHEMA_VERSION,
+    }
 
 
 def _between(content: bytes, begin: bytes, end: bytes, what: str, path: str | Path) -> tuple[bytes, bytes, bytes]:

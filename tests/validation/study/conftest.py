@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from srh_clinic.validation.study.records import QUESTIONS, Kind, Task, Window
+from srh_clinic.validation.study.questions import QUESTIONS
+from srh_clinic.validation.study.records import Kind, Task, Window
 
 Drawn = tuple[list[Task], dict[str, NDArray[np.uint8]]]
 

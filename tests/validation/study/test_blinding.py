@@ -11,62 +11,23 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
-from scipy import ndimage as ndi
+from small_study import IMAGES, NAME, PX, RATERS, build, no_power
 
 from srh_clinic.errors import InputError
 from srh_clinic.validation.study import export
-from srh_clinic.validation.study.audit import STAMP, check_study, occurs, require_blind
-from srh_clinic.validation.study.design import assign
-from srh_clinic.validation.study.export import Blinding, StudyPlan, write_study
-from srh_clinic.validation.study.making import Studio, View
+from srh_clinic.validation.study.audit import STAMP, check_study, require_blind
+from srh_clinic.validation.study.disguises import occurs
+from srh_clinic.validation.study.plan import StudyPlan
 from srh_clinic.validation.study.records import KeyEntry, StudyProtocol
 from srh_clinic.validation.study.rehearsal import rehearse_study
 from srh_clinic.validation.study.returns import read_return, write_return
-from srh_clinic.validation.study.sources import StudyImage
 from srh_clinic.validation.study.unblinding import load_unblinded, unblind
 from srh_clinic.validation.study.viewer import read_viewer
-
-PX = 48
-RATERS, IMAGES = 4, 30
-PLAN = StudyPlan(
-    restorers=("rscd", "median", "cyclegan"), raters=RATERS, images=IMAGES, sentinels={"same": 2, "blurred": 2}, repeats=3
-)
-NAME, UID = "Quincy^Adelaide", "1.2.840.113619.2.55.3.604688119"
-
-
-def image(number: int) -> StudyImage:
-    rng = np.random.default_rng(number)
-    clean = 12_000 + 9_000 * ndi.gaussian_filter(rng.normal(size=(2, PX, PX)), (0, 2, 2)) * 8
-    noisy = np.clip(clean + rng.normal(0, 1_500, clean.shape), 0, 65_535).astype(np.uint16)
-    return StudyImage(f"case-{number:04}", f"patient-{number}", noisy, 0.47, identifiers=(NAME, UID))
-
-
-def build(folder: Path, salt: bytes = bytes(32)) -> Path:
-    """A study of small images and three methods that filter, as the export writes it."""
-    images = [image(number) for number in range(IMAGES + PLAN.sentinel_images)]
-    views = {}
-    for name, sigma in (("rscd", 1.0), ("median", 2.0), ("cyclegan", 0.7)):
-        for number, one in enumerate(images):
-            made = ndi.gaussian_filter(one.counts.astype(float), (0, sigma, sigma))
-            views[name, number] = View(name, np.rint(made).astype(np.uint16), ((4, 4, 10, 10, "structure"),))
-    studio = Studio(SimpleNamespace(report=lambda *_: None), images, views)  # type: ignore[arg-type]
-    assignment = assign(IMAGES, RATERS, 2, np.random.default_rng(0))
-    sentinels = export._sentinels(PLAN, studio, range(IMAGES, len(images)))
-    described = export._protocol(PLAN, assignment, IMAGES, ["cases"], salt, "For tests.")
-    write_study(folder, PLAN, described, studio, assignment, sentinels, Blinding(salt))
-    return folder
-
-
-def no_power(ratings: np.ndarray, seed: int) -> dict[str, Any]:
-    """The sample size's simulation takes longer than the rest of an export."""
-    bound = {"bound": 0.05, "images_needed": {}}
-    return {"power": 0.9, "alpha": 0.01, "rater_sd": 0.7, "image_sd": 1.5, "comparisons": [], "hallucinations": bound}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,25 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 from srh_clinic.bundles import load_bundle
 from srh_clinic.cli.app import app
-from srh_clinic.display import srh_colours
 from srh_clinic.errors import InputError
-from srh_clinic.integration import write_wsi
-from srh_clinic.simulation import simulate_patch
-from srh_clinic.slide import ArraySlide
 from srh_clinic.validation import StudyPlan, check_study, export_study, load_unblinded, rehearse_study, unblind, write_analysis
 from srh_clinic.validation.bench.bench import Bench
-from srh_clinic.validation.bench.images import Reading
 from srh_clinic.validation.bench.protocol import load_protocol
 from srh_clinic.validation.study.exchange.formats import export_answers, import_answers
-from srh_clinic.validation.study.making import Studio, study_method
+from srh_clinic.validation.study.images import phantom_images
 from srh_clinic.validation.study.records import KeyEntry
-from srh_clinic.validation.study.shown import planes_of, window_of
-from srh_clinic.validation.study.sources import PHANTOM_SEED, case_images, phantom_images
+from srh_clinic.validation.study.restored import RestoredImages, study_method
 from srh_clinic.validation.study.viewer import read_viewer
 
 PLAN = StudyPlan(
@@ -45,67 +38,18 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_window_is_the_scans_alone_and_the_planes_show_what_the_colours_would() -> None:
-    phantom = simulate_patch("glioma", 0.4, 1, 96)
-    window = window_of(phantom.counts)
-    planes = planes_of(phantom.clean, window)
-    assert planes.dtype == np.uint8
-    counts = window.low + planes.astype(float) * (window.high - window.low) / 255
-    inside = (phantom.clean > window.low) & (phantom.clean < window.high)
-    # Half a step of 256, and half a count of what was rounded.
-    assert np.abs(counts - phantom.clean)[inside].max() <= (window.high - window.low) / 510 + 0.5
-    assert inside.mean() > 0.9
-    assert window.low < min(window.green[0], window.blue[0])
-    assert window.high > max(window.green[1], window.blue[1])
-    assert window == window_of(phantom.counts.copy())
-
-
-def test_phantoms_of_studies_are_nobody_elses(tmp_path: Path) -> None:
-    protocol = load_protocol()
-    made = phantom_images(protocol, 6, 0)
-    assert {image.case_id for image in made} == {f"phantom-{PHANTOM_SEED + number}" for number in range(6)}
-    assert [image.stratum for image in made] == ["mild", "moderate", "severe"] * 2
-    assert protocol.tables.reference.first_seed + protocol.tables.reference.count < PHANTOM_SEED
-    assert protocol.phantoms.first_seed + protocol.tables.count < PHANTOM_SEED
-
-
-def test_tiles_of_cases_carry_every_word_that_must_not_leak(tmp_path: Path) -> None:
-    field = np.concatenate([simulate_patch("glioma", 0.2, seed, 256).counts for seed in (1, 2)], axis=2)
-    path = write_wsi(ArraySlide(field, 0.47), tmp_path / "Mrs Doe.dcm")
-    path = tmp_path / "Mrs Doe.dcm" if not isinstance(path, Path) else path
-    folder = tmp_path / "patches"
-    folder.mkdir()
-    Image.fromarray(srh_colours(field[:, :, :256])).save(folder / "smith.png")
-    protocol = load_protocol()
-    images = case_images([tmp_path / "Mrs Doe.dcm", folder], protocol, 8, Reading(), 0)
-    assert [image.case_id for image in images] == ["Mrs Doe.dcm@0,0", "Mrs Doe.dcm@0,256", "smith.png@0,0"]
-    assert np.array_equal(images[1].counts, field[:, :, 256:])
-    assert {"Mrs Doe", "Mrs Doe.dcm"} <= set(images[0].identifiers)
-    assert any(word.startswith("2.25.") or word.count(".") > 4 for word in images[0].identifiers)
-    assert len(case_images([tmp_path / "Mrs Doe.dcm"], protocol, 1, Reading(), 0)) == 1
-
-
-def test_a_source_without_tissue_to_show_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="empty: found an empty folder; needed a case or a folder of images"):
-        case_images([tmp_path / "empty"], load_protocol(), 8, Reading(), 0)
-    Image.new("RGB", (64, 64)).save(tmp_path / "small.png")
-    with pytest.raises(InputError, match=r"small\.png: found no tile of 256 px with tissue"):
-        case_images([tmp_path / "small.png"], load_protocol(), 8, Reading(), 0)
-
-
 def test_a_planted_nucleus_is_where_the_key_says_and_nothing_else_was_changed(tmp_path: Path) -> None:
     images = phantom_images(load_protocol(), 1, 0)
-    studio = Studio(bench(tmp_path), images)
-    studio.restore({"gaussian": [0]})
+    restored = RestoredImages(bench(tmp_path), images)
+    restored.restore({"gaussian": [0]})
     for kind in ("added", "removed"):
-        planted = studio.sentinel(kind, "gaussian", 0, np.random.default_rng(0))
+        planted = restored.sentinel(kind, "gaussian", 0, np.random.default_rng(0))
         assert planted is not None
         assert planted.place is not None
         before, after = (view.counts.astype(int) for view in planted.views)
         y, x = np.nonzero((np.abs(before - after) > 100).any(axis=0))
         assert np.hypot(x - planted.place[0], y - planted.place[1]).max() < 1.25 * planted.place[2] + 6
-    same = studio.sentinel("same", "gaussian", 0, np.random.default_rng(0))
+    same = restored.sentinel("same", "gaussian", 0, np.random.default_rng(0))
     assert same is not None
     assert np.array_equal(same.views[0].counts, same.views[1].counts)
 

@@ -15,7 +15,7 @@ from srh_clinic.validation.statistics.two_way import (
     two_way,
     two_way_bootstrap,
 )
-from srh_clinic.validation.study.simulated import balanced_assignment, marginal_logit, marginal_rate
+from srh_clinic.validation.study.simulated_raters import balanced_assignment, marginal_logit, marginal_rate
 
 SCORES = np.array([1, 1, 1, 0, 0.5, 1, 0, 0, 1, 1, 1, 0.5])
 IMAGES = np.repeat(np.arange(6), 2)

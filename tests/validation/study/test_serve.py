@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from srh_clinic.errors import InputError
-from srh_clinic.validation.study.records import QUESTIONS, Rater, StudyProtocol
+from srh_clinic.validation.study.questions import QUESTIONS
+from srh_clinic.validation.study.records import Rater, StudyProtocol
 from srh_clinic.validation.study.returns import read_return, require_whole, write_return
 from srh_clinic.validation.study.serve import LARGEST_RETURN, StudyServer, serve_study
 from srh_clinic.validation.study.viewer import write_viewer

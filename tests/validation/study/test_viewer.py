@@ -117,10 +117,10 @@ def test_nothing_of_a_study_becomes_markup_and_nothing_can_be_fetched(noise_task
         (rb'<script type="application/json" id="tasks">', b"<script>", "no list of tasks"),
         (rb"<!-- images -->", b"", "no part with images"),
         (rb"<!-- end of images -->", b"<!-- end of images -->\n<!-- images -->\n", "more than one part with images"),
-        (rb'id="tasks">\[', b'id="tasks">', "no JSON"),
-        (rb'id="tasks">.*?</script>', b'id="tasks">[1]</script>', "no list of objects"),
-        (rb'data-img="[0-9a-f]{4}', b'data-img="', "no image"),
-        (rb"<!-- end of images -->", b"<b></b>\n<!-- end of images -->", "no image"),
+        (rb'id="tasks">\[', b'id="tasks">', "not valid JSON"),
+        (rb'id="tasks">.*?</script>', b'id="tasks">[1]</script>', "not a list of objects"),
+        (rb'data-img="[0-9a-f]{4}', b'data-img="', "not an image"),
+        (rb"<!-- end of images -->", b"<b></b>\n<!-- end of images -->", "not an image"),
     ],
 )
 def test_a_file_that_is_no_viewer_is_refused(study: Any, old: bytes, new: bytes, found: str) -> None:
@@ -136,10 +136,10 @@ def test_an_image_that_is_there_twice_or_of_odd_length_is_refused(study: Any, tm
     line = re.search(rb"<script type=\"text/plain\".*?</script>\n", content)
     assert line
     path.write_bytes(content.replace(line[0], 2 * line[0]))
-    with pytest.raises(InputError, match=f"two images {tasks[0].lq_img}"):
+    with pytest.raises(InputError, match=f"two images named {tasks[0].lq_img}"):
         read_viewer(path)
     path.write_bytes(content.replace(line[0], re.sub(rb">.", b">", line[0], count=1)))
-    with pytest.raises(InputError, match="no base64"):
+    with pytest.raises(InputError, match="not valid base64"):
         read_viewer(path)
     with pytest.raises(InputError, match="No such file"):
         read_viewer(tmp_path / "none.html")
@@ -222,7 +222,7 @@ def test_a_study_is_answered_by_keyboard_and_mouse_and_a_reload_loses_nothing(
     # By keyboard: nothing is committed before all is answered.
     rater.press(*ANSWER_KEYS[:-1], "Enter")
     rater.settle()
-    assert "Method under test" in rater.text("#hint")
+    assert "method under test" in rater.text("#hint")
     rater.press(ANSWER_KEYS[-1])
     rater.commit()
 
@@ -247,7 +247,7 @@ def test_a_study_is_answered_by_keyboard_and_mouse_and_a_reload_loses_nothing(
     rater.press("2", "1")
     rater.press("m")
     rater.click("#panel-input canvas")
-    assert "not in the input" in rater.text("#hint")
+    assert "not in the image as scanned" in rater.text("#hint")
     place = on_image(rater, "B", 50, 7)
     rater.drag(place, place)
     rater.press("6")

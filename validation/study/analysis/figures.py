@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from srh_clinic.metrics import Interval
+from srh_clinic.estimates import Interval
 from srh_clinic.validation.reporting.figures import DOTS_PER_INCH, png_of
 from srh_clinic.validation.reporting.report import Figure
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from srh_clinic.metrics import Finding, Interval, Undefined, proportion
+from srh_clinic.estimates import Finding, Interval, Undefined, proportion
 from srh_clinic.validation.reporting.report import Column, Table, reasoned_table
 from srh_clinic.validation.statistics.two_way import mean_difference, preference_rate
 from srh_clinic.validation.study.analysis.views import LEVELS, Row, Sight, Views, rate, said_of

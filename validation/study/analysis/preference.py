@@ -11,8 +11,7 @@ import evalica
 import numpy as np
 from numpy.typing import NDArray
 
-from srh_clinic.estimates import draws
-from srh_clinic.metrics import Finding, Interval, Undefined, proportion
+from srh_clinic.estimates import Finding, Interval, Undefined, draws, proportion
 from srh_clinic.validation.reporting.report import Column, Table, reasoned_table
 from srh_clinic.validation.statistics.two_way import naive_wilson, two_way, two_way_bootstrap
 from srh_clinic.validation.study.analysis.views import ASPECTS, CHOSEN, Aspect, Choice, Row, Views, rate

@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from srh_clinic.metrics import Finding
-from srh_clinic.metrics.bootstrap import FEWEST_UNITS
+from srh_clinic.estimates import FEWEST_UNITS, Finding
 from srh_clinic.validation.statistics.agreement import UNSEEN, Codes
 from srh_clinic.validation.statistics.two_way import preference_rate
 from srh_clinic.validation.study.records import Hallucination, KeyEntry, Preference, Sentinel, StudyProtocol

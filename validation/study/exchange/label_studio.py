@@ -13,7 +13,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,33 +22,13 @@ from PIL import Image
 from srh_clinic.display import RGB, ColourWindow
 from srh_clinic.errors import InputError
 from srh_clinic.files import write_whole
-from srh_clinic.validation.study.records import CATEGORIES, Hallucination, Preference, Question, Task, Window
-
-CHOICES: dict[Question, tuple[str, ...]] = {
-    "pref_quality": get_args(Preference),
-    "pref_fidelity": get_args(Preference),
-    "confidence": ("1", "2", "3", "4", "5"),
-    "halluc_A": get_args(Hallucination),
-    "halluc_B": get_args(Hallucination),
-    "method_guess": ("A", "B", "unsure"),
-}
-"""What a question can be answered with."""
-
-WORDING: dict[Question, str] = {
-    "pref_quality": "Which image has the better quality?",
-    "pref_fidelity": "Which image is more faithful to the low-quality one?",
-    "confidence": "How confident are you (1 guess, 5 certain)?",
-    "halluc_A": "Does A show structure that the low-quality image does not support?",
-    "halluc_B": "Does B show structure that the low-quality image does not support?",
-    "method_guess": "Which side do you take for the new method?",
-}
-"""What a rater reads."""
-
-SEVERITIES = ("minor", "major")
+from srh_clinic.validation.study.exchange.answers import answer_row, one_rater
+from srh_clinic.validation.study.questions import AS_SCANNED, MARK_WORDING, WORDING, Wording
+from srh_clinic.validation.study.records import CATEGORIES, SEVERITIES, Question, Task, Window
 
 EXPORT = "a JSON export of Label Studio with one annotation per task"
 
-_TITLES = {"lq": "low quality", "A": "A", "B": "B"}
+_TITLES = {"lq": AS_SCANNED, "A": "A", "B": "B"}
 
 
 def label_studio_export(tasks: Sequence[Task], images: Mapping[str, NDArray[np.uint8]], out: Path) -> tuple[Path, Path]:
@@ -150,76 +130,6 @@ def label_studio_import(path: Path, tasks: Sequence[Task]) -> list[dict[str, Any
     return rows
 
 
-def one_rater(tasks: Sequence[Task]) -> str:
-    """Whose tasks they are.
-
-    Raises
-    ------
-    InputError
-        When there is none, or they are of several raters.
-    """
-    raters = sorted({task.rater_id for task in tasks})
-    if len(raters) != 1:
-        raise InputError(f"tasks of {len(raters)} raters", "the tasks of one rater")
-    return raters[0]
-
-
-def answer_row(
-    task: Task,
-    answers: Mapping[Question, str],
-    regions: Sequence[Mapping[str, Any]],
-    *,
-    comment: str,
-    t_shown: int,
-    t_answered: int,
-    path: Path,
-) -> dict[str, Any]:
-    """A rating as the viewer writes it, without the fields of the study and the chain.
-
-    ``answers`` are words of :data:`CHOICES`, times are ms since 1970, UTC.
-
-    Raises
-    ------
-    InputError
-        When a question of the task has no answer, or one that cannot be given, or a region is not within the image.
-    """
-    for question in task.questions:
-        if question not in answers:
-            raise InputError(f"no {question} in task number {task.seq}", "an answer to each question", path)
-        if answers[question] not in CHOICES[question]:
-            found = f"{question} {answers[question]!r} in task number {task.seq}"
-            raise InputError(found, f"one of {', '.join(CHOICES[question])}", path)
-    for region in regions:
-        _check_region(task, region, path)
-    asked: dict[str, Any] = {question: answers[question] for question in task.questions}
-    if "confidence" in asked:
-        asked["confidence"] = int(asked["confidence"])
-    return {
-        "seq": task.seq,
-        "task_id": task.task_id,
-        **asked,
-        "regions": [dict(region) for region in regions],
-        "comment": comment,
-        "t_shown": t_shown,
-        "t_answered": t_answered,
-    }
-
-
-def _check_region(task: Task, region: Mapping[str, Any], path: Path) -> None:
-    xy = region["xy"]
-    xs, ys = xy[::2], xy[1::2]
-    ordered = region["shape"] == "point" or (xs[0] < xs[1] and ys[0] < ys[1])
-    inside = all(0 <= x <= task.width for x in xs) and all(0 <= y <= task.height for y in ys)
-    if not ordered or not inside:
-        numbers = ", ".join(f"{number:g}" for number in xy)
-        needed = f"left, top, right and bottom, or x and y, within {task.width} x {task.height} px"
-        raise InputError(f"a {region['shape']} of {numbers} in task number {task.seq}", needed, path)
-    if region["side"] == "B" and task.img_B is None:
-        raise InputError(
-            f"a region on side B of task number {task.seq}", "regions on side A alone, as a review has them", path
-        )
-
-
 def _shown(task: Task) -> list[tuple[str, str]]:
     named = [("lq", task.lq_img), ("A", task.img_A), ("B", task.img_B)]
     return [(name, image_id) for name, image_id in named if image_id is not None]
@@ -258,31 +168,34 @@ def _config(task: Task) -> bytes:
         if name != "lq":
             _region_controls(column, name)
     for question in task.questions:
-        ET.SubElement(root, "Header", value=WORDING[question])
         if question == "confidence":
-            ET.SubElement(root, "Rating", name=question, toName="A", maxRating="5", required="true")
+            ET.SubElement(root, "Header", value=WORDING[question].text)
+            most = WORDING[question].values[-1]
+            ET.SubElement(root, "Rating", name=question, toName="A", maxRating=most, required="true")
         else:
-            _choices(root, question, "A", CHOICES[question])
+            _choices(root, question, "A", WORDING[question])
     ET.SubElement(root, "TextArea", name="comment", toName="A", placeholder="Comment", maxSubmissions="1")
     ET.indent(root)
     return ET.tostring(root, encoding="utf-8") + b"\n"
 
 
 def _region_controls(column: ET.Element, side: str) -> None:
+    ET.SubElement(column, "Header", value=MARK_WORDING["category"].text)
     for tag, name, more in (("RectangleLabels", "box", {"canRotate": "false"}), ("KeyPointLabels", "point", {})):
         control = ET.SubElement(column, tag, {"name": f"{name}_{side}", "toName": side, **more})
         for category in CATEGORIES:
             ET.SubElement(control, "Label", value=category)
-    severity = _choices(column, f"severity_{side}", side, SEVERITIES)
-    severity.set("perRegion", "true")
-    severity.set("visibleWhen", "region-selected")
+    selected = ET.SubElement(column, "View", visibleWhen="region-selected")
+    _choices(selected, f"severity_{side}", side, MARK_WORDING["severity"]).set("perRegion", "true")
 
 
-def _choices(parent: ET.Element, name: str, side: str, values: Sequence[str]) -> ET.Element:
+def _choices(parent: ET.Element, name: str, side: str, wording: Wording) -> ET.Element:
+    """A question with its answers; where one is called otherwise than it is kept, its alias is what Label Studio keeps."""
+    ET.SubElement(parent, "Header", value=wording.text)
     shown = {"choice": "single-radio", "showInline": "true", "required": "true"}
     choices = ET.SubElement(parent, "Choices", {"name": name, "toName": side, **shown})
-    for value in values:
-        ET.SubElement(choices, "Choice", value=value)
+    for choice in wording.choices:
+        ET.SubElement(choices, "Choice", value=choice.label, alias=str(choice.value))
     return choices
 
 
@@ -314,7 +227,7 @@ def _row(task: Task, annotation: Mapping[str, Any], path: Path) -> dict[str, Any
         if question == "confidence":
             answers[question] = str(value.get("rating"))
         elif question is not None:
-            answers[question] = _only(value.get("choices"), name, task, path)
+            answers[question] = WORDING[question].value_of(_only(value.get("choices"), name, task, path))
         elif name in ("box_A", "box_B", "point_A", "point_B"):
             drawn[str(result.get("id"))] = _region(name, result, task, path)
         elif name in ("severity_A", "severity_B"):

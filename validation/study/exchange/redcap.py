@@ -16,8 +16,9 @@ from typing import Any
 
 from srh_clinic.errors import InputError
 from srh_clinic.files import write_whole
-from srh_clinic.validation.study.exchange.label_studio import CHOICES, SEVERITIES, WORDING, answer_row, one_rater
-from srh_clinic.validation.study.records import CATEGORIES, Question, Rating, Region, Task
+from srh_clinic.validation.study.exchange.answers import answer_row, one_rater
+from srh_clinic.validation.study.questions import WORDING
+from srh_clinic.validation.study.records import CATEGORIES, SEVERITIES, Question, Rating, Region, Task
 
 COLUMNS = (
     "Variable / Field Name",
@@ -47,6 +48,15 @@ COMPLETE = f"{INSTRUMENT}_complete"
 
 EXPORT = "a CSV data export of the REDCap project (raw or labels)"
 
+EARLIER_LABELS = {
+    "Which image is more faithful to the low-quality one?": "pref_fidelity",
+    "How confident are you (1 guess, 5 certain)?": "confidence",
+    "Does A show structure that the low-quality image does not support?": "halluc_a",
+    "Does B show structure that the low-quality image does not support?": "halluc_b",
+    "Which side do you take for the new method?": "method_guess",
+}
+"""Labels of the instrument as it was written before; projects that were made with it are still read."""
+
 REGION = "SIDE box LEFT,TOP,RIGHT,BOTTOM CATEGORY SEVERITY or SIDE point X,Y CATEGORY SEVERITY, with a semicolon between two"
 
 _NUMBER = r"\d+(?:\.\d+)?"
@@ -60,9 +70,10 @@ _TIME = "%Y-%m-%d %H:%M:%S"
 def redcap_export(tasks: Sequence[Task], out: Path, ratings: Sequence[Rating] = ()) -> tuple[Path, Path]:
     """Write the instrument as ``dictionary.csv`` and its records as ``data.csv``.
 
-    A record is one task of one rater, its ``record_id`` ``RATER-NUMBER``. Categorical fields are radio buttons with codes
-    from 1 in the order of the answers; regions are marked as text (see :func:`regions_text`), asked for where a
-    hallucination is possible or definite. The time of showing is that at which the form is first opened (``@NOW-UTC``).
+    A record is one task of one rater, its ``record_id`` ``RATER-NUMBER``. Categorical fields are radio buttons with the
+    codes of :data:`~srh_clinic.validation.study.questions.WORDING`; regions are marked as text (see :func:`regions_text`),
+    asked for where a hallucination is possible or definite. The time of showing is that at which the form is first opened
+    (``@NOW-UTC``).
 
     Parameters
     ----------
@@ -169,8 +180,8 @@ def _fields(questions: Sequence[Question]) -> list[dict[str, str]]:
         _field("t_shown", "text", "Shown (UTC)", {COLUMNS[7]: "datetime_seconds_ymd", COLUMNS[17]: "@NOW-UTC @READONLY"}),
     ]
     for question in questions:
-        choices = " | ".join(f"{code}, {word}" for code, word in enumerate(CHOICES[question], start=1))
-        fields.append(_field(question.lower(), "radio", WORDING[question], {COLUMNS[5]: choices, COLUMNS[12]: "y"}))
+        choices = " | ".join(f"{choice.code}, {choice.label}" for choice in WORDING[question].choices)
+        fields.append(_field(question.lower(), "radio", WORDING[question].text, {COLUMNS[5]: choices, COLUMNS[12]: "y"}))
     seen = [f"[{question.lower()}] <> '' and [{question.lower()}] <> '1'" for question in questions if "halluc" in question]
     branching = {COLUMNS[11]: " or ".join(f"({one})" for one in seen)} if seen else {}
     fields.append(_field("regions", "notes", "Regions", {COLUMNS[6]: f"{REGION}; px", **branching}))
@@ -186,7 +197,7 @@ def _filled(task: Task, rating: Rating | None) -> dict[str, object]:
     if rating is None:
         return {COMPLETE: 0}
     answers = {
-        question.lower(): CHOICES[question].index(str(getattr(rating, question))) + 1
+        question.lower(): WORDING[question].code_of(getattr(rating, question))
         for question in task.questions
         if getattr(rating, question) is not None
     }
@@ -211,7 +222,7 @@ def _rows(path: Path, questions: Sequence[Question]) -> list[dict[str, str]]:
         raise InputError(f"a file that is not readable CSV ({error})", EXPORT, path) from error
     header, *rows = [line for line in lines if line] or [[]]
     fields = _fields(questions)
-    variables = {field[COLUMNS[4]]: field[COLUMNS[0]] for field in fields}
+    variables = {**EARLIER_LABELS, **{field[COLUMNS[4]]: field[COLUMNS[0]] for field in fields}}
     named = [variables.get(column, column) for column in header]
     for field in fields:
         if field[COLUMNS[0]] not in named:
@@ -226,8 +237,8 @@ def _row(task: Task, cells: Mapping[str, str], path: Path) -> dict[str, Any]:
     answers: dict[Question, str] = {}
     for question in task.questions:
         if cell := cells[question.lower()].strip():
-            codes = {str(code): word for code, word in enumerate(CHOICES[question], start=1)}
-            answers[question] = codes.get(cell, cell)
+            codes = {str(choice.code): str(choice.value) for choice in WORDING[question].choices}
+            answers[question] = codes.get(cell) or WORDING[question].value_of(cell)
     shown = _milliseconds(cells["t_shown"].strip(), task, path)
     return answer_row(
         task,

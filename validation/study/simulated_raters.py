@@ -18,18 +18,9 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from srh_clinic.validation.study.design import EXACT_BASELINES, EXACT_RATERS, assign
-from srh_clinic.validation.study.records import (
-    CATEGORIES,
-    QUESTIONS,
-    KeyEntry,
-    Kind,
-    Rater,
-    Rating,
-    StudyProtocol,
-    Task,
-    Window,
-)
+from srh_clinic.validation.study.assignment import EXACT_BASELINES, EXACT_RATERS, assign
+from srh_clinic.validation.study.questions import QUESTIONS
+from srh_clinic.validation.study.records import CATEGORIES, KeyEntry, Kind, Rater, Rating, StudyProtocol, Task, Window
 from srh_clinic.validation.study.unblinding import Answer, Unblinded
 
 NODES = 60

@@ -22,9 +22,9 @@ from srh_clinic.trust import GuardPolicy
 from srh_clinic.validation.bench.bench import Bench, PhantomRestorer, chunks
 from srh_clinic.validation.bench.images import tiles_sha256
 from srh_clinic.validation.bench.methods import BASELINES, METHODS, REDUCED, WHOLE, Method
+from srh_clinic.validation.study.images import StudyImage
 from srh_clinic.validation.study.records import Sentinel
-from srh_clinic.validation.study.shown import blurred
-from srh_clinic.validation.study.sources import StudyImage
+from srh_clinic.validation.study.window import blurred
 
 PLANTED_CONTRAST = "usual"
 """Of planted and erased nuclei; see :data:`~srh_clinic.simulation.edits.CONTRASTS`."""
@@ -74,7 +74,7 @@ def study_method(name: str, bench: Bench) -> Method:
 
 
 @dataclass(frozen=True, eq=False)
-class Studio:
+class RestoredImages:
     """Restores a study's images, each method only those that somebody will see.
 
     Parameters

@@ -13,6 +13,7 @@ from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts
 from srh_clinic.validation.bench.images import Reading
 from srh_clinic.validation.bench.protocol import SEVERITIES, Protocol
+from srh_clinic.validation.study.streams import Stream, stream
 
 PHANTOM_SEED = 9_900_000
 """Phantoms of studies have seeds from here on: neither training, nor validation, nor the tables use them."""
@@ -93,7 +94,7 @@ def case_images(sources: Sequence[Path], protocol: Protocol, per_case: int, read
     InputError
         When a source cannot be read, or no tile of it shows tissue.
     """
-    rng = np.random.default_rng([seed, 5])
+    rng = stream(seed, Stream.TILES)
     return [image for source in sources for case in _cases(source) for image in _tiles(case, protocol, per_case, reading, rng)]
 
 

@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.special import expit
 
-from srh_clinic.metrics import Interval
+from srh_clinic.estimates import Interval
 from srh_clinic.validation.statistics.two_way import TwoWay, two_way
-from srh_clinic.validation.study.simulated import marginal_logit
+from srh_clinic.validation.study.simulated_raters import marginal_logit
 
 POWER, ALPHA = 0.9, 0.01
 """The power that a comparison is planned for, and its level: 5 % over five baselines."""

@@ -1,0 +1,142 @@
+"""Blinding: tasks get random names and sides, and the key says what they are."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from srh_clinic.validation.study.images import StudyImage
+from srh_clinic.validation.study.records import KeyEntry, Rater, Sentinel, StudyProtocol, Task, TaskKind
+from srh_clinic.validation.study.restored import View
+from srh_clinic.validation.study.window import Planes, planes_of, window_of
+
+BLOCK = 25
+"""Tasks after which the viewer offers a rest."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A task before it is blinded: an image, the views on either side, and what the key will say of it."""
+
+    image: int
+    views: tuple[View, View | None]
+    kind: TaskKind = "real"
+    sentinel: Sentinel | None = None
+    changed: int | None = None
+    place: tuple[float, float, float] | None = None
+    focus: tuple[int, int, int, int] | None = None
+    focus_flagged: bool | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Blinding:
+    """Sides and names, drawn from the salt, which lies sealed: the seed alone tells neither."""
+
+    salt: bytes
+    rng: np.random.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        drawn = hmac.new(self.salt, b"sides and names", hashlib.sha256).digest()
+        object.__setattr__(self, "rng", np.random.default_rng(int.from_bytes(drawn)))
+
+    def name(self) -> str:
+        """A name of 128 random bits."""
+        return self.rng.bytes(16).hex()
+
+    def coin(self) -> bool:
+        return bool(self.rng.integers(2))
+
+    def hashed(self, text: str) -> str:
+        """A name that only who has the salt can compute."""
+        return hmac.new(self.salt, text.encode(), hashlib.sha256).hexdigest()
+
+
+def blind(
+    shown: Sequence[tuple[Shown, int | None]],
+    images: Sequence[StudyImage],
+    rater: Rater,
+    described: StudyProtocol,
+    seed: int,
+    blinding: Blinding,
+) -> tuple[list[Task], list[KeyEntry], dict[str, Planes]]:
+    """Tasks with random names and sides, the key to them, and the planes by name."""
+    tasks: list[Task] = []
+    key: list[KeyEntry] = []
+    planes: dict[str, Planes] = {}
+    swapped: list[bool] = []
+    for seq, (one, repeats) in enumerate(shown):
+        image = images[one.image]
+        swapped.append(not swapped[repeats] if repeats is not None else blinding.coin())
+        swap = swapped[-1] and one.views[1] is not None
+        views = one.views[::-1] if swap else one.views
+        window = window_of(image.counts)
+        names = [blinding.name() for _ in range(4)]
+        task = Task(
+            study_id=described.study_id,
+            rater_id=rater.rater_id,
+            seq=seq,
+            block=seq // BLOCK,
+            task_id=names[0],
+            lq_img=names[1],
+            img_A=names[2],
+            img_B=None if views[1] is None else names[3],
+            height=image.counts.shape[1],
+            width=image.counts.shape[2],
+            um_per_px=image.um_per_px,
+            window=window,
+            focus=one.focus,
+            questions=described.questions,
+        )
+        planes[task.lq_img] = planes_of(image.counts, window)
+        planes[task.img_A] = planes_of(_sure(views[0]).counts, window)
+        if views[1] is not None and task.img_B is not None:
+            planes[task.img_B] = planes_of(views[1].counts, window)
+        tasks.append(task)
+        key.append(_key(task, one, views, swap, image, key[repeats].task_id if repeats is not None else None, seed, blinding))
+    return tasks, key, planes
+
+
+def _key(
+    task: Task,
+    one: Shown,
+    views: tuple[View | None, View | None],
+    swap: bool,
+    image: StudyImage,
+    repeat_of: str | None,
+    seed: int,
+    blinding: Blinding,
+) -> KeyEntry:
+    side: Literal["A", "B"] | None = None
+    if one.changed is not None:
+        side = "B" if (one.changed == 1) != swap else "A"
+    sides: tuple[tuple[Literal["A", "B"], View | None], ...] = (("A", views[0]), ("B", views[1]))
+    return KeyEntry(
+        task_id=task.task_id,
+        rater_id=task.rater_id,
+        kind=one.kind,
+        side_A_method=_sure(views[0]).method,
+        side_B_method=None if views[1] is None else views[1].method,
+        case_id=image.case_id,
+        patient_hash=blinding.hashed(image.patient),
+        stratum=image.stratum,
+        repeat_of=repeat_of,
+        sentinel=one.sentinel,
+        sentinel_side=side,
+        planted=one.place,
+        focus_flagged=one.focus_flagged,
+        flagged=tuple((name, *flag) for name, view in sides if view is not None for flag in view.flags),
+        source_sha256=hashlib.sha256(image.counts.tobytes()).hexdigest(),
+        model_sha256=",".join(sorted({view.model_sha256 for _, view in sides if view is not None and view.model_sha256})),
+        seed=seed,
+    )
+
+
+def _sure(view: View | None) -> View:
+    if view is None:
+        raise AssertionError("every task has a side A")
+    return view
