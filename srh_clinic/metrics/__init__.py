@@ -2,14 +2,16 @@
 
 Distances of an image from its reference (:mod:`.distortion`), of one set of images from another (:mod:`.distribution` on the
 features of :mod:`.extractors`, :mod:`.spectra` without a network), nuclei added and removed (:mod:`.nuclei`), seams
-(:mod:`.seams`), and intervals over independent units (:mod:`.intervals`, :mod:`.bootstrap`).
+(:mod:`.seams`), patterns of period 2 (:mod:`.lattice`), and intervals over independent units (:mod:`.intervals`,
+:mod:`.bootstrap`).
 """
 
 from srh_clinic.estimates import Finding, Interval, Undefined, mean_with_interval, paired_difference, proportion
 from srh_clinic.metrics.bootstrap import bootstrap_interval, paired_bootstrap_interval
-from srh_clinic.metrics.distortion import channel_coherence, incoherent_noise, lpips, psnr, ssim
+from srh_clinic.metrics.distortion import channel_coherence, incoherent_noise, lpips, micro_ssim, psnr, ssim
 from srh_clinic.metrics.distribution import CLIP_BANDWIDTH, frechet_distance, kid, printed_name, rbf_mmd
 from srh_clinic.metrics.extractors import EXTRACTORS, Extractor, create_extractor
+from srh_clinic.metrics.lattice import Period2, period_2_amplitudes
 from srh_clinic.metrics.nuclei import NucleiChanges, detect_nuclei, nuclei_changes
 from srh_clinic.metrics.seams import SeamRatio, seam_ratio
 from srh_clinic.metrics.spectra import radial_power, radial_spectrum, spectral_distance, spectrum_distance
@@ -21,6 +23,7 @@ __all__ = [
     "Finding",
     "Interval",
     "NucleiChanges",
+    "Period2",
     "SeamRatio",
     "Undefined",
     "bootstrap_interval",
@@ -32,9 +35,11 @@ __all__ = [
     "kid",
     "lpips",
     "mean_with_interval",
+    "micro_ssim",
     "nuclei_changes",
     "paired_bootstrap_interval",
     "paired_difference",
+    "period_2_amplitudes",
     "printed_name",
     "proportion",
     "psnr",

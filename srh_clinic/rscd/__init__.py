@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from srh_clinic.rscd.baselines import CCDF, RRD, CCDFSettings, RRDSettings
     from srh_clinic.rscd.calibrator import StepCalibrator, q_sample, two_region
-    from srh_clinic.rscd.networks import CompactUNet, create_calibrator, create_denoiser
+    from srh_clinic.rscd.networks import CompactUNet, OverlapUNet, create_calibrator, create_denoiser
     from srh_clinic.rscd.noise import block_noise
     from srh_clinic.rscd.noise_level import index_of_noise, noise_level
     from srh_clinic.rscd.restoration import RSCD, RestoredTile, RSCDSettings, Tile
@@ -46,7 +46,7 @@ __all__ = [
 _MODULES = {
     "baselines": ("CCDF", "RRD", "CCDFSettings", "RRDSettings"),
     "calibrator": ("StepCalibrator", "q_sample", "two_region"),
-    "networks": ("CompactUNet", "create_calibrator", "create_denoiser"),
+    "networks": ("CompactUNet", "OverlapUNet", "create_calibrator", "create_denoiser"),
     "noise": ("block_noise",),
     "noise_level": ("index_of_noise", "noise_level"),
     "restoration": ("RSCD", "RSCDSettings", "RestoredTile", "Tile"),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srh_clinic.errors import InputError
+from srh_clinic.rscd.schedule import ScheduleName, create_schedule
 
 RAMAN_CHANNELS = 2
 
@@ -75,6 +76,122 @@ class CompactUNet(nn.Module):
         """
         noise: Tensor = self.unet(F.pixel_unshuffle(x, self.unshuffle), t)
         return F.pixel_shuffle(noise, self.unshuffle)
+
+
+class OverlapUNet(nn.Module):
+    """A U-Net at full resolution that leaves no pattern of its own, conditioned on sigma; no normalisation, no attention.
+
+    Behind a pixel unshuffle every phase of the network's grid has weights of its own, and what they differ by stands in the
+    restoration as a pattern of period 2. Here the first and the last layers work at full resolution, images shrink by
+    convolutions of 4 x 4 pixels that overlap, and grow by bilinear interpolation, which takes a constant to a constant: so
+    the features that a smooth image has are smooth, whatever the weights.
+
+    Nothing is normalised over places, so a tile's result depends on no pixel beyond the network's reach and a training crop
+    stands for a tile. In place of it the network is told how much noise there is (Karras et al. 2022): beside the state it
+    sees what is left of it above a 5 x 5 binomial filter, divided by sigma and compressed by an inverse hyperbolic sine, which
+    has the same size for noise of every step; and log sigma scales and shifts the features of each block.
+
+    Parameters
+    ----------
+    channels
+        Width of each level; the first is at full resolution, each further one at half of the one before.
+    down, up
+        Residual blocks of each level on the way down, and of each but the last on the way up.
+    condition
+        Width of the embedding of log sigma.
+    schedule
+        Whose sigma an index stands for.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (16, 32, 48, 96),
+        down: Sequence[int] = (1, 1, 1, 2),
+        up: Sequence[int] = (1, 1, 1),
+        condition: int = 64,
+        schedule: ScheduleName = "cosine",
+    ) -> None:
+        super().__init__()
+        if len(down) != len(channels) or len(up) != len(channels) - 1:
+            raise ValueError(f"{len(channels)} levels, blocks of {len(down)} down and of {len(up)} up")
+        self.size_multiple = 2 ** (len(channels) - 1)
+        sigma = torch.from_numpy(create_schedule(schedule).sigma).float()
+        binomial = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+        low_pass = (binomial[:, None] * binomial).expand(RAMAN_CHANNELS, 1, 5, 5).contiguous()
+        self.register_buffer("sigma", sigma, persistent=False)
+        self.register_buffer("low_pass", low_pass, persistent=False)
+        self.embed = nn.Sequential(
+            nn.Linear(2 * self.FREQUENCIES, condition), nn.SiLU(), nn.Linear(condition, condition), nn.SiLU()
+        )
+        self.stem = nn.Conv2d(2 * RAMAN_CHANNELS, channels[0], 3, padding=1)
+        pairs = list(zip(channels, channels[1:], strict=False))
+        self.down = nn.ModuleList(self._blocks(width, n, condition) for width, n in zip(channels, down, strict=True))
+        self.shrink = nn.ModuleList(nn.Conv2d(wide, deep, 4, stride=2, padding=1) for wide, deep in pairs)
+        self.grow = nn.ModuleList(nn.Conv2d(deep, wide, 1) for wide, deep in pairs)
+        self.up = nn.ModuleList(self._blocks(width, n, condition) for width, n in zip(channels, up, strict=False))
+        self.head = nn.Conv2d(channels[0], RAMAN_CHANNELS, 3, padding=1)
+        with torch.no_grad():
+            self.head.weight.mul_(0.1)
+
+    FREQUENCIES = 8
+    """Sines and cosines of log sigma."""
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """The noise ``eps`` in a state; see :meth:`CompactUNet.forward`."""
+        sigma = self.get_buffer("sigma")[t]
+        condition = self.embed(self._waves(sigma))
+        smooth = F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), self.get_buffer("low_pass"), groups=RAMAN_CHANNELS)
+        features = self.stem(torch.cat([x, torch.asinh((x - smooth) / sigma[:, None, None, None])], dim=1))
+        skips: list[Tensor] = []
+        for level, blocks in enumerate(self.down):
+            if level:
+                features = self.shrink[level - 1](features)
+            features = self._through(blocks, features, condition)
+            skips.append(features)
+        for level in reversed(range(len(self.up))):
+            grown = F.interpolate(self.grow[level](features), scale_factor=2, mode="bilinear", align_corners=False)
+            features = self._through(self.up[level], skips[level] + grown, condition)
+        noise: Tensor = self.head(F.silu(features))
+        return noise
+
+    @classmethod
+    def _waves(cls, sigma: Tensor) -> Tensor:
+        """``(N, 2 * FREQUENCIES)`` of ``(N,)``; log sigma of the first 200 steps of cosine lies between -4.6 and -1.1."""
+        phase = (torch.log(sigma) + 3.0)[:, None] * (torch.arange(cls.FREQUENCIES, device=sigma.device) * 0.5 + 0.5)
+        return torch.cat([torch.sin(phase), torch.cos(phase)], dim=1)
+
+    @staticmethod
+    def _blocks(width: int, count: int, condition: int) -> nn.ModuleList:
+        return nn.ModuleList(ConditionedBlock(width, condition) for _ in range(count))
+
+    @staticmethod
+    def _through(blocks: nn.Module, features: Tensor, condition: Tensor) -> Tensor:
+        for block in blocks.children():
+            features = block(features, condition)
+        return features
+
+
+class ConditionedBlock(nn.Module):
+    """Residual block of two 3 x 3 convolutions, scaled and shifted between them by a condition (Perez et al. 2018)."""
+
+    def __init__(self, width: int, condition: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.modulation = nn.Linear(condition, 2 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        # Without normalisation, residuals that start small keep the features' size from growing block by block.
+        with torch.no_grad():
+            self.second.weight.mul_(0.2)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        """``(N, width, H, W)`` and ``(N, condition)`` to ``(N, width, H, W)``."""
+        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
+        hidden = self.first(F.silu(features)) * (1 + scale) + shift
+        residual: Tensor = self.second(F.silu(hidden))
+        return features + residual
 
 
 class StepRegressor(nn.Module):
@@ -228,12 +345,12 @@ def average_head(width: int) -> nn.Sequential:
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 100), nn.ReLU(), nn.Linear(100, 1))
 
 
-DENOISERS: dict[str, Callable[..., nn.Module]] = {"compact-unet": CompactUNet}
+DENOISERS: dict[str, Callable[..., nn.Module]] = {"compact-unet": CompactUNet, "overlap-unet": OverlapUNet}
 CALIBRATORS: dict[str, Callable[..., nn.Module]] = {"step-regressor": StepRegressor}
 
 
 def create_denoiser(config: dict[str, Any]) -> nn.Module:
-    """A denoiser from its description: ``architecture`` (``"compact-unet"``) and that class's keywords.
+    """A denoiser from its description: ``architecture`` (``"compact-unet"``, ``"overlap-unet"``) and that class's keywords.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from srh_clinic.display import three_channel
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import counts_to_unit
-from srh_clinic.metrics import channel_coherence, incoherent_noise, lpips, psnr, ssim
+from srh_clinic.metrics import channel_coherence, incoherent_noise, lpips, micro_ssim, psnr, ssim
 from srh_clinic.metrics.networks import srh_view
 
 
@@ -29,6 +29,25 @@ def test_psnr_is_that_of_scikit_image(images: tuple[np.ndarray, np.ndarray]) -> 
     assert psnr(image, reference) == pytest.approx(peak_signal_noise_ratio(reference, image, data_range=1), abs=1e-9)
     assert psnr(reference + 0.1, reference) == pytest.approx(20)
     assert psnr(reference, reference) == float("inf")
+
+
+def test_micro_ssim_is_scikit_images_ssim_at_the_best_factor(images: tuple[np.ndarray, np.ndarray]) -> None:
+    image, reference = images
+    best = []
+    for x, y in zip(image, reference, strict=True):
+        y = y - np.percentile(y, 3)
+        x, y = (x - np.percentile(x, 3)) / y.max(), y / y.max()
+        options = {"data_range": np.ptp(y), "gaussian_weights": True, "sigma": 1.5}
+        best.append(max(structural_similarity(y, factor * x, **options) for factor in np.linspace(0.3, 1.2, 91)))
+    # The grid of factors is 0.01 wide, and the similarity flat at its top.
+    assert micro_ssim(image, reference) == pytest.approx(np.mean(best), abs=1e-4)
+
+
+def test_micro_ssim_hears_neither_background_nor_scale(images: tuple[np.ndarray, np.ndarray]) -> None:
+    image, reference = images
+    assert micro_ssim(0.4 * image + 0.1, reference) == pytest.approx(micro_ssim(image, reference), abs=1e-9)
+    assert micro_ssim(0.9 * reference + 0.02, reference) == pytest.approx(1, abs=1e-9)
+    assert micro_ssim(reference, 0 * reference) != micro_ssim(reference, 0 * reference)  # NaN: nothing to compare with
 
 
 def test_ssim_is_that_of_scikit_image(images: tuple[np.ndarray, np.ndarray]) -> None:
