@@ -24,6 +24,7 @@ __all__ = [
     "RSCD",
     "CCDFSettings",
     "CompactUNet",
+    "OverlapUNet",
     "RRDSettings",
     "RSCDSettings",
     "RestoredTile",

@@ -6,6 +6,7 @@ Both take model-space states ``(N, 2, H, W)`` and are built from a plain diction
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import timm
@@ -103,6 +104,9 @@ class OverlapUNet(nn.Module):
         Whose sigma an index stands for.
     """
 
+    FREQUENCIES = 8
+    """Sines and cosines of log sigma."""
+
     def __init__(
         self,
         channels: Sequence[int] = (16, 32, 48, 96),
@@ -124,7 +128,7 @@ class OverlapUNet(nn.Module):
             nn.Linear(2 * self.FREQUENCIES, condition), nn.SiLU(), nn.Linear(condition, condition), nn.SiLU()
         )
         self.stem = nn.Conv2d(2 * RAMAN_CHANNELS, channels[0], 3, padding=1)
-        pairs = list(zip(channels, channels[1:], strict=False))
+        pairs = list(pairwise(channels))
         self.down = nn.ModuleList(self._blocks(width, n, condition) for width, n in zip(channels, down, strict=True))
         self.shrink = nn.ModuleList(nn.Conv2d(wide, deep, 4, stride=2, padding=1) for wide, deep in pairs)
         self.grow = nn.ModuleList(nn.Conv2d(deep, wide, 1) for wide, deep in pairs)
@@ -132,9 +136,6 @@ class OverlapUNet(nn.Module):
         self.head = nn.Conv2d(channels[0], RAMAN_CHANNELS, 3, padding=1)
         with torch.no_grad():
             self.head.weight.mul_(0.1)
-
-    FREQUENCIES = 8
-    """Sines and cosines of log sigma."""
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """The noise ``eps`` in a state; see :meth:`CompactUNet.forward`."""
@@ -184,7 +185,6 @@ class ConditionedBlock(nn.Module):
         # Without normalisation, residuals that start small keep the features' size from growing block by block.
         with torch.no_grad():
             self.second.weight.mul_(0.2)
-        nn.init.zeros_(self.second.bias)
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         """``(N, width, H, W)`` and ``(N, condition)`` to ``(N, width, H, W)``."""

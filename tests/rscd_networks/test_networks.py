@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from srh_clinic.errors import InputError
+from srh_clinic.metrics import period_2_amplitudes
 from srh_clinic.rscd.networks import (
     AttentionHead,
     CompactUNet,
     LogEnergy,
+    OverlapUNet,
     create_calibrator,
     create_denoiser,
     forward_gflop,
@@ -46,6 +48,67 @@ def test_the_denoiser_starts_at_zero_and_takes_one_step_index_per_sample():
 def test_far_parts_of_a_tile_do_not_speak_to_each_other_but_through_the_norms():
     network = CompactUNet(channels=(8, 16), norm_num_groups=4)
     assert not any("attn" in name for name, _ in network.named_parameters())
+
+
+OVERLAP = {"architecture": "overlap-unet", "channels": [8, 8, 16], "down": [1, 1, 1], "up": [1, 1], "condition": 8}
+
+
+def drawn(config):
+    """A denoiser whose weights are all random, those that start at zero too."""
+    torch.manual_seed(0)
+    network = create_denoiser(config).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return network
+
+
+def test_the_overlapping_denoiser_has_the_size_that_was_measured():
+    network = OverlapUNet()
+    assert parameter_count(network) == pytest.approx(0.63e6, rel=0.02)
+    assert forward_gflop(network, torch.zeros(1, 2, 256, 256), torch.tensor([5])) == pytest.approx(4.55, rel=0.02)
+
+
+def test_the_overlapping_denoiser_sees_each_sample_at_its_own_step():
+    network = drawn(OVERLAP)
+    x, t = torch.randn(2, 2, 32, 48), torch.tensor([3, 150])
+    with torch.inference_mode():
+        together, again = network(x, t), network(x, t)
+        alone = torch.cat([network(x[k : k + 1], t[k : k + 1]) for k in range(2)])
+        swapped = network(x, t.flip(0))
+    assert together.shape == x.shape
+    assert torch.equal(together, again)
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)  # float32 sums in another order
+    assert not torch.allclose(together, swapped, atol=1e-2)
+
+
+def test_only_the_overlapping_denoiser_leaves_no_pattern_of_period_2_with_any_weights():
+    y, x = 2 * np.pi * np.mgrid[:128, :128] / 64  # one period is what is looked at: its ends fit
+    smooth = np.stack([np.sin(x + y), np.cos(x - y)])[None]
+
+    def largest(config):
+        with torch.inference_mode():
+            noise = drawn(config)(torch.from_numpy(smooth).float(), torch.tensor([60]))
+        return period_2_amplitudes(noise[0, :, 32:96, 32:96].numpy()).largest
+
+    # What is left comes from the grid of four pixels of the deepest level.
+    assert largest(OVERLAP) < 2e-4
+    assert largest(SMALL) > 0.05
+
+
+def test_a_pixel_out_of_reach_does_not_change_the_overlapping_denoisers_answer():
+    network = drawn(OVERLAP)
+    x = torch.randn(1, 2, 32, 128)
+    other = x.clone()
+    other[..., 96:] += 1
+    with torch.inference_mode():
+        before, after = (network(image, torch.tensor([20]))[..., :32] for image in (x, other))
+    assert torch.equal(before, after)
+
+
+def test_levels_and_blocks_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match="3 levels, blocks of 2 down and of 2 up"):
+        create_denoiser({**OVERLAP, "down": [1, 1]})
 
 
 @pytest.mark.parametrize(
