@@ -144,16 +144,9 @@ def load_classifier(bundle: Bundle, device: str | torch.device = "cpu") -> Patch
     recipe = config.get("recipe")
     if recipe not in RECIPES:
         raise InputError(f"the colour recipe {recipe!r}", "one of " + ", ".join(RECIPES), bundle.path)
-    network = create_classifier(config)
-    try:
-        network.load_state_dict(bundle.load_tensors("classifier"))
-    except RuntimeError as error:
-        raise InputError(
-            f"weights that do not fit ({error})", f"weights of {config.get('backbone')!r}", bundle.path
-        ) from error
-    return PatchClassifier(
-        network.to(device).eval(), recipe, int(config["patch"]), float(config["temperature"]), torch.device(device)
-    )
+    where = torch.device(device)
+    network = bundle.load_network(create_classifier, "classifier", where)
+    return PatchClassifier(network, recipe, int(config["patch"]), float(config["temperature"]), where)
 
 
 @torch.inference_mode(False)

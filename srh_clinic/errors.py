@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,3 +55,17 @@ def first_fault(error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"])
     said = str(first["msg"]).removeprefix("Value error, ").removeprefix("found ").partition("; needed")[0]
     return f"{where}: {said}" if where else said
+
+
+def refused_setting(error: ValidationError, of: str, known: Iterable[str], path: str | Path | None = None) -> InputError:
+    """The setting ``of`` something that pydantic refused first, as found and needed; ``known`` are the names there are.
+
+    A name that is none of them is answered with all that are.
+    """
+    first = error.errors()[0]
+    setting = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        names = ", ".join(known) or "none at all"
+        return InputError(f"the setting {setting!r} for {of}", f"one of its settings: {names}", path)
+    needed = first.get("ctx", {}).get("expected") or str(first["msg"]).removeprefix("Input should be ")
+    return InputError(f"{setting} = {first['input']!r} for {of}", str(needed), path)

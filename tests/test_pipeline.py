@@ -30,9 +30,10 @@ from srh_clinic.intensity import Counts
 from srh_clinic.regions import in_words
 from srh_clinic.resampling import ResampledSlide
 from srh_clinic.restorers import create_restorer
-from srh_clinic.restorers.rscd import ReverseRestorer, RSCDRestorer
+from srh_clinic.restorers.diffusion import DiffusionRestorer
 from srh_clinic.rscd import RSCD, RSCDSettings, create_schedule
-from srh_clinic.rscd.baselines import CCDF, CCDFSettings
+from srh_clinic.rscd.baselines import CCDF
+from srh_clinic.rscd.settings import CCDFSettings
 from srh_clinic.slide import ArraySlide, check_region
 
 SCHEMA = json.loads((files("srh_clinic") / "schemas" / "result.schema.json").read_text(encoding="utf-8"))
@@ -86,9 +87,9 @@ def denoise(x: Tensor, t: Tensor) -> Tensor:
     return (x - x.mean(dim=(2, 3), keepdim=True)) / sigma
 
 
-def flat_restorer(**settings: Any) -> RSCDRestorer:
+def flat_restorer(**settings: Any) -> DiffusionRestorer:
     """Of tiles as they are: brightened, they would ask for the steps of brighter noise."""
-    return RSCDRestorer(RSCD(denoise, calibrate, SCHEDULE, RSCDSettings(**{"exposure": None, **settings})))
+    return DiffusionRestorer("rscd", RSCD(denoise, calibrate, SCHEDULE, RSCDSettings(**{"exposure": None, **settings})))
 
 
 def noisy(noise: float | NDArray[np.float64], shape: tuple[int, int] = (150, 210), level: float = FLAT) -> ArraySlide:
@@ -133,7 +134,7 @@ def test_the_calibrated_steps_are_the_noise_of_the_slide(result: CaseResult) -> 
 
 def test_tiles_without_an_estimate_are_left_alone_counted_and_flagged() -> None:
     settings = RSCDSettings(estimator="nonparametric")
-    silent = RSCDRestorer(RSCD(denoise, lambda states: np.full(len(states), np.nan), SCHEDULE, settings))
+    silent = DiffusionRestorer("rscd", RSCD(denoise, lambda states: np.full(len(states), np.nan), SCHEDULE, settings))
     result = RestoreThenClassify(FakeBundle(), silent, ContrastClassifier())(noisy(3_000))  # type: ignore[arg-type]
     assert result.steps.stop_reasons == {"no-estimate": 24}
     assert (result.tiles.restored, result.tiles.skipped) == (0, 24)
@@ -142,7 +143,7 @@ def test_tiles_without_an_estimate_are_left_alone_counted_and_flagged() -> None:
 
 
 def test_a_fixed_number_of_steps_is_no_prediction() -> None:
-    ccdf = ReverseRestorer("ccdf", CCDF(denoise, SCHEDULE, CCDFSettings(t0=200, ddim_stride=50)))
+    ccdf = DiffusionRestorer("ccdf", CCDF(denoise, SCHEDULE, CCDFSettings(t0=200, ddim_stride=50)))
     result = RestoreThenClassify(FakeBundle(), ccdf, ContrastClassifier())(noisy(3_000))  # type: ignore[arg-type]
     assert result.steps.stop_reasons == {"fixed-steps": 24}
     assert len(result.maps.steps.positions) == len(result.rescan) == 0

@@ -23,7 +23,7 @@ from srh_clinic.case.result import CaseResult
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts
 from srh_clinic.restorers import Restoration, RestoredTile, Tile
-from srh_clinic.restorers.rscd import RSCDRestorer
+from srh_clinic.restorers.diffusion import DiffusionRestorer
 from srh_clinic.rscd import RSCD, RSCDSettings, create_schedule
 from srh_clinic.slide import ArraySlide
 from srh_clinic.trust import GuardPolicy, Promise
@@ -88,7 +88,7 @@ class Inventing:
                 corners[tile.key] = tile.y, tile.x
                 yield tile
 
-        exact = RSCDRestorer(RSCD(denoise, calibrate, SCHEDULE, RSCDSettings(batch_size=self.batch_size)))
+        exact = DiffusionRestorer("rscd", RSCD(denoise, calibrate, SCHEDULE, RSCDSettings(batch_size=self.batch_size)))
         for restored in exact.stream(seen(), seed):
             y, x = corners[restored.key]
             image = restored.counts.astype(np.float64)

@@ -1,6 +1,7 @@
 """Networks with everything that is needed to use and to judge them, in the layout of a MONAI Bundle."""
 
 from srh_clinic.bundles.bundle import (
+    BASELINES,
     PARTS,
     Bundle,
     bundle_exists,
@@ -15,6 +16,7 @@ from srh_clinic.bundles.bundle import (
 )
 
 __all__ = [
+    "BASELINES",
     "PARTS",
     "Bundle",
     "bundle_exists",

@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -26,32 +26,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from srh_clinic.errors import InputError
+from srh_clinic.files import draft_of, flush, sha256_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
+    from torch import Tensor, nn
 
-__all__ = [
-    "PARTS",
-    "Bundle",
-    "bundle_exists",
-    "bundle_names",
-    "load_bundle",
-    "parent_reference",
-    "save_bundle",
-    "update_bundle",
-    "verify_bundle",
-]
+BASELINES = ("synthetic_noise", "noise2noise", "noise2void", "cyclegan", "conditional_diffusion")
+"""Learned restorers that RSCD is compared with; each is a part of a bundle and a restorer of its name."""
 
-PARTS = (
-    "denoiser",
-    "calibrator",
-    "classifier",
-    "synthetic_noise",
-    "noise2noise",
-    "noise2void",
-    "cyclegan",
-    "conditional_diffusion",
-)
+PARTS = ("denoiser", "calibrator", "classifier", *BASELINES)
+"""Every network that a bundle can hold."""
+
 METADATA = "configs/metadata.json"
 INFERENCE = "configs/inference.json"
 MODEL_CARD = "docs/README.md"
@@ -170,6 +156,28 @@ class Bundle:
         stored = load_file(self.holder(part).path / weights_file(part))
         return {key: value.float() if value.is_floating_point() else value for key, value in stored.items()}
 
+    def load_network(self, create: Callable[[dict[str, Any]], nn.Module], part: str, device: torch.device) -> nn.Module:
+        """A part's network with its weights, on a device and in evaluation mode.
+
+        Parameters
+        ----------
+        create
+            Makes the network of the part's description.
+
+        Raises
+        ------
+        InputError
+            When the bundle has no such part, or its weights do not fit the description.
+        """
+        network = create(self.config(part))
+        try:
+            network.load_state_dict(self.load_tensors(part))
+        except RuntimeError as error:
+            raise InputError(
+                f"weights that do not fit the {part}'s configuration", "an undamaged bundle", self.path
+            ) from error
+        return network.to(device).eval()
+
     def _find(self, part: str) -> Bundle | None:
         return next((bundle for bundle in self.lineage if part in bundle._inference), None)
 
@@ -278,7 +286,7 @@ def verify_bundle(path: Path) -> dict[str, str]:
         inside = (path / file).resolve()
         if not inside.is_relative_to(path.resolve()) or not inside.is_file():
             raise InputError("no such file", f"the file that {METADATA} lists", path / file)
-        found = _sha256(inside)
+        found = sha256_of(inside)
         if found != expected:
             raise InputError(f"sha256 {found}", f"{expected}, which {METADATA} lists", path / file)
     unlisted = {str(file.relative_to(path).as_posix()) for file in path.glob("models/*.safetensors")} - set(table)
@@ -321,36 +329,47 @@ def save_bundle(
     InputError
         When a part is unknown, or does not fit in float16.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     unknown = sorted(set(parts) - set(PARTS))
     if unknown or not parts:
         raise InputError(f"the parts {unknown or 'none'}", "one or more of " + ", ".join(PARTS), path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     description: dict[str, Any] = {**DEFAULT_METADATA, **(metadata or {})}
     description["weights_storage"] = storage
     description |= {f"{key}_version": version(package) for key, package in PACKAGES.items()}
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
-        draft = Path(scratch) / path.name
-        for folder in ("configs", "models", "docs"):
-            (draft / folder).mkdir(parents=True)
+    inference = {part: config for part, (config, _) in parts.items()}
+    files = [INFERENCE, MODEL_CARD, *(weights_file(part) for part in parts)]
+    draft = draft_of(path.absolute())
+    try:
+        for file in (*files, METADATA):
+            (draft / file).parent.mkdir(parents=True, exist_ok=True)
         for part, (_, weights) in parts.items():
-            save_file(_stored(weights, part, storage), draft / weights_file(part), metadata={"format": "pt"})
-        inference = {part: config for part, (config, _) in parts.items()}
-        (draft / INFERENCE).write_text(json.dumps(inference, indent=2) + "\n")
-        (draft / MODEL_CARD).write_text(model_card or default_model_card(path.name, description, parts))
-        files = [INFERENCE, MODEL_CARD, *(weights_file(part) for part in parts)]
-        description["sha256"] = {file: _sha256(draft / file) for file in files}
-        (draft / METADATA).write_text(json.dumps(description, indent=2) + "\n")
-        for folder in ("models", "docs", "configs"):
-            (path / folder).mkdir(parents=True, exist_ok=True)
-        for stale in path.glob("models/*.safetensors"):
-            stale.unlink()
-        # The metadata come last: a cut before them leaves a bundle that does not verify, never one that seems whole.
-        for file in [*files, METADATA]:
-            (draft / file).chmod(0o644)  # safetensors' own is for its owner alone
-            shutil.move(draft / file, path / file)
+            # Not safetensors' save_file, whose files are for their owner alone whatever the umask says.
+            (draft / weights_file(part)).write_bytes(save(_stored(weights, part, storage), metadata={"format": "pt"}))
+        (draft / INFERENCE).write_text(json.dumps(inference, indent=2) + "\n", encoding="utf-8")
+        (draft / MODEL_CARD).write_text(model_card or default_model_card(path.name, description, parts), encoding="utf-8")
+        description["sha256"] = {file: sha256_of(draft / file) for file in files}
+        (draft / METADATA).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        for file in (*files, METADATA):
+            flush(draft / file)
+        _put_in_place(draft, path, files)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
     return load_bundle(path)
+
+
+def _put_in_place(draft: Path, path: Path, files: Sequence[str]) -> None:
+    """Move a bundle's files into its folder, the metadata last: a cut before leaves one that does not verify, never one
+    that seems whole."""
+    for stale in path.glob("models/*.safetensors"):
+        stale.unlink()
+    for file in (*files, METADATA):
+        (path / file).parent.mkdir(parents=True, exist_ok=True)
+        if file == METADATA:
+            for folder in {(path / moved).parent for moved in files}:
+                flush(folder)
+        (draft / file).replace(path / file)
+    flush((path / METADATA).parent)
 
 
 def update_bundle(
@@ -427,8 +446,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"a {type(content).__name__}", "a JSON object", path)
     return content
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

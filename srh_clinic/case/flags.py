@@ -57,7 +57,7 @@ def promised_for(policy: GuardPolicy, restorer: Restorer) -> bool:
 
     Bundles that do not state them were calibrated with the defaults of RSCD and no exposure.
     """
-    from srh_clinic.rscd.restoration import RSCDSettings
+    from srh_clinic.rscd.settings import RSCDSettings
 
     stated = policy.calibration.get("settings")
     settings = RSCDSettings(exposure=None).model_dump() if stated is None else json.loads(str(stated))

@@ -217,7 +217,7 @@ class RestoreThenClassify:
         from srh_clinic.classifiers import load_classifier
         from srh_clinic.inference import choose_device
         from srh_clinic.restorers import create_restorer
-        from srh_clinic.restorers.rscd import load_calibrator
+        from srh_clinic.restorers.diffusion import load_calibrator
 
         _require_decidable(selective_policy, certainty)
         loaded = load_bundle(bundle)

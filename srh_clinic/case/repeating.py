@@ -15,7 +15,7 @@ from srh_clinic.case.scrutiny import each_once, surroundings
 from srh_clinic.errors import InputError
 from srh_clinic.guards import Place, seed_agreement
 from srh_clinic.intensity import Counts, counts_to_unit
-from srh_clinic.rscd.restoration import Tile
+from srh_clinic.rscd.tile import Tile
 from srh_clinic.slide import Slide
 from srh_clinic.tiling import TileGrid, TileStore, read_tile
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from srh_clinic.restorers import Restoration, RestoredTile, Restorer
-
-SEEDED = ("rscd", "conditional_diffusion")
-"""Restorers whose result depends on the seed."""
 
 REPEATED = 8
 """Tiles that are restored again at once."""
@@ -125,7 +122,7 @@ def seeded_restorer(restorer: str, bundle: str | Path, device: str, settings: Ma
     InputError
         When there is none by this name.
     """
-    from srh_clinic.restorers import create_restorer
+    from srh_clinic.restorers import SEEDED, create_restorer
 
     if restorer not in SEEDED:
         raise InputError(

@@ -1,9 +1,18 @@
-"""Restorers: RSCD and the filters it is compared with, all behind ``create_restorer(name, ...).restore(counts)``."""
+"""Restorers: RSCD and what it is compared with, all behind ``create_restorer(name, ...).restore(counts)``."""
 
-from __future__ import annotations
+from srh_clinic.restorers.registry import KINDS, RESTORERS, SEEDED, Kind, create_restorer
+from srh_clinic.restorers.restorer import Restoration, Restorer, TileRestorer
+from srh_clinic.rscd.tile import RestoredTile, Tile
 
-from srh_clinic.restorers.protocol import Restoration, Restorer
-from srh_clinic.restorers.registry import RESTORERS, create_restorer
-from srh_clinic.rscd.restoration import RestoredTile, Tile
-
-__all__ = ["RESTORERS", "Restoration", "RestoredTile", "Restorer", "Tile", "create_restorer"]
+__all__ = [
+    "KINDS",
+    "RESTORERS",
+    "SEEDED",
+    "Kind",
+    "Restoration",
+    "RestoredTile",
+    "Restorer",
+    "Tile",
+    "TileRestorer",
+    "create_restorer",
+]

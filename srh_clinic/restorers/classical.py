@@ -4,67 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from numpy.typing import NDArray
+from pydantic import BaseModel
 from scipy import ndimage, special
 from skimage.restoration import denoise_nl_means, denoise_wavelet
 
 from srh_clinic.intensity import Counts, counts_to_unit, unit_to_counts
-from srh_clinic.restorers.protocol import Restoration, restore_array
-from srh_clinic.rscd.restoration import RestoredTile, Tile
+from srh_clinic.restorers.restorer import TileRestorer
+from srh_clinic.restorers.settings import GaussianSettings, MedianSettings, NonLocalMeansSettings, WaveletSettings
+from srh_clinic.rscd.tile import RestoredTile, Tile
 
 DAUBECHIES_2_HIGH_PASS = np.array([-0.48296291314453416, 0.83651630373780790, -0.22414386804201339, -0.12940952255126034])
 """Decomposition high-pass of the wavelet with two vanishing moments (Daubechies 1992, table 6.1)."""
-
-
-class FilterSettings(BaseModel):
-    """Settings of a filter; a name that is none of them is refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class NoneSettings(FilterSettings):
-    """Leaving alone takes no settings."""
-
-
-class MedianSettings(FilterSettings):
-    """The paper's baseline is the 5 x 5 median."""
-
-    size: Literal[3, 5] = 5
-    """Edge of the window in pixels."""
-
-
-class GaussianSettings(FilterSettings):
-    """A Gaussian blur."""
-
-    sigma: float = Field(default=1.0, gt=0, le=64)
-    """Standard deviation in pixels."""
-
-
-class NonLocalMeansSettings(FilterSettings):
-    """scikit-image's fast non-local means with the noise estimated for each tile and channel.
-
-    Defaults are those of scikit-image's own example: patches of 5 px within 6 px, cut-off 0.8 sigma.
-    """
-
-    patch_size: int = Field(default=5, ge=1, le=31)
-    """Edge of the compared patches in pixels."""
-    patch_distance: int = Field(default=6, ge=1, le=64)
-    """Largest distance of compared patches in pixels."""
-    cut_off: float = Field(default=0.8, gt=0)
-    """Cut-off of the grey-level distance, in estimated noise standard deviations."""
-
-
-class WaveletSettings(FilterSettings):
-    """scikit-image's wavelet shrinkage with the noise estimated for each tile and channel."""
-
-    wavelet: Literal["db1", "db2", "db4", "sym4", "sym8"] = "sym4"
-    """An orthogonal wavelet by PyWavelets' name. On phantoms sym4 and db4 gained 1.5 dB, scikit-image's default db1 1.1."""
-    mode: Literal["soft", "hard"] = "soft"
-    """Whether coefficients above the threshold shrink by it."""
 
 
 def median(counts: Counts, settings: MedianSettings) -> Counts:
@@ -123,27 +78,30 @@ def estimate_sigma(image: NDArray[Any]) -> float:
     return float(np.median(detail) / special.ndtri(0.75)) if detail.size else 0.0
 
 
-@dataclass(frozen=True)
-class FilterRestorer:
-    """A filter as a :class:`~srh_clinic.restorers.protocol.Restorer`: each tile by itself, no steps, no flags."""
+FILTERS: dict[str, Callable[..., Counts]] = {
+    "none": lambda counts, settings: counts.copy(),
+    "median": median,
+    "gaussian": gaussian,
+    "nlm": non_local_means,
+    "wavelet": wavelet,
+}
+"""uint16 counts ``(2, H, W)`` and settings to the same, by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class FilterRestorer(TileRestorer):
+    """A filter as a :class:`~srh_clinic.restorers.restorer.Restorer`: each tile by itself, no steps, no flags."""
 
     name: str
     settings: dict[str, Any]
     apply: Callable[[Counts], Counts]
     """uint16 counts ``(2, H, W)`` to the same."""
 
-    def restore(self, counts: Counts, positions: ArrayLike | None = None, seed: int = 0) -> Restoration:
-        return restore_array(self.stream, counts, positions, seed)
-
-    def stream(self, tiles: Iterable[Tile], seed: int = 0) -> Iterator[RestoredTile]:
+    def _stream(self, tiles: Iterable[Tile], seed: int) -> Iterator[RestoredTile]:
         for tile in tiles:
-            yield RestoredTile(
-                key=tile.key,
-                counts=self.apply(tile.counts),
-                t_pred=-1,
-                steps=0,
-                rounds=0,
-                stop_reason="filtered",
-                flags=(),
-                evaluations=0,
-            )
+            yield RestoredTile(tile.key, self.apply(tile.counts))
+
+
+def create_filter(name: str, bundle: str, device: str, settings: BaseModel) -> FilterRestorer:
+    """The filter by its settings; it takes nothing from the bundle and runs on the CPU."""
+    return FilterRestorer(name, settings.model_dump(), partial(FILTERS[name], settings=settings))

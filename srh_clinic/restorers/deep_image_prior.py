@@ -12,48 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srh_clinic.errors import InputError
 from srh_clinic.inference import choose_device
 from srh_clinic.intensity import Counts, counts_to_unit, unit_to_counts
-from srh_clinic.restorers.protocol import Restoration, restore_array
-from srh_clinic.rscd.restoration import RestoredTile, Tile
+from srh_clinic.restorers.restorer import TileRestorer
+from srh_clinic.restorers.settings import DeepImagePriorSettings
+from srh_clinic.rscd.tile import RestoredTile, Tile
 
 NOISE_INPUT = 0.1
 """Largest value of the fixed input, uniform from 0."""
-
-
-class DeepImagePriorSettings(BaseModel):
-    """How a tile is fitted; the defaults are the authors' for denoising."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    iterations: int = Field(default=3000, ge=1)
-    """Steps of the optimiser. Too many fit the noise as well: this is the method's only knob against it."""
-    learning_rate: float = Field(default=0.01, gt=0)
-    """Of Adam."""
-    channels: int = Field(default=128, ge=1)
-    """Width of every scale."""
-    scales: int = Field(default=5, ge=1, le=8)
-    """Times that the image is halved."""
-    skip_channels: int = Field(default=4, ge=1)
-    """Width of the paths past the lower scales."""
-    input_channels: int = Field(default=32, ge=1)
-    """Planes of noise that the network draws the image from."""
-    jitter: float = Field(default=1 / 30, ge=0)
-    """Standard deviation of the noise added to them at each iteration."""
-    average: float = Field(default=0.99, ge=0, lt=1)
-    """Weight of the past in the running average of outputs, which is what is handed on."""
-    check_every: int = Field(default=100, ge=1)
-    """Iterations between two looks at the fit."""
-    largest_drop: float = Field(default=5.0, gt=0)
-    """A fit that is worse than at the last look by more dB than this goes back to the weights it had there."""
-    max_rollbacks: int = Field(default=10, ge=0)
-    """A tile that goes back more often has diverged."""
 
 
 class SkipNetwork(nn.Module):
@@ -106,8 +76,8 @@ class Fit:
 
 
 @dataclass(frozen=True, eq=False)
-class DeepImagePriorRestorer:
-    """Deep Image Prior as a :class:`~srh_clinic.restorers.protocol.Restorer`: each tile has a network of its own.
+class DeepImagePriorRestorer(TileRestorer):
+    """Deep Image Prior as a :class:`~srh_clinic.restorers.restorer.Restorer`: each tile has a network of its own.
 
     A tile's network, input and jitter come from the seed and the tile's place: its result depends neither on other tiles nor
     on their order or a resume. On a CPU with as many threads it is the same to the last count; on CUDA some gradients are
@@ -126,25 +96,19 @@ class DeepImagePriorRestorer:
     def settings(self) -> dict[str, Any]:
         return self.fitting.model_dump()
 
-    def restore(self, counts: Counts, positions: ArrayLike | None = None, seed: int = 0) -> Restoration:
-        return restore_array(self.stream, counts, positions, seed)
-
-    def stream(self, tiles: Iterable[Tile], seed: int = 0) -> Iterator[RestoredTile]:
+    def _stream(self, tiles: Iterable[Tile], seed: int) -> Iterator[RestoredTile]:
         for tile in tiles:
             fit = fit_tile(tile, seed, self.fitting, self.device)
             yield RestoredTile(
                 key=tile.key,
                 counts=fit.counts,
-                t_pred=-1,
-                steps=0,
-                rounds=0,
                 stop_reason="iterations",
                 flags=("rolled-back",) if fit.rollbacks else (),
                 evaluations=self.fitting.iterations,
             )
 
 
-def create_deep_image_prior(bundle: str, device: str, settings: DeepImagePriorSettings) -> DeepImagePriorRestorer:
+def create_deep_image_prior(name: str, bundle: str, device: str, settings: DeepImagePriorSettings) -> DeepImagePriorRestorer:
     """The restorer by its settings; it takes nothing from the bundle.
 
     Raises
@@ -152,7 +116,7 @@ def create_deep_image_prior(bundle: str, device: str, settings: DeepImagePriorSe
     InputError
         When there is no such device.
     """
-    return DeepImagePriorRestorer(settings, choose_device(device))
+    return DeepImagePriorRestorer(settings, choose_device(device), name)
 
 
 def fit_tile(tile: Tile, seed: int, settings: DeepImagePriorSettings, device: torch.device) -> Fit:

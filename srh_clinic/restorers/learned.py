@@ -4,48 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
-from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from srh_clinic.bundles import load_bundle
-from srh_clinic.errors import InputError
 from srh_clinic.inference import choose_device, inference
-from srh_clinic.intensity import Counts, counts_to_model, model_to_counts
-from srh_clinic.restorers.protocol import Restoration, restore_array
+from srh_clinic.intensity import model_to_counts
+from srh_clinic.restorers.networks import create_conditional, create_regressor
+from srh_clinic.restorers.restorer import TileRestorer, size_multiple_of
+from srh_clinic.restorers.settings import ConditionalDiffusionSettings, LearnedSettings
+from srh_clinic.rscd.batches import batches, images, require_finite
 from srh_clinic.rscd.noise import block_noise
-from srh_clinic.rscd.restoration import RestoredTile, Tile
 from srh_clinic.rscd.sampler import ancestral, ddim
-from srh_clinic.rscd.schedule import TOTAL_STEPS, Schedule, create_schedule
+from srh_clinic.rscd.schedule import Schedule, create_schedule
+from srh_clinic.rscd.tile import RestoredTile, Tile
 
 Restore = Callable[[Tensor, Sequence[tuple[int, int]], int], Tensor]
 """Model-space images ``(N, 2, H, W)``, their corners (y, x) on the slide and a seed to restored images."""
 
 
-class LearnedSettings(BaseModel):
-    """Settings of a baseline that restores in one pass of its network."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    batch_size: int = Field(default=8, ge=1)
-    """Tiles in one evaluation; it changes no result but by float rounding."""
-
-
-class ConditionalDiffusionSettings(LearnedSettings):
-    """Settings of conditional diffusion."""
-
-    steps: int = Field(default=TOTAL_STEPS, ge=1, le=TOTAL_STEPS)
-    """Evaluations of the network for a tile. All 1,000 are ancestral sampling, the paper's; fewer are DDIM, 50 serve."""
-
-
 @dataclass(frozen=True, eq=False)
-class LearnedRestorer:
-    """A network's images as a :class:`~srh_clinic.restorers.protocol.Restorer`.
+class LearnedRestorer(TileRestorer):
+    """A network's images as a :class:`~srh_clinic.restorers.restorer.Restorer`.
 
     Parameters
     ----------
@@ -58,7 +42,7 @@ class LearnedRestorer:
     device
         Where it works.
     size_multiple
-        It takes heights and widths that are multiples of this; other tiles are reflected up to one and cropped after.
+        It takes heights and widths that are multiples of this.
     evaluations
         Forward passes for each tile.
     """
@@ -70,41 +54,15 @@ class LearnedRestorer:
     size_multiple: int = 1
     evaluations: int = 1
 
-    def restore(self, counts: Counts, positions: ArrayLike | None = None, seed: int = 0) -> Restoration:
-        return restore_array(self.stream, counts, positions, seed)
-
-    def stream(self, tiles: Iterable[Tile], seed: int = 0) -> Iterator[RestoredTile]:
-        """Restore tiles of one size as they come.
-
-        Raises
-        ------
-        InputError
-            When tiles differ in size, or the network answers with values that are not finite.
-        """
-        source = iter(tiles)
-        while batch := list(islice(source, self.settings["batch_size"])):
-            shapes = {tile.counts.shape for tile in batch}
-            if len(shapes) > 1:
-                raise InputError(f"tiles of the shapes {sorted(shapes)}", "tiles of one size")
-            height, width = batch[0].counts.shape[1:]
-            padding = ((0, 0), (0, 0), (0, -height % self.size_multiple), (0, -width % self.size_multiple))
-            images = np.pad(counts_to_model(np.stack([tile.counts for tile in batch])), padding, mode="reflect")
+    def _stream(self, tiles: Iterable[Tile], seed: int) -> Iterator[RestoredTile]:
+        for batch in batches(tiles, self.settings["batch_size"]):
             with inference():
-                restored = self.apply(torch.from_numpy(images).to(self.device), [(tile.y, tile.x) for tile in batch], seed)
-            if not bool(torch.isfinite(restored).all()):
-                raise InputError(f"values that are not finite from {self.name}", "a bundle whose weights are undamaged")
-            counts = model_to_counts(restored[:, :, :height, :width].float().cpu().numpy())
+                degraded = images(batch, torch.float32, self.device)
+                restored = self.apply(degraded, [(tile.y, tile.x) for tile in batch], seed)
+            require_finite(bool(torch.isfinite(restored).all()), self.name)
+            counts = model_to_counts(restored.float().cpu().numpy())
             for tile, image in zip(batch, counts, strict=True):
-                yield RestoredTile(
-                    key=tile.key,
-                    counts=image,
-                    t_pred=-1,
-                    steps=0,
-                    rounds=0,
-                    stop_reason="filtered",
-                    flags=(),
-                    evaluations=self.evaluations,
-                )
+                yield RestoredTile(tile.key, image, evaluations=self.evaluations)
 
 
 def create_regression_restorer(name: str, bundle: str, device: str, settings: LearnedSettings) -> LearnedRestorer:
@@ -115,21 +73,19 @@ def create_regression_restorer(name: str, bundle: str, device: str, settings: Le
     InputError
         When the bundle, its network or the device is not to be had.
     """
-    from srh_clinic.restorers.networks import create_regressor
-    from srh_clinic.restorers.rscd import load_network
-
     where = choose_device(device)
-    loaded = load_bundle(bundle)
-    network = load_network(create_regressor(loaded.config(name)), loaded, name, where)
+    network = load_bundle(bundle).load_network(create_regressor, name, where)
 
     def apply(images: Tensor, corners: Sequence[tuple[int, int]], seed: int) -> Tensor:
         restored: Tensor = network(images)
         return restored
 
-    return LearnedRestorer(name, settings.model_dump(), apply, where, _size_multiple(network))
+    return LearnedRestorer(name, settings.model_dump(), apply, where, size_multiple_of(network))
 
 
-def create_conditional_diffusion(bundle: str, device: str, settings: ConditionalDiffusionSettings) -> LearnedRestorer:
+def create_conditional_diffusion(
+    name: str, bundle: str, device: str, settings: ConditionalDiffusionSettings
+) -> LearnedRestorer:
     """Conditional diffusion (Saharia et al. 2022, as Lyu et al. 2025 use it) with a bundle's ``conditional_diffusion``.
 
     Raises
@@ -137,21 +93,15 @@ def create_conditional_diffusion(bundle: str, device: str, settings: Conditional
     InputError
         When the bundle, its network or the device is not to be had.
     """
-    from srh_clinic.restorers.networks import create_conditional
-    from srh_clinic.restorers.rscd import load_network
-
-    name = "conditional_diffusion"
     where = choose_device(device)
     loaded = load_bundle(bundle)
-    config = loaded.config(name)
-    schedule = create_schedule(config.get("schedule", "cosine"))
-    network = load_network(create_conditional(config), loaded, name, where)
+    schedule = create_schedule(loaded.config(name).get("schedule", "cosine"))
+    network = loaded.load_network(create_conditional, name, where)
 
     def apply(images: Tensor, corners: Sequence[tuple[int, int]], seed: int) -> Tensor:
         return sample_conditional(network, images, corners, seed, schedule=schedule, evaluations=settings.steps)
 
-    multiple = _size_multiple(network)
-    return LearnedRestorer(name, settings.model_dump(), apply, where, multiple, evaluations=settings.steps)
+    return LearnedRestorer(name, settings.model_dump(), apply, where, size_multiple_of(network), evaluations=settings.steps)
 
 
 def sample_conditional(
@@ -203,7 +153,3 @@ def sample_conditional(
         else:
             x = ddim(x, eps, t, t_next, schedule)
     return x
-
-
-def _size_multiple(network: nn.Module) -> int:
-    return int(getattr(network, "size_multiple", 1))

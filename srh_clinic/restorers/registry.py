@@ -2,81 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from srh_clinic.errors import InputError
-from srh_clinic.intensity import Counts
-from srh_clinic.restorers import classical
-from srh_clinic.restorers.deep_image_prior import DeepImagePriorSettings, create_deep_image_prior
-from srh_clinic.restorers.learned import (
+from srh_clinic.bundles import BASELINES
+from srh_clinic.errors import InputError, refused_setting
+from srh_clinic.restorers.restorer import Restorer
+from srh_clinic.restorers.settings import (
     ConditionalDiffusionSettings,
+    DeepImagePriorSettings,
+    GaussianSettings,
     LearnedSettings,
-    create_conditional_diffusion,
-    create_regression_restorer,
+    MedianSettings,
+    NoneSettings,
+    NonLocalMeansSettings,
+    WaveletSettings,
 )
-from srh_clinic.restorers.protocol import Restorer
-from srh_clinic.rscd.baselines import CCDFSettings, RRDSettings
-from srh_clinic.rscd.restoration import RSCDSettings
+from srh_clinic.rscd.settings import CCDFSettings, RRDSettings, RSCDSettings
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A restorer that can be had by name."""
+class Kind:
+    """A restorer that can be had by name.
+
+    Its module is imported when one is made: the networks' libraries take seconds, and no filter and no help waits for them.
+    """
 
     settings: type[BaseModel]
-    create: Callable[[str, str, Any], Restorer]
-    """Called with the bundle's name or folder, the device's name and the settings."""
-    networks: bool = False
-    """Whether it uses networks of the bundle."""
+    module: str
+    factory: str
+    """Called with its name, the bundle's name or folder, the device's name and the settings."""
+    parts: tuple[str, ...] = ()
+    """The bundle's networks that it uses."""
+    seeded: bool = False
+    """Whether certainty over seeds can be asked of it: each seed draws another of the restorations that the input allows."""
 
 
-def _filter(name: str, model: type[BaseModel], function: Callable[..., Counts]) -> Entry:
-    """An entry for a function of counts ``(2, H, W)`` and ``settings``."""
-
-    def create(bundle: str, device: str, settings: BaseModel) -> Restorer:
-        return classical.FilterRestorer(name, settings.model_dump(), partial(function, settings=settings))
-
-    return Entry(model, create)
+def _filter(settings: type[BaseModel]) -> Kind:
+    return Kind(settings, "srh_clinic.restorers.classical", "create_filter")
 
 
-def _on_use(module: str, factory: str) -> Callable[[str, str, Any], Restorer]:
-    """A factory whose module is imported when it is called: the networks' libraries take seconds, no filter waits for them."""
-
-    def create(bundle: str, device: str, settings: Any) -> Restorer:
-        made: Restorer = getattr(import_module(module), factory)(bundle, device, settings)
-        return made
-
-    return create
+def _learned(name: str) -> Kind:
+    module = "srh_clinic.restorers.learned"
+    if name == "conditional_diffusion":
+        return Kind(ConditionalDiffusionSettings, module, "create_conditional_diffusion", (name,), seeded=True)
+    return Kind(LearnedSettings, module, "create_regression_restorer", (name,))
 
 
-TABLE: dict[str, Entry] = {
-    "rscd": Entry(RSCDSettings, _on_use("srh_clinic.restorers.rscd", "create_rscd"), networks=True),
-    "none": _filter("none", classical.NoneSettings, lambda counts, settings: counts.copy()),
-    "median": _filter("median", classical.MedianSettings, classical.median),
-    "gaussian": _filter("gaussian", classical.GaussianSettings, classical.gaussian),
-    "nlm": _filter("nlm", classical.NonLocalMeansSettings, classical.non_local_means),
-    "wavelet": _filter("wavelet", classical.WaveletSettings, classical.wavelet),
-    "deep_image_prior": Entry(DeepImagePriorSettings, create_deep_image_prior),
-    "ccdf": Entry(CCDFSettings, _on_use("srh_clinic.restorers.rscd", "create_ccdf"), networks=True),
-    "rrd": Entry(RRDSettings, _on_use("srh_clinic.restorers.rscd", "create_rrd"), networks=True),
-    **{
-        name: Entry(LearnedSettings, partial(create_regression_restorer, name), networks=True)
-        for name in ("synthetic_noise", "noise2noise", "noise2void", "cyclegan")
-    },
-    "conditional_diffusion": Entry(ConditionalDiffusionSettings, create_conditional_diffusion, networks=True),
+_DIFFUSION = "srh_clinic.restorers.diffusion"
+
+KINDS: dict[str, Kind] = {
+    "rscd": Kind(RSCDSettings, _DIFFUSION, "create_rscd", ("denoiser", "calibrator"), seeded=True),
+    "none": _filter(NoneSettings),
+    "median": _filter(MedianSettings),
+    "gaussian": _filter(GaussianSettings),
+    "nlm": _filter(NonLocalMeansSettings),
+    "wavelet": _filter(WaveletSettings),
+    "deep_image_prior": Kind(DeepImagePriorSettings, "srh_clinic.restorers.deep_image_prior", "create_deep_image_prior"),
+    "ccdf": Kind(CCDFSettings, _DIFFUSION, "create_reverse_diffusion", ("denoiser",)),
+    "rrd": Kind(RRDSettings, _DIFFUSION, "create_reverse_diffusion", ("denoiser",)),
+    **{name: _learned(name) for name in BASELINES},
 }
-"""Every restorer. A module of settings imports neither MONAI nor timm."""
+"""Every restorer by name, without loading a network library."""
 
-RESTORERS = tuple(TABLE)
+RESTORERS = tuple(KINDS)
 """Every name that :func:`create_restorer` knows."""
+
+SEEDED = tuple(name for name, kind in KINDS.items() if kind.seeded)
+"""Those that certainty over seeds can be asked of."""
 
 
 def create_restorer(name: str, bundle: str = "phantom-demo", device: str = "auto", **settings: Any) -> Restorer:
@@ -93,11 +91,8 @@ def create_restorer(name: str, bundle: str = "phantom-demo", device: str = "auto
     device
         ``auto``, or a torch device for the networks.
     settings
-        Those of :class:`~srh_clinic.rscd.restoration.RSCDSettings`, :class:`~srh_clinic.rscd.baselines.CCDFSettings`,
-        :class:`~srh_clinic.rscd.baselines.RRDSettings`, :class:`~srh_clinic.restorers.learned.LearnedSettings`,
-        :class:`~srh_clinic.restorers.learned.ConditionalDiffusionSettings`,
-        :class:`~srh_clinic.restorers.deep_image_prior.DeepImagePriorSettings`, or the filter's in
-        :mod:`srh_clinic.restorers.classical`.
+        Those of :class:`~srh_clinic.rscd.settings.RSCDSettings`, :class:`~srh_clinic.rscd.settings.CCDFSettings`,
+        :class:`~srh_clinic.rscd.settings.RRDSettings`, or the restorer's in :mod:`srh_clinic.restorers.settings`.
 
     Raises
     ------
@@ -112,10 +107,12 @@ def create_restorer(name: str, bundle: str = "phantom-demo", device: str = "auto
     >>> int(create_restorer("median", size=3).restore(speckled).counts.max())
     1000
     """
-    if name not in TABLE:
+    if name not in KINDS:
         raise InputError(f"the restorer {name!r}", f"one of {', '.join(RESTORERS)}")
-    entry = TABLE[name]
-    return entry.create(bundle, device, parse_settings(name, entry.settings, settings))
+    kind = KINDS[name]
+    chosen = parse_settings(name, kind.settings, settings)
+    made: Restorer = getattr(import_module(kind.module), kind.factory)(name, bundle, device, chosen)
+    return made
 
 
 def parse_settings(name: str, model: type[Settings], given: dict[str, Any]) -> Settings:
@@ -123,10 +120,4 @@ def parse_settings(name: str, model: type[Settings], given: dict[str, Any]) -> S
     try:
         return model(**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        setting = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(model.model_fields) or "none at all"
-            raise InputError(f"the setting {setting!r} for the restorer {name!r}", f"one of its settings: {known}") from error
-        needed = first.get("ctx", {}).get("expected") or first["msg"].removeprefix("Input should be ")
-        raise InputError(f"{setting} = {first['input']!r} for the restorer {name!r}", needed) from error
+        raise refused_setting(error, f"the restorer {name!r}", model.model_fields) from error

@@ -5,27 +5,28 @@ Both keep RSCD's promises: noise belongs to a place on the slide, and a result d
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from srh_clinic.inference import inference
-from srh_clinic.intensity import counts_to_model, model_to_counts
+from srh_clinic.intensity import Counts, model_to_counts
+from srh_clinic.rscd.batches import batches, images, require_finite
 from srh_clinic.rscd.calibrator import q_sample
 from srh_clinic.rscd.noise import block_noise
 from srh_clinic.rscd.noise_level import index_of_noise
-from srh_clinic.rscd.restoration import Denoiser, RestoredTile, Tile, require_finite, reverse_step, stack
-from srh_clinic.rscd.sampler import Variance, descent
-from srh_clinic.rscd.schedule import TOTAL_STEPS, Schedule
-
-LowPassName = Literal["official", "corrected"]
+from srh_clinic.rscd.restoration import Denoiser, reverse_step
+from srh_clinic.rscd.sampler import Indices, descent
+from srh_clinic.rscd.schedule import Schedule
+from srh_clinic.rscd.settings import CCDFSettings, LowPassName, ReverseSettings, RRDSettings
+from srh_clinic.rscd.tile import RestoredTile, Tile
 
 PULL = 0.05
 """Share of the low-passed input that RRD mixes in at each reverse step."""
@@ -37,51 +38,9 @@ FORWARD_ROUND = 1
 """Round under which CCDF draws the noise it begins with; its reverse steps draw theirs under round 0."""
 
 
-class ReverseSettings(BaseModel):
-    """How a reverse diffusion steps; see :class:`~srh_clinic.rscd.restoration.RSCDSettings`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sampler: Literal["ancestral", "ddim"] = "ddim"
-    """Reverse step: the published one, or the deterministic one with an evaluation per ``ddim_stride`` steps."""
-    variance: Variance = "posterior"
-    """Noise variance of an ancestral step."""
-    ddim_stride: int = Field(default=4, ge=1)
-    """Reverse steps to one evaluation of the denoiser, for ``sampler="ddim"``."""
-    batch_size: int = Field(default=8, ge=1)
-    """Tiles in one evaluation; it changes no result but by float rounding."""
-
-    @property
-    def stride(self) -> int:
-        """Reverse steps to one evaluation."""
-        return self.ddim_stride if self.sampler == "ddim" else 1
-
-
-class CCDFSettings(ReverseSettings):
-    """How CCDF runs."""
-
-    t0: int = Field(default=50, ge=1, le=TOTAL_STEPS)
-    """Steps of noise that are added and taken away again. Neither paper states it; 25, 50, 100 and 200 are worth a sweep."""
-
-
-class RRDSettings(ReverseSettings):
-    """How RRD runs. The defaults begin and regularise as the code released with RSCD does, whose numbers the paper's table
-    gives; the sampler's default is RSCD's, where that code samples ancestrally."""
-
-    low_pass: LowPassName = "official"  # noqa: S105 (a filter, no password)
-    """What a state is pulled towards, see :func:`pull`; ``official`` takes contrast away, ``corrected`` does not."""
-    prescale: bool = False
-    """Follow the state's gain, as RSCD's ``prescale`` does; False takes the image as it is, as the released code does."""
-    cap: int = Field(default=190, ge=0, lt=TOTAL_STEPS)
-    """Largest index taken from the estimator; RSCD's, because the denoiser is trained no further."""
-
-
 @dataclass(frozen=True, eq=False)
-class CCDF:
-    """Come-Closer-Diffuse-Faster (Chung, Sim and Ye 2022, CVPR): noise the input to step ``t0``, then reverse ``t0`` steps.
-
-    The paper alternates reverse steps with a projection onto what was measured; a degradation that is not known has none, and
-    what is left is its forward jump and the reverse diffusion, as in RSCD's comparison.
+class ReverseDiffusion(ABC):
+    """A reverse diffusion that restores batches of tiles in their order.
 
     Parameters
     ----------
@@ -91,15 +50,13 @@ class CCDF:
 
     denoiser: Denoiser
     schedule: Schedule
-    settings: CCDFSettings = field(default_factory=CCDFSettings)
+    settings: ReverseSettings
     device: str | torch.device = "cpu"
     dtype: torch.dtype = torch.float32
     noise: Callable[..., NDArray[Any]] = block_noise
 
     def stream(self, tiles: Iterable[Tile], seed: int = 0) -> Iterator[RestoredTile]:
         """Restore tiles of one size, in their order and ``batch_size`` at a time.
-
-        ``t_pred`` is -1, for nothing is calibrated, and the stop reason ``fixed-steps``.
 
         Raises
         ------
@@ -108,6 +65,35 @@ class CCDF:
         """
         for batch in batches(tiles, self.settings.batch_size):
             yield from self._restore(batch, seed)
+
+    @abstractmethod
+    def _restore(self, batch: Sequence[Tile], seed: int) -> list[RestoredTile]:
+        """The tiles of a batch, restored."""
+
+    def _step(self, x: Tensor, t: Indices, t_next: Indices, draw: Callable[[int, int], NDArray[Any]]) -> Tensor:
+        """States one evaluation further; ``draw`` as of :func:`~srh_clinic.rscd.restoration.reverse_step`."""
+        eps = self.denoiser(x, torch.as_tensor(t, device=x.device))
+        return reverse_step(x, eps, t, t_next, self.schedule, self.settings.sampler, self.settings.variance, draw)
+
+    @staticmethod
+    def _counts(x: Tensor) -> Counts:
+        """Counts of images in model space, ``(N, 2, H, W)`` both."""
+        restored = x.cpu().numpy()
+        require_finite(bool(np.isfinite(restored).all()), "the denoiser")
+        return model_to_counts(restored)
+
+
+@dataclass(frozen=True, eq=False)
+class CCDF(ReverseDiffusion):
+    """Come-Closer-Diffuse-Faster (Chung, Sim and Ye 2022, CVPR): noise the input to step ``t0``, then reverse ``t0`` steps.
+
+    The paper alternates reverse steps with a projection onto what was measured; a degradation that is not known has none, and
+    what is left is its forward jump and the reverse diffusion, as in RSCD's comparison.
+
+    Of its tiles ``t_pred`` is -1, for nothing is calibrated, and the stop reason ``fixed-steps``.
+    """
+
+    settings: CCDFSettings = field(default_factory=CCDFSettings)
 
     @inference()
     def _restore(self, batch: Sequence[Tile], seed: int) -> list[RestoredTile]:
@@ -122,59 +108,32 @@ class CCDF:
         x = q_sample(y, torch.full((len(batch),), begin, device=y.device), torch.as_tensor(added).to(y), self.schedule)
         path = descent(begin, self.settings.t0, self.settings.stride)
         for now, later in pairwise(path):
-            t, t_next = np.full(len(batch), now, dtype=np.int64), np.full(len(batch), later, dtype=np.int64)
-            eps = self.denoiser(x, torch.as_tensor(t, device=x.device))
-            x = reverse_step(x, eps, t, t_next, self.schedule, self.settings.sampler, self.settings.variance, draw)
-        restored = x.cpu().numpy()
-        require_finite(bool(np.isfinite(restored).all()), "denoiser")
+            x = self._step(x, np.full(len(batch), now, dtype=np.int64), np.full(len(batch), later, dtype=np.int64), draw)
         return [
             RestoredTile(
                 key=tile.key,
-                counts=model_to_counts(image),
-                t_pred=-1,
+                counts=counts,
                 steps=self.settings.t0,
                 rounds=1,
                 stop_reason="fixed-steps",
-                flags=(),
                 evaluations=len(path) - 1,
             )
-            for tile, image in zip(batch, restored, strict=True)
+            for tile, counts in zip(batch, self._counts(x), strict=True)
         ]
 
 
 @dataclass(frozen=True, eq=False)
-class RRD:
+class RRD(ReverseDiffusion):
     """Regularized Reverse Diffusion (Chung, Lee and Ye 2023, IEEE TMI 42:922): the input is the state that its noise makes it.
 
     The nonparametric estimator names the index, no noise is added to begin with, and after every reverse step but the last
     the state is pulled towards the input's low frequencies. A DDIM step over several indices pulls as hard as all of them.
 
-    Parameters
-    ----------
-    denoiser, schedule, settings, device, dtype, noise
-        As of :class:`~srh_clinic.rscd.restoration.RSCD`.
+    Of its tiles ``t_pred`` is the estimator's index and the stop reason ``single-round``. Where the estimator has no answer
+    the tile is left alone, with ``no-estimate`` for its reason and flag; ``capped`` flags an index above the cap.
     """
 
-    denoiser: Denoiser
-    schedule: Schedule
     settings: RRDSettings = field(default_factory=RRDSettings)
-    device: str | torch.device = "cpu"
-    dtype: torch.dtype = torch.float32
-    noise: Callable[..., NDArray[Any]] = block_noise
-
-    def stream(self, tiles: Iterable[Tile], seed: int = 0) -> Iterator[RestoredTile]:
-        """Restore tiles of one size, in their order and ``batch_size`` at a time.
-
-        ``t_pred`` is the estimator's index and the stop reason ``single-round``. Where the estimator has no answer the tile
-        is left alone, with ``no-estimate`` for its reason and flag; ``capped`` flags an index above the cap.
-
-        Raises
-        ------
-        InputError
-            When tiles of a batch differ in size, or the denoiser answers with values that are not finite.
-        """
-        for batch in batches(tiles, self.settings.batch_size):
-            yield from self._restore(batch, seed)
 
     @inference()
     def _restore(self, batch: Sequence[Tile], seed: int) -> list[RestoredTile]:
@@ -194,31 +153,27 @@ class RRD:
                 tile = batch[active[place]]
                 return self.noise(seed, tile.y, tile.x, height, width, round=0, step=step)
 
-            now = x[active]
-            eps = self.denoiser(now, torch.as_tensor(t, device=x.device))
-            now = reverse_step(now, eps, t, t_next, self.schedule, self.settings.sampler, self.settings.variance, draw)
+            now = self._step(x[active], t, t_next, draw)
             if self.settings.prescale:
                 gain = np.sqrt(self.schedule.alpha_bar_at(t_next))
             for place, i in enumerate(active):
                 x[i] = now[place]
                 if t_next[place] >= 0:
-                    share = 1 - (1 - PULL) ** int(t[place] - t_next[place])
-                    x[i] = pull(x[i], y[i] * float(gain[place]), share, self.settings.low_pass)
+                    pulled = 1 - (1 - PULL) ** int(t[place] - t_next[place])
+                    x[i] = pull(x[i], y[i] * float(gain[place]), pulled, self.settings.low_pass)
                 paths[i] = paths[i][1:]
-        restored = x.cpu().numpy()
-        require_finite(bool(np.isfinite(restored).all()), "denoiser")
         return [
             RestoredTile(
                 key=tile.key,
-                counts=model_to_counts(restored[i]),
-                t_pred=-1 if np.isnan(t_pred[i]) else int(t_pred[i]),
+                counts=counts,
+                t_pred=-1 if np.isnan(index) else int(index),
                 steps=steps[i],
                 rounds=int(steps[i] > 0),
-                stop_reason="no-estimate" if np.isnan(t_pred[i]) else "single-round",
-                flags=_flags(t_pred[i], self.settings.cap),
+                stop_reason="no-estimate" if np.isnan(index) else "single-round",
+                flags=_flags(index, self.settings.cap),
                 evaluations=evaluations[i],
             )
-            for i, tile in enumerate(batch)
+            for i, (tile, counts, index) in enumerate(zip(batch, self._counts(x), t_pred, strict=True))
         ]
 
     def _path(self, t_pred: float) -> list[int]:
@@ -231,16 +186,16 @@ class RRD:
         return descent(t, t + 1, self.settings.stride)
 
 
-def pull(x: Tensor, y: Tensor, share: float, low_pass: LowPassName) -> Tensor:
+def pull(x: Tensor, y: Tensor, proportion: float, low_pass: LowPassName) -> Tensor:
     """A state drawn a little towards the low frequencies of the input, ``(..., H, W)``.
 
-    ``official`` is ``(1 - share) x + share L(y)`` with the released code's :func:`one_sided_low_pass`, which halves nearly all
-    of ``y``; ``corrected`` is ``x + share L(y - x)`` with :func:`two_sided_low_pass`, which leaves alone what agrees with
+    ``official`` is ``(1 - p) x + p L(y)`` with the released code's :func:`one_sided_low_pass`, which halves nearly all
+    of ``y``; ``corrected`` is ``x + p L(y - x)`` with :func:`two_sided_low_pass`, which leaves alone what agrees with
     ``y`` and all high frequencies.
     """
     if low_pass == "official":  # noqa: S105
-        return (1 - share) * x + share * one_sided_low_pass(y)
-    return x + share * two_sided_low_pass(y - x)
+        return (1 - proportion) * x + proportion * one_sided_low_pass(y)
+    return x + proportion * two_sided_low_pass(y - x)
 
 
 def one_sided_low_pass(image: Tensor) -> Tensor:
@@ -261,18 +216,6 @@ def two_sided_low_pass(image: Tensor) -> Tensor:
     columns = torch.fft.rfftfreq(width, device=image.device) < CUTOFF
     kept = torch.fft.rfft2(image) * (rows[:, None] & columns)
     return torch.fft.irfft2(kept, s=(height, width))
-
-
-def batches(tiles: Iterable[Tile], size: int) -> Iterator[list[Tile]]:
-    """Tiles in their order, ``size`` at a time."""
-    source = iter(tiles)
-    while batch := list(islice(source, size)):
-        yield batch
-
-
-def images(batch: Sequence[Tile], dtype: torch.dtype, device: str | torch.device) -> Tensor:
-    """Tiles in model space, ``(N, 2, H, W)``."""
-    return stack([torch.as_tensor(counts_to_model(tile.counts), dtype=dtype, device=device) for tile in batch])
 
 
 def _flags(t_pred: float, cap: int) -> tuple[str, ...]:

@@ -24,25 +24,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from srh_clinic.errors import InputError
 from srh_clinic.inference import inference
-from srh_clinic.intensity import FULL_SCALE, Counts, counts_to_unit, model_to_unit, unit_to_counts, unit_to_model
+from srh_clinic.intensity import Counts, counts_to_unit, model_to_unit, unit_to_counts, unit_to_model
 from srh_clinic.resampling import block_mean
+from srh_clinic.rscd.batches import require_finite, stack
 from srh_clinic.rscd.noise import block_noise
-from srh_clinic.rscd.sampler import (
-    Indices,
-    Variance,
-    ancestral,
-    ddim,
-    denoised,
-    descent,
-    mean_only,
-    reverse_variance,
-)
+from srh_clinic.rscd.sampler import Indices, ancestral, ddim, denoised, descent, mean_only, reverse_variance
 from srh_clinic.rscd.schedule import TOTAL_STEPS, Schedule
+from srh_clinic.rscd.settings import RSCDSettings, SamplerName, Variance
+from srh_clinic.rscd.tile import RestoredTile, Tile
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """Model-space states ``(N, 2, H, W)`` and their indices, long ``(N,)``, to the noise in them, ``(N, 2, H, W)``."""
@@ -53,9 +45,6 @@ Calibrator = Callable[[Tensor], ArrayLike]
 Callback = Callable[[dict[str, Any]], None]
 """Called after each evaluation of the denoiser; see :meth:`RSCD.stream`."""
 
-Profile = Literal["paper-text", "paper-algorithm1", "official"]
-
-SamplerName = Literal["ancestral", "ddim", "mean"]
 
 StopReason = Literal["completed", "clean", "round-limit", "step-limit", "single-round", "skipped", "no-estimate"]
 """Why a tile stopped.
@@ -75,82 +64,6 @@ StopReason = Literal["completed", "clean", "round-limit", "step-limit", "single-
 ``no-estimate``
     The nonparametric estimator had no answer: the tile stays as it is at that look.
 """
-
-
-class RSCDSettings(BaseModel):
-    """How RSCD runs; every setting of the paper and of its released code.
-
-    ``sampler="ancestral", variance="beta", prescale=False, max_extra_steps=None`` with either paper profile is the paper to
-    the letter.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    profile: Profile = "paper-text"
-    """When to stop. ``paper-text``: with fewer than ``recalibration_interval`` steps left, run them and stop.
-    ``paper-algorithm1``: until the calibrator sees none left. ``official``, the released code: with an index below
-    ``recalibration_interval``, run index + 3 steps and stop."""
-    estimator: Literal["calibrator", "nonparametric"] = "calibrator"
-    """Who says how much noise there is, at every look: the bundle's calibrator, or in its place (an ablation)
-    :func:`~srh_clinic.rscd.noise_level.index_of_noise`, whose tiles without an answer are flagged."""
-    sampler: SamplerName = "ddim"
-    """Reverse step: the paper's, the deterministic one with an evaluation per ``ddim_stride`` steps, or the mean-only one."""
-    recalibration_interval: int = Field(default=10, ge=1, le=TOTAL_STEPS)
-    """Reverse steps between two calibrations, the paper's d."""
-    max_rounds: int = Field(default=15, ge=1)
-    """Rounds a tile may take; the last of them runs all that is left."""
-    max_extra_steps: int | None = Field(default_factory=lambda data: None if data.get("profile") == "official" else 0, ge=0)
-    """Steps that all rounds may run beyond those that the first calibration asked for; None for no limit, as in the paper and,
-    by default, under the ``official`` profile. Where fine structure is taken for noise at every look, only this keeps it from
-    being worn away round by round."""
-    cap: int = Field(default=190, ge=0, lt=TOTAL_STEPS)
-    """Largest index taken from the calibrator (the paper's T' = 200 is where the denoiser's training ends)."""
-    skip_below: int = -1
-    """A tile whose first predicted index is below this is left alone."""
-    variance: Variance = "posterior"
-    """Noise variance of an ancestral step: the posterior's, or beta_t as in the paper."""
-    prescale: bool = True
-    """Follow the state's gain (see the module's docstring); False takes the image as it is, as paper and released code do."""
-    ddim_stride: int = Field(default=4, ge=1)
-    """Reverse steps to one evaluation of the denoiser, for ``sampler="ddim"``."""
-    exposure: float | None = Field(default=24_000.0, gt=0, lt=FULL_SCALE)
-    """Counts that a darker tile is brightened to before it is restored, and back after; see :func:`exposure_gain`. None, as in
-    the paper, restores it as dark as it is."""
-    fixed_steps: int | None = Field(default=None, ge=1, le=TOTAL_STEPS)
-    """Run this many steps on every tile and ask no calibrator (an ablation)."""
-    recalibrate: bool = True
-    """False runs all steps of the first calibration in one round (an ablation)."""
-    batch_size: int = Field(default=8, ge=1)
-    """Tiles in one evaluation; it changes no result but by float rounding."""
-
-
-@dataclass(frozen=True, eq=False)
-class Tile:
-    """A tile on its way in: uint16 counts ``(2, H, W)`` whose top left corner lies at ``(y, x)`` of the slide."""
-
-    key: int
-    counts: Counts
-    y: int = 0
-    x: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class RestoredTile:
-    """A tile on its way out.
-
-    ``t_pred`` is the index of the first calibration, before the cap (with ``fixed_steps``, the index begun at); ``steps``
-    the reverse steps run in all ``rounds``; ``evaluations`` the forward passes of the denoiser they took. ``flags`` may hold
-    ``capped`` (a prediction lay above the cap), ``skipped`` and ``no-estimate``.
-    """
-
-    key: int
-    counts: Counts
-    t_pred: int
-    steps: int
-    rounds: int
-    stop_reason: str
-    flags: tuple[str, ...]
-    evaluations: int
 
 
 EXPOSURE_SQUARE, EXPOSURE_SHARE = 8, 99.0
@@ -351,7 +264,7 @@ class RSCD:
         images = stack([one.x / one.gain for one in batch])
         t_pred = np.asarray(self.calibrator(images), dtype=np.float64)
         if self.settings.estimator == "calibrator":
-            require_finite(bool(np.isfinite(t_pred).all()), "calibrator")
+            require_finite(bool(np.isfinite(t_pred).all()), "the calibrator")
         return [None if np.isnan(index) else int(index) for index in np.rint(t_pred)]
 
     def _index(self, one: _TileState, t_pred: int) -> int:
@@ -413,7 +326,7 @@ class RSCD:
 
     def _retire(self, one: _TileState, stop_reason: StopReason) -> RestoredTile:
         image = (one.x / one.gain).cpu().numpy()
-        require_finite(bool(np.isfinite(image).all()), "denoiser")
+        require_finite(bool(np.isfinite(image).all()), "the denoiser")
         return RestoredTile(
             key=one.tile.key,
             counts=unit_to_counts(model_to_unit(image) / np.float32(one.exposure)),
@@ -451,17 +364,3 @@ def reverse_step(
         if added[step] > 0:
             noise[i] = draw(i, step)
     return ancestral(x, eps, t, t_next, schedule, torch.as_tensor(noise, dtype=x.dtype, device=x.device), variance)
-
-
-def stack(tensors: Sequence[Tensor]) -> Tensor:
-    """A batch of tensors; those of unequal shapes raise :class:`~srh_clinic.errors.InputError`."""
-    shapes = {tuple(tensor.shape) for tensor in tensors}
-    if len(shapes) > 1:
-        raise InputError(f"tiles of the shapes {sorted(shapes)}", "tiles of one size")
-    return torch.stack(list(tensors))
-
-
-def require_finite(finite: bool, network: str) -> None:
-    """Refuse what a network with broken weights answers."""
-    if not finite:
-        raise InputError(f"values that are not finite from the {network}", "a bundle whose weights are undamaged")

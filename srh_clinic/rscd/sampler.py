@@ -17,7 +17,7 @@ All samplers take the same arguments and return the next states:
 from __future__ import annotations
 
 import math
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from srh_clinic.rscd.schedule import Schedule
+from srh_clinic.rscd.settings import Variance
 
 Indices = NDArray[np.int64]
-Variance = Literal["posterior", "beta"]
 
 
 class Sampler(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from srh_clinic.bundles import bundle_exists, load_bundle, parent_reference, update_bundle
+from srh_clinic.bundles import BASELINES, bundle_exists, load_bundle, parent_reference, update_bundle
 from srh_clinic.errors import InputError
 from srh_clinic.inference import choose_device
 from srh_clinic.training.curves import draw_log
@@ -33,9 +33,6 @@ TASKS = {
     ),
 }
 """What can be trained: the module, its settings and its task."""
-
-BASELINES = ("synthetic_noise", "noise2noise", "noise2void", "cyclegan", "conditional_diffusion")
-"""Those that RSCD is compared with; they begin a bundle that takes all else from ``phantom-demo``."""
 
 DESCRIPTION_OF_BASELINES = "Learned restorers that restorative step-calibrated diffusion is compared with"
 

@@ -13,7 +13,8 @@ from scipy import ndimage
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import counts_to_unit, unit_to_counts
 from srh_clinic.restorers import RestoredTile, Tile, create_restorer
-from srh_clinic.restorers.deep_image_prior import DeepImagePriorSettings, SkipNetwork
+from srh_clinic.restorers.deep_image_prior import SkipNetwork
+from srh_clinic.restorers.settings import DeepImagePriorSettings
 
 SMALL = {"channels": 8, "scales": 2, "iterations": 12}
 

@@ -16,12 +16,13 @@ from srh_clinic.inference import choose_device
 from srh_clinic.intensity import counts_to_model, model_to_counts
 from srh_clinic.restorers import Restorer, Tile, create_restorer
 from srh_clinic.restorers.classical import estimate_sigma
-from srh_clinic.restorers.registry import TABLE
-from srh_clinic.restorers.rscd import ReverseRestorer, RSCDRestorer
-from srh_clinic.rscd.baselines import CCDF, RRD, CCDFSettings, RRDSettings
+from srh_clinic.restorers.diffusion import DiffusionRestorer
+from srh_clinic.restorers.registry import KINDS
+from srh_clinic.rscd.baselines import CCDF, RRD
 from srh_clinic.rscd.noise_level import index_of_noise
-from srh_clinic.rscd.restoration import RSCD, RSCDSettings
+from srh_clinic.rscd.restoration import RSCD
 from srh_clinic.rscd.schedule import create_schedule
+from srh_clinic.rscd.settings import CCDFSettings, RRDSettings, RSCDSettings
 
 FILTERS = ("none", "median", "gaussian", "nlm", "wavelet")
 
@@ -148,7 +149,7 @@ def test_reverse_diffusions_run_from_a_bundles_denoiser_alone(
     _, noisy = noisy_tiles(3, size=48)
     few = {"t0": 4} if name == "ccdf" else {"cap": 4}
     restorer = create_restorer(name, bundle=str(tmp_path / "lone"), device="cpu", sampler="ancestral", batch_size=2, **few)
-    assert isinstance(restorer, ReverseRestorer)
+    assert isinstance(restorer, DiffusionRestorer)
     assert isinstance(restorer, Restorer)
     assert isinstance(restorer.diffusion, diffusion)
     assert restorer.settings["sampler"] == "ancestral"
@@ -165,13 +166,13 @@ def test_reverse_diffusions_serve_any_tile_size() -> None:
     """The denoiser takes multiples of 8 and sees no noise, so that the one step RRD takes here only scales the image."""
     _, noisy = noisy_tiles(2, size=61)
     settings = RRDSettings(low_pass="corrected", cap=0)  # noqa: S106
-    rrd = ReverseRestorer("rrd", RRD(constant_restorer().rscd.denoiser, create_schedule(), settings), size_multiple=8)
+    rrd = DiffusionRestorer("rrd", RRD(constant_restorer().diffusion.denoiser, create_schedule(), settings), size_multiple=8)
     result = rrd.restore(noisy[:, :, :, :-1])
     gain = np.sqrt(create_schedule().alpha[0])
     expected = model_to_counts(counts_to_model(noisy[:, :, :, :-1]) / gain)
     assert np.abs(result.counts.astype(int) - expected).max() <= 1
-    ccdf = CCDF(constant_restorer().rscd.denoiser, create_schedule(), CCDFSettings(t0=3))
-    assert ReverseRestorer("ccdf", ccdf, size_multiple=8).restore(noisy).counts.shape == noisy.shape
+    ccdf = CCDF(constant_restorer().diffusion.denoiser, create_schedule(), CCDFSettings(t0=3))
+    assert DiffusionRestorer("ccdf", ccdf, size_multiple=8).restore(noisy).counts.shape == noisy.shape
 
 
 def test_weights_that_do_not_fit_are_refused(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -183,7 +184,7 @@ def test_weights_that_do_not_fit_are_refused(tiny_bundle: Path, tmp_path: Path) 
         create_restorer("rscd", bundle=str(tmp_path / "wrong"), device="cpu")
 
 
-def constant_restorer(**settings: Any) -> RSCDRestorer:
+def constant_restorer(**settings: Any) -> DiffusionRestorer:
     """RSCD that sees no noise, so that it returns what it was given; its networks take multiples of 8."""
 
     def denoiser(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -192,7 +193,7 @@ def constant_restorer(**settings: Any) -> RSCDRestorer:
         return torch.zeros_like(x)
 
     rscd = RSCD(denoiser, lambda images: np.full(len(images), 34), create_schedule(), RSCDSettings(**settings))
-    return RSCDRestorer(rscd, size_multiple=8)
+    return DiffusionRestorer("rscd", rscd, size_multiple=8)
 
 
 @pytest.mark.parametrize("size", [64, 61])
@@ -213,8 +214,8 @@ def test_an_array_comes_back_in_its_own_order() -> None:
         means = (images.numpy().mean(axis=(1, 2, 3)) + 1) * 32768
         return predicted[np.abs(means[:, None] - brightness[None]).argmin(axis=1)]
 
-    rscd = RSCD(restorer.rscd.denoiser, calibrator, create_schedule(), restorer.rscd.settings)
-    result = RSCDRestorer(rscd).restore(noisy)
+    rscd = RSCD(restorer.diffusion.denoiser, calibrator, create_schedule(), restorer.diffusion.settings)
+    result = DiffusionRestorer("rscd", rscd).restore(noisy)
     np.testing.assert_array_equal(result.counts, noisy)
     assert result.t_pred.tolist() == predicted.tolist()
     assert [reason == "clean" for reason in result.stop_reason] == (predicted == -1).tolist()
@@ -275,9 +276,9 @@ def test_unknown_names_and_settings_are_refused_with_what_there_is(name: str, se
         create_restorer(name, **settings)
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", KINDS)
 def test_only_what_takes_networks_from_a_bundle_asks_for_one(name: str) -> None:
-    if TABLE[name].networks:
+    if KINDS[name].parts:
         with pytest.raises(InputError, match="no-such-bundle"):
             create_restorer(name, bundle="no-such-bundle", device="cpu")
     else:

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from srh_clinic.intensity import model_to_counts
-from srh_clinic.rscd.restoration import Tile
 from srh_clinic.rscd.schedule import Schedule, create_schedule
+from srh_clinic.rscd.tile import Tile
 
 
 @dataclass(frozen=True, eq=False)

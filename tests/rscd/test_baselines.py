@@ -14,12 +14,13 @@ from gaussian_field import GaussianField, graded_tiles
 
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import counts_to_model, model_to_counts
-from srh_clinic.rscd.baselines import CCDF, RRD, CCDFSettings, RRDSettings, one_sided_low_pass, pull, two_sided_low_pass
+from srh_clinic.rscd.baselines import CCDF, RRD, one_sided_low_pass, pull, two_sided_low_pass
 from srh_clinic.rscd.noise import block_noise
 from srh_clinic.rscd.noise_level import index_of_noise
-from srh_clinic.rscd.restoration import RestoredTile, Tile
 from srh_clinic.rscd.sampler import descent
 from srh_clinic.rscd.schedule import create_schedule
+from srh_clinic.rscd.settings import CCDFSettings, RRDSettings
+from srh_clinic.rscd.tile import RestoredTile, Tile
 
 SCHEDULE = create_schedule()
 SIZE = 48

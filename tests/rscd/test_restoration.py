@@ -14,17 +14,10 @@ from srh_clinic.errors import InputError
 from srh_clinic.intensity import counts_to_model, model_to_counts
 from srh_clinic.rscd.noise import block_noise
 from srh_clinic.rscd.noise_level import index_of_noise
-from srh_clinic.rscd.restoration import (
-    LARGEST_EXPOSURE,
-    RSCD,
-    Denoiser,
-    RestoredTile,
-    RSCDSettings,
-    Tile,
-    exposure_gain,
-    plan_round,
-)
+from srh_clinic.rscd.restoration import LARGEST_EXPOSURE, RSCD, Denoiser, exposure_gain, plan_round
 from srh_clinic.rscd.schedule import create_schedule
+from srh_clinic.rscd.settings import RSCDSettings
+from srh_clinic.rscd.tile import RestoredTile, Tile
 
 SCHEDULE = create_schedule()
 GREY = 8554

@@ -25,7 +25,7 @@ from srh_clinic.intensity import Counts, counts_to_unit
 from srh_clinic.metrics import Interval, mean_with_interval, paired_difference
 from srh_clinic.progress import Progress, silent
 from srh_clinic.restorers import create_restorer
-from srh_clinic.rscd.restoration import RSCDSettings
+from srh_clinic.rscd.settings import RSCDSettings
 from srh_clinic.tiling import TileGrid, TileStore
 from srh_clinic.validation.bench.cells import CellStore
 from srh_clinic.validation.bench.methods import Method
@@ -193,7 +193,7 @@ class PhantomRestorer:
         for place, i in enumerate(todo):
             one = RestoredPhantom(
                 counts=restored.counts[place],
-                steps_predicted=int(restored.t_pred[place]) + 1 if self._calibrated else None,
+                steps_predicted=int(restored.steps_predicted[place]) if self._calibrated else None,
                 steps=int(restored.steps[place]),
                 evaluations=int(restored.evaluations[place]),
                 seconds=seconds,
@@ -258,9 +258,9 @@ def timed(bench: Bench, method: Method, images: Mapping[int, Counts]) -> tuple[f
 
 def steps_asked(bench: Bench, images: Sequence[Counts]) -> NDArray[np.float64]:
     """Steps that the calibrator of the run's bundle asks for, not rounded, ``(N,)``, in uint16 counts ``(2, H, W)`` each."""
-    from srh_clinic.restorers.rscd import create_rscd
+    from srh_clinic.restorers.diffusion import create_rscd
 
-    rscd = create_rscd(str(bench.bundle.path), bench.device, RSCDSettings()).rscd
+    rscd = create_rscd("rscd", str(bench.bundle.path), bench.device, RSCDSettings()).diffusion
     return steps_left(counts_to_unit(np.stack(images)), rscd.calibrator)
 
 

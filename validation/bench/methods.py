@@ -8,7 +8,7 @@ from typing import Any
 
 from srh_clinic.bundles import PARTS
 from srh_clinic.errors import InputError
-from srh_clinic.rscd.restoration import RSCDSettings
+from srh_clinic.rscd.settings import RSCDSettings
 from srh_clinic.validation.bench.protocol import Protocol
 
 NETWORK_STEPS = ("mean", "ancestral")

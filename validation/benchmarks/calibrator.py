@@ -16,10 +16,10 @@ from torch import Tensor
 
 from srh_clinic.intensity import counts_to_model
 from srh_clinic.metrics import proportion
-from srh_clinic.restorers.rscd import create_rscd
+from srh_clinic.restorers.diffusion import create_rscd
 from srh_clinic.rscd.calibrator import REGION_KINDS, Gain, q_sample, region_mask, two_region
-from srh_clinic.rscd.restoration import RSCDSettings
 from srh_clinic.rscd.schedule import Schedule
+from srh_clinic.rscd.settings import RSCDSettings
 from srh_clinic.training.noise import NoiseKind, unit_noise
 from srh_clinic.validation.bench.bench import Bench, chunks
 from srh_clinic.validation.reporting.report import CRITERIA, Column, Report, Table
@@ -48,7 +48,7 @@ Predict = Callable[[Tensor], NDArray[np.float64]]
 
 def calibration(bench: Bench) -> Report:
     """The protocol's measures of the calibrator, and what it says of noise that is not white."""
-    rscd = create_rscd(str(bench.bundle.path), bench.device, RSCDSettings()).rscd
+    rscd = create_rscd("rscd", str(bench.bundle.path), bench.device, RSCDSettings()).diffusion
 
     def predict(images: Tensor) -> NDArray[np.float64]:
         return np.asarray(rscd.calibrator(images), dtype=np.float64)

@@ -25,8 +25,8 @@ from srh_clinic.inference import choose_device
 from srh_clinic.intensity import Counts, counts_to_unit
 from srh_clinic.metrics import Interval, nuclei_changes, proportion
 from srh_clinic.progress import Progress, silent
-from srh_clinic.restorers.rscd import load_calibrator
-from srh_clinic.rscd.restoration import RSCDSettings
+from srh_clinic.restorers.diffusion import load_calibrator
+from srh_clinic.rscd.settings import RSCDSettings
 from srh_clinic.simulation import Phantom
 from srh_clinic.simulation.edits import CONTRASTS, ERASED, erase_nucleus, plant_nucleus
 from srh_clinic.trust import GuardPolicy, calibrated_policy

@@ -21,7 +21,7 @@ from srh_clinic.metrics import (
     psnr,
     spectrum_distance,
 )
-from srh_clinic.rscd.restoration import RSCDSettings
+from srh_clinic.rscd.settings import RSCDSettings
 from srh_clinic.simulation import simulate_z_stack
 from srh_clinic.validation.bench.bench import PhantomRestorer, chunks, steps_asked
 from srh_clinic.validation.bench.images import Image, tiles_sha256

@@ -19,9 +19,9 @@ from srh_clinic.inference import choose_device, network_seconds
 from srh_clinic.intensity import Counts
 from srh_clinic.progress import Progress, silent
 from srh_clinic.restorers import create_restorer
-from srh_clinic.restorers.rscd import create_rscd
+from srh_clinic.restorers.diffusion import create_rscd
 from srh_clinic.rscd.networks import create_calibrator, create_denoiser, forward_gflop
-from srh_clinic.rscd.restoration import RSCDSettings
+from srh_clinic.rscd.settings import RSCDSettings
 from srh_clinic.validation.bench.bench import Bench, machine_of
 from srh_clinic.validation.bench.protocol import load_protocol
 from srh_clinic.validation.benchmarks.memory import STEPS, TIME_LIMIT, measure
@@ -133,9 +133,9 @@ def time_restoration(bench: Bench) -> tuple[list[dict[str, Any]], list[dict[str,
     bench.report("simulating", 0, len(bench.indices))
     counts = np.stack([bench.protocol.phantom(i).counts for i in bench.indices])
     bench.report("simulating", len(counts), len(counts))
-    rscd = create_rscd(str(bench.bundle.path), bench.device, RSCDSettings())
-    counted = Counted(rscd.rscd.calibrator)
-    restorer = replace(rscd, rscd=replace(rscd.rscd, calibrator=counted))
+    rscd = create_rscd("rscd", str(bench.bundle.path), bench.device, RSCDSettings())
+    counted = Counted(rscd.diffusion.calibrator)
+    restorer = replace(rscd, diffusion=replace(rscd.diffusion, calibrator=counted))
     restorer.restore(counts[:1])
     counted.images = 0
 
@@ -155,7 +155,7 @@ def time_restoration(bench: Bench) -> tuple[list[dict[str, Any]], list[dict[str,
     n = len(counts)
     restored = [
         {
-            "method": f"RSCD ({rscd.rscd.settings.sampler})",
+            "method": f"RSCD ({rscd.diffusion.settings.sampler})",
             "tiles_per_s": n / ours,
             "seconds": ours / n,
             "outside": (ours - inside) / n,

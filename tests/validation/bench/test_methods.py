@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from srh_clinic.rscd.restoration import RSCDSettings
+from srh_clinic.rscd.settings import RSCDSettings
 from srh_clinic.validation.bench.bench import Bench
 from srh_clinic.validation.bench.methods import (
     FILTERS,

@@ -1,0 +1,107 @@
+"""What can be chosen of RSCD and of the reverse diffusions that it is compared with; no network library is loaded for it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from srh_clinic.intensity import FULL_SCALE
+from srh_clinic.rscd.schedule import TOTAL_STEPS
+
+Variance = Literal["posterior", "beta"]
+
+Profile = Literal["paper-text", "paper-algorithm1", "official"]
+
+SamplerName = Literal["ancestral", "ddim", "mean"]
+
+
+class RestorerSettings(BaseModel):
+    """Settings of a restorer; a name that is none of them is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RSCDSettings(RestorerSettings):
+    """How RSCD runs; every setting of the paper and of its released code.
+
+    ``sampler="ancestral", variance="beta", prescale=False, max_extra_steps=None`` with either paper profile is the paper to
+    the letter.
+    """
+
+    profile: Profile = "paper-text"
+    """When to stop. ``paper-text``: with fewer than ``recalibration_interval`` steps left, run them and stop.
+    ``paper-algorithm1``: until the calibrator sees none left. ``official``, the released code: with an index below
+    ``recalibration_interval``, run index + 3 steps and stop."""
+    estimator: Literal["calibrator", "nonparametric"] = "calibrator"
+    """Who says how much noise there is, at every look: the bundle's calibrator, or in its place (an ablation)
+    :func:`~srh_clinic.rscd.noise_level.index_of_noise`, whose tiles without an answer are flagged."""
+    sampler: SamplerName = "ddim"
+    """Reverse step: the paper's, the deterministic one with an evaluation per ``ddim_stride`` steps, or the mean-only one."""
+    recalibration_interval: int = Field(default=10, ge=1, le=TOTAL_STEPS)
+    """Reverse steps between two calibrations, the paper's d."""
+    max_rounds: int = Field(default=15, ge=1)
+    """Rounds a tile may take; the last of them runs all that is left."""
+    max_extra_steps: int | None = Field(default_factory=lambda data: None if data.get("profile") == "official" else 0, ge=0)
+    """Steps that all rounds may run beyond those that the first calibration asked for; None for no limit, as in the paper and,
+    by default, under the ``official`` profile. Where fine structure is taken for noise at every look, only this keeps it from
+    being worn away round by round."""
+    cap: int = Field(default=190, ge=0, lt=TOTAL_STEPS)
+    """Largest index taken from the calibrator (the paper's T' = 200 is where the denoiser's training ends)."""
+    skip_below: int = -1
+    """A tile whose first predicted index is below this is left alone."""
+    variance: Variance = "posterior"
+    """Noise variance of an ancestral step: the posterior's, or beta_t as in the paper."""
+    prescale: bool = True
+    """Follow the state's gain (see the module's docstring); False takes the image as it is, as paper and released code do."""
+    ddim_stride: int = Field(default=4, ge=1)
+    """Reverse steps to one evaluation of the denoiser, for ``sampler="ddim"``."""
+    exposure: float | None = Field(default=24_000.0, gt=0, lt=FULL_SCALE)
+    """Counts that a darker tile is brightened to before it is restored, and back after; see :func:`exposure_gain`. None, as in
+    the paper, restores it as dark as it is."""
+    fixed_steps: int | None = Field(default=None, ge=1, le=TOTAL_STEPS)
+    """Run this many steps on every tile and ask no calibrator (an ablation)."""
+    recalibrate: bool = True
+    """False runs all steps of the first calibration in one round (an ablation)."""
+    batch_size: int = Field(default=8, ge=1)
+    """Tiles in one evaluation; it changes no result but by float rounding."""
+
+
+LowPassName = Literal["official", "corrected"]
+
+
+class ReverseSettings(RestorerSettings):
+    """How a reverse diffusion steps; see :class:`RSCDSettings`."""
+
+    sampler: Literal["ancestral", "ddim"] = "ddim"
+    """Reverse step: the published one, or the deterministic one with an evaluation per ``ddim_stride`` steps."""
+    variance: Variance = "posterior"
+    """Noise variance of an ancestral step."""
+    ddim_stride: int = Field(default=4, ge=1)
+    """Reverse steps to one evaluation of the denoiser, for ``sampler="ddim"``."""
+    batch_size: int = Field(default=8, ge=1)
+    """Tiles in one evaluation; it changes no result but by float rounding."""
+
+    @property
+    def stride(self) -> int:
+        """Reverse steps to one evaluation."""
+        return self.ddim_stride if self.sampler == "ddim" else 1
+
+
+class CCDFSettings(ReverseSettings):
+    """How CCDF runs."""
+
+    t0: int = Field(default=50, ge=1, le=TOTAL_STEPS)
+    """Steps of noise that are added and taken away again. Neither paper states it; 25, 50, 100 and 200 are worth a sweep."""
+
+
+class RRDSettings(ReverseSettings):
+    """How RRD runs. The defaults begin and regularise as the code released with RSCD does, whose numbers the paper's table
+    gives; the sampler's default is RSCD's, where that code samples ancestrally."""
+
+    low_pass: LowPassName = "official"  # noqa: S105 (a filter, no password)
+    """What a state is pulled towards, see :func:`pull`; ``official`` takes contrast away, ``corrected`` does not."""
+    prescale: bool = False
+    """Follow the state's gain, as RSCD's ``prescale`` does; False takes the image as it is, as the released code does."""
+    cap: int = Field(default=190, ge=0, lt=TOTAL_STEPS)
+    """Largest index taken from the estimator; RSCD's, because the denoiser is trained no further."""
