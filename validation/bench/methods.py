@@ -6,16 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from srh_clinic.bundles import PARTS
 from srh_clinic.errors import InputError
+from srh_clinic.restorers import KINDS
 from srh_clinic.rscd.settings import RSCDSettings
 from srh_clinic.validation.bench.protocol import Protocol
 
 NETWORK_STEPS = ("mean", "ancestral")
 """Samplers that evaluate the network at every step, and are slow for it."""
-
-USED_PARTS = {"rscd": ("denoiser", "calibrator"), "ccdf": ("denoiser",), "rrd": ("denoiser",)}
-"""Networks that a restorer uses; a learned baseline uses the one of its own name."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Method:
     @property
     def parts(self) -> tuple[str, ...]:
         """The networks that it uses."""
-        return USED_PARTS.get(self.restorer, (self.restorer,) if self.restorer in PARTS else ())
+        return KINDS[self.restorer].parts
 
     @property
     def on_device(self) -> bool:
