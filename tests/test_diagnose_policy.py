@@ -249,7 +249,7 @@ def test_the_command_line_says_whose_word_stands(call: Call, tmp_path: Path) -> 
     assert code == ExitCode.DONE
     said = " ".join(out.replace("│", " ").split())
     assert "by the policy" in said
-    assert "Policy the word of the original stands: the restored" in said
+    assert "Policy the diagnosis of the original stands: the restored" in said
     result = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
     assert "by the policy: " in (tmp_path / "out" / "case.html").read_text(encoding="utf-8")
     assert (result["decision"]["use"], result["decision"]["diagnosis"]) == ("original", result["before"]["diagnosis"])

@@ -155,7 +155,13 @@ def test_a_script_beside_its_own_validation_and_classifiers_uses_srh_clinic(tmp_
     assert done.stdout.strip() == "classifiers of the script; validation of the script; (3, 4)"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["diagnose", "--help"], ["bundle", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--version"],
+        *([*name.split(), "--help"] for name in ("", "diagnose", "bundle", "benchmark", "study", "study export", "cohort")),
+    ],
+)
 def test_help_answers_without_torch(arguments: list[str]) -> None:
     code = (
         "import sys\n"

@@ -1,0 +1,156 @@
+"""Commands on bundles of networks: what there is, what it promises, whether it is complete; and training them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from srh_clinic.cli.options import BundleArgument, BundleFolderArgument, DataOption, DeviceOption, guarded, shown_progress
+
+if TYPE_CHECKING:
+    from srh_clinic.bundles import Bundle
+
+bundle_app = typer.Typer(
+    help="The networks: which there are, what they were trained for, whether they are complete.", no_args_is_help=True
+)
+
+
+@bundle_app.command("list")
+@guarded
+def bundle_list() -> None:
+    """List the names of the bundles in the package."""
+    from srh_clinic.bundles import bundle_names
+
+    for name in bundle_names():
+        typer.echo(name)
+
+
+@bundle_app.command("show")
+@guarded
+def bundle_show(name: BundleArgument) -> None:
+    """Show the model card of a bundle."""
+    from rich.markdown import Markdown
+
+    from srh_clinic.bundles import load_bundle
+
+    loaded = load_bundle(name)
+    console = Console()
+    console.print(Markdown((loaded.path / "docs" / "README.md").read_text(encoding="utf-8")))
+    for part in loaded.parts:
+        console.print(f"{part}: in {loaded.holder(part).name}", highlight=False)
+    for line in _promises(loaded):
+        console.print(line, highlight=False)
+    console.print(f"\nweights_sha256 {loaded.weights_sha256}\n{loaded.path}", highlight=False, soft_wrap=True)
+
+
+def _promises(bundle: Bundle) -> Iterator[str]:
+    """What a bundle promises of its guards."""
+    from srh_clinic.case.provenance import guard_policy_of
+
+    policy = guard_policy_of(bundle)
+    if policy is None:
+        yield "\nguards: no thresholds for these weights; srh-clinic bundle calibrate makes them"
+        return
+    yield "\nguards:"
+    for promise in policy.promises:
+        said = f"at most {promise.alpha:.0%} of tiles with something wrong go unflagged (confidence {promise.confidence:.0%})"
+        yield f"  {said}: flags from {promise.threshold:.3f}"
+    yield f"  for tiles that need {policy.steps[0]} to {policy.steps[1]} steps; calibrated on"
+    for name, value in policy.calibration.items():
+        yield f"    {name}: {value}"
+
+
+@bundle_app.command("card")
+@guarded
+def bundle_card(
+    bundle: BundleFolderArgument,
+    reports: Annotated[
+        Path | None, typer.Option(help="Folder of the reports of benchmark protocol; by default the training logs are used.")
+    ] = None,
+) -> None:
+    """Write a bundle's model card anew, with the scores of its weights."""
+    from srh_clinic.validation.benchmarks.model_card import write_model_card
+
+    typer.echo(write_model_card(bundle, reports).path / "docs" / "README.md")
+
+
+@bundle_app.command("calibrate")
+@guarded
+def bundle_calibrate(
+    bundle: BundleFolderArgument,
+    work: Annotated[Path, typer.Option(help="Folder for what is restored on the way; an interrupted run goes on from there.")],
+    device: DeviceOption = "auto",
+) -> None:
+    """Calibrate the guards for a bundle's networks, on simulated tissue, and write their thresholds into it."""
+    from srh_clinic.validation import calibrate_guards
+
+    with shown_progress() as progress:
+        calibrated = calibrate_guards(bundle, work, device=device, report=progress)
+    for line in _promises(calibrated):
+        typer.echo(line)
+
+
+@bundle_app.command("verify")
+@guarded
+def bundle_verify(name: BundleArgument) -> None:
+    """Compare every file of a bundle with its sha256, and its networks with their weights."""
+    from srh_clinic.bundles import load_bundle, verify_bundle
+    from srh_clinic.classifiers import load_classifier
+    from srh_clinic.restorers import RESTORERS, create_restorer
+
+    loaded = load_bundle(name)
+    for bundle in loaded.lineage:
+        for file in verify_bundle(bundle.path):
+            typer.echo(f"{file if bundle is loaded else f'{bundle.name}: {file}'}: as listed")
+    if {"denoiser", "calibrator"} <= set(loaded.parts):
+        create_restorer("rscd", bundle=name, device="cpu")
+    for part in set(loaded.parts) & set(RESTORERS):
+        create_restorer(part, bundle=name, device="cpu")
+    if "classifier" in loaded.parts:
+        load_classifier(loaded, "cpu")
+    typer.echo(f"{loaded.name}: complete, with {', '.join(loaded.parts)}")
+
+
+@guarded
+def train(
+    task: Annotated[
+        str,
+        typer.Argument(
+            help="What to train: calibrator, denoiser, classifier or a baseline (synthetic_noise, noise2noise, noise2void, "
+            "cyclegan, conditional_diffusion)."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the bundle that gets the network, with checkpoints and log.")],
+    device: DeviceOption = "auto",
+    data: DataOption = "phantom",
+    config: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|NAME", help="YAML file, or the name of one in the package: denoiser-linear, ..."),
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Stop after this many seconds; the same call goes on from there.")
+    ] = None,
+    start_from: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR", help="Begin from this bundle's network instead of random weights.")
+    ] = None,
+    extends: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|DIR", help="Take what the bundle lacks from this one; baselines take phantom-demo."),
+    ] = None,
+) -> None:
+    """Train a network and put it into a bundle; an interrupted training goes on when called again."""
+    from srh_clinic.training import train as fit
+
+    def report(line: dict[str, Any]) -> None:
+        typer.echo("  ".join(f"{name} {_short(value)}" for name, value in line.items()), err=True)
+
+    step = fit(task, data, config, out, seconds=seconds, start_from=start_from, extends=extends, device=device, report=report)
+    typer.echo(f"{out}: {task} after {step} steps")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)

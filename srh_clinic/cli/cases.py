@@ -1,0 +1,286 @@
+"""Commands on cases: simulate, convert, restore, diagnose, and validate on many of them."""
+
+from __future__ import annotations
+
+import json as json_text
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from srh_clinic.cli.options import (
+    BundleOption,
+    CaseArgument,
+    DeviceOption,
+    DicomArgument,
+    FullScaleOption,
+    ProfileOption,
+    RestorerOption,
+    SamplerOption,
+    SeedOption,
+    TissueSeedOption,
+    UmPerPxOption,
+    guarded,
+    kept_tiles,
+    settings_of,
+    shown_progress,
+)
+from srh_clinic.errors import ExitCode
+
+cohort_app = typer.Typer(help="Many cases at once.", no_args_is_help=True)
+
+
+@guarded
+def simulate(
+    out: DicomArgument,
+    diagnosis: Annotated[str, typer.Option(help="Diagnosis of the case: tumor, normal, nondiagnostic or mixed.")] = "tumor",
+    quality: Annotated[float, typer.Option(help="Image quality, from 0 (worst) to 1 (clean).")] = 0.3,
+    size: Annotated[int, typer.Option(help="Edge of the image in pixels of 0.47 um.")] = 1024,
+    seed: TissueSeedOption = 0,
+) -> None:
+    """Make a simulated case with a known diagnosis."""
+    from srh_clinic.integration import write_wsi
+    from srh_clinic.simulation import simulate_case
+    from srh_clinic.slide import ArraySlide, Identity
+
+    phantom = simulate_case(diagnosis, quality, size, seed)  # type: ignore[arg-type] # refused there if it is none of them
+    identity = Identity(patient_id="PHANTOM", specimen_id=f"{diagnosis}-{seed}")
+    for path in write_wsi(ArraySlide(phantom.counts, phantom.um_per_px, identity), out):
+        typer.echo(path)
+
+
+@cohort_app.command("simulate")
+@guarded
+def cohort_simulate(
+    out: Annotated[Path, typer.Argument(help="Folder for manifest.csv and the images, one .dcm file each.")],
+    patients: Annotated[int, typer.Option(min=1, help="Number of patients; each is scanned at every depth.")] = 64,
+    sites: Annotated[int, typer.Option(min=1, help="Number of sites; each has an instrument of its own.")] = 4,
+    depth: Annotated[list[float], typer.Option(help="Depth of a scan in um; can be repeated.")] = [0, 75, 150],  # noqa: B006 - typer's
+    size: Annotated[int, typer.Option(min=64, help="Edge of an image in pixels of 0.47 um.")] = 480,
+    seed: TissueSeedOption = 0,
+    tissue: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Tissue of one patient after another; can be repeated. By default a usual mixture."),
+    ] = None,
+) -> None:
+    """Make a simulated cohort with known diagnoses, and the manifest that validate takes."""
+    from srh_clinic.files import check_place
+    from srh_clinic.simulation.cohort import KINDS
+    from srh_clinic.validation import write_cohort
+
+    check_place(out, folder=True)
+    with shown_progress() as progress:
+        typer.echo(write_cohort(out, patients, sites, depth, size, seed, tissue or KINDS, report=progress))
+
+
+@guarded
+def convert(
+    inputs: Annotated[list[Path], typer.Argument(metavar="IN...", readable=False, help="A two-channel TIFF.")],
+    out: DicomArgument,
+    um_per_px: UmPerPxOption = None,
+    full_scale: FullScaleOption = None,
+) -> None:
+    """Convert a slide in another file format to DICOM."""
+    from srh_clinic.integration import convert as to_dicom
+
+    for path in to_dicom(inputs, out, um_per_px=um_per_px, full_scale=full_scale):
+        typer.echo(path)
+
+
+@guarded
+def restore(
+    case: CaseArgument,
+    out: DicomArgument,
+    bundle: BundleOption = "phantom-demo",
+    restorer: RestorerOption = "rscd",
+    sampler: SamplerOption = None,
+    profile: ProfileOption = None,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    um_per_px: UmPerPxOption = None,
+    full_scale: FullScaleOption = None,
+) -> None:
+    """Restore a case and write it as a derived DICOM slide."""
+    from srh_clinic.bundles import load_bundle
+    from srh_clinic.case.provenance import provenance
+    from srh_clinic.case.restoring import at_pixel_size, look_over, restore_slide
+    from srh_clinic.integration import read_slide, require_free_target, write_wsi
+    from srh_clinic.restorers import create_restorer
+
+    slide = read_slide(case, um_per_px, full_scale)
+    require_free_target(out, slide)
+    loaded = load_bundle(bundle)
+    works = create_restorer(restorer, bundle=bundle, device=device, **settings_of(sampler, profile))
+    with kept_tiles(out) as work, shown_progress() as progress:
+        view, flags = at_pixel_size(slide, loaded.metadata["um_per_px"])
+        restored = restore_slide(view, look_over(view), works, loaded, seed=seed, work=work, progress=progress)
+        made_by = provenance(loaded, works, seed, tile=restored.grid.tile, overlap=restored.grid.overlap)
+        written = write_wsi(restored.slide, out, derived_from=slide, provenance=made_by)
+    for flag in flags:
+        typer.echo(flag, err=True)
+    for path in written:
+        typer.echo(path)
+
+
+@guarded
+def diagnose(
+    case: CaseArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for result.json and the pictures, which replace earlier ones; by default CASE-diagnosis in the "
+            "working folder, or none with --json."
+        ),
+    ] = None,
+    bundle: BundleOption = "phantom-demo",
+    restorer: RestorerOption = "rscd",
+    sampler: SamplerOption = None,
+    profile: ProfileOption = None,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    um_per_px: UmPerPxOption = None,
+    full_scale: FullScaleOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    html: Annotated[bool, typer.Option("--html", help="Also write case.html, a page to look at the case offline.")] = False,
+    dicom_out: Annotated[
+        Path | None, typer.Option(help="Also write the restored slide as DICOM, to a .dcm file or a folder.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 3 when the result carries flags.")] = False,
+    conservative: Annotated[
+        bool,
+        typer.Option(
+            "--conservative", help="Show the original where a restored tile is flagged, and diagnose without that tile."
+        ),
+    ] = False,
+    certainty: Annotated[
+        int, typer.Option(metavar="K", min=0, help="Restore with K further seeds too, and say what they agree on (slow).")
+    ] = 0,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            readable=False,
+            help="Let this policy decide whether the restored diagnosis stands, the original one, or neither.",
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", readable=False, help="Warn when the case is unlike those of the validation that wrote this file."
+        ),
+    ] = None,
+) -> None:
+    """Restore a case, classify it before and after, and show the result and where not to trust it."""
+    from srh_clinic.case.pipeline import RestoreThenClassify
+    from srh_clinic.files import check_place
+    from srh_clinic.integration import read_slide, require_free_target, write_wsi
+    from srh_clinic.trust import load_policy, load_reference
+
+    selective = None if policy is None else load_policy(policy)
+    compared = None if reference is None else load_reference(reference)
+    slide = read_slide(case, um_per_px, full_scale)
+    if out is None and (html or not json):
+        out = Path(f"{case.resolve().stem}-diagnosis")
+    if out is not None:
+        check_place(out, folder=True)
+    if dicom_out is not None:
+        require_free_target(dicom_out, slide)
+    settings = settings_of(sampler, profile)
+    pipeline = RestoreThenClassify.from_bundle(
+        bundle, restorer, device, seed, conservative, certainty, selective_policy=selective, reference=compared, **settings
+    )
+    with kept_tiles(out) as work, shown_progress() as progress:
+        result = pipeline(slide, work=work, progress=progress)
+        if out is not None:
+            progress("drawing", 0, 1)
+            result.save(out)
+            progress("drawing", 1, 1)
+        if html and out is not None:
+            from srh_clinic.casepage import write_case_page
+
+            progress("writing the page", 0, 1)
+            write_case_page(result, out / "case.html", case.name)
+            progress("writing the page", 1, 1)
+        if dicom_out is not None:
+            progress("writing DICOM", 0, 1)
+            write_wsi(result.restored.slide, dicom_out, derived_from=slide, provenance=result.provenance)
+            progress("writing DICOM", 1, 1)
+    if json:
+        typer.echo(json_text.dumps(result.to_dict()))
+    else:
+        from srh_clinic.cli.panel import result_panel
+
+        Console(highlight=False).print(result_panel(case.name, result, out))
+    if strict and result.flags:
+        raise typer.Exit(ExitCode.FLAGGED)
+
+
+@guarded
+def validate(
+    manifest: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MANIFEST.csv",
+            readable=False,
+            help="CSV file with the columns case, patient and truth; also site, depth, subtype and severity where known.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for report.html, report.json, the tables and the results of the cases.")],
+    bundle: BundleOption = "phantom-demo",
+    restorer: RestorerOption = "rscd",
+    sampler: SamplerOption = None,
+    profile: ProfileOption = None,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    um_per_px: UmPerPxOption = None,
+    full_scale: FullScaleOption = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 3 when restoration is found to harm.")] = False,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            readable=False,
+            help="Test this policy, chosen on another cohort; by default one is chosen on this cohort and tested.",
+        ),
+    ] = None,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Also write report.pdf (pip install 'srh-clinic[pdf]').")] = False,
+) -> None:
+    """Report how restoration shifts diagnostic accuracy, for whom, and whom it harms.
+
+    A case is a path, absolute or as seen from the manifest. With the columns before_tumor, before_normal,
+    before_nondiagnostic and after_..., a case is only a name, and nothing is run.
+    An interrupted run goes on when called again.
+    """
+    from srh_clinic.files import check_place
+    from srh_clinic.trust.selective_policy import load_policy
+    from srh_clinic.validation import Reading, validate_cohort
+
+    check_place(out, folder=True)
+    tried = None if policy is None else load_policy(policy)
+    with shown_progress() as progress:
+        report = validate_cohort(
+            manifest,
+            out,
+            bundle=bundle,
+            restorer=restorer,
+            device=device,
+            seed=seed,
+            reading=Reading(um_per_px, full_scale),
+            policy=tried,
+            pdf=pdf,
+            report=progress,
+            **settings_of(sampler, profile),
+        )
+    first = report.first
+    for sentence in (*first.sentences, *first.warnings):
+        typer.echo(sentence)
+    for alarm in first.alarms:
+        typer.echo(f"Restoration harms: {alarm}")
+    if not first.alarms:
+        typer.echo(first.calm)
+    for missing in first.missing:
+        typer.echo(f"Not computed. {missing}")
+    typer.echo(out / "report.html")
+    if strict and first.alarms:
+        raise typer.Exit(ExitCode.FLAGGED)

@@ -1,0 +1,157 @@
+"""What the commands share: their options, the guard around each of them, progress, and the tiles of an interrupted call."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+
+from srh_clinic.errors import ExitCode, InputError
+
+if TYPE_CHECKING:
+    from srh_clinic.progress import Progress
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+INTERRUPTED = 130
+"""What shells report for Ctrl-C."""
+
+CaseArgument = Annotated[
+    Path, typer.Argument(metavar="CASE", readable=False, help="A DICOM file or folder, or a two-channel TIFF.")
+]
+DicomArgument = Annotated[Path, typer.Argument(help="A .dcm file, or a folder that gets one file per Raman shift.")]
+BundleArgument = Annotated[
+    str, typer.Argument(metavar="NAME|DIR", help="Name of a bundle in the package, or a bundle's folder.")
+]
+BundleFolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the bundle.")]
+StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")]
+
+ReportsOption = Annotated[Path, typer.Option(help="Folder for the reports, as Markdown and JSON.")]
+BundleOption = Annotated[
+    str, typer.Option(metavar="NAME|DIR", help="The networks: the name of a bundle in the package, or a bundle's folder.")
+]
+WeightsOption = Annotated[Path, typer.Option("--weights", help="Folder of the bundles that only comparisons use.")]
+RestorerOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Restorer: rscd or, to compare, none, median, gaussian, nlm, wavelet, deep_image_prior, ccdf, rrd or "
+        "a baseline of a bundle.",
+    ),
+]
+SamplerOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="How rscd takes its steps: ddim, ancestral (as in the paper) or mean.")
+]
+ProfileOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="When rscd stops: paper-text, paper-algorithm1 or official.")
+]
+DeviceOption = Annotated[str, typer.Option(metavar="NAME", help="Device to compute on: auto, cpu, cuda, cuda:1 and so on.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the restorer's noise.")]
+TissueSeedOption = Annotated[int, typer.Option(min=0, help="Seed of the tissue and of its degradation.")]
+RatersSeedOption = Annotated[int, typer.Option(min=0, help="Seed of the simulated raters.")]
+UmPerPxOption = Annotated[float | None, typer.Option(help="Pixel size in um, where the file does not state it.")]
+FullScaleOption = Annotated[
+    int | None, typer.Option(help="Stored value at full scale, where the file does not state it: 4096 for 12 bits.")
+]
+DataOption = Annotated[
+    str, typer.Option(metavar="DIR|phantom", help="Folder of training data, or phantom to simulate the data.")
+]
+
+
+def guarded(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn what a user can mend into one sentence on stderr and exit code 2, and Ctrl-C into 130."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except InputError as error:
+            sentence = str(error)
+        except OSError as error:
+            sentence = _os_sentence(error)
+        except KeyboardInterrupt as error:
+            typer.echo("Interrupted.", err=True)
+            raise typer.Exit(INTERRUPTED) from error
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":
+                raise
+            sentence = "found too little memory on the device; needed a device with more memory, or --device cpu."
+        typer.echo(f"srh-clinic: {sentence}", err=True)
+        raise typer.Exit(ExitCode.INPUT)
+
+    return run
+
+
+def _os_sentence(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}found no space left on the disk; needed room for the output and, for a while, the restored tiles."
+    if isinstance(error, PermissionError):
+        return f"{where}found no permission; needed a file or folder that this user may use."
+    return f"{where}found {error.strerror or error}; needed a place that can be read and written."
+
+
+def settings_of(sampler: str | None, profile: str | None) -> dict[str, Any]:
+    """The restorer's settings that were given; a restorer without them says so."""
+    return {name: value for name, value in (("sampler", sampler), ("profile", profile)) if value is not None}
+
+
+@contextmanager
+def kept_tiles(out: Path | None) -> Iterator[Path | None]:
+    """A folder in or beside ``out`` for the restored tiles.
+
+    It stays after Ctrl-C or a power cut, so that the same call goes on; whatever else ends a call takes away only what that
+    call has put there.
+    """
+    if out is None:
+        yield None
+        return
+    out = out.resolve()
+    work = out / ".partial" if out.is_dir() else out.with_name(f".{out.name}.partial")
+    earlier = set(work.iterdir()) if work.is_dir() else set()
+    try:
+        yield work
+    except KeyboardInterrupt:
+        if work.exists():
+            typer.echo("The tiles restored so far are kept: the same command goes on from there.", err=True)
+        raise
+    except BaseException:
+        for made in set(work.iterdir()) - earlier if work.is_dir() else ():
+            shutil.rmtree(made, ignore_errors=True)
+        if not earlier:
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+    shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def shown_progress() -> Iterator[Progress]:
+    """Stages with a bar and the time that is left, on stderr."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=Console(stderr=True), speed_estimate_period=600) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, completed=done)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield report

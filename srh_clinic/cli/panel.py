@@ -1,0 +1,133 @@
+"""A case's result in the terminal, as a neuropathologist reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from srh_clinic.diagnosis import CLASS_WORDS
+
+if TYPE_CHECKING:
+    from srh_clinic.case.result import CaseResult
+
+REGIONS_SHOWN = 5
+"""Flagged regions that the panel lists; all are in ``result.json``."""
+
+CLASS_STYLES = {"tumor": "dark_orange3", "normal": "green", "nondiagnostic": "grey62"}
+
+Row = tuple[str, str]
+"""What a line is about, in the first line about it, and what it says, in rich's markup."""
+
+
+def result_panel(name: str, result: CaseResult, out: Path | None) -> RenderableType:
+    """The diagnosis before and after, where not to trust it, and where the pictures are.
+
+    Parameters
+    ----------
+    name
+        Of the case.
+    result
+        What came of it.
+    out
+        Folder that the result was saved to, if it was.
+    """
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold")
+    facts.add_column()
+    for rows in (_decision(result), _quality(result), _trust(result, out), _flags(result), _making(result, out)):
+        for row in rows:
+            facts.add_row(*row)
+    warning = f"[bold yellow]{escape(result.provenance['notice'])}[/]"
+    return Panel(Group(warning, "", _classes(result), "", facts), title=escape(name), title_align="left", padding=(1, 2))
+
+
+def _classes(result: CaseResult) -> Table:
+    """Diagnosis and probabilities before and after, and what a policy makes of them."""
+
+    def word(diagnosis: str) -> str:
+        return f"[bold {CLASS_STYLES[diagnosis]}]{CLASS_WORDS[diagnosis]}[/]"
+
+    classes = Table(box=None, pad_edge=False, show_edge=False)
+    classes.add_column("")
+    classes.add_column("Diagnosis", min_width=14)
+    for diagnosis, style in CLASS_STYLES.items():
+        classes.add_column(CLASS_WORDS[diagnosis], justify="right", style=style)
+    for when, diagnosis, probabilities in (
+        ("as scanned", result.before.diagnosis, result.before.probabilities),
+        ("after restoration", result.diagnosis, result.probabilities),
+    ):
+        classes.add_row(when, word(diagnosis), *(f"{probabilities[one]:.1%}" for one in CLASS_STYLES))
+    if result.decision is not None:
+        classes.add_row("by the policy", word(result.decision.said), *("" for _ in CLASS_STYLES))
+    return classes
+
+
+def _decision(result: CaseResult) -> Iterator[Row]:
+    if (decided := result.decision) is not None:
+        stands = {
+            "restored": "the diagnosis of the restored image stands",
+            "original": "the diagnosis of the original stands",
+            "nondiagnostic": "the diagnosis of neither image stands",
+        }[decided.use]
+        yield "Policy", escape(f"{stands}: {decided.why}")
+
+
+def _quality(result: CaseResult) -> Iterator[Row]:
+    tiles, steps = result.tiles, result.steps
+    yield "Tiles", f"{tiles.restored} of {tiles.total} restored, {tiles.skipped} left alone, {tiles.capped} capped"
+    if set(steps.stop_reasons) - {"filtered"}:
+        yield "Image quality", f"median {steps.median} steps of restoration, worst tenth {steps.p90} or more (0 is clean)"
+    for number, region in enumerate(result.rescan, start=1):
+        size = f"{region.height_um:.0f} x {region.width_um:.0f} um"
+        place = _place(region.y_um, region.x_um)
+        yield "Rescan" if number == 1 else "", f"{number}. {region.where}: {size} at {place}, {region.steps} steps"
+
+
+def _trust(result: CaseResult, out: Path | None) -> Iterator[Row]:
+    """Where the restored image differs from what was measured, and what further seeds show otherwise."""
+    from srh_clinic.case.scrutiny import WORDS
+
+    trust = result.scrutiny
+    if trust.threshold is not None:
+        places = len(trust.regions)
+        says = f"restored image differs from its input at {places} {'place' if places == 1 else 'places'}"
+        see = f", see {escape(str(out / 'trust_map.png'))}" if places and out is not None else ""
+        yield "Trust", f"[yellow]{says}{see}[/]" if places else says
+        for number, flagged in enumerate(trust.regions[:REGIONS_SHOWN], start=1):
+            place = _place(flagged.y_um, flagged.x_um)
+            says = f"{WORDS[flagged.kind]} at {place}, {flagged.strength:.1f} times the threshold"
+            yield "", f"{number}. {flagged.where}: {says}"
+        if places > REGIONS_SHOWN:
+            yield "", f"and {places - REGIONS_SHOWN} more"
+    if (sure := result.certainty) is not None:
+        uncertain = f"{len(sure.nuclei)} {'nucleus' if len(sure.nuclei) == 1 else 'nuclei'}"
+        yield "Certainty", f"{uncertain} shown by at most half of {sure.seeds + 1} restorations"
+
+
+def _flags(result: CaseResult) -> Iterator[Row]:
+    for number, flag in enumerate(result.flags):
+        yield "Flags" if number == 0 else "", f"[yellow]{escape(flag)}[/]"
+
+
+def _making(result: CaseResult, out: Path | None) -> Iterator[Row]:
+    """How long it took, what made it, and where it is."""
+    timing, made_by = result.timing, result.provenance
+    spent = f"{timing['total_s']:.0f} s, {timing['tiles_per_s']:.2f} tiles per second"
+    if result.scrutiny.threshold is not None:
+        spent += f"; {timing['examining_s']:.1f} s ({timing['examining_s'] / timing['total_s']:.0%}) in the guards"
+    yield "Time", spent
+    weights = f"{escape(made_by['bundle'])} {made_by['weights_sha256'][:12]}"
+    yield "Made by", f"srh-clinic {made_by['version']}, {weights}, seed {made_by['seed']}"
+    if out is not None:
+        yield "Pictures", escape(str(out / "summary.png"))
+        yield "", escape(str(out))
+
+
+def _place(y_um: float, x_um: float) -> str:
+    return f"y {y_um:.0f}, x {x_um:.0f} um"

@@ -1,0 +1,40 @@
+"""Commands on bundles."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from calling import Run
+
+from srh_clinic.errors import ExitCode
+
+
+def test_what_a_bundle_promises_is_shown_and_what_it_does_not_is_refused(
+    run: Run, call_of_case: tuple[object, ...], wary_bundle: Path, tiny_bundle: Path
+) -> None:
+    assert "at most 5% of tiles with something wrong go unflagged" in run("bundle", "show", wary_bundle).out
+    assert "no thresholds for these weights" in run("bundle", "show", tiny_bundle).out
+    refused = run("diagnose", *call_of_case, "--restorer", "median", "--conservative")
+    assert refused.code == ExitCode.INPUT
+    assert "found a bundle without thresholds for its guards; needed" in refused.err.replace("\n", " ")
+
+
+def test_bundles_are_listed_shown_and_verified(run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
+    assert run("bundle", "list").code == ExitCode.DONE
+    shown = run("bundle", "show", tiny_bundle)
+    assert "research use only" in shown.out
+    verified = run("bundle", "verify", tiny_bundle)
+    assert verified.code == ExitCode.DONE
+    assert "tiny: complete, with denoiser, calibrator, classifier" in verified.out
+
+
+def test_a_damaged_bundle_is_refused(run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
+
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tiny_bundle, damaged)
+    weights = damaged / "models" / "classifier.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    ran = run("bundle", "verify", damaged)
+    assert ran.code == ExitCode.INPUT
+    assert "classifier.safetensors" in ran.err
