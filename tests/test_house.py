@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -210,3 +211,29 @@ def test_ready_predictions_are_validated_without_networks_and_dicom(tmp_path: Pa
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+FACES = ("srh_clinic", "srh_clinic.case", "srh_clinic.casepage", "srh_clinic.validation")
+"""Packages that load what they hand on when it is asked for."""
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_a_face_lists_its_names_without_loading_what_is_behind(face: str) -> None:
+    code = (
+        "import importlib, sys\n"
+        f"face = importlib.import_module({face!r})\n"
+        "assert dir(face) == sorted(face.__all__) and face.__all__\n"
+        "slow = {'torch', 'monai', 'scipy', 'skimage', 'matplotlib', 'pydicom', 'numpy', 'pydantic'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_a_face_hands_on_every_name_that_it_lists(face: str) -> None:
+    package = import_module(face)
+    for name in dir(package):
+        assert getattr(package, name) is not None
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = package.nothing

@@ -1,10 +1,14 @@
 """How networks are run."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 
-from srh_clinic.inference import inference
+from srh_clinic.inference import inference, network_seconds
 from srh_clinic.restorers import create_restorer
 
 
@@ -63,3 +67,31 @@ def test_every_network_of_a_restorer_sees_whole_float32(name: str) -> None:
 
     assert seen
     assert set(seen) <= set(WHOLE)
+
+
+def test_network_seconds_count_what_is_nested_once() -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(2, 8, 3), torch.nn.Conv2d(8, 2, 3))
+    with network_seconds() as spent:
+        assert spent() == 0
+        with inference(), inference():
+            network(torch.zeros(1, 2, 64, 64))
+        first = spent()
+        assert first > 0
+    with inference():
+        network(torch.zeros(1, 2, 64, 64))
+    assert spent() == first
+
+
+def test_each_of_two_threads_is_told_its_own_network_seconds() -> None:
+    together = threading.Barrier(2)
+
+    def work() -> float:
+        with network_seconds() as spent:
+            together.wait()
+            with inference():
+                time.sleep(0.1)
+            return spent()
+
+    with ThreadPoolExecutor(2) as pool:
+        seconds = [one.result() for one in [pool.submit(work), pool.submit(work)]]
+    assert all(0.1 <= one < 0.5 for one in seconds)  # a busy machine wakes late, but neither counts the other's

@@ -1,5 +1,5 @@
 """One offline HTML file in which a case is looked at: layers before and after restoration, flags, provenance."""
 
-from srh_clinic.casepage.page import write_case_page
+import lazy_loader
 
-__all__ = ["write_case_page"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -15,6 +15,7 @@ from srh_clinic import __version__
 from srh_clinic.case.pictures import SquareMap
 from srh_clinic.case.pipeline import RestoreThenClassify
 from srh_clinic.case.provenance import drift_made_with
+from srh_clinic.case.record import CaseRecord, SaidOfSlide
 from srh_clinic.case.result import CaseResult
 from srh_clinic.casepage import write_case_page
 from srh_clinic.diagnosis import CLASSES, is_harm, outcome
@@ -118,7 +119,8 @@ def _kept(folder: Path, key: str, row: ManifestRow) -> dict[str, Any] | None:
     """The result of an earlier run, if it is of this image, these weights and settings, and this truth."""
     try:
         kept: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        CaseRecord.model_validate(kept["result"])
+    except (OSError, ValueError, LookupError, TypeError):
         return None
     # The truth decides whether pictures were drawn.
     return kept if kept.get("key") == key and kept.get("truth") == row["truth"] else None
@@ -170,21 +172,21 @@ def _rounded(values: Any) -> list[float]:
 
 
 def _slide(row: ManifestRow, kept: Mapping[str, Any], folder: Path) -> ShiftCase:
-    result = kept["result"]
+    result = CaseRecord.model_validate(kept["result"])
     return case_of(
         row,
-        _of_slide(result["before"]),
+        _of_slide(result.before),
         _of_slide(result),
-        t_pred=float(result["steps"]["median"]) if result["steps"]["largest"] else None,
+        t_pred=float(result.steps.median) if result.steps.largest else None,
         trust=kept["trust"],
         slide=row["case"],
         folder=folder if (folder / PAGE).is_file() else None,
     )
 
 
-def _of_slide(said: Mapping[str, Any]) -> Opinion:
-    first, second, third = (float(said["probabilities"][name]) for name in CLASSES)
-    return Opinion(said["diagnosis"], (first, second, third), float(said["support"]))
+def _of_slide(said: SaidOfSlide) -> Opinion:
+    p = said.probabilities
+    return Opinion(said.diagnosis, (p.tumor, p.normal, p.nondiagnostic), said.support)
 
 
 def _patches(row: ManifestRow, kept: Mapping[str, Any]) -> list[ShiftCase]:

@@ -12,9 +12,8 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-import torch
+from flat_case import SCHEDULE, calibrate, denoise
 from numpy.typing import NDArray
-from torch import Tensor
 
 from srh_clinic.case.flags import promised_for
 from srh_clinic.case.pipeline import RestoreThenClassify
@@ -24,12 +23,11 @@ from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts
 from srh_clinic.restorers import Restoration, RestoredTile, Tile
 from srh_clinic.restorers.diffusion import DiffusionRestorer
-from srh_clinic.rscd import RSCD, RSCDSettings, create_schedule
+from srh_clinic.rscd import RSCD, RSCDSettings
 from srh_clinic.slide import ArraySlide
 from srh_clinic.trust import GuardPolicy, Promise
 
 TILE, FLAT, NOISE = 128, 20_000, 1_500
-SCHEDULE = create_schedule()
 POLICY = GuardPolicy(
     scales={"added": 6.0, "removed": 6.0, "brightness": 0.1},
     promises=(Promise(alpha=0.1, threshold=1.0, confidence=0.95), Promise(alpha=0.05, threshold=0.8, confidence=0.95)),
@@ -52,16 +50,6 @@ class BrightIsTumor:
 
     def predict_proba(self, patches: Counts) -> NDArray[np.float64]:
         return np.tile([0.8, 0.1, 0.1], (len(patches), 1))
-
-
-def calibrate(states: Tensor) -> NDArray[np.float64]:
-    sigma = states.std(dim=(1, 2, 3)).numpy().astype(np.float64)
-    return np.where(sigma < SCHEDULE.sigma[0], -1, np.abs(SCHEDULE.sigma[None] - sigma[:, None]).argmin(axis=1))
-
-
-def denoise(x: Tensor, t: Tensor) -> Tensor:
-    sigma = torch.as_tensor(SCHEDULE.sigma)[t].to(x.dtype)[:, None, None, None]
-    return (x - x.mean(dim=(2, 3), keepdim=True)) / sigma
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,12 @@
+from .classifying import ClassifiedSlide as ClassifiedSlide
+from .classifying import classify_slide as classify_slide
+from .pipeline import RestoreThenClassify as RestoreThenClassify
+from .record import CaseRecord as CaseRecord
+from .record import read_result as read_result
+from .record import result_schema as result_schema
+from .restoring import Overview as Overview
+from .restoring import RestoredSlide as RestoredSlide
+from .restoring import at_pixel_size as at_pixel_size
+from .restoring import look_over as look_over
+from .restoring import restore_slide as restore_slide
+from .result import CaseResult as CaseResult

@@ -1,0 +1,1 @@
+from .page import write_case_page as write_case_page
