@@ -214,11 +214,6 @@ class DriftReference(BaseModel):
         """Patients that the reference's level needs: with fewer, no case however strange could be flagged."""
         return patients_needed(self.level)
 
-    @property
-    def smallest_p(self) -> float:
-        """No p-value of a case compared with this reference lies below."""
-        return 1 / (self.patients + 1)
-
     def require(self, made_with: Mapping[str, str], path: str | Path | None = None) -> None:
         """Make sure that incoming cases are made as the reference's were.
 

@@ -19,7 +19,7 @@ from srh_clinic.progress import Progress, silent
 from srh_clinic.validation.bench.cells import Row
 from srh_clinic.validation.reporting.report import CRITERIA, Column, Report, Table, provenance, write_report
 from srh_clinic.validation.shift.simulated import Scenario, SimulatedCohort, simulate
-from srh_clinic.validation.statistics.clusters import difference, naive_difference, share
+from srh_clinic.validation.statistics.clusters import clustered_proportion, difference, naive_difference
 from srh_clinic.validation.statistics.roc import delong, obuchowski, structural_components
 from srh_clinic.validation.statistics.two_way import naive_wilson, two_way, two_way_bootstrap
 from srh_clinic.validation.study.simulated_raters import balanced_assignment, marginal_logit
@@ -238,9 +238,9 @@ def _shift_intervals(cohort: SimulatedCohort, seed: int) -> tuple[tuple[Finding,
     patients, options = cohort.patients, {"resamples": RESAMPLES, "seed": seed}
     return (
         (difference(after, before, patients, **options), naive_difference(after, before)),
-        (share(wrong, patients, **options), proportion(int(wrong.sum()), len(wrong))),
+        (clustered_proportion(wrong, patients, **options), proportion(int(wrong.sum()), len(wrong))),
         (
-            share(wrong, patients, of=nondiagnostic, **options),
+            clustered_proportion(wrong, patients, of=nondiagnostic, **options),
             proportion(harmed, of) if of else Undefined("nothing was nondiagnostic"),
         ),
         (

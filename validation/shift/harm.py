@@ -15,7 +15,7 @@ import numpy as np
 from srh_clinic.diagnosis import is_harm
 from srh_clinic.estimates import Finding, Undefined, proportion
 from srh_clinic.validation.shift.records import Cohort, ShiftCase
-from srh_clinic.validation.statistics.clusters import share
+from srh_clinic.validation.statistics.clusters import clustered_proportion
 
 Condition = Callable[[ShiftCase], bool]
 
@@ -94,7 +94,7 @@ def harm_rows(cohort: Cohort, seed: int = 0) -> list[dict[str, Any]]:
         did = np.array([transition.did(case) for case in cohort.cases], dtype=bool)
         count, of = int(did.sum()), int(could.sum())
         none = Undefined("no case could change so")
-        clustered: Finding = share(did, patients, of=could, seed=seed) if of else none
+        clustered: Finding = clustered_proportion(did, patients, of=could, seed=seed) if of else none
         rows.append(
             {
                 "transition": transition.name,
@@ -136,7 +136,7 @@ def ledger_rows(cases: Sequence[ShiftCase]) -> list[Mapping[str, Any]]:
             "before": f"{case.before.said} ({case.before.certainty:.2f})",
             "after": f"{case.after.said} ({case.after.certainty:.2f})",
             "change": f"{case.outcome_before} → {case.outcome_after}",
-            "t_pred": case.t_pred,
+            "t_pred": case.steps_predicted,
             "trust": case.trust,
         }
         for case in cases

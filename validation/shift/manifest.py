@@ -13,15 +13,14 @@ from pathlib import Path
 
 from srh_clinic.diagnosis import CLASSES
 from srh_clinic.errors import InputError
-from srh_clinic.validation.shift.records import STRATA, Cohort, Exclusion, Opinion, ShiftCase
+from srh_clinic.validation.shift.records import STRATA, WHEN, Cohort, Exclusion, Prediction, ShiftCase
 
 REQUIRED = ("case", "patient", "truth")
-WHEN = ("before", "after")
 PREDICTIONS = tuple(f"{when}_{name}" for when in WHEN for name in CLASSES)
 """Columns of a manifest that brings its predictions."""
 
-NUMBERS = ("t_pred", "trust", "agreement")
-"""Further numbers of a case that a manifest with predictions may bring."""
+NUMBERS = {"t_pred": "steps_predicted", "trust": "trust", "agreement": "agreement"}
+"""Columns of further numbers of a case that a manifest with predictions may bring, and their names in :class:`ShiftCase`."""
 
 OPTIONAL = (*STRATA, "slide", *NUMBERS, *(f"{when}_{what}" for when in WHEN for what in ("said", "support")))
 
@@ -127,8 +126,8 @@ def cohort_from_predictions(manifest: Manifest) -> Cohort:
         if not all(row[name] for name in PREDICTIONS):
             excluded.append(Exclusion(row["case"], "no prediction in the manifest"))
             continue
-        before, after = (_opinion(row, when, manifest.path) for when in WHEN)
-        numbers = {name: _number(row, name, manifest.path) if row[name] else None for name in NUMBERS}
+        before, after = (_prediction(row, when, manifest.path) for when in WHEN)
+        numbers = {name: _number(row, column, manifest.path) if row[column] else None for column, name in NUMBERS.items()}
         cases.append(case_of(row, before, after, slide=row["slide"] or row["case"], **numbers))
     if not cases:
         raise InputError("no row with predictions", f"values in the columns {', '.join(PREDICTIONS)}", manifest.path)
@@ -136,7 +135,7 @@ def cohort_from_predictions(manifest: Manifest) -> Cohort:
     return Cohort(tuple(cases), "patch" if patches else "slide", tuple(excluded), manifest.warnings)
 
 
-def case_of(row: ManifestRow, before: Opinion, after: Opinion, **more: object) -> ShiftCase:
+def case_of(row: ManifestRow, before: Prediction, after: Prediction, **more: object) -> ShiftCase:
     """A case as its row names it."""
     strata = {name: row[name] for name in STRATA}
     return ShiftCase(row["case"], row["patient"], row["truth"], before, after, **strata, **more)  # type: ignore[arg-type]
@@ -187,7 +186,7 @@ def _warnings(rows: Sequence[ManifestRow]) -> list[str]:
     return warnings
 
 
-def _opinion(row: ManifestRow, when: str, path: Path) -> Opinion:
+def _prediction(row: ManifestRow, when: str, path: Path) -> Prediction:
     values = [_number(row, f"{when}_{name}", path) for name in CLASSES]
     if min(values) < 0 or abs(sum(values) - 1) > SUM_TOLERANCE:
         found = f"probabilities of {', '.join(f'{value:g}' for value in values)} {when} in line {row.line}"
@@ -199,7 +198,7 @@ def _opinion(row: ManifestRow, when: str, path: Path) -> Opinion:
     support = _number(row, f"{when}_support", path) if row[f"{when}_support"] else None
     if support is not None and not 0 <= support <= 1:
         raise InputError(f"{support:g} as {when}_support in line {row.line}", "a number from 0 to 1", path)
-    return Opinion(said, (values[0] / total, values[1] / total, values[2] / total), support)
+    return Prediction(said, (values[0] / total, values[1] / total, values[2] / total), support)
 
 
 def _number(row: ManifestRow, name: str, path: Path) -> float:

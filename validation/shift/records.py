@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,12 +12,17 @@ from numpy.typing import NDArray
 
 from srh_clinic.diagnosis import CLASSES, OUTCOMES, Outcome, outcome
 
+When = Literal["before", "after"]
+
+WHEN: tuple[When, ...] = ("before", "after")
+"""As scanned, and restored."""
+
 STRATA = ("site", "depth", "subtype", "severity")
 """Columns of a manifest that a case may be broken down by."""
 
 
 @dataclass(frozen=True)
-class Opinion:
+class Prediction:
     """What the classifier says of a case: a class, and probabilities in the order of ``CLASSES``.
 
     A slide's class need not be its likeliest: see :func:`srh_clinic.classifiers.aggregate`. ``support`` is the mean of its
@@ -48,7 +53,7 @@ class ShiftCase:
         One of ``CLASSES``.
     site, depth, subtype, severity
         What it is broken down by; "" where the manifest does not say.
-    t_pred
+    steps_predicted
         Median of the steps that the calibrator asked for; None where nobody asked.
     trust
         The strongest word of the guards against it, in thresholds: 1 is just flagged. None where nobody examined it.
@@ -63,13 +68,13 @@ class ShiftCase:
     case: str
     patient: str
     truth: str
-    before: Opinion
-    after: Opinion
+    before: Prediction
+    after: Prediction
     site: str = ""
     depth: str = ""
     subtype: str = ""
     severity: str = ""
-    t_pred: float | None = None
+    steps_predicted: float | None = None
     trust: float | None = None
     agreement: float | None = None
     slide: str = ""
@@ -127,23 +132,53 @@ class Cohort:
         """Place of each truth in ``CLASSES``, ``(N,)``."""
         return np.array([CLASSES.index(case.truth) for case in self.cases], dtype=np.int64)
 
-    def probabilities(self, when: Literal["before", "after"]) -> NDArray[np.float64]:
+    def probabilities(self, when: When) -> NDArray[np.float64]:
         """``(N, 3)`` in the order of ``CLASSES``."""
         return np.array([getattr(case, when).probabilities for case in self.cases], dtype=np.float64).reshape(-1, 3)
 
-    def said(self, when: Literal["before", "after"]) -> NDArray[np.int64]:
+    def said(self, when: When) -> NDArray[np.int64]:
         """Place of each class said in ``CLASSES``, ``(N,)``."""
         return np.array([CLASSES.index(getattr(case, when).said) for case in self.cases], dtype=np.int64)
 
-    def outcomes(self, when: Literal["before", "after"]) -> NDArray[np.int64]:
+    def outcomes(self, when: When) -> NDArray[np.int64]:
         """Place of each outcome in :data:`OUTCOMES`, ``(N,)``."""
         return np.array([OUTCOMES.index(getattr(case, f"outcome_{when}")) for case in self.cases], dtype=np.int64)
+
+    def correct(self, when: When) -> NDArray[np.bool_]:
+        """Which cases are correct, ``(N,)``."""
+        return np.array([getattr(case, f"outcome_{when}") == "correct" for case in self.cases], dtype=bool)
 
     def only(self, wanted: Callable[[ShiftCase], bool]) -> Cohort:
         """Those of the cases that are wanted."""
         return Cohort(tuple(case for case in self.cases if wanted(case)), self.level)
 
 
-def cohort_of(cases: Sequence[ShiftCase], level: Literal["slide", "patch"] = "slide") -> Cohort:
-    """Cases without a history."""
-    return Cohort(tuple(cases), level)
+LEAST_FAVOURABLE = tuple(OUTCOMES.index(one) for one in ("wrong", "nondiagnostic", "correct"))
+"""Order in which the outcomes of a divided patient are taken."""
+
+
+def patient_outcomes(cohort: Cohort, when: When) -> NDArray[np.int64]:
+    """One outcome a patient, the most frequent of its cases, as a place in ``OUTCOMES``, in the order of ``cohort.patients``.
+
+    A divided patient takes the least favourable of its most frequent outcomes: wrong before nondiagnostic before correct. The
+    rule must be the same before and after, or a tie would count as a change where there is no effect. It is taken from
+    outcomes and not from what was said most often, as a patient's cases need not share one truth.
+    """
+    found = _counts(cohort.patients, cohort.outcomes(when), len(OUTCOMES))[:, LEAST_FAVOURABLE]
+    return np.array(LEAST_FAVOURABLE, dtype=np.int64)[found.argmax(axis=1)]
+
+
+def patient_said(cohort: Cohort, when: When) -> NDArray[np.int64]:
+    """One class a patient, said of most of its cases, as a place in ``CLASSES``, in the order of ``cohort.patients``.
+
+    Of a divided patient nothing is diagnosed: every tie is ``nondiagnostic``.
+    """
+    found = _counts(cohort.patients, cohort.said(when), len(CLASSES))
+    tied = (found == found.max(axis=1, keepdims=True)).sum(axis=1) > 1
+    return np.where(tied, CLASSES.index("nondiagnostic"), found.argmax(axis=1)).astype(np.int64)
+
+
+def _counts(patients: NDArray[np.int64], kinds: NDArray[np.int64], of: int) -> NDArray[np.int64]:
+    """How many cases of each patient are of each kind, ``(P, of)``."""
+    number = int(patients.max()) + 1 if len(patients) else 0
+    return np.bincount(patients * of + kinds, minlength=number * of).reshape(number, of)

@@ -25,7 +25,7 @@ from srh_clinic.integration import read_slide
 from srh_clinic.progress import Progress, silent
 from srh_clinic.validation.bench.images import Reading
 from srh_clinic.validation.shift.manifest import Manifest, ManifestRow, case_of
-from srh_clinic.validation.shift.records import Cohort, Exclusion, Opinion, ShiftCase
+from srh_clinic.validation.shift.records import Cohort, Exclusion, Prediction, ShiftCase
 
 KEPT = 2
 """Version of what a case's ``case.json`` holds; those of another are run anew."""
@@ -177,16 +177,16 @@ def _slide(row: ManifestRow, kept: Mapping[str, Any], folder: Path) -> ShiftCase
         row,
         _of_slide(result.before),
         _of_slide(result),
-        t_pred=float(result.steps.median) if result.steps.largest else None,
+        steps_predicted=float(result.steps.median) if result.steps.largest else None,
         trust=kept["trust"],
         slide=row["case"],
         folder=folder if (folder / PAGE).is_file() else None,
     )
 
 
-def _of_slide(said: SaidOfSlide) -> Opinion:
+def _of_slide(said: SaidOfSlide) -> Prediction:
     p = said.probabilities
-    return Opinion(said.diagnosis, (p.tumor, p.normal, p.nondiagnostic), said.support)
+    return Prediction(said.diagnosis, (p.tumor, p.normal, p.nondiagnostic), said.support)
 
 
 def _patches(row: ManifestRow, kept: Mapping[str, Any]) -> list[ShiftCase]:
@@ -201,7 +201,7 @@ def _patches(row: ManifestRow, kept: Mapping[str, Any]) -> list[ShiftCase]:
     ]
 
 
-def _of_patch(values: list[float]) -> Opinion:
+def _of_patch(values: list[float]) -> Prediction:
     p = np.asarray(values)
     first, second, third = (float(value) for value in p / p.sum())
-    return Opinion(CLASSES[int(p.argmax())], (first, second, third))
+    return Prediction(CLASSES[int(p.argmax())], (first, second, third))

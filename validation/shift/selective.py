@@ -23,7 +23,7 @@ from srh_clinic.trust.selective_policy import (
 )
 from srh_clinic.validation.shift.records import Cohort
 from srh_clinic.validation.statistics.calibration import RiskCoverage, risk_coverage
-from srh_clinic.validation.statistics.clusters import difference, share
+from srh_clinic.validation.statistics.clusters import clustered_proportion, difference
 
 FEWEST_PATIENTS = 16
 """Patients below which nothing is chosen: a quarter of them would choose, and 8 be held out for the intervals."""
@@ -34,8 +34,6 @@ TRUST_LIMITS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 
 HARMS = (1, 2, 5, 10)
 """What a wrong diagnosis costs, where a correct one is worth 1 and a non-diagnostic case nothing."""
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +66,10 @@ class SelectiveStudy:
     policy: SelectivePolicy
     calibration: Cohort
     held_out: Cohort
-    comparison: tuple[Row, ...]
-    differences: tuple[Row, ...]
-    curve: tuple[Row, ...]
-    net_benefit: tuple[Row, ...]
+    comparison: tuple[Mapping[str, Any], ...]
+    differences: tuple[Mapping[str, Any], ...]
+    curve: tuple[Mapping[str, Any], ...]
+    net_benefit: tuple[Mapping[str, Any], ...]
     restored: RiskCoverage | Undefined
     original: RiskCoverage | Undefined
 
@@ -80,7 +78,7 @@ def study_policy(
     cohort: Cohort,
     *,
     seed: int = 0,
-    calibration_share: float = 0.5,
+    calibration_proportion: float = 0.5,
     alpha: float | None = None,
     made_by: Mapping[str, str | int | float] | None = None,
     resamples: int = 2000,
@@ -93,7 +91,7 @@ def study_policy(
         Of slides or of patches; a policy for ``diagnose --policy`` is of slides.
     seed
         Of both splits of the patients and of the resamples.
-    calibration_share
+    calibration_proportion
         Of the patients, for the choice and its bound; see
         :func:`~srh_clinic.trust.selective_policy.choose_policy`, which also has ``alpha``.
     made_by
@@ -112,7 +110,7 @@ def study_policy(
     count = len(np.unique(patients))
     if count < FEWEST_PATIENTS:
         return Undefined(f"a policy needs {FEWEST_PATIENTS} patients or more to be chosen and tried; there are {count}")
-    calibrating = halves(patients, seed, calibration_share)
+    calibrating = halves(patients, seed, calibration_proportion)
     calibration, held_out = (
         replace(cohort, cases=tuple(case for case, ours in zip(cohort.cases, which, strict=True) if ours))
         for which in (calibrating, ~calibrating)
@@ -148,7 +146,7 @@ def try_policy(
         {
             "policy": name,
             "cases": len(held_out),
-            **{kind: share(came_of[name] == kind, patients, **drawn) for kind in OUTCOMES},
+            **{kind: clustered_proportion(came_of[name] == kind, patients, **drawn) for kind in OUTCOMES},
             "used": _used(one, observations),
         }
         for name, one in policies.items()
@@ -161,7 +159,7 @@ def try_policy(
         }
         for other in ("always", "never")
     ]
-    worth = {
+    utility = {
         harm: {name: 1.0 * (found == "correct") - harm * (found == "wrong") for name, found in came_of.items()}
         for harm in HARMS
     }
@@ -171,7 +169,7 @@ def try_policy(
             **{name: float(values.mean()) for name, values in of.items()},
             "difference": difference(of["selective"], of["always"], patients, widest=1.0 + harm, **drawn),
         }
-        for harm, of in worth.items()
+        for harm, of in utility.items()
     ]
     return SelectiveStudy(
         policy=policy,
@@ -200,18 +198,18 @@ def observations_of(cohort: Cohort) -> Observations:
         original=np.array([case.before.said for case in cases], dtype=np.str_),
         p_original=np.array([case.before.certainty for case in cases], dtype=np.float64),
         trust=column("trust"),
-        steps=column("t_pred"),
+        steps=column("steps_predicted"),
         agreement=column("agreement"),
     )
 
 
-def decision_curve(cohort: Cohort) -> tuple[Row, ...]:
+def decision_curve(cohort: Cohort) -> tuple[Mapping[str, Any], ...]:
     """Shares correct, wrong and non-diagnostic at each demand on certainty, and on trust where the guards were asked."""
     observations = observations_of(cohort)
     limits: list[tuple[str, float | None]] = [("certainty", at) for at in CERTAINTIES]
     if not np.isnan(observations.trust).all():
         limits += [("trust", at) for at in (*TRUST_LIMITS, None)]
-    rows: list[Row] = []
+    rows: list[Mapping[str, Any]] = []
     for limit, at in limits:
         p = at if limit == "certainty" else 0.0
         for otherwise, p_original in (("nondiagnostic", None), ("original", 0.0)):
@@ -223,8 +221,8 @@ def decision_curve(cohort: Cohort) -> tuple[Row, ...]:
                 trust_limit=at if limit == "trust" else None,
             )
             found = policy_outcomes(policy, observations, cohort)
-            shares: dict[str, float] = {kind: float((found == kind).mean()) for kind in OUTCOMES}
-            rows.append({"limit": limit, "at": at, "otherwise": otherwise, **shares, "used": _used(policy, observations)})
+            proportions: dict[str, float] = {kind: float((found == kind).mean()) for kind in OUTCOMES}
+            rows.append({"limit": limit, "at": at, "otherwise": otherwise, **proportions, "used": _used(policy, observations)})
     return tuple(rows)
 
 

@@ -15,7 +15,6 @@ from scipy import stats
 from scipy.special import softmax
 
 from srh_clinic.diagnosis import CLASSES, OUTCOMES
-from srh_clinic.validation.shift.records import Cohort, Opinion, ShiftCase
 
 TUMOUR_PATIENT = 0.8
 """Chance that a case of a patient with mostly tumour shows it; of the other half of the patients, 1 less that."""
@@ -108,10 +107,10 @@ def simulate(scenario: Scenario, random: np.random.Generator) -> SimulatedCohort
     nondiagnostic, wrong = np.array(scenario.nondiagnostic), np.array(scenario.wrong)
     latent = []
     # A diagnosis is right with this chance, given that one is made; blur and evidence are independent.
-    for share in (nondiagnostic, 1 - wrong / (1 - nondiagnostic)):
+    for proportion in (nondiagnostic, 1 - wrong / (1 - nondiagnostic)):
         of_patient = _correlated(random, scenario.patient_correlation, scenario.patients) * scenario.patient_sd
         of_case = _correlated(random, scenario.case_correlation, cases)
-        latent.append(whole * stats.norm.ppf(share)[:, None] + of_patient[:, patients] + of_case)
+        latent.append(whole * stats.norm.ppf(proportion)[:, None] + of_patient[:, patients] + of_case)
     blur, evidence = latent
     outcomes = np.where(evidence > 0, OUTCOMES.index("correct"), OUTCOMES.index("wrong"))
     outcomes = np.where(blur > 0, OUTCOMES.index("nondiagnostic"), outcomes)
@@ -120,20 +119,6 @@ def simulate(scenario: Scenario, random: np.random.Generator) -> SimulatedCohort
     logits[..., tumour], logits[..., normal] = for_tumour, -for_tumour
     logits[..., CLASSES.index("nondiagnostic")] = np.abs(for_tumour) + blur  # likeliest just where blur is above 0
     return SimulatedCohort(patients, truth, outcomes, softmax(logits, axis=-1))
-
-
-def simulated_cohort(scenario: Scenario, seed: int = 0) -> Cohort:
-    """The same as a cohort of a report."""
-    drawn = simulate(scenario, np.random.default_rng(seed))
-    said = drawn.probabilities.argmax(axis=-1)
-    cases = []
-    for at, patient in enumerate(drawn.patients):
-        before, after = (
-            Opinion(CLASSES[said[when, at]], (float(p[0]), float(p[1]), float(p[2])))
-            for when, p in enumerate(drawn.probabilities[:, at])
-        )
-        cases.append(ShiftCase(f"case-{at:04d}", f"patient-{patient:03d}", CLASSES[drawn.truth[at]], before, after))
-    return Cohort(tuple(cases))
 
 
 def _correlated(random: np.random.Generator, correlation: float, n: int) -> NDArray[np.float64]:

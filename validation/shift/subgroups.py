@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from srh_clinic.diagnosis import OUTCOMES
 from srh_clinic.estimates import Finding, Interval, Undefined
 from srh_clinic.validation.shift.harm import newly_wrong
-from srh_clinic.validation.shift.records import STRATA, Cohort
-from srh_clinic.validation.statistics.clusters import clustered, difference, share
+from srh_clinic.validation.shift.records import STRATA, WHEN, Cohort
+from srh_clinic.validation.statistics.clusters import clustered, clustered_proportion, difference
 from srh_clinic.validation.statistics.paired import holm, within_patient_permutation
 
 UTILITY = {"correct": 1.0, "nondiagnostic": 0.5, "wrong": 0.0}
@@ -71,7 +71,9 @@ def strata(cohort: Cohort) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
         if len(named) > 1 or (named and "" in values):
             for value in sorted(named):
                 yield stratum, value, np.array([one == value for one in values], dtype=bool)
-    steps = np.array([np.nan if case.t_pred is None else case.t_pred for case in cohort.cases], dtype=np.float64)
+    steps = np.array(
+        [np.nan if case.steps_predicted is None else case.steps_predicted for case in cohort.cases], dtype=np.float64
+    )
     known = np.isfinite(steps)
     if known.sum() >= 3:
         first, second = np.quantile(steps[known], [1 / 3, 2 / 3])
@@ -90,26 +92,25 @@ def screen(cohort: Cohort, seed: int = 0) -> list[Subgroup]:
     """
     groups = list(strata(cohort))
     patients = cohort.patients
-    worth = {
-        when: np.array([UTILITY[OUTCOMES[place]] for place in cohort.outcomes(when)], dtype=np.float64)
-        for when in ("before", "after")
+    utility = {
+        when: np.array([UTILITY[OUTCOMES[place]] for place in cohort.outcomes(when)], dtype=np.float64) for when in WHEN
     }
-    right = {when: cohort.outcomes(when) == OUTCOMES.index("correct") for when in ("before", "after")}
+    right = {when: cohort.correct(when) for when in WHEN}
     new = np.array([newly_wrong(case) for case in cohort.cases], dtype=bool)
     p_values: dict[str, float | None] = {}
     for stratum, value, inside in groups:
-        test = within_patient_permutation(worth["before"][inside], worth["after"][inside], patients[inside], seed=seed)
+        test = within_patient_permutation(utility["before"][inside], utility["after"][inside], patients[inside], seed=seed)
         p_values[f"{stratum}: {value}"] = None if isinstance(test, Undefined) else test.p
     adjusted = holm(p_values)
     level = 1 - SIGNIFICANCE / max(len(groups), 1)
     found = []
     for stratum, value, inside in groups:
         name, members = f"{stratum}: {value}", patients[inside]
-        of_worth = float(worth["after"][inside].mean() - worth["before"][inside].mean())
+        gain = float(utility["after"][inside].mean() - utility["before"][inside].mean())
         excess = _excess(new, inside, patients, level, seed)
         corrected = adjusted.get(name)
         alarms = []
-        if of_worth < 0 and corrected is not None and corrected < SIGNIFICANCE:
+        if gain < 0 and corrected is not None and corrected < SIGNIFICANCE:
             alarms.append(f"outcomes are worse after restoration (p = {corrected:.2g} after Holm's correction)")
         if isinstance(excess, Interval) and excess.low > 0:
             alarms.append(
@@ -122,10 +123,10 @@ def screen(cohort: Cohort, seed: int = 0) -> list[Subgroup]:
                 value=value,
                 cases=int(inside.sum()),
                 patients=len(np.unique(members)),
-                before=share(right["before"][inside], members, seed=seed),
-                after=share(right["after"][inside], members, seed=seed),
+                before=clustered_proportion(right["before"][inside], members, seed=seed),
+                after=clustered_proportion(right["after"][inside], members, seed=seed),
                 shift=difference(right["after"][inside], right["before"][inside], members, seed=seed),
-                newly_wrong=share(new[inside], members, seed=seed),
+                newly_wrong=clustered_proportion(new[inside], members, seed=seed),
                 excess=excess,
                 p=p_values[name],
                 p_holm=corrected,

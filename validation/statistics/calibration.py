@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from srh_clinic.estimates import Finding, Undefined, proportion
-from srh_clinic.validation.statistics.clusters import difference, share
+from srh_clinic.validation.statistics.clusters import clustered_proportion, difference
 
 BINS = 15
 """Of the calibration error, equally wide, as in Guo et al. 2017."""
@@ -147,7 +147,7 @@ def reliability(
     Parameters
     ----------
     patients
-        ``(N,)``: the share right is then :func:`srh_clinic.validation.statistics.clusters.share`, Undefined in bins of fewer
+        ``(N,)``: the share right is then :func:`srh_clinic.validation.statistics.clusters.clustered_proportion`, Undefined in bins of fewer
         than 8 patients; without, Clopper and Pearson's of independent cases.
     """
     sure, was_right = _checked(confidence, right)
@@ -160,7 +160,7 @@ def reliability(
         if label is None:
             found = proportion(int(was_right[here].sum()), int(here.sum()))
         else:
-            found = share(was_right[here], label[here], seed=seed)
+            found = clustered_proportion(was_right[here], label[here], seed=seed)
         rows.append(ReliabilityBin(at / bins, (at + 1) / bins, float(sure[here].mean()), found, int(here.sum())))
     return tuple(rows)
 

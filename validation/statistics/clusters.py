@@ -7,6 +7,7 @@ Cases of one patient resemble each other, so an interval that counts rows is too
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ FEWEST_PATIENTS = 8
 """Patients below which a resample may well hold a single one, and an interval says nothing."""
 
 FEW_CHANGES = 10
-"""Patients with an event below which the bootstrap alone is not trusted; see :func:`share`."""
+"""Patients with an event below which the bootstrap alone is not trusted; see :func:`clustered_proportion`."""
 
 MOST_DROPPED = 0.05
 """Share of the resamples that may lack the statistic before :func:`clustered` gives up."""
@@ -34,7 +35,7 @@ class StandardErrors(NamedTuple):
     clustered: float
 
 
-def share(
+def clustered_proportion(
     hits: ArrayLike,
     patients: ArrayLike,
     *,
@@ -87,7 +88,7 @@ def share(
     value = float(above.sum() / below.sum())
     if n < FEWEST_PATIENTS:
         return Undefined(f"{n} patients have a case that could show it; {TOO_FEW}")
-    drawn = draws(np.random.default_rng(seed), n, resamples)
+    drawn = _drawn(n, resamples, seed)
     low, high = expanded((drawn @ above) / (drawn @ below), n, level)
     if min(np.count_nonzero(above), np.count_nonzero(below - above)) < FEW_CHANGES:
         low, high = _korn_graubard(value, above, below, level)
@@ -110,7 +111,7 @@ def difference(
 
     A case keeps its pair and a patient all its cases. Where fewer than 10 patients have a case that did not change as most
     did, the bootstrap knows too little, and the interval is extended by that of gains and losses apart, each a
-    :func:`share`, put together by MOVER (Zou and Donner 2008, Stat. Med. 27:1693). Where every case changed by the same c, up
+    :func:`clustered_proportion`, put together by MOVER (Zou and Donner 2008, Stat. Med. 27:1693). Where every case changed by the same c, up
     to ``u`` of the patients may yet be of another kind, Clopper and Pearson's bound for none among them, and the interval is
     ``[c - u (c + 1), c + u (1 - c)]``, in units of ``widest``.
 
@@ -142,11 +143,11 @@ def difference(
     if np.ptp(change) == 0:
         low, high = value - none * (value + 1), value + none * (1 - value)
     else:
-        drawn = draws(np.random.default_rng(seed), n, resamples)
+        drawn = _drawn(n, resamples, seed)
         low, high = expanded((drawn @ per_patient(change, patient)) / (drawn @ np.bincount(patient)), n, level)
         if _patients_unlike(change, patient) < FEW_CHANGES:
-            gain = share(np.maximum(change, 0), patient, resamples=resamples, seed=seed, level=level)
-            loss = share(np.maximum(-change, 0), patient, resamples=resamples, seed=seed, level=level)
+            gain = clustered_proportion(np.maximum(change, 0), patient, resamples=resamples, seed=seed, level=level)
+            loss = clustered_proportion(np.maximum(-change, 0), patient, resamples=resamples, seed=seed, level=level)
             if isinstance(gain, Interval) and isinstance(loss, Interval):
                 low = min(low, value - float(np.hypot(gain.value - gain.low, loss.high - loss.value)))
                 high = max(high, value + float(np.hypot(gain.high - gain.value, loss.value - loss.low)))
@@ -182,7 +183,7 @@ def clustered(
     value = float(statistic(np.ones(len(patient))))
     if not np.isfinite(value):
         return Undefined("the cases do not determine it")
-    drawn = draws(np.random.default_rng(seed), n, resamples)
+    drawn = _drawn(n, resamples, seed)
     found = np.array([statistic(weights[patient]) for weights in drawn], dtype=np.float64)
     known = found[np.isfinite(found)]
     if len(known) < (1 - MOST_DROPPED) * resamples:
@@ -246,6 +247,14 @@ def ratio_variance(above: NDArray, below: NDArray) -> float:
 def per_patient(values: ArrayLike, patient: NDArray[np.int64]) -> NDArray[np.float64]:
     """Sum of values ``(N,)`` over the cases of each patient, numbered from 0, ``(K,)``."""
     return np.bincount(patient, np.asarray(values, dtype=np.float64)).astype(np.float64)
+
+
+@lru_cache(maxsize=4)
+def _drawn(patients: int, resamples: int, seed: int) -> NDArray[np.float64]:
+    """How often each patient is drawn, ``(resamples, patients)``; a report asks for the same draws a hundred times."""
+    drawn = draws(np.random.default_rng(seed), patients, resamples)
+    drawn.setflags(write=False)
+    return drawn
 
 
 def _korn_graubard(value: float, above: NDArray, below: NDArray, level: float) -> tuple[float, float]:

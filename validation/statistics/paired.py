@@ -1,7 +1,7 @@
 """Tests of whether anything changed, each saying at which level its assumptions hold.
 
 McNemar's and Stuart and Maxwell's tests need independent pairs. Patches or slides of one patient are not: give them one pair a
-patient, from :func:`patient_outcomes` and :func:`patient_said`. :func:`within_patient_permutation` takes cases as they are.
+patient. :func:`within_patient_permutation` takes cases as they are.
 """
 
 from __future__ import annotations
@@ -14,16 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from srh_clinic.diagnosis import CLASSES, OUTCOMES
 from srh_clinic.estimates import Undefined, codes
-from srh_clinic.validation.shift.records import Cohort
 from srh_clinic.validation.statistics.clusters import per_patient
 
 EXACT_UP_TO = 13
 """Patients with a change up to which all swaps are counted: 2^13 are fewer than the usual 9,999 draws."""
-
-LEAST_FAVOURABLE = tuple(OUTCOMES.index(one) for one in ("wrong", "nondiagnostic", "correct"))
-"""Order in which the outcomes of a divided patient are taken."""
 
 
 @dataclass(frozen=True)
@@ -171,33 +166,6 @@ def within_patient_permutation(
     p = extreme / len(bits) if exact else (1 + extreme) / (1 + draws)
     mean = float((second - first).mean())
     return PairedTest("within-patient permutation", mean, p, len(sums), len(changed), "patient", exact=exact)
-
-
-def patient_outcomes(cohort: Cohort, when: Literal["before", "after"]) -> NDArray[np.int64]:
-    """One outcome a patient, the most frequent of its cases, as a place in ``OUTCOMES``, in the order of ``cohort.patients``.
-
-    A divided patient takes the least favourable of its most frequent outcomes: wrong before nondiagnostic before correct. The
-    rule must be the same before and after, or a tie would count as a change where there is no effect. It is taken from
-    outcomes and not from what was said most often, as a patient's cases need not share one truth.
-    """
-    found = _counts(cohort.patients, cohort.outcomes(when), len(OUTCOMES))[:, LEAST_FAVOURABLE]
-    return np.array(LEAST_FAVOURABLE, dtype=np.int64)[found.argmax(axis=1)]
-
-
-def patient_said(cohort: Cohort, when: Literal["before", "after"]) -> NDArray[np.int64]:
-    """One class a patient, said of most of its cases, as a place in ``CLASSES``, in the order of ``cohort.patients``.
-
-    Of a divided patient nothing is diagnosed: every tie is ``nondiagnostic``.
-    """
-    found = _counts(cohort.patients, cohort.said(when), len(CLASSES))
-    tied = (found == found.max(axis=1, keepdims=True)).sum(axis=1) > 1
-    return np.where(tied, CLASSES.index("nondiagnostic"), found.argmax(axis=1)).astype(np.int64)
-
-
-def _counts(patients: NDArray[np.int64], kinds: NDArray[np.int64], of: int) -> NDArray[np.int64]:
-    """How many cases of each patient are of each kind, ``(P, of)``."""
-    number = int(patients.max()) + 1 if len(patients) else 0
-    return np.bincount(patients * of + kinds, minlength=number * of).reshape(number, of)
 
 
 def _pairs(one: NDArray, other: NDArray) -> None:

@@ -44,28 +44,23 @@ class TwoAucs:
     p: float | None
     df: int | None
 
-    @property
-    def standard_error(self) -> float:
-        """Of the difference."""
-        return float(np.sqrt(max(self.variance_before + self.variance_after - 2 * self.covariance, 0.0)))
 
-
-def auc(scores: ArrayLike, positive: ArrayLike) -> float | Undefined:
-    """The chance that a positive case scores above a negative one, ties as half (Mann and Whitney).
+def roc_points(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """False positive rate and sensitivity, ``(K,)`` each, at ever lower thresholds; points on a straight line are left out.
 
     Parameters
     ----------
     scores, positive
-        ``(N,)``: any number; true for the class in question.
-
-    Returns
-    -------
-    Undefined where there are cases of one kind only.
+        ``(N,)``, of both kinds.
     """
-    score, is_positive = _checked(positive, scores)
-    if is_positive.all() or not is_positive.any():
-        return Undefined("there are cases of one class only")
-    return float(structural_components(score, is_positive)[0].mean())
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # cases of one score are called together
+    above = np.cumsum(positive[order])[last]
+    below = last + 1 - above
+    if len(last) > 2:
+        corner = np.concatenate([[True], (np.diff(below, 2) != 0) | (np.diff(above, 2) != 0), [True]])
+        above, below = above[corner], below[corner]
+    return np.append(0, below) / below[-1], np.append(0, above) / above[-1]
 
 
 def structural_components(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> Components:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from simulated_cohort import simulated_cohort
 
 from srh_clinic.diagnosis import OUTCOMES
 from srh_clinic.validation.benchmarks import coverage
@@ -19,7 +20,7 @@ from srh_clinic.validation.benchmarks.coverage import (
     shift_coverage,
     study_coverage,
 )
-from srh_clinic.validation.shift.simulated import Scenario, simulate, simulated_cohort
+from srh_clinic.validation.shift.simulated import Scenario, simulate
 
 
 @pytest.mark.parametrize("scenario", SHIFT_TRUTHS, ids=lambda one: one.name)

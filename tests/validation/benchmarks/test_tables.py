@@ -26,7 +26,6 @@ from srh_clinic.validation.benchmarks.images_section import Judge, near_register
 from srh_clinic.validation.benchmarks.paper import PAPER
 from srh_clinic.validation.benchmarks.table_suite import TABLE_PARTS, OwnImages
 from srh_clinic.validation.benchmarks.tables import Fewer, Tables, inner
-from srh_clinic.validation.reporting.page import tables_csv
 
 NAMES = ("input", WHOLE, "median", "nlm")
 
@@ -413,19 +412,6 @@ def test_tables_on_a_users_images_have_no_truth_and_pairs_need_two_folders(
     assert (tmp_path / "out" / "unpaired.html").is_file()
     with pytest.raises(InputError, match="found no second acquisitions; needed two folders low and high"):
         run_tables(tmp_path / "out", only=["near-registered"], **how)
-
-
-def test_a_name_with_markup_is_shown_as_text(run: Tables) -> None:
-    from srh_clinic.validation.reporting.page import page
-    from srh_clinic.validation.reporting.report import Column, Report, Table
-
-    rows = [{"name": "<script>alert(1)</script>"}]
-    report = Report("x", "<b>x</b>", "", (Table("t", (Column("name", "Name"),), rows),), {"command": "<i>"})
-    shown = page([report.section], "title", "note")
-    assert "<script>" not in shown
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown
-    assert "&#34;" not in shown
-    assert tables_csv(report.tables).splitlines() == ["table,t", "name", "<script>alert(1)</script>", ""]
 
 
 def test_an_image_is_cut_from_its_corner() -> None:

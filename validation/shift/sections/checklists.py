@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from srh_clinic.errors import InputError
+from srh_clinic.errors import InputError, first_fault
 from srh_clinic.validation.reporting.report import Column, Table
 
 SectionName = Literal[
@@ -69,9 +69,11 @@ class Item(_Entry):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if (self.state == "present") != (self.section is not None):
-            raise ValueError(f"found item {self.item} as {self.state} with section {self.section}; needed one if present only")
+            raise ValueError(
+                f"found item {self.item} as {self.state} with section {self.section} (needed one if present only)"
+            )
         if self.state == "not-applicable" and not self.note:
-            raise ValueError(f"found no note on item {self.item}; needed why it is not applicable")
+            raise ValueError(f"found no note on item {self.item}, which says why it is not applicable")
         return self
 
 
@@ -95,12 +97,6 @@ class _Checklists(_Entry):
     lists: tuple[Checklist, ...]
 
 
-class Row(Item):
-    """An item with the name of its checklist."""
-
-    list: str
-
-
 @cache
 def checklists(path: Path | None = None) -> tuple[Checklist, ...]:
     """The checklists of a file, by default the packaged one.
@@ -116,14 +112,7 @@ def checklists(path: Path | None = None) -> tuple[Checklist, ...]:
     except (OSError, yaml.YAMLError) as error:
         raise InputError(str(error), "checklists as YAML", path) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{where}: {first['msg']}", "checklists whose items are complete", path) from error
-
-
-def checklist_rows() -> list[Row]:
-    """All items of the packaged checklists."""
-    return [Row(list=one.list, **row.model_dump()) for one in checklists() for row in one.rows]
+        raise InputError(first_fault(error), "checklists whose items are complete", path) from error
 
 
 def tables(present: Collection[str]) -> tuple[Table, ...]:

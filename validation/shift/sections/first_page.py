@@ -40,10 +40,10 @@ def first_page(
     tumors = [case for case in new if case.truth == "tumor" and case.after.said == "normal"]
     sentences = (
         f"{len(cohort)} {cohort.level}s of {patients} patients, classified as scanned and after restoration.",
-        f"{_share(correct, 'before')} were correct as scanned and {_share(correct, 'after')} restored: {_change(correct)}. "
-        f"Confidently wrong: {_share(wrong, 'before')}, then {_share(wrong, 'after')}. "
-        f"Non-diagnostic where a diagnosis could be made: {_share(nondiagnostic, 'before')}, then "
-        f"{_share(nondiagnostic, 'after')}.",
+        f"{_proportion(correct, 'before')} were correct as scanned and {_proportion(correct, 'after')} restored: {_change(correct)}. "
+        f"Confidently wrong: {_proportion(wrong, 'before')}, then {_proportion(wrong, 'after')}. "
+        f"Non-diagnostic where a diagnosis could be made: {_proportion(nondiagnostic, 'before')}, then "
+        f"{_proportion(nondiagnostic, 'after')}.",
         f"{len(worse)} {cohort.level}s are worse off: {len(new)} newly and confidently wrong, of them {len(tumors)} tumors "
         f"now called normal, and {len(worse) - len(new)} that lost a correct diagnosis.",
     )
@@ -75,7 +75,7 @@ def first_page(
     return FirstPage(sentences, numbers, tuple(alarms), calm, cohort.warnings, tuple(missing), bars(cohort, "first"))
 
 
-def _share(row: Mapping[str, Any], when: str) -> str:
+def _proportion(row: Mapping[str, Any], when: str) -> str:
     return f"{row[f'{when}_share']:.1%}"
 
 

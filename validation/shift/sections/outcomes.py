@@ -13,15 +13,13 @@ from srh_clinic.estimates import Finding, Interval, Undefined
 from srh_clinic.validation.reporting.figures import before_and_after, flow_diagram, forest, transition_map
 from srh_clinic.validation.reporting.report import Column, Figure, Section, Table, reasoned_table
 from srh_clinic.validation.shift.harm import harm_rows, ledger, ledger_rows
-from srh_clinic.validation.shift.records import STRATA, Cohort
+from srh_clinic.validation.shift.records import STRATA, WHEN, Cohort, When, patient_outcomes, patient_said
 from srh_clinic.validation.shift.subgroups import UTILITY, Subgroup
-from srh_clinic.validation.statistics.clusters import difference, naive_difference, share, standard_errors
+from srh_clinic.validation.statistics.clusters import clustered_proportion, difference, naive_difference, standard_errors
 from srh_clinic.validation.statistics.paired import (
     PairedTest,
     holm,
     mcnemar,
-    patient_outcomes,
-    patient_said,
     stuart_maxwell,
     within_patient_permutation,
 )
@@ -38,16 +36,13 @@ PAPER_NOTE = (
     "(over 50 % non-diagnostic as scanned, over 75 % correct restored), it is shown, and the rest is the outcome not given."
 )
 
+TITLES: dict[When, str] = {"before": "as scanned", "after": "restored"}
+
 CHANGE = {
     "correct": "Correct",
     "nondiagnostic": "Non-diagnostic where a diagnosis could be made",
     "wrong": "Confidently wrong",
 }
-
-
-def right(cohort: Cohort, when: str) -> np.ndarray:
-    """Which cases are correct, bool ``(N,)``."""
-    return np.asarray(cohort.outcomes(when) == OUTCOMES.index("correct"))  # type: ignore[arg-type]
 
 
 def flow(cohort: Cohort, rows: int) -> Section:
@@ -98,15 +93,15 @@ def change_rows(cohort: Cohort, seed: int) -> list[dict[str, Any]]:
     patients = cohort.patients
     rows = []
     for outcome in OUTCOMES:
-        before, after = (cohort.outcomes(when) == OUTCOMES.index(outcome) for when in ("before", "after"))
+        before, after = (cohort.outcomes(when) == OUTCOMES.index(outcome) for when in WHEN)
         rows.append(
             {
                 "outcome": CHANGE[outcome],
                 "n": len(cohort),
                 "before_share": float(before.mean()),
                 "after_share": float(after.mean()),
-                "before": share(before, patients, seed=seed),
-                "after": share(after, patients, seed=seed),
+                "before": clustered_proportion(before, patients, seed=seed),
+                "after": clustered_proportion(after, patients, seed=seed),
                 "change": difference(after, before, patients, seed=seed),
                 "naive": naive_difference(after.astype(float), before.astype(float)),
             }
@@ -129,7 +124,7 @@ def outcomes(cohort: Cohort, rows: Sequence[dict[str, Any]]) -> Section:
         "Before and after",
         tables=[
             reasoned_table("Outcomes", columns, rows, note),
-            *(confusion(cohort, when, title) for when, title in (("before", "as scanned"), ("after", "restored"))),
+            *(confusion(cohort, when, title) for when, title in TITLES.items()),
         ],
         figures=[bars(cohort)],
     )
@@ -140,16 +135,16 @@ def bars(cohort: Cohort, name: str = "outcomes") -> Figure:
     ours = [
         {
             "label": label,
-            **{one: float(np.mean(cohort.outcomes(when) == place)) for place, one in enumerate(OUTCOMES)},  # type: ignore[arg-type]
+            **{one: float(np.mean(cohort.outcomes(when) == place)) for place, one in enumerate(OUTCOMES)},
         }
-        for when, label in (("before", "as scanned"), ("after", "restored"))
+        for when, label in TITLES.items()
     ]
     return before_and_after(name, [*ours, *PAPER_ROWS], f"{len(cohort)} {cohort.level}s. {PAPER_NOTE}")
 
 
-def confusion(cohort: Cohort, when: str, title: str) -> Table:
+def confusion(cohort: Cohort, when: When, title: str) -> Table:
     """Truth against what was said."""
-    truth, said = cohort.truth, cohort.said(when)  # type: ignore[arg-type]
+    truth, said = cohort.truth, cohort.said(when)
     rows = [
         {"truth": name, **{other: int(((truth == i) & (said == j)).sum()) for j, other in enumerate(CLASSES)}}
         for i, name in enumerate(CLASSES)
@@ -233,16 +228,16 @@ def tests(cohort: Cohort, seed: int) -> Section:
     """Tests at the level where they hold: of patients for McNemar and Stuart-Maxwell, of cases only by permuting patients."""
     patients = cohort.patients
     correct = OUTCOMES.index("correct")
-    by_patient = {when: patient_outcomes(cohort, when) == correct for when in ("before", "after")}
-    worth = {when: np.array([UTILITY[OUTCOMES[place]] for place in cohort.outcomes(when)]) for when in ("before", "after")}
+    by_patient = {when: patient_outcomes(cohort, when) == correct for when in WHEN}
+    utility = {when: np.array([UTILITY[OUTCOMES[place]] for place in cohort.outcomes(when)]) for when in WHEN}
     found: dict[str, PairedTest | Undefined] = {
         "accuracy, patients": mcnemar(by_patient["before"], by_patient["after"]),
         "classes said, patients": stuart_maxwell(patient_said(cohort, "before"), patient_said(cohort, "after")),
         f"accuracy, {cohort.level}s": within_patient_permutation(
-            right(cohort, "before").astype(float), right(cohort, "after").astype(float), patients, seed=seed
+            cohort.correct("before").astype(float), cohort.correct("after").astype(float), patients, seed=seed
         ),
         f"worth of the outcome, {cohort.level}s": within_patient_permutation(
-            worth["before"], worth["after"], patients, seed=seed
+            utility["before"], utility["after"], patients, seed=seed
         ),
     }
     adjusted = holm({name: None if isinstance(test, Undefined) else test.p for name, test in found.items()})
@@ -279,7 +274,7 @@ def tests(cohort: Cohort, seed: int) -> Section:
 
 def intervals(cohort: Cohort, rows: Sequence[dict[str, Any]]) -> Section:
     """What taking rows as independent would have claimed, of :func:`change_rows`."""
-    errors = standard_errors(right(cohort, "after").astype(float), right(cohort, "before").astype(float), cohort.patients)
+    errors = standard_errors(cohort.correct("after").astype(float), cohort.correct("before").astype(float), cohort.patients)
     columns = (
         Column("outcome", "Outcome"),
         Column("change", "Change, over patients", "+.1%"),

@@ -19,12 +19,12 @@ from srh_clinic.validation.statistics.calibration import RiskCoverage
 DRIFT_LEVEL = 0.05
 """Share of exchangeable cases that a drift reference of a validation flags: at 0.01 it would need 99 patients."""
 
-SHARES = (
+PROPORTIONS = (
     Column("correct", "Correct", ".1%"),
     Column("nondiagnostic", "Non-diagnostic", ".1%"),
     Column("wrong", "Confidently wrong", ".1%"),
 )
-CHANGES = tuple(Column(column.key, column.title, "+.1%") for column in SHARES)
+CHANGES = tuple(Column(column.key, column.title, "+.1%") for column in PROPORTIONS)
 
 
 def selective(study: SelectiveStudy | Undefined) -> Section:
@@ -45,7 +45,7 @@ def selective(study: SelectiveStudy | Undefined) -> Section:
     tables: list[Table] = [
         reasoned_table(
             "Held-out patients",
-            (Column("policy", "Restored diagnosis is used"), *SHARES, Column("used", "Share used", ".1%")),
+            (Column("policy", "Restored diagnosis is used"), *PROPORTIONS, Column("used", "Share used", ".1%")),
             study.comparison,
         ),
         reasoned_table("Differences, paired", (Column("policy", "Policies"), *CHANGES), study.differences),
@@ -66,7 +66,7 @@ def selective(study: SelectiveStudy | Undefined) -> Section:
                 Column("limit", "Demand on"),
                 Column("at", "at", ".2f"),
                 Column("otherwise", "Said otherwise"),
-                *SHARES,
+                *PROPORTIONS,
                 Column("used", "Share used", ".1%"),
             ),
             study.curve,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,8 @@ from srh_clinic.diagnosis import CLASSES, OUTCOMES
 from srh_clinic.estimates import Finding, Interval, Undefined
 from srh_clinic.validation.reporting.figures import forest, line_plot
 from srh_clinic.validation.reporting.report import Column, Figure, Section, Table, reasoned_table
-from srh_clinic.validation.shift.records import Cohort
-from srh_clinic.validation.shift.sections.outcomes import right
+from srh_clinic.validation.shift.records import WHEN, Cohort
+from srh_clinic.validation.shift.sections.outcomes import TITLES
 from srh_clinic.validation.shift.sites import heterogeneity, pooled, site_effects
 from srh_clinic.validation.statistics.calibration import (
     RiskCoverage,
@@ -23,10 +23,7 @@ from srh_clinic.validation.statistics.calibration import (
     reliability,
     risk_coverage,
 )
-from srh_clinic.validation.statistics.roc import TwoAucs, delong, obuchowski
-
-WHEN: tuple[Literal["before", "after"], ...] = ("before", "after")
-TITLES = {"before": "as scanned", "after": "restored"}
+from srh_clinic.validation.statistics.roc import TwoAucs, delong, obuchowski, roc_points
 
 
 def discrimination(cohort: Cohort) -> Section:
@@ -61,7 +58,7 @@ def discrimination(cohort: Cohort) -> Section:
     tumor = truth == CLASSES.index("tumor")
     plots = []
     if 0 < tumor.sum() < len(tumor):
-        curves = {TITLES[when]: _roc(cohort.probabilities(when)[:, 0], tumor) for when in WHEN}
+        curves = {TITLES[when]: roc_points(cohort.probabilities(when)[:, 0], tumor) for when in WHEN}
         caption = "Probability of tumor against its truth."
         labels = "false positive rate", "sensitivity"
         plots = [line_plot("roc", "Tumor against the others", curves, caption, diagonal=True, labels=labels)]
@@ -94,13 +91,6 @@ def _per_patient(cohort: Cohort) -> tuple[NDArray[np.int64], NDArray[np.float64]
     return of_patient, sums[0] / cases, sums[1] / cases
 
 
-def _roc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    from sklearn.metrics import roc_curve
-
-    false_positive, sensitivity, _ = roc_curve(positive, scores)
-    return false_positive, sensitivity
-
-
 def calibration(cohort: Cohort, seed: int) -> Section:
     """Brier score first, calibration error only beside what a perfectly calibrated model would show, risk against coverage."""
     patients, truth = cohort.patients, cohort.truth
@@ -109,7 +99,7 @@ def calibration(cohort: Cohort, seed: int) -> Section:
     diagrams, risks = {}, {}
     for when in WHEN:
         confidence = np.array([getattr(case, when).certainty for case in cohort.cases], dtype=np.float64)
-        correct = right(cohort, when)
+        correct = cohort.correct(when)
         null = null_calibration_error(confidence, seed=seed)
         found = risk_coverage(confidence, cohort.outcomes(when) == OUTCOMES.index("wrong"))
         rows.append(

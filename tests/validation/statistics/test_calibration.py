@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import brier_score_loss
 
-from srh_clinic.metrics import Undefined, proportion
+from srh_clinic.estimates import Undefined, proportion
 from srh_clinic.validation.statistics.calibration import (
     brier,
     brier_difference,

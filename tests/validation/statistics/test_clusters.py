@@ -8,14 +8,14 @@ import statsmodels.api as sm
 from scipy import stats
 from statsmodels.stats.weightstats import DescrStatsW
 
-from srh_clinic.metrics import Interval, Undefined, proportion
+from srh_clinic.estimates import Interval, Undefined, proportion
 from srh_clinic.validation.statistics.clusters import (
     clustered,
+    clustered_proportion,
     difference,
     expanded,
     naive_difference,
     ratio_variance,
-    share,
     standard_errors,
 )
 
@@ -65,7 +65,7 @@ def test_share_resamples_whole_patients() -> None:
     for _ in range(4000):
         drawn = np.concatenate([of_patient[one] for one in random.integers(0, 50, 50)])
         by_hand.append(drawn.mean())
-    found = share(hits, label, resamples=20_000)
+    found = clustered_proportion(hits, label, resamples=20_000)
     # Two Monte Carlo bootstraps: a 2.5 % quantile of 4,000 draws has an SE of .04 SD, here .002.
     assert (found.low, found.high) == pytest.approx(expanded(np.array(by_hand), 50, 0.95), abs=0.008)
     assert found.value == hits.mean()
@@ -74,31 +74,31 @@ def test_share_resamples_whole_patients() -> None:
 
 def test_share_of_some_cases_leaves_out_patients_without_them() -> None:
     before, after, label = clustered_cases()
-    found = share(1 - after, label, of=1 - before, seed=4)
+    found = clustered_proportion(1 - after, label, of=1 - before, seed=4)
     inside = before == 0
-    assert found == share(1 - after[inside], label[inside], seed=4)
+    assert found == clustered_proportion(1 - after[inside], label[inside], seed=4)
     assert found.n == len(np.unique(label[inside])) < 50
 
 
 @pytest.mark.parametrize("hit", [0.0, 1.0])
 def test_without_any_variation_a_share_is_clopper_pearsons_of_patients(hit: float) -> None:
     label = np.repeat(np.arange(20), 5)
-    found, exact = share(np.full(100, hit), label), proportion(int(20 * hit), 20)
+    found, exact = clustered_proportion(np.full(100, hit), label), proportion(int(20 * hit), 20)
     assert (found.value, found.low, found.high) == pytest.approx((exact.value, exact.low, exact.high), abs=1e-12)
 
 
 def test_one_rare_event_does_not_narrow_the_interval_of_none() -> None:
     label = np.repeat(np.arange(40), 5)
     none, one = np.zeros(200), np.eye(200)[7]
-    assert share(one, label).high >= share(none, label).high
-    assert share(1 - one, label).low <= share(1 - none, label).low
-    assert share(one, label).low > 0
+    assert clustered_proportion(one, label).high >= clustered_proportion(none, label).high
+    assert clustered_proportion(1 - one, label).low <= clustered_proportion(1 - none, label).low
+    assert clustered_proportion(one, label).low > 0
 
 
 def test_rare_events_of_single_cases_reach_as_far_as_clopper_pearson() -> None:
     hits = np.zeros(400)
     hits[:4] = 1
-    found, exact = share(hits, np.arange(400)), proportion(4, 400)
+    found, exact = clustered_proportion(hits, np.arange(400)), proportion(4, 400)
     assert found.low <= exact.low + 1e-12
     assert found.high >= exact.high - 1e-12
 
@@ -147,10 +147,10 @@ def test_resamples_without_the_statistic_are_dropped_until_they_are_too_many() -
 def test_seven_patients_are_too_few() -> None:
     label = np.repeat(np.arange(7), 9)
     for found in (
-        share(np.ones(63), label),
+        clustered_proportion(np.ones(63), label),
         difference(np.ones(63), np.zeros(63), label),
         clustered(lambda w: 1.0, label),
-        share(np.ones(63), np.arange(63), of=np.zeros(63)),
+        clustered_proportion(np.ones(63), np.arange(63), of=np.zeros(63)),
         standard_errors([1.0, 0.0], [0.0, 0.0], ["a", "a"]),
         naive_difference([1.0], [0.0]),
     ):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 
-from srh_clinic.metrics import Undefined, proportion
-from srh_clinic.validation.statistics.roc import auc, delong, obuchowski
+from srh_clinic.estimates import Undefined, proportion
+from srh_clinic.validation.statistics.roc import TwoAucs, delong, obuchowski, roc_points, structural_components
 
 # Albumin, total protein, K-G score, and whether surgery helped: DeLong, DeLong and Clarke-Pearson 1988, the 43 complete
 # patients as printed in the SAS/STAT manual, "Comparing Receiver Operating Characteristic Curves".
@@ -18,6 +18,10 @@ OVARIAN = """
 3.3 6.8 6 0 1.7 4.0 7 0 3.7 6.1 5 1 3.3 6.3 7 1 4.2 7.7 6 1 3.5 6.2 5 1 2.9 5.7 9 0 2.1 4.8 7 1 2.8 6.2 8 0 4.0 7.0 7 1
 3.3 5.7 6 1 3.7 6.9 5 1 3.6 6.6 5 1
 """
+
+
+def standard_error(found: TwoAucs) -> float:
+    return float(np.sqrt(found.variance_before + found.variance_after - 2 * found.covariance))
 
 
 def psi(x: float, y: float) -> float:
@@ -39,9 +43,9 @@ def test_delong_finds_the_published_comparison() -> None:
     found = delong(helped == 1, 10 - score, albumin)
     assert (found.before.value, found.after.value) == pytest.approx((0.7258, 0.7366), abs=5e-5)
     assert (found.variance_before**0.5, found.variance_after**0.5) == pytest.approx((0.1028, 0.0927), abs=5e-5)
-    assert (found.difference.value, found.standard_error, found.p) == pytest.approx((0.0108, 0.0953, 0.9102), abs=5e-5)
+    assert (found.difference.value, standard_error(found), found.p) == pytest.approx((0.0108, 0.0953, 0.9102), abs=5e-5)
     found = delong(helped == 1, 10 - score, protein)
-    assert (found.difference.value, found.standard_error, found.p) == pytest.approx((-0.0780, 0.1046, 0.4561), abs=5e-5)
+    assert (found.difference.value, standard_error(found), found.p) == pytest.approx((-0.0780, 0.1046, 0.4561), abs=5e-5)
 
 
 def test_delong_is_its_definition_by_double_loop() -> None:
@@ -100,13 +104,20 @@ def test_copies_of_cases_shrink_delongs_error_and_not_obuchowskis() -> None:
     positive, before, after, patients = clustered_scores()
     four = [np.repeat(one, 4) for one in (positive, before, after, patients)]
     once, often = obuchowski(positive, before, after, patients), obuchowski(*four)
-    assert often.standard_error == pytest.approx(once.standard_error, rel=1e-10)
-    assert delong(*four[:3]).standard_error < 0.55 * delong(positive, before, after).standard_error
+    assert standard_error(often) == pytest.approx(standard_error(once), rel=1e-10)
+    assert standard_error(delong(*four[:3])) < 0.55 * standard_error(delong(positive, before, after))
 
 
 def test_auc_with_ties_is_scikit_learns() -> None:
     positive, before, _, _ = clustered_scores()
-    assert auc(before, positive) == pytest.approx(roc_auc_score(positive, before), rel=1e-12)
+    assert structural_components(before, positive)[0].mean() == pytest.approx(roc_auc_score(positive, before), rel=1e-12)
+
+
+def test_the_curves_points_are_scikit_learns() -> None:
+    positive, before, after, _ = clustered_scores()
+    for scores in (before, after, np.zeros(len(positive)), positive.astype(float)):
+        expected = roc_curve(positive, scores)[:2]
+        assert all(np.array_equal(mine, theirs) for mine, theirs in zip(roc_points(scores, positive), expected, strict=True))
 
 
 def test_a_perfect_area_has_the_exact_interval_of_disjoint_pairs() -> None:
@@ -117,7 +128,7 @@ def test_a_perfect_area_has_the_exact_interval_of_disjoint_pairs() -> None:
 
 def test_what_the_cases_do_not_determine_is_undefined() -> None:
     score = np.arange(12.0)
-    assert isinstance(auc(score, np.ones(12)), Undefined)
+    assert isinstance(delong(np.ones(12), score, score), Undefined)
     assert isinstance(delong(score > 10, score, score), Undefined)
     assert isinstance(delong(score[:6] > 2, score[:6], score[:6]), Undefined)
     assert isinstance(obuchowski(score > 5, score, score, np.repeat(np.arange(4), 3)), Undefined)

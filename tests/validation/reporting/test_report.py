@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from srh_clinic.errors import InputError
-from srh_clinic.metrics import Interval
+from srh_clinic.estimates import Interval
 from srh_clinic.validation.reporting.report import (
     CRITERIA,
     Column,

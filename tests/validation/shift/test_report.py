@@ -11,7 +11,7 @@ import pytest
 
 from srh_clinic.diagnosis import CLASSES
 from srh_clinic.validation.shift.harm import TRANSITIONS, harm_rows, ledger
-from srh_clinic.validation.shift.records import Cohort, Opinion, ShiftCase, cohort_of
+from srh_clinic.validation.shift.records import Cohort, Prediction, ShiftCase
 from srh_clinic.validation.shift.sections.checklists import SECTIONS
 from srh_clinic.validation.shift.sections.gallery import gallery
 from srh_clinic.validation.shift.sections.outcomes import change_rows
@@ -19,9 +19,9 @@ from srh_clinic.validation.shift.subgroups import screen
 from srh_clinic.validation.shift.validate import validate_cohort
 
 SURE = {
-    "tumor": Opinion("tumor", (0.9, 0.06, 0.04)),
-    "normal": Opinion("normal", (0.1, 0.8, 0.1)),
-    "nondiagnostic": Opinion("nondiagnostic", (0.2, 0.1, 0.7)),
+    "tumor": Prediction("tumor", (0.9, 0.06, 0.04)),
+    "normal": Prediction("normal", (0.1, 0.8, 0.1)),
+    "nondiagnostic": Prediction("nondiagnostic", (0.2, 0.1, 0.7)),
 }
 
 
@@ -42,8 +42,8 @@ def manifest(path: Path, patients: int, *, harmed: str = "", name: str = "P") ->
             if subtype == harmed and rng.random() < 0.8:
                 after = "normal"
             site = f"{name} site {patient % 4}"
-            opinions = (*SURE[before].probabilities, *SURE[after].probabilities)
-            rows.append([f"{name}{patient} {depth}", f"{name}{patient}", truth, site, depth, subtype, *opinions])
+            predictions = (*SURE[before].probabilities, *SURE[after].probabilities)
+            rows.append([f"{name}{patient} {depth}", f"{name}{patient}", truth, site, depth, subtype, *predictions])
     with path.open("w", newline="", encoding="utf-8") as file:
         columns = ["case", "patient", "truth", "site", "depth", "subtype"]
         csv.writer(file).writerows([[*columns, *(f"{when}_{one}" for when in ("before", "after") for one in CLASSES)], *rows])
@@ -95,9 +95,9 @@ def test_few_rows_give_a_report_that_says_what_is_missing(tmp_path: Path, patien
 
 
 def test_a_cohort_without_harm_is_not_a_gallery_that_could_not_be_made(tmp_path: Path) -> None:
-    unharmed = gallery(cohort_of([case("tumor", "nondiagnostic", "tumor", 0)]), tmp_path)
+    unharmed = gallery(Cohort((case("tumor", "nondiagnostic", "tumor", 0),)), tmp_path)
     assert (list(unharmed.text), list(unharmed.missing)) == (["No case was harmed."], [])
-    harmed = gallery(cohort_of([case("tumor", "tumor", "normal", 0)]), tmp_path)
+    harmed = gallery(Cohort((case("tumor", "tumor", "normal", 0),)), tmp_path)
     assert list(harmed.missing) == ["the manifest brought predictions, so there are no images"]
 
 
@@ -111,8 +111,8 @@ def test_every_harm_is_in_the_ledger_and_the_gravest_comes_first() -> None:
         case("tumor", "normal", "nondiagnostic", 5),  # no longer wrong
         case("nondiagnostic", "nondiagnostic", "tumor", 6),  # an invented diagnosis
     ]
-    assert [one.case for one in ledger(cohort_of(cases))] == ["c2", "c1", "c6", "c0"]
-    counted = {row["transition"]: (row["count"], row["of"]) for row in harm_rows(cohort_of(cases))}
+    assert [one.case for one in ledger(Cohort(tuple(cases)))] == ["c2", "c1", "c6", "c0"]
+    counted = {row["transition"]: (row["count"], row["of"]) for row in harm_rows(Cohort(tuple(cases)))}
     assert counted["correct → wrong"] == (1, 2)
     assert counted["non-diagnostic → wrong"] == (2, 3)
     assert counted["correct → non-diagnostic"] == (1, 2)
@@ -122,8 +122,8 @@ def test_every_harm_is_in_the_ledger_and_the_gravest_comes_first() -> None:
 
 
 def test_shares_of_outcomes_add_up_before_and_after() -> None:
-    cohort = cohort_of(
-        [case("tumor", "tumor", "normal", i) for i in range(20)] + [case("normal", "nondiagnostic", "normal", 40)]
+    cohort = Cohort(
+        tuple([case("tumor", "tumor", "normal", i) for i in range(20)] + [case("normal", "nondiagnostic", "normal", 40)])
     )
     rows = change_rows(cohort, 0)
     for when in ("before_share", "after_share"):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from srh_clinic.diagnosis import CLASSES, OUTCOMES
-from srh_clinic.metrics import Interval, Undefined
+from srh_clinic.estimates import Interval, Undefined
 from srh_clinic.trust import ALWAYS, NEVER
-from srh_clinic.validation.shift.records import Cohort, Opinion, ShiftCase, cohort_of
+from srh_clinic.validation.shift.records import Cohort, Prediction, ShiftCase
 from srh_clinic.validation.shift.selective import (
     SelectiveStudy,
     decision_curve,
@@ -18,17 +18,17 @@ from srh_clinic.validation.shift.selective import (
 )
 
 
-def opinion(said: str, p: float) -> Opinion:
+def prediction(said: str, p: float) -> Prediction:
     shares = [(1 - p) / 2] * 3
     shares[CLASSES.index(said)] = p
     first, second, third = shares
-    return Opinion(said, (first, second, third))
+    return Prediction(said, (first, second, third))
 
 
 def case(
     number: int, patient: int, truth: str, before: str, after: str, p: float = 0.9, trust: float | None = 0.5
 ) -> ShiftCase:
-    return ShiftCase(f"case {number}", f"P{patient}", truth, opinion(before, 0.8), opinion(after, p), trust=trust)
+    return ShiftCase(f"case {number}", f"P{patient}", truth, prediction(before, 0.8), prediction(after, p), trust=trust)
 
 
 def inventive(patients: int, seed: int = 0) -> Cohort:
@@ -42,7 +42,7 @@ def inventive(patients: int, seed: int = 0) -> Cohort:
         cases.append(
             case(3 * patient + 2, patient, "nondiagnostic", "nondiagnostic", "tumor", p=0.92, trust=rng.uniform(2, 3))
         )
-    return cohort_of(cases)
+    return Cohort(tuple(cases))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_what_held_out_patients_show_has_no_part_in_the_policy(study: SelectiveS
         ShiftCase(one.case, old.patient, one.truth, one.before, one.after, trust=one.trust)
         for one, old in zip(lied, cases, strict=True)
     ]
-    other = study_policy(cohort_of(named), seed=3, made_by={"weights_sha256": "0" * 64}, resamples=500)
+    other = study_policy(Cohort(tuple(named)), seed=3, made_by={"weights_sha256": "0" * 64}, resamples=500)
     assert isinstance(other, SelectiveStudy)
     assert other.policy == study.policy
     assert other.comparison != study.comparison
@@ -114,13 +114,13 @@ def test_net_benefit_weighs_wrong_diagnoses(study: SelectiveStudy) -> None:
 
 
 def test_the_decision_curve_is_the_shares_at_each_limit() -> None:
-    cohort = cohort_of(
-        [
+    cohort = Cohort(
+        (
             case(0, 0, "tumor", "nondiagnostic", "tumor", p=0.85, trust=0.2),
             case(1, 1, "normal", "normal", "tumor", p=0.75, trust=1.2),
             case(2, 2, "nondiagnostic", "nondiagnostic", "tumor", p=0.65, trust=4.0),
             case(3, 3, "tumor", "normal", "nondiagnostic", trust=None),
-        ]
+        )
     )
     rows = {(row["limit"], row["at"], row["otherwise"]): row for row in decision_curve(cohort)}
 
@@ -140,7 +140,7 @@ def test_the_decision_curve_is_the_shares_at_each_limit() -> None:
 
 
 def test_without_guards_there_is_no_curve_over_their_threshold() -> None:
-    cohort = cohort_of([case(0, 0, "tumor", "nondiagnostic", "tumor", trust=None)])
+    cohort = Cohort((case(0, 0, "tumor", "nondiagnostic", "tumor", trust=None),))
     assert {row["limit"] for row in decision_curve(cohort)} == {"certainty"}
 
 
@@ -156,7 +156,7 @@ def test_risk_and_coverage_end_at_the_share_that_is_diagnosed(study: SelectiveSt
 
 def test_what_was_said_becomes_evidence_in_order() -> None:
     cases = inventive(2).cases
-    observations = observations_of(cohort_of(cases))
+    observations = observations_of(Cohort(tuple(cases)))
     assert observations.restored.tolist() == [one.after.said for one in cases]
     assert NEVER.said(observations).tolist() == [one.before.said for one in cases]
     assert observations.p_restored.tolist() == [one.after.certainty for one in cases]

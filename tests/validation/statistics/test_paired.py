@@ -8,17 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from srh_clinic.diagnosis import OUTCOMES
-from srh_clinic.metrics import Undefined
-from srh_clinic.validation.shift.records import Opinion, ShiftCase, cohort_of
-from srh_clinic.validation.statistics.paired import (
-    holm,
-    mcnemar,
-    patient_outcomes,
-    patient_said,
-    stuart_maxwell,
-    within_patient_permutation,
-)
+from srh_clinic.estimates import Undefined
+from srh_clinic.validation.statistics.paired import holm, mcnemar, stuart_maxwell, within_patient_permutation
 
 
 def test_mcnemar_is_binomial_in_the_discordant_pairs() -> None:
@@ -93,41 +84,3 @@ def test_copies_of_a_patients_cases_add_no_evidence() -> None:
 
 def test_changes_that_cancel_within_patients_are_no_evidence() -> None:
     assert isinstance(within_patient_permutation([0, 1, 0, 1], [1, 0, 1, 0], ["a", "a", "b", "b"]), Undefined)
-
-
-def cases(*said: tuple[str, str, str]) -> list[ShiftCase]:
-    sure = Opinion("nondiagnostic", (0.0, 0.0, 1.0))
-    return [
-        ShiftCase(str(at), patient, truth, sure, Opinion(after, (1 / 3, 1 / 3, 1 / 3)))
-        for at, (patient, truth, after) in enumerate(said)
-    ]
-
-
-def test_a_patient_is_its_most_frequent_outcome_and_a_divided_one_its_worst() -> None:
-    cohort = cohort_of(
-        cases(
-            *[("a", "tumor", "tumor")] * 2,
-            ("a", "tumor", "normal"),
-            ("b", "tumor", "tumor"),
-            ("b", "normal", "tumor"),
-            ("c", "tumor", "nondiagnostic"),
-            ("c", "tumor", "tumor"),
-            ("d", "tumor", "nondiagnostic"),
-            ("d", "tumor", "normal"),
-        )
-    )
-    found = [OUTCOMES[one] for one in patient_outcomes(cohort, "after")]
-    assert found == ["correct", "wrong", "nondiagnostic", "wrong"]
-    assert [OUTCOMES[one] for one in patient_outcomes(cohort, "before")] == ["nondiagnostic"] * 4
-
-
-def test_a_divided_patient_has_no_diagnosis() -> None:
-    cohort = cohort_of(
-        cases(
-            *[("a", "tumor", "normal")] * 2,
-            ("a", "tumor", "tumor"),
-            ("b", "tumor", "tumor"),
-            ("b", "tumor", "normal"),
-        )
-    )
-    assert patient_said(cohort, "after").tolist() == [1, 2]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from srh_clinic.metrics import Interval, Undefined, proportion
+from srh_clinic.estimates import Interval, Undefined, proportion
 from srh_clinic.trust.drift import CaseProfile
 from srh_clinic.validation.shift.drift import ProfiledCase, drift_table, site_drift
 
