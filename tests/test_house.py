@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 
@@ -37,6 +38,15 @@ FLOORS = {
     4: ("validation",),
     5: ("cli",),
 }
+
+VALIDATION_FLOORS = {
+    0: ("statistics", "reporting"),
+    1: ("bench",),
+    2: ("shift", "study"),
+    3: ("benchmarks",),
+}
+"""Inside of validation; on one floor nothing imports the other, and the package's face imports nothing until it is asked."""
+
 FLOOR_OF = {part: floor for floor, parts in FLOORS.items() for part in parts}
 
 SAME_FLOOR = {
@@ -63,8 +73,8 @@ def part_of(module: str) -> str | None:
     return names[1] if len(names) > 1 else None
 
 
-def imported_parts(module: str, path: Path) -> Iterator[str]:
-    """The parts of srh_clinic that a module imports, anywhere in its text, also inside functions and for type checking."""
+def imported_modules(module: str, path: Path) -> Iterator[str]:
+    """What a module imports, anywhere in its text, also inside functions and for type checking."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -72,13 +82,19 @@ def imported_parts(module: str, path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             origin = ".".join([*base, *([node.module] if node.module else [])])
-            names = [f"{origin}.{alias.name}" for alias in node.names] if origin == "srh_clinic" else [origin]
+            packages = ("srh_clinic", "srh_clinic.validation")
+            names = [f"{origin}.{alias.name}" for alias in node.names] if origin in packages else [origin]
         else:
             continue
-        for name in names:
-            part = part_of(name) if name.split(".")[0] == "srh_clinic" else None
-            if part is not None and not part.startswith("__"):
-                yield part
+        yield from names
+
+
+def imported_parts(module: str, path: Path) -> Iterator[str]:
+    """The parts of srh_clinic that a module imports."""
+    for name in imported_modules(module, path):
+        part = part_of(name) if name.split(".")[0] == "srh_clinic" else None
+        if part is not None and not part.startswith("__"):
+            yield part
 
 
 def test_every_module_stands_on_a_floor() -> None:
@@ -100,6 +116,28 @@ def test_imports_run_down() -> None:
                 continue
             wrong.append(f"{module} (floor {FLOOR_OF[here]}) imports {there} (floor {FLOOR_OF[there]})")
     assert wrong == []
+
+
+def test_imports_run_down_inside_validation() -> None:
+    prefix = "srh_clinic.validation."
+    floor_of = {part: floor for floor, parts in VALIDATION_FLOORS.items() for part in parts}
+    wrong = []
+    for module, path in source_files():
+        if not module.startswith(prefix):
+            continue
+        here = module.removeprefix(prefix).split(".")[0]
+        for name in imported_modules(module, path):
+            there = f"{name}.".removeprefix(prefix).split(".")[0] if f"{name}.".startswith(prefix) else here
+            if there != here and floor_of.get(there, len(VALIDATION_FLOORS)) >= floor_of[here]:
+                wrong.append(f"{module} (floor {floor_of[here]}) imports {name}")
+    assert wrong == []
+
+
+def test_no_module_of_validation_imports_in_a_circle() -> None:
+    modules = {module: path for module, path in source_files() if module.startswith("srh_clinic.validation.")}
+    TopologicalSorter(
+        {module: set(imported_modules(module, path)) & set(modules) for module, path in modules.items()}
+    ).prepare()
 
 
 def test_dicom_is_known_to_integration_alone() -> None:

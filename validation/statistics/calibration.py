@@ -147,8 +147,8 @@ def reliability(
     Parameters
     ----------
     patients
-        ``(N,)``: the share right is then :func:`srh_clinic.validation.statistics.clusters.clustered_proportion`, Undefined in bins of fewer
-        than 8 patients; without, Clopper and Pearson's of independent cases.
+        ``(N,)``: the share right is then :func:`~srh_clinic.validation.statistics.clusters.clustered_proportion`, Undefined in
+        bins of fewer than 8 patients; without, Clopper and Pearson's of independent cases.
     """
     sure, was_right = _checked(confidence, right)
     place = _bin(sure, bins)

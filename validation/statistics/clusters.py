@@ -111,9 +111,9 @@ def difference(
 
     A case keeps its pair and a patient all its cases. Where fewer than 10 patients have a case that did not change as most
     did, the bootstrap knows too little, and the interval is extended by that of gains and losses apart, each a
-    :func:`clustered_proportion`, put together by MOVER (Zou and Donner 2008, Stat. Med. 27:1693). Where every case changed by the same c, up
-    to ``u`` of the patients may yet be of another kind, Clopper and Pearson's bound for none among them, and the interval is
-    ``[c - u (c + 1), c + u (1 - c)]``, in units of ``widest``.
+    :func:`clustered_proportion`, put together by MOVER (Zou and Donner 2008, Stat. Med. 27:1693). Where every case changed by
+    the same c, up to ``u`` of the patients may yet be of another kind, Clopper and Pearson's bound for none among them, and
+    the interval is ``[c - u (c + 1), c + u (1 - c)]``, in units of ``widest``.
 
     Parameters
     ----------

@@ -40,7 +40,8 @@ def first_page(
     tumors = [case for case in new if case.truth == "tumor" and case.after.said == "normal"]
     sentences = (
         f"{len(cohort)} {cohort.level}s of {patients} patients, classified as scanned and after restoration.",
-        f"{_proportion(correct, 'before')} were correct as scanned and {_proportion(correct, 'after')} restored: {_change(correct)}. "
+        f"{_proportion(correct, 'before')} were correct as scanned and {_proportion(correct, 'after')} restored: "
+        f"{_change(correct)}. "
         f"Confidently wrong: {_proportion(wrong, 'before')}, then {_proportion(wrong, 'after')}. "
         f"Non-diagnostic where a diagnosis could be made: {_proportion(nondiagnostic, 'before')}, then "
         f"{_proportion(nondiagnostic, 'after')}.",
