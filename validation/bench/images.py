@@ -275,7 +275,6 @@ def read_tiles(folder: Path, tile: int, um_per_px: float, reading: Reading) -> d
     """
     from srh_clinic.case.restoring import at_pixel_size
     from srh_clinic.integration import read_slide
-    from srh_clinic.validation.benchmarks.real import read_patches
 
     if not folder.is_dir():
         raise InputError("no such folder", "a folder of images", folder)

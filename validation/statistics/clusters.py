@@ -1,7 +1,7 @@
 """How sure one may be of a share or a shift when patients, not cases, are the sample.
 
 Cases of one patient resemble each other, so an interval that counts rows is too narrow. Everything here resamples patients.
-:func:`naive_difference` shows what the other answer would have been, and :mod:`.coverage` how often each holds.
+:func:`naive_difference` shows what the other answer would have been, and the benchmark of coverage how often each holds.
 """
 
 from __future__ import annotations

@@ -93,7 +93,8 @@ def two_way(scores: ArrayLike, images: Sequence[object] | NDArray, raters: Seque
     the interval is Wilson's for the effective number of answers ``p (1 - p) / V`` (Dean and Pagano 2015, J. Surv. Stat.
     Methodol. 3:484). Where all scores are equal the sandwich is 0 and says nothing: the effective number is then that of the
     images, each taken as one independent answer, with the normal quantile, and at 0 and 1 the interval reaches as far as
-    Clopper and Pearson's over images, whichever is wider. How often the interval covers: :mod:`.coverage`.
+    Clopper and Pearson's over images, whichever is wider. How often the interval covers
+    is what the benchmark of coverage measures.
 
     Parameters
     ----------

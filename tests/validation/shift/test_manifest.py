@@ -86,7 +86,7 @@ def test_rows_without_a_prediction_are_left_out_and_say_so(tmp_path: Path) -> No
     lines = [PREDICTED, "a,P1,tumor,0.7,0.2,0.1,0.1,0.8,0.1,,1.25", "b,P2,normal,,,,,,,,"]
     cohort = cohort_from_predictions(read_manifest(written(tmp_path, *lines)))
     (case,) = cohort.cases
-    assert (case.before.said, case.after.said, case.trust, case.t_pred) == ("tumor", "normal", 1.25, None)
+    assert (case.before.said, case.after.said, case.trust, case.steps_predicted) == ("tumor", "normal", 1.25, None)
     assert [(one.case, one.why) for one in cohort.excluded] == [("b", "no prediction in the manifest")]
     assert cohort.level == "slide"
 
