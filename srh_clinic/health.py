@@ -104,7 +104,7 @@ def _bundles() -> Check:
 def _room() -> Check:
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free / 1e9
-    return Check("room", free > ROOM_GB, f"{free:.0f} GB in {folder}", "set TMPDIR to a larger disk", needed=False)
+    return Check("room", free > ROOM_GB, f"{free:.0f} GB free in {folder}", "set TMPDIR to a larger disk", needed=False)
 
 
 def _validator() -> Check:

@@ -243,7 +243,7 @@ def test_a_store_of_another_run_is_refused_and_left_as_it_is(tmp_path: Path, gri
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match="something else"):
+    with pytest.raises(InputError, match="other content"):
         TileStore(tmp_path, GRID, "run 1")
     with pytest.raises(InputError, match=r"thesis\.txt"):
         TileStore(tmp_path / "thesis.txt", GRID, "run 1")

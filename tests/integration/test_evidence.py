@@ -193,15 +193,15 @@ def test_dciodvfy_finds_an_error_where_there_is_one(tmp_path, sources):
 @pytest.mark.parametrize(
     ("reading", "sentence"),
     [
-        (Reading("1", "rscd", "perhaps"), "a hallucination 'perhaps'; needed one of none, possible, definite"),
+        (Reading("1", "rscd", "perhaps"), "the hallucination 'perhaps'; needed one of none, possible, definite"),
         (Reading("1", "m" * 65, "none"), "a method's name of 65 characters; needed at most 64"),
         (
             Reading("1", "rscd", "none", (MarkedRegion("point", (1, 1), "ghost", "minor"),)),
-            "a category 'ghost'; needed one of added nucleus",
+            "the category 'ghost'; needed one of added nucleus",
         ),
         (
             Reading("1", "rscd", "none", (MarkedRegion("point", (1, 1), "other", "huge"),)),
-            "a severity 'huge'; needed one of minor, major",
+            "the severity 'huge'; needed one of minor, major",
         ),
         (
             Reading("1", "rscd", "none", (MarkedRegion("point", (231, 1), "other", "minor"),)),
