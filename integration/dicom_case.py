@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, VLWholeSlideMicroscopyImageStorage
 
 from srh_clinic.errors import InputError
-from srh_clinic.integration.dicom_file import DAMAGED, TRUNCATED_HEADER, DicomFile, read_header
+from srh_clinic.integration.channels import channel_of_words
+from srh_clinic.integration.damage import DAMAGED
+from srh_clinic.integration.dicom_file import TRUNCATED_HEADER, DicomFile, read_header
+from srh_clinic.integration.optical_path import statement_of
+from srh_clinic.integration.places import files_in, layout_of
 
 NEEDED = "a 16-bit monochrome whole slide image of both Raman shifts (2845 and 2930 cm-1)"
 
@@ -33,13 +38,15 @@ _SUMMARY = [
 _CASE = ("StudyInstanceUID", "PatientID", "ContainerIdentifier")
 
 _EXTENT_TOLERANCE = 0.02  # levels of a pyramid differ by the pixels that their last tiles round up to
+_CHUNK = 2**20
 
 
 def find_case(path: Path) -> tuple[list[DicomFile], list[str]]:
     """The files that hold the case at ``path``, with their headers read, and what was passed over as unreadable.
 
     ``path`` is a file, of whose series the siblings are found in its folder by Series Instance UID, or a folder, which may
-    also hold other levels of the pyramid, labels, overviews, duplicates, other images and files that are not DICOM.
+    also hold other levels of the pyramid, labels, overviews, duplicates, other images and files that are not DICOM. Two series
+    of one study, one Raman shift each, of one place and size, are one case.
 
     Raises
     ------
@@ -47,27 +54,36 @@ def find_case(path: Path) -> tuple[list[DicomFile], list[str]]:
         When there is no SRH slide, or more than one series of them.
     """
     if path.is_dir():
-        summaries, unreadable = _summaries(_files(path))
+        summaries, unreadable = _summaries(files_in(path))
         if not summaries:
-            kind = "a folder without DICOM files" if _files(path) else "an empty folder"
-            if unreadable:
-                kind = f"no usable DICOM file ({'; '.join(unreadable)})"
-            raise InputError(kind, NEEDED, path)
+            raise InputError(_nothing_in(path, unreadable), NEEDED, path)
+        series = None
     else:
-        named = read_header(path, _SUMMARY)
-        if _is_truncated(named):
-            raise InputError(TRUNCATED_HEADER, "a whole DICOM file", path)
-        if named.required("SOPClassUID") != VLWholeSlideMicroscopyImageStorage:
-            raise InputError(f"a DICOM object of {_class_name(named)}", NEEDED, path)
-        series = named.required("SeriesInstanceUID")
-        others, unreadable = _summaries([file for file in _files(path.parent) if file != path])
-        summaries = [named, *(other for other in others if other.header.get("SeriesInstanceUID") == series)]
-    slides = _srh_volumes(_without_duplicates(summaries), path)
-    _check_one_series(slides, path)
+        named = _named(path)
+        others, unreadable = _summaries([file for file in files_in(path.parent) if file != path])
+        summaries, again = _without_versions_of(named, others)
+        unreadable += again
+        series = str(named.required("SeriesInstanceUID"))
+    slides = _one_case(_without_duplicates(_srh_volumes(summaries, path)), series, path)
     _check_one_scan(slides)
     largest = max(_area(slide.header) for slide in slides)
     level = [slide for slide in slides if _area(slide.header) == largest]
     return [read_header(slide.path) for slide in level], unreadable
+
+
+def headers_of(files: list[Path]) -> list[DicomFile]:
+    """The headers of the files that a caller names as one case.
+
+    Raises
+    ------
+    InputError
+        When one is no SRH slide, or they are not of one scan.
+    """
+    found = _srh_volumes([_named(file) for file in files], files[0])
+    if len(found) < len(files):
+        raise InputError("a file that is no 16-bit monochrome volume image", NEEDED, files[0])
+    _check_one_scan(found)
+    return [read_header(file) for file in files]
 
 
 def series_in(folder: Path) -> list[Path]:
@@ -78,7 +94,7 @@ def series_in(folder: Path) -> list[Path]:
     InputError
         When none of its DICOM files is an SRH slide, or one cannot be read: a series may be missing then.
     """
-    summaries, unreadable = _summaries(_files(folder))
+    summaries, unreadable = _summaries(files_in(folder))
     if unreadable:
         raise InputError(f"a file that cannot be read ({unreadable[0]})", "whole DICOM files", folder)
     if not summaries:
@@ -89,11 +105,36 @@ def series_in(folder: Path) -> list[Path]:
     return list(first.values())
 
 
-def _files(folder: Path) -> list[Path]:
-    try:
-        return sorted(file for file in folder.iterdir() if file.is_file())
-    except OSError as error:
-        raise InputError(f"a folder that cannot be read ({error.strerror})", "a readable folder", folder) from error
+def _named(path: Path) -> DicomFile:
+    """The summary of a file that a caller names; ``InputError`` when it is no whole slide image."""
+    named = read_header(path, _SUMMARY)
+    if named.is_directory:
+        raise InputError("a DICOMDIR, the index of a folder of files", "the folder or a file of the slide", path)
+    if _is_truncated(named):
+        raise InputError(TRUNCATED_HEADER, "a whole DICOM file", path)
+    if named.required("SOPClassUID") != VLWholeSlideMicroscopyImageStorage:
+        raise InputError(f"a DICOM object of {_class_name(named)}", NEEDED, path)
+    return named
+
+
+def _nothing_in(folder: Path, unreadable: list[str]) -> str:
+    """What a folder without DICOM is."""
+    if unreadable:
+        return f"no usable DICOM file ({'; '.join(unreadable)})"
+    layout = layout_of(folder)
+    if layout is not None:
+        return layout
+    names = {file.name.upper() for file in files_in(folder)}
+    folders = sorted(item.name for item in folder.iterdir() if item.is_dir())
+    if "DICOMDIR" in names:
+        return (
+            f"a DICOMDIR and no slide beside it, but a folder in it ({', '.join(folders[:3])})"
+            if folders
+            else "a DICOMDIR alone"
+        )
+    if folders:
+        return f"a folder without DICOM files, but a folder in it ({', '.join(folders[:3])})"
+    return "a folder without DICOM files" if names else "an empty folder"
 
 
 def _summaries(files: list[Path]) -> tuple[list[DicomFile], list[str]]:
@@ -110,6 +151,8 @@ def _summaries(files: list[Path]) -> tuple[list[DicomFile], list[str]]:
         except DAMAGED:
             unreadable.append(f"{file.name}: a damaged header")
         else:
+            if summary.is_directory:
+                continue
             if _is_truncated(summary):
                 unreadable.append(f"{file.name}: {TRUNCATED_HEADER}")
             else:
@@ -118,10 +161,41 @@ def _summaries(files: list[Path]) -> tuple[list[DicomFile], list[str]]:
 
 
 def _without_duplicates(files: list[DicomFile]) -> list[DicomFile]:
+    """Each SOP instance once; ``InputError`` when two files are two versions of one."""
     first: dict[str, DicomFile] = {}
     for file in files:
-        first.setdefault(str(file.header.get("SOPInstanceUID")), file)
+        other = first.setdefault(str(file.header.get("SOPInstanceUID")), file)
+        if other is not file and not _same_content(other, file):
+            found = f"two files of one SOP Instance UID and different content ({other.path.name} and {file.path.name})"
+            raise InputError(found, "one version; name the file that is meant", file.path.parent)
     return list(first.values())
+
+
+def _without_versions_of(named: DicomFile, others: list[DicomFile]) -> tuple[list[DicomFile], list[str]]:
+    """The named file and those of its folder that can belong to it, and what was left out as another version of it."""
+    uid, series = str(named.header.get("SOPInstanceUID")), named.header.get("SeriesInstanceUID")
+    kept, again = [named], []
+    for other in others:
+        if str(other.header.get("SOPInstanceUID")) != uid:
+            kept.append(other)
+        elif not _same_content(named, other):
+            again.append(f"{other.path.name}: the SOP Instance UID of {named.path.name} over different content")
+    return [file for file in kept if file.header.get("SeriesInstanceUID") == series or _is_one_case(named, file)], again
+
+
+def _same_content(one: DicomFile, two: DicomFile) -> bool:
+    """Whether two files are one instance: their data sets and pixel data equal, whatever their file meta say."""
+    if one.pixel_offset is None or two.pixel_offset is None:
+        return one.path.read_bytes() == two.path.read_bytes()
+    if one.snapshot.size - one.pixel_offset != two.snapshot.size - two.pixel_offset:
+        return False
+    with one.path.open("rb") as first, two.path.open("rb") as second:
+        first.seek(one.pixel_offset)
+        second.seek(two.pixel_offset)
+        while chunk := first.read(_CHUNK):
+            if chunk != second.read(_CHUNK):
+                return False
+    return bool(read_header(one.path).header == read_header(two.path).header)
 
 
 def _srh_volumes(files: list[DicomFile], path: Path) -> list[DicomFile]:
@@ -142,16 +216,68 @@ def _srh_volumes(files: list[DicomFile], path: Path) -> list[DicomFile]:
     return srh
 
 
-def _check_one_series(slides: list[DicomFile], path: Path) -> None:
-    first = slides[0]
-    for other in slides[1:]:
-        if other.header.get("SeriesInstanceUID") == first.header.get("SeriesInstanceUID"):
-            continue
-        same = all(other.header.get(keyword) == first.header.get(keyword) for keyword in _CASE)
-        what = "two series of one case" if same else "slides of two cases"
+def _is_one_case(one: DicomFile, two: DicomFile) -> bool:
+    return all(one.header.get(keyword) == two.header.get(keyword) for keyword in _CASE)
+
+
+def _one_case(slides: list[DicomFile], series: str | None, path: Path) -> list[DicomFile]:
+    """The slides of one series, or of two that hold one Raman shift each; ``InputError`` when it is not clear which."""
+    by_series: dict[str, list[DicomFile]] = {}
+    for slide in slides:
+        by_series.setdefault(str(slide.header.get("SeriesInstanceUID")), []).append(slide)
+    if series is None and len(by_series) > 1:
+        halves = _halves(by_series, None)
+        if len(halves) == 1 and len(by_series) == 2:
+            return slides
+        first = slides[0]
+        other = next(
+            slide for slide in slides if slide.header.get("SeriesInstanceUID") != first.header.get("SeriesInstanceUID")
+        )
+        what = "two series of one case" if _is_one_case(first, other) else "slides of two cases"
         raise InputError(
             f"{what} ({first.path.name} and {other.path.name})", "one; give one of its files instead of the folder", path
         )
+    if series is None or len(by_series) == 1:
+        return slides
+    own = by_series.get(series, [])
+    halves = _halves(by_series, series)
+    if len(halves) == 1:
+        (partner,) = set(halves[0]) - {series}
+        return [*own, *by_series[partner]]
+    if len(halves) > 1:
+        found = f"one Raman shift, and the other in {len(halves)} another series of the study"
+        raise InputError(found, "one; keep both files that are meant in a folder of their own", path)
+    return own
+
+
+def _halves(by_series: dict[str, list[DicomFile]], series: str | None) -> list[tuple[str, str]]:
+    """Pairs of series that are one scan, a Raman shift each."""
+    channels: dict[str, int | None] = {}
+    pairs = []
+    for one, two in combinations(by_series, 2):
+        if series not in (None, one, two):
+            continue
+        first, second = by_series[one][0], by_series[two][0]
+        frame = first.header.get("FrameOfReferenceUID")
+        if not _is_one_case(first, second) or not frame or frame != second.header.get("FrameOfReferenceUID"):
+            continue
+        if max(map(_area_of, by_series[one])) != max(map(_area_of, by_series[two])):
+            continue
+        for each in (one, two):
+            if each not in channels:
+                channels[each] = _only_channel(by_series[each])
+        if {channels[one], channels[two]} == {0, 1}:
+            pairs.append((one, two))
+    return pairs
+
+
+def _only_channel(files: list[DicomFile]) -> int | None:
+    """The one channel that the words of every optical path of some files name."""
+    named = set()
+    for file in files:
+        for item in read_header(file.path, ["OpticalPathSequence"]).header.get("OpticalPathSequence") or [Dataset()]:
+            named.add(channel_of_words(statement_of(item).words))
+    return named.pop() if len(named) == 1 else None
 
 
 def _check_one_scan(slides: list[DicomFile]) -> None:
@@ -197,6 +323,10 @@ def _area(header: Dataset) -> tuple[int, int, int]:
     """Sorts by area; equal only for equal shapes."""
     rows, columns = header.get("TotalPixelMatrixRows") or 0, header.get("TotalPixelMatrixColumns") or 0
     return rows * columns, rows, columns
+
+
+def _area_of(file: DicomFile) -> tuple[int, int, int]:
+    return _area(file.header)
 
 
 def _class_name(file: DicomFile) -> str:

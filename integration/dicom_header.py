@@ -16,8 +16,9 @@ from pydicom.valuerep import DSfloat
 
 from srh_clinic import __version__
 from srh_clinic.errors import InputError
+from srh_clinic.integration.channels import channel_of_words
 from srh_clinic.integration.dicom_reader import NOTES_PREFIX
-from srh_clinic.integration.optical_path import SCHEME, channel_of, coded, optical_path
+from srh_clinic.integration.optical_path import SCHEME, coded, optical_path, statement_of
 from srh_clinic.integration.targets import MANUFACTURER
 from srh_clinic.intensity import RAMAN_SHIFTS
 from srh_clinic.slide import Identity, Slide
@@ -144,7 +145,7 @@ def make_derived(
         elif keyword == "SpecificCharacterSet":
             del header.SpecificCharacterSet
     header.SeriesNumber = min(int(first.get("SeriesNumber") or 0) + 1000, _MAX_IS)
-    header.OpticalPathSequence = _paths_of(origins, channels)
+    header.OpticalPathSequence = _paths_of(source, channels)
     _keep_lossy(header, origins)
     header.SourceImageSequence = [_reference(origin, purpose=True) for origin in origins]
     referenced = Dataset()
@@ -272,9 +273,18 @@ def _reference(origin: Dataset, *, purpose: bool) -> Dataset:
     return item
 
 
-def _paths_of(origins: Sequence[Dataset], channels: Sequence[int]) -> list[Dataset]:
-    """The source's own descriptions of ``channels``; each instance of it may use one identifier, a single file may not."""
-    paths = [_path_of(origins, channel) for channel in channels]
+def _paths_of(source: Identity, channels: Sequence[int]) -> list[Dataset]:
+    """The source's own descriptions of ``channels``; each instance of it may use one identifier, a single file may not.
+
+    A path that does not name its Raman shift in words, or another one, as a caller had to say, is described anew.
+    """
+    items: tuple[Dataset, ...] = source.attributes.get("optical_paths", ())
+    if len(items) != len(RAMAN_SHIFTS):
+        raise InputError("a source without an optical path for each channel", "the headers of both Raman shifts")
+    paths = []
+    for channel in channels:
+        named = channel_of_words(statement_of(items[channel]).words) == channel
+        paths.append(copy.deepcopy(items[channel]) if named else optical_path(channel))
     if len({str(path.get("OpticalPathIdentifier")) for path in paths}) < len(paths):
         for path, channel in zip(paths, channels, strict=True):
             path.OpticalPathIdentifier = f"SRS{RAMAN_SHIFTS[channel]}"
@@ -289,15 +299,6 @@ def _keep_lossy(header: Dataset, origins: Sequence[Dataset]) -> None:
                 if keyword in origin:
                     header[keyword] = copy.deepcopy(origin[keyword])
             return
-
-
-def _path_of(origins: Sequence[Dataset], channel: int) -> Dataset:
-    """The source's own description of a channel."""
-    for origin in origins:
-        for item in origin.OpticalPathSequence:
-            if channel_of(item) == channel:
-                return copy.deepcopy(item)
-    raise InputError(f"a source without an optical path for channel {channel}", "the headers of both Raman shifts")
 
 
 def check_identifiers(header: Dataset) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,23 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from srh_clinic.errors import InputError
-from srh_clinic.integration.dicom_case import find_case
-from srh_clinic.integration.dicom_file import DAMAGED, DicomFile, DicomFrames, open_frames, quiet_pydicom
-from srh_clinic.integration.frames import FramedSlide, Frames, check_extent
-from srh_clinic.integration.optical_path import channel_of
-from srh_clinic.intensity import RAMAN_SHIFTS
+from srh_clinic.integration.channels import (
+    ANSWER,
+    ChannelOption,
+    ChannelOrder,
+    ChannelStatement,
+    channel_of_words,
+    decide_channels,
+)
+from srh_clinic.integration.damage import told_as
+from srh_clinic.integration.dicom_case import find_case, headers_of
+from srh_clinic.integration.dicom_file import DicomFile, quiet_pydicom
+from srh_clinic.integration.dicom_frames import DicomFrames, open_frames
+from srh_clinic.integration.dicom_layout import FrameTable, focal_planes, frame_table, header_z_um, is_sparse
+from srh_clinic.integration.dicom_pixel_size import pixel_size, volume_notes
+from srh_clinic.integration.frames import CACHE_BYTES, LOOKED_AT, FrameCache, FramedSlide, Frames, check_extent, dim_note
+from srh_clinic.integration.optical_path import statement_of
+from srh_clinic.intensity import FULL_SCALE, RAMAN_SHIFTS
 from srh_clinic.slide import Identity
 
 NOTES_PREFIX = "srh-clinic: "
@@ -24,12 +37,15 @@ NOTES_PREFIX = "srh-clinic: "
 MIN_SPARSE_COVERAGE = 0.01
 """Share of the pixel matrix below which sparse frames are a damaged header rather than a slide."""
 
+_NEAR_LOSSLESS = "1.2.840.10008.1.2.4.81"
+
 
 class DicomSlide(FramedSlide):
     """A case of VL Whole Slide Microscopy images (PS3.3 A.32.8) as a slide.
 
     ``identity.attributes["headers"]`` holds the header data sets, without pixel data and per-frame groups, of the instances
-    that the pixels come from, ``identity.attributes["z_um"]`` what they say of their depth.
+    that the pixels come from, ``identity.attributes["z_um"]`` what they say of their depth, and
+    ``identity.attributes["optical_paths"]`` the items of both channels, CH2's first.
     """
 
     @property
@@ -46,15 +62,33 @@ class DicomSlide(FramedSlide):
 
 
 @dataclass(frozen=True)
-class _FrameTable:
-    """Channel (-1: neither), top and left of every frame of a file, int64 ``(N,)`` each."""
+class _Path:
+    """One optical path of a case: of one file, or of all parts of a concatenation."""
 
-    channel: NDArray[np.int64]
-    top: NDArray[np.int64]
-    left: NDArray[np.int64]
+    name: str
+    item: Dataset
+    statement: ChannelStatement
+    parts: tuple[tuple[DicomFile, int], ...]
+    """Each file, and the path's place in its Optical Path Sequence."""
 
 
-def read_dicom(path: Path, um_per_px: float | None = None, full_scale: int | None = None) -> DicomSlide:
+@dataclass
+class _Channel:
+    """The frames of one channel, file by file."""
+
+    files: list[DicomFile] = field(default_factory=list)
+    sources: list[DicomFrames] = field(default_factory=list)
+    tables: list[FrameTable] = field(default_factory=list)
+    index: list[NDArray[np.intp]] = field(default_factory=list)
+
+
+def read_dicom(
+    path: Path,
+    um_per_px: float | None = None,
+    full_scale: int | None = None,
+    channels: ChannelOption | None = None,
+    plane: int | None = None,
+) -> DicomSlide:
     """Open a DICOM case: a file, one file of a series, or a folder. Pixels are decoded only by ``read``.
 
     Parameters
@@ -65,155 +99,247 @@ def read_dicom(path: Path, um_per_px: float | None = None, full_scale: int | Non
         Pixel edge in micrometres (default: Pixel Spacing of the file).
     full_scale
         Stored value at unit intensity 1 (default: what Bits Stored says).
+    channels
+        What the optical paths are, in the order of the files and of their sequences, see
+        :func:`~srh_clinic.integration.channels.decide_channels` (default: what they say).
+    plane
+        Number of the focal plane, from 1, of a case that holds several.
 
     Raises
     ------
     InputError
         When the case is not one whole SRH slide with both Raman shifts.
     """
-    try:
-        with quiet_pydicom():
-            files, unreadable = find_case(path)
-            return _assemble(path, files, unreadable, um_per_px, full_scale)
-    except InputError:
-        raise
-    except DAMAGED as error:  # pydicom converts values on access, so damage can show itself anywhere
-        raise InputError("a damaged DICOM header", "a whole VL Whole Slide Microscopy image", path) from error
+    planes = read_dicom_planes(path, um_per_px, full_scale, channels)
+    if plane is None and len(planes) > 1:
+        raise InputError(f"several focal planes ({len(planes)})", f"one: --plane 1..{len(planes)}, or read_z_stack", path)
+    if plane is not None and not 1 <= plane <= len(planes):
+        raise InputError(f"--plane {plane} of {len(planes)} focal planes", f"one of 1..{len(planes)}", path)
+    depth_um, slide = planes[(plane or 1) - 1]
+    if len(planes) == 1:
+        return slide
+    at = "" if depth_um is None else f", at {depth_um:g} um"
+    return slide.noted((f"focal plane {plane} of {len(planes)}{at}",))
+
+
+def read_dicom_planes(
+    path: Path, um_per_px: float | None = None, full_scale: int | None = None, channels: ChannelOption | None = None
+) -> list[tuple[float | None, DicomSlide]]:
+    """Open a DICOM case with all its focal planes, from the slide's surface upwards, as :func:`read_dicom` opens one.
+
+    Returns
+    -------
+    list of (float or None, DicomSlide)
+        Depth in micrometres, ``None`` when it is not stated, and slide.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_dicom`.
+    """
+    with told_as("a damaged DICOM header", "a whole VL Whole Slide Microscopy image", path), quiet_pydicom():
+        files, unreadable = find_case(path)
+        return _assemble(path, files, unreadable, um_per_px, full_scale, channels)
+
+
+def read_dicom_files(
+    files: list[Path], um_per_px: float | None = None, full_scale: int | None = None, channels: ChannelOption | None = None
+) -> DicomSlide:
+    """Open the DICOM files that a caller names as one case; nothing else of their folders is looked at.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_dicom`.
+    """
+    with told_as("a damaged DICOM header", "a whole VL Whole Slide Microscopy image", files[0]), quiet_pydicom():
+        planes = _assemble(files[0], headers_of(files), [], um_per_px, full_scale, channels)
+    if len(planes) > 1:
+        raise InputError(f"several focal planes ({len(planes)})", "one, or read_z_stack", files[0])
+    return planes[0][1]
 
 
 def _assemble(
-    path: Path, files: list[DicomFile], unreadable: list[str], um_per_px: float | None, full_scale: int | None
-) -> DicomSlide:
+    path: Path,
+    files: list[DicomFile],
+    unreadable: list[str],
+    um_per_px: float | None,
+    full_scale: int | None,
+    asked: ChannelOption | None,
+) -> list[tuple[float | None, DicomSlide]]:
     shape = files[0].number("TotalPixelMatrixRows"), files[0].number("TotalPixelMatrixColumns")
-    pixel_size, notes = _pixel_size(files, um_per_px)
-    check_extent(shape, pixel_size, path)
+    size, notes = pixel_size(files, um_per_px)
+    check_extent(shape, size, path)
     _check_concatenations(files)
-    planes: tuple[list[Frames], list[Frames]] = ([], [])
-    owners: tuple[list[DicomFile], list[DicomFile]] = ([], [])
     for file in files:
         _check_geometry(file, files[0])
-        channels = _channels(file)
-        if not set(channels.values()) - {-1}:
-            continue
-        source = open_frames(file, full_scale)
-        table = _frame_table(file, source, shape, channels)
-        for channel in (0, 1):
-            index = np.flatnonzero(table.channel == channel)
-            if len(index):
-                planes[channel].append(Frames(source, index.astype(np.int64), table.top[index], table.left[index]))
-                owners[channel].append(file)
-        notes += source.depth.notes + _file_notes(file.header)
+    paths = _paths(files)
+    order = _order(paths, asked, path, unreadable)
+    both = [paths[place] for place in order.places]
+    used = list({id(file): file for one in both for file, _ in one.parts}.values())
+    sources = {file.path: open_frames(file, full_scale) for file in used}
+    tables = {file.path: frame_table(file, len(source.spans), source.frame_shape, shape)
+              for file, source in zip(used, sources.values(), strict=True)}  # fmt: skip
+    gathered = [_gather(one, sources, tables) for one in both]
+    ranks = [focal_planes(one.tables, f"{shift} cm-1", path) for one, shift in zip(gathered, RAMAN_SHIFTS, strict=True)]
+    n_planes = _n_planes(ranks, path)
     for channel in (0, 1):
-        _check_channel(channel, planes, owners, shape, path, unreadable)
-    used = {str(file.required("SOPInstanceUID")): file for file in (*owners[0], *owners[1])}
-    return DicomSlide(
-        shape=shape,
-        um_per_px=pixel_size,
-        identity=_identity(path, [file.header for file in used.values()]),
-        notes=tuple(dict.fromkeys(notes)),
-        planes=(tuple(planes[0]), tuple(planes[1])),
-    )
-
-
-def _channels(file: DicomFile) -> dict[str, int]:
-    """Channel of each optical path by its identifier; -1 for a path that shows neither Raman shift."""
-    channels: dict[str, int] = {}
-    for item in file.required("OpticalPathSequence"):
-        channel = channel_of(item, file.path)
-        channels[str(item.get("OpticalPathIdentifier"))] = -1 if channel is None else channel
-    known = [channel for channel in channels.values() if channel >= 0]
-    if len(known) != len(set(known)):
-        raise InputError(f"optical paths {', '.join(channels)} of one Raman shift", "one path for each Raman shift", file.path)
-    return channels
-
-
-def _frame_table(file: DicomFile, source: DicomFrames, shape: tuple[int, int], channels: dict[str, int]) -> _FrameTable:
-    """Where each frame lies, for TILED_FULL by order (PS3.3 C.7.6.17.3), otherwise by Plane Position (Slide)."""
-    n_frames = len(source.spans)
-    if int(file.header.get("TotalPixelMatrixFocalPlanes") or 1) != 1:
-        raise InputError("several focal planes", "one focal plane", file.path)
-    organization = file.header.get("DimensionOrganizationType") or "TILED_FULL"
-    if organization != "TILED_FULL" and "PerFrameFunctionalGroupsSequence" not in file.header:
-        raise InputError(f"{organization} frames without per-frame groups", "a position for each frame", file.path)
-    if _is_sparse(file):
-        return _sparse_table(file, n_frames, shape, channels)
-    rows, columns = source.frame_shape
-    per_path = -(-shape[0] // rows) * -(-shape[1] // columns)
-    number = int(file.header.get("ConcatenationFrameOffsetNumber") or 0) + np.arange(n_frames)
-    if number[-1] >= per_path * len(channels) or (
-        "ConcatenationUID" not in file.header and n_frames < per_path * len(channels)
-    ):
-        raise InputError(
-            f"{n_frames} frames of {columns} x {rows} for {shape[1]} x {shape[0]} pixels and {len(channels)} optical paths",
-            f"{per_path * len(channels)} frames",
-            file.path,
+        _check_whole(RAMAN_SHIFTS[channel], gathered[channel], shape, n_planes, path)
+    notes += order.notes if notes else volume_notes(used, size, um_per_px) + order.notes
+    for file in used:
+        notes += sources[file.path].depth.notes + _file_notes(file)
+    identity = _identity(path, used, both, order)
+    planes = []
+    for plane in range(n_planes):
+        ch2, ch3 = (_frames(one, of_channel, plane) for one, of_channel in zip(gathered, ranks, strict=True))
+        slide = DicomSlide(
+            shape=shape,
+            um_per_px=size,
+            identity=identity,
+            notes=tuple(dict.fromkeys(notes)),
+            planes=(ch2, ch3),
+            cache=FrameCache(CACHE_BYTES // n_planes),
+            opened=tuple((file.path, file.snapshot) for file in used),
         )
-    tile = number % per_path
-    across = -(-shape[1] // columns)
-    by_order = np.array(list(channels.values()), dtype=np.int64)
-    return _FrameTable(by_order[number // per_path], tile // across * rows, tile % across * columns)
+        planes.append((_depth_um(gathered, ranks, plane, identity), slide))
+    return _looked_at(planes, sources, full_scale)
 
 
-def _sparse_table(file: DicomFile, n_frames: int, shape: tuple[int, int], channels: dict[str, int]) -> _FrameTable:
-    groups = file.header.PerFrameFunctionalGroupsSequence
-    if len(groups) != n_frames:
-        raise InputError(f"{len(groups)} per-frame groups for {n_frames} frames", "one for each frame", file.path)
-    shared = file.header.get("SharedFunctionalGroupsSequence") or [Dataset()]
-    only = next(iter(channels)) if len(channels) == 1 else None
-    depths = set()
-    table = np.empty((3, n_frames), dtype=np.int64)
-    for i, group in enumerate(groups):
-        paths = group.get("OpticalPathIdentificationSequence") or shared[0].get("OpticalPathIdentificationSequence")
-        identifier = str(paths[0].OpticalPathIdentifier) if paths else only
-        position = group.get("PlanePositionSlideSequence")
-        if identifier not in channels or not position:
-            raise InputError(f"frame {i + 1} without a position or an optical path", "both for each frame", file.path)
-        top = int(position[0].RowPositionInTotalImagePixelMatrix) - 1
-        left = int(position[0].ColumnPositionInTotalImagePixelMatrix) - 1
-        table[:, i] = channels[identifier], top, left
-        depths.add(float(position[0].get("ZOffsetInSlideCoordinateSystem") or 0))
-    if len(depths) > 1:
-        raise InputError("several focal planes", "one focal plane", file.path)
-    outside = (table[1] < 0) | (table[2] < 0) | (table[1] >= shape[0]) | (table[2] >= shape[1])
-    if outside.any():
-        frame = int(np.flatnonzero(outside)[0]) + 1
-        raise InputError(f"frame {frame} outside the total pixel matrix", "frames inside the matrix", file.path)
-    return _FrameTable(*table)
+def _looked_at(
+    planes: list[tuple[float | None, DicomSlide]], sources: dict[Path, DicomFrames], full_scale: int | None
+) -> list[tuple[float | None, DicomSlide]]:
+    """The same with a note where stored values contradict the bits that are stated; some frames alone are looked at."""
+    parts = [part for channel in planes[0][1].planes for part in channel]
+    notes: tuple[str, ...] = ()
+    if full_scale is None and all(source.depth.full_scale == FULL_SCALE for source in sources.values()):
+        notes += dim_note(parts)
+    for source in sources.values():
+        if source.depth.bits < 16:
+            looked_at = np.linspace(0, len(source.spans) - 1, min(len(source.spans), LOOKED_AT)).astype(int)
+            if any(int(source.stored(int(i)).max(initial=0)) >> source.depth.bits for i in looked_at):
+                notes += (
+                    f"values above the {source.depth.bits} bits that are stated to be stored; what is above them was left out",
+                )
+    return [(depth_um, slide.noted(notes)) for depth_um, slide in planes] if notes else planes
 
 
-def _check_channel(
-    channel: int,
-    planes: tuple[list[Frames], list[Frames]],
-    owners: tuple[list[DicomFile], list[DicomFile]],
-    shape: tuple[int, int],
-    path: Path,
-    unreadable: list[str],
-) -> None:
-    """Refuse a channel that is missing, there twice, or there in part."""
-    shift, parts, files = RAMAN_SHIFTS[channel], planes[channel], owners[channel]
-    if not parts:
-        others = [RAMAN_SHIFTS[c] for c in (0, 1) if planes[c]]
-        found = f"only the optical path at {others[0]} cm-1" if others else "optical paths that name no Raman shift"
-        needed = f"the one at {shift} cm-1 too, in the same file or as its sibling" if others else "2845 and 2930 cm-1"
-        raise InputError(f"{found} (and {'; '.join(unreadable)})" if unreadable else found, needed, path)
-    concatenations = {file.header.get("ConcatenationUID") for file in files}
-    if len(files) > 1 and (None in concatenations or len(concatenations) > 1):
-        names = " and ".join(file.path.name for file in files[:2])
-        raise InputError(f"two images at {shift} cm-1 in one series ({names})", "one image of each Raman shift", path)
-    rows, columns = parts[0].source.frame_shape
-    n_frames = sum(len(part.index) for part in parts)
-    places = np.concatenate([part.top * shape[1] + part.left for part in parts])
-    if len(np.unique(places)) < n_frames:
-        raise InputError(
-            f"two frames at {shift} cm-1 at the same place", "one focal plane, with each frame once", files[0].path
-        )
-    if _is_sparse(files[0]):
-        coverage = n_frames * rows * columns / (shape[0] * shape[1])
+def _paths(files: list[DicomFile]) -> list[_Path]:
+    """Every optical path of the case, in the order of the files and of their sequences."""
+    paths: dict[tuple[str, str], _Path] = {}
+    for file in files:
+        items = file.required("OpticalPathSequence")
+        stated = file.header.get("NumberOfOpticalPaths")
+        if items and stated not in (None, "") and int(stated) != len(items):
+            found = f"NumberOfOpticalPaths {stated} over {len(items)} optical paths"
+            raise InputError(found, "as many as are described", file.path)
+        image = str(file.header.get("ConcatenationUID") or file.required("SOPInstanceUID"))
+        for at, item in enumerate(items):
+            name = str(item.get("OpticalPathIdentifier"))
+            more = (str(file.header.get("SeriesDescription") or ""),) if len(items) == 1 else ()
+            own = statement_of(item)
+            statement = own if channel_of_words(own.words) is not None else statement_of(item, *more)
+            known = paths.get((image, name))
+            parts = (*known.parts, (file, at)) if known else ((file, at),)
+            if known and known.parts[-1][0] is file:
+                raise InputError(f"two optical paths {name!r}", "an identifier for each", file.path)
+            paths[image, name] = _Path(name, item, statement, parts)
+    return list(paths.values())
+
+
+def _order(paths: list[_Path], asked: ChannelOption | None, path: Path, unreadable: list[str]) -> ChannelOrder:
+    """Which paths are CH2 and CH3; what is missing is said in the words of a case."""
+    statements = [one.statement for one in paths]
+    if asked is not None:
+        return decide_channels(statements, asked, path, in_order=False)
+    named = [channel_of_words(statement.words) for statement in statements]
+    for channel, shift in enumerate(RAMAN_SHIFTS):
+        twice = [one for one, of in zip(paths, named, strict=True) if of == channel]
+        if len(twice) > 1 and twice[0].parts[0][0] is twice[1].parts[0][0]:
+            found = f"optical paths {', '.join(one.name for one in twice)} of one Raman shift"
+            raise InputError(found, "one path for each Raman shift", twice[0].parts[0][0].path)
+        if len(twice) > 1:
+            names = " and ".join(one.parts[0][0].path.name for one in twice[:2])
+            raise InputError(f"two images at {shift} cm-1 in one series ({names})", "one image of each Raman shift", path)
+    if named.count(-1):
+        names = ", ".join(repr(one.name) for one, of in zip(paths, named, strict=True) if of == -1)
+        if not (0 in named and 1 in named):
+            raise InputError(
+                f"an optical path {names} that names both CH2 and CH3", f"one Raman shift for each path, or {ANSWER}", path
+            )
+    elif (0 in named) != (1 in named):
+        shifts = RAMAN_SHIFTS if 0 in named else RAMAN_SHIFTS[::-1]
+        said = f"only the optical path at {shifts[0]} cm-1"
+        found = f"{said} (and {'; '.join(unreadable)})" if unreadable else said
+        raise InputError(found, f"the one at {shifts[1]} cm-1 too, in the same file or as its sibling", path)
+    elif 0 not in named and len(paths) < 2:
+        found = "optical paths that name no Raman shift"
+        found = f"{found} (and {'; '.join(unreadable)})" if unreadable else found
+        raise InputError(found, "2845 and 2930 cm-1", path)
+    try:
+        return decide_channels(statements, None, path, in_order=False)
+    except InputError as error:
+        if named.count(0) or named.count(1):
+            raise
+        raise InputError(f"optical paths that name no Raman shift, {error.found}", error.needed, path) from error
+
+
+def _gather(one: _Path, sources: dict[Path, DicomFrames], tables: dict[Path, FrameTable]) -> _Channel:
+    channel = _Channel()
+    for file, at in one.parts:
+        index = np.flatnonzero(tables[file.path].path == at)
+        if len(index):
+            channel.files.append(file)
+            channel.sources.append(sources[file.path])
+            channel.tables.append(tables[file.path].of(index))
+            channel.index.append(index)
+    return channel
+
+
+def _frames(channel: _Channel, ranks: list[NDArray[np.int64]], plane: int) -> tuple[Frames, ...]:
+    """The frames of one focal plane."""
+    parts = []
+    for source, table, index, rank in zip(channel.sources, channel.tables, channel.index, ranks, strict=True):
+        at = rank == plane
+        if at.any():
+            parts.append(Frames(source, index[at].astype(np.int64), table.top[at], table.left[at]))
+    return tuple(parts)
+
+
+def _n_planes(ranks: list[list[NDArray[np.int64]]], path: Path) -> int:
+    counts = [max((int(rank.max(initial=0)) for rank in of_channel), default=0) + 1 for of_channel in ranks]
+    if counts[0] != counts[1]:
+        raise InputError(f"several focal planes, {counts[0]} of CH2 and {counts[1]} of CH3", "as many of both", path)
+    return counts[0]
+
+
+def _depth_um(gathered: list[_Channel], ranks: list[list[NDArray[np.int64]]], plane: int, identity: Identity) -> float | None:
+    """Depth of a focal plane: the median of its frames', or what the headers say of the only one."""
+    z_um = [
+        table.z_um[rank == plane]
+        for channel, of_channel in zip(gathered, ranks, strict=True)
+        for table, rank in zip(channel.tables, of_channel, strict=True)
+    ]
+    stated = np.concatenate(z_um)
+    if np.isfinite(stated).all():
+        return float(f"{np.median(stated):.9g}")
+    of_headers = set(identity.attributes["z_um"])
+    n_planes = max(int(rank.max(initial=0)) for of_channel in ranks for rank in of_channel) + 1
+    return of_headers.pop() if n_planes == 1 and len(of_headers) == 1 else None
+
+
+def _check_whole(shift: int, channel: _Channel, shape: tuple[int, int], n_planes: int, path: Path) -> None:
+    """Refuse a channel that is there in part."""
+    if not channel.tables:
+        raise InputError(f"no frame at {shift} cm-1", "frames of both Raman shifts", path)
+    rows, columns = channel.sources[0].frame_shape
+    n_frames = sum(len(index) for index in channel.index)
+    if is_sparse(channel.files[0]):
+        coverage = n_frames / n_planes * rows * columns / (shape[0] * shape[1])
         if coverage < MIN_SPARSE_COVERAGE:
             raise InputError(
                 f"frames that cover {coverage:.2g} of {shape[1]} x {shape[0]} pixels", "a coverage of 0.01 or more", path
             )
-    elif n_frames != -(-shape[0] // rows) * -(-shape[1] // columns):
+    elif n_frames != n_planes * -(-shape[0] // rows) * -(-shape[1] // columns):
         raise InputError(f"{n_frames} frames at {shift} cm-1 of a concatenation", "all of its parts in one folder", path)
 
 
@@ -221,17 +347,17 @@ def _check_concatenations(files: list[DicomFile]) -> None:
     """Refuse a concatenation (PS3.3 C.7.6.16.2.2.4) of which a part is missing, there twice, or without its place."""
     concatenations: dict[str, list[DicomFile]] = {}
     for file in files:
-        if "ConcatenationUID" in file.header:
+        if file.header.get("ConcatenationUID"):
             concatenations.setdefault(str(file.header.ConcatenationUID), []).append(file)
     for parts in concatenations.values():
         parts.sort(key=lambda part: part.number("InConcatenationNumber"))
         first, last = parts[0], parts[-1]
         total = int(first.header.get("InConcatenationTotalNumber") or last.number("InConcatenationNumber"))
         numbers = [part.number("InConcatenationNumber") for part in parts]
-        if numbers != list(range(1, total + 1)):
+        if total > len(parts) + 1000 or numbers != list(range(1, total + 1)):
             found = f"part {', '.join(map(str, numbers))} of a concatenation of {total}"
             raise InputError(found, "all of its parts in one folder, each once", first.path)
-        if "InConcatenationTotalNumber" not in first.header and _is_sparse(first):
+        if not first.header.get("InConcatenationTotalNumber") and is_sparse(first):
             raise InputError(
                 "a sparse concatenation that does not state the number of its parts", "InConcatenationTotalNumber", first.path
             )
@@ -243,44 +369,6 @@ def _check_concatenations(files: list[DicomFile]) -> None:
             n_before += part.number("NumberOfFrames")
 
 
-def _is_sparse(file: DicomFile) -> bool:
-    tiled_full = file.header.get("DimensionOrganizationType") == "TILED_FULL"
-    return not tiled_full and "PerFrameFunctionalGroupsSequence" in file.header
-
-
-def _um_per_px(file: DicomFile) -> float:
-    """Pixel edge in micrometres, from Pixel Measures; it must be square to one per cent."""
-    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for group in (file.header.get(groups) or [])[:1]:
-            for measures in group.get("PixelMeasuresSequence") or []:
-                try:
-                    down, across = (float(millimetres) * 1000 for millimetres in measures.PixelSpacing)
-                except DAMAGED as error:
-                    raise InputError("a damaged Pixel Spacing", "two numbers in mm", file.path) from error
-                if not (down > 0 and across > 0) or abs(down / across - 1) > 0.01:
-                    raise InputError(f"pixels of {across:g} x {down:g} um", "square pixels", file.path)
-                return float(f"{down:.9g}")  # 0.00047 mm is 0.47 um
-    raise InputError("no Pixel Spacing", "a slide that states its pixel size", file.path)
-
-
-def _pixel_size(files: list[DicomFile], um_per_px: float | None) -> tuple[float, list[str]]:
-    """Pixel edge in micrometres, the caller's before that of the files, and what a result must say about it."""
-    try:
-        stated = [_um_per_px(file) for file in files]
-    except InputError as error:
-        if um_per_px is None:
-            raise
-        return um_per_px, [f"pixel size {um_per_px:g} um stated by the caller, {error.found} by the file"]
-    for file, size in zip(files, stated, strict=True):
-        if abs(size / stated[0] - 1) > 1e-3:
-            raise InputError(f"a pixel size that differs from that of {files[0].path.name}", "the same pixel size", file.path)
-    if um_per_px is None:
-        return stated[0], []
-    if abs(um_per_px / stated[0] - 1) <= 0.01:
-        return um_per_px, []
-    return um_per_px, [f"pixel size {um_per_px:g} um stated by the caller, {stated[0]:g} um by the file"]
-
-
 def _check_geometry(file: DicomFile, first: DicomFile) -> None:
     """Both Raman shifts of a case lie on the same pixels."""
 
@@ -289,41 +377,32 @@ def _check_geometry(file: DicomFile, first: DicomFile) -> None:
         offsets = [items[0].get(f"{axis}OffsetInSlideCoordinateSystem") or 0 for axis in "XY"]
         return [float(offset) for offset in offsets] + [float(c) for c in header.get("ImageOrientationSlide") or []]
 
-    if not np.allclose(origin(file.header), origin(first.header), atol=1e-4):
+    one, two = origin(file.header), origin(first.header)
+    if len(one) != len(two) or not np.allclose(one, two, atol=1e-4):
         raise InputError(
             f"an origin or orientation that differs from that of {first.path.name}",
             "the same origin and orientation",
             file.path,
         )
+    shapes = [(each.number("TotalPixelMatrixRows"), each.number("TotalPixelMatrixColumns")) for each in (file, first)]
+    if shapes[0] != shapes[1]:
+        raise InputError(f"a size that differs from that of {first.path.name}", "the same size", file.path)
 
 
-def _file_notes(header: Dataset) -> tuple[str, ...]:
+def _file_notes(file: DicomFile) -> tuple[str, ...]:
     notes: tuple[str, ...] = ()
-    if header.get("LossyImageCompression") == "01":
+    if file.header.get("LossyImageCompression") == "01" or file.syntax == _NEAR_LOSSLESS:
         notes += ("lossy compression",)
-    comments = str(header.get("ImageComments") or "")
+    comments = str(file.header.get("ImageComments") or "")
     if comments.startswith(NOTES_PREFIX):
         notes += tuple(comments.removeprefix(NOTES_PREFIX).split("; "))
     return notes
 
 
-def _z_um(header: Dataset) -> float | None:
-    """Z Offset in Slide Coordinate System of the frames, which all have one, or of their matrix; else Slice Location."""
-    for groups in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
-        for group in (header.get(groups) or [])[:1]:
-            for position in group.get("PlanePositionSlideSequence") or []:
-                if "ZOffsetInSlideCoordinateSystem" in position:
-                    return float(position.ZOffsetInSlideCoordinateSystem)
-    for origin in header.get("TotalPixelMatrixOriginSequence") or []:
-        if "ZOffsetInSlideCoordinateSystem" in origin:
-            return float(origin.ZOffsetInSlideCoordinateSystem)
-    location_mm = header.get("SliceLocation")
-    return None if location_mm is None else float(f"{1000 * float(location_mm):.9g}")
-
-
-def _identity(path: Path, headers: list[Dataset]) -> Identity:
+def _identity(path: Path, files: list[DicomFile], both: list[_Path], order: ChannelOrder) -> Identity:
+    headers = [file.header for file in files]
     header = headers[0]
-    z_um = tuple(_z_um(each) for each in headers)
+    z_um = tuple(header_z_um(each) for each in headers)
     for each in headers:
         each.pop("PerFrameFunctionalGroupsSequence", None)
         each.pop("ExtendedOffsetTable", None)
@@ -335,5 +414,10 @@ def _identity(path: Path, headers: list[Dataset]) -> Identity:
         study_uid=str(header.get("StudyInstanceUID") or ""),
         series_uid=str(header.get("SeriesInstanceUID") or ""),
         source=str(path),
-        attributes={"headers": tuple(headers), "z_um": z_um},
+        channel_order=str(order),
+        attributes={
+            "headers": tuple(headers),
+            "z_um": z_um,
+            "optical_paths": tuple(copy.deepcopy(one.item) for one in both),
+        },
     )

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
+from srh_clinic.integration.depth import DIM
+from srh_clinic.integration.limits import limits
+from srh_clinic.integration.snapshot import Snapshot
+from srh_clinic.integration.units import UM_PER_PX_RANGE, is_credible
 from srh_clinic.intensity import Counts
 from srh_clinic.slide import Identity, check_region
 
 CACHE_BYTES = 64 * 2**20
 """Decoded frames kept by a slide: two rows of 512-px tiles, both channels, of a slide 16,000 px wide."""
 
-MAX_FRAME_PIXELS = 2**27
-"""The largest frame that is decoded in one piece (256 MiB of counts)."""
-
-MAX_SLIDE_MM = 200.0
-"""Longest edge of an image that a microscope can have made; the largest histology slides are 8 inches long."""
-
-
-UM_PER_PX_RANGE = (0.01, 20.0)
-"""What a microscope image can state; a resolution of 72 dpi is a default that nobody measured."""
+LOOKED_AT = 8
+"""Frames of a channel that are looked at, at most, when a file is opened."""
 
 
 class FrameSource(Protocol):
@@ -101,6 +99,23 @@ class FramedSlide:
     notes: tuple[str, ...]
     planes: tuple[tuple[Frames, ...], tuple[Frames, ...]] = field(repr=False)
     cache: FrameCache = field(default_factory=FrameCache, repr=False, compare=False)
+    opened: tuple[tuple[Path, Snapshot], ...] = field(default=(), repr=False, compare=False)
+    """What each file was when it was opened."""
+
+    def noted(self, notes: Sequence[str]) -> Self:
+        """The same slide with more notes."""
+        return replace(self, notes=tuple(dict.fromkeys((*self.notes, *notes))))
+
+    def check_unchanged(self) -> None:
+        """Refuse a slide of which a file is no longer what it was at opening, header included; a result is of one input.
+
+        Raises
+        ------
+        InputError
+            That names the file.
+        """
+        for path, snapshot in self.opened:
+            snapshot.check(path)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -108,8 +123,16 @@ class FramedSlide:
         return tuple(dict.fromkeys(frames.source.path for plane in self.planes for frames in plane))
 
     def read(self, y: int, x: int, height: int, width: int) -> Counts:
-        """The region as uint16 counts ``(2, height, width)``; ``ValueError`` when it is not within the slide."""
+        """The region as uint16 counts ``(2, height, width)``; ``ValueError`` when it is not within the slide.
+
+        Raises
+        ------
+        InputError
+            When a file changed since it was opened, or does not give its frames.
+        """
         check_region(self.shape, y, x, height, width)
+        for path, snapshot in self.opened:
+            snapshot.check(path)
         counts = np.zeros((2, height, width), dtype=np.uint16)
         for channel, plane in enumerate(self.planes):
             for part, frames in enumerate(plane):
@@ -144,14 +167,14 @@ def grid_corners(shape: tuple[int, int], frame_shape: tuple[int, int]) -> tuple[
 def check_extent(shape: tuple[int, int], um_per_px: float, path: Path) -> None:
     """Refuse an image that no microscope makes or no slide can hold, before anything of its size is allocated."""
     low, high = UM_PER_PX_RANGE
-    if not low <= um_per_px <= high:
+    if not is_credible(um_per_px):
         raise InputError(f"a pixel size of {um_per_px:g} um", f"one from {low:g} to {high:g} um", path)
     height, width = shape
     longest = max(shape) * um_per_px / 1000
-    if height < 1 or width < 1 or not longest <= MAX_SLIDE_MM:
+    if height < 1 or width < 1 or not longest <= limits().slide_mm:
         raise InputError(
             f"an image of {width} x {height} pixels, {longest:.4g} mm long",
-            f"one that fits on a microscope slide (at most {MAX_SLIDE_MM:.0f} mm)",
+            f"one that fits on a microscope slide (at most {limits().slide_mm} mm)",
             path,
         )
 
@@ -159,5 +182,27 @@ def check_extent(shape: tuple[int, int], um_per_px: float, path: Path) -> None:
 def check_frame_shape(frame_shape: tuple[int, int], path: Path) -> None:
     """Refuse a frame that is too large to be decoded in one piece."""
     rows, columns = frame_shape
-    if rows < 1 or columns < 1 or rows * columns > MAX_FRAME_PIXELS:
-        raise InputError(f"frames of {columns} x {rows} pixels", f"tiles of at most {MAX_FRAME_PIXELS} pixels each", path)
+    if rows < 1 or columns < 1 or rows * columns > limits().frame_pixels:
+        needed = f"tiles of at most {limits().frame_pixels} pixels each"
+        raise InputError(f"frames of {columns} x {rows} pixels", needed, path)
+
+
+def is_dim(planes: Sequence[Frames], at_most: int | None = None) -> bool:
+    """Whether no value of some frames is above 4,095; of every plane ``at_most`` evenly spread frames are looked at."""
+    for frames in planes:
+        n_frames = len(frames.index)
+        looked_at = n_frames if at_most is None else min(n_frames, at_most)
+        middle_first = sorted(np.linspace(0, n_frames - 1, looked_at), key=lambda i: abs(i - n_frames / 2))
+        for i in middle_first:
+            if frames.source.load(int(frames.index[int(i)])).max(initial=0) > DIM:
+                return False
+    return True
+
+
+def dim_note(planes: Sequence[Frames]) -> tuple[str, ...]:
+    """What a result must say of 16 stated bits over values that fit into 12; looks at some frames alone."""
+    if not is_dim(planes, LOOKED_AT):
+        return ()
+    return (
+        "16 bits are stated, but no value above 4095 was met: 12-bit data would be read 16 times too dark (--full-scale 4096)",
+    )

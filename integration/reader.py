@@ -1,65 +1,70 @@
-"""Any file or folder of a case to a slide."""
+"""Any file, pair of files or folder of a case to a slide."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from srh_clinic.errors import InputError
+from srh_clinic.integration.channels import ChannelOption
 from srh_clinic.integration.dicom_reader import read_dicom
-from srh_clinic.integration.tiff import read_tiff
+from srh_clinic.integration.pair import channel_files_in, read_pair
+from srh_clinic.integration.places import kind_of
+from srh_clinic.integration.tiff import read_tiff, read_tiff_planes
 from srh_clinic.slide import Slide
 
-NEEDED = "a DICOM whole slide image or a two-channel TIFF"
+NEEDED = "a DICOM whole slide image, a two-channel TIFF, or a TIFF of each channel"
 
-_TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-_OTHER_MAGIC = {
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"%PDF": "a PDF document",
-    b"PK\x03\x04": "a zip archive",
-}
+CaseFiles = str | Path | Sequence[str | Path]
+"""A case: a file, a folder, or the two files of its channels."""
 
 
-def read_slide(path: str | Path, um_per_px: float | None = None, full_scale: int | None = None) -> Slide:
+def read_slide(
+    path: CaseFiles,
+    um_per_px: float | None = None,
+    full_scale: int | None = None,
+    channels: ChannelOption | None = None,
+    plane: int | None = None,
+) -> Slide:
     """Open a case as a lazy slide.
 
     Parameters
     ----------
     path
-        A DICOM whole slide image, one file of a DICOM series, a folder with one case, or a two-channel TIFF.
+        A DICOM whole slide image, one file of a DICOM series, a folder with one case, a two-channel TIFF, or two files of one
+        channel each, CH2's first.
     um_per_px
         Pixel edge in micrometres, 0.01..20, where the file does not state it or states it wrongly.
     full_scale
         Stored value at unit intensity 1, where the file does not state it: 4,096 for 12-bit data.
+    channels
+        Which channel is which, where the file does not say it or says it wrongly: for each in the file's order CH2, CH3 or
+        ``-`` (``"CH3,CH2"``), or the positions (``"2,1"``) or names of CH2 and CH3, see
+        :func:`~srh_clinic.integration.channels.decide_channels`.
+    plane
+        Number of the focal plane, from 1, of a case that holds several.
 
     Raises
     ------
     InputError
         When it is not one whole SRH slide.
     """
+    if not isinstance(path, str | Path):
+        files = [Path(file) for file in path]
+        if len(files) != 1:
+            return read_pair(files, um_per_px, full_scale, channels)
+        path = files[0]
     path = Path(path)
-    try:
-        if path.is_dir():
-            return read_dicom(path, um_per_px, full_scale)
-        with path.open("rb") as file:
-            start = file.read(1024)
-    except FileNotFoundError as error:
-        raise InputError("no such file or folder", NEEDED, path) from error
-    except OSError as error:
-        raise InputError(f"a file that cannot be read ({error.strerror})", "a readable file", path) from error
-    if start.startswith(_TIFF_MAGIC):
-        return read_tiff(path, um_per_px, full_scale)
-    if start[128:132] == b"DICM":
-        return read_dicom(path, um_per_px, full_scale)
-    raise InputError(_kind(start), NEEDED, path)
-
-
-def _kind(start: bytes) -> str:
-    """What a file is by its first bytes."""
-    if not start:
-        return "an empty file"
-    for magic, kind in _OTHER_MAGIC.items():
-        if start.startswith(magic):
-            return kind
-    printable = all(byte >= 32 or byte in b"\t\n\r\f" for byte in start)
-    return "a text file" if printable else "a file that is neither DICOM nor TIFF"
+    kind = kind_of(path, NEEDED)
+    if kind == "folder" and (pair := channel_files_in(path)):
+        return read_pair(pair, um_per_px, full_scale, channels, path)
+    if kind in ("folder", "dicom"):
+        return read_dicom(path, um_per_px, full_scale, channels, plane)
+    if kind != "tiff":
+        raise InputError(kind, NEEDED, path)
+    if plane is None:
+        return read_tiff(path, um_per_px, full_scale, channels)
+    planes = read_tiff_planes(path, um_per_px, full_scale, channels)
+    if not 1 <= plane <= len(planes):
+        raise InputError(f"--plane {plane} of {len(planes)} focal planes", f"one of 1..{len(planes)}", path)
+    return planes[plane - 1][1].noted((f"focal plane {plane} of {len(planes)}",))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +14,11 @@ from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
 from srh_clinic.files import check_place
+from srh_clinic.integration.channels import ChannelOption
 from srh_clinic.integration.dicom_case import series_in
-from srh_clinic.integration.dicom_reader import DicomSlide, read_dicom
+from srh_clinic.integration.dicom_reader import DicomSlide, read_dicom, read_dicom_planes
+from srh_clinic.integration.places import TIFF_SUFFIXES, kind_of, layout_of, tiffs_in
+from srh_clinic.integration.plane_numbers import plane_files
 from srh_clinic.integration.reader import read_slide
 from srh_clinic.integration.tiff import read_tiff_planes
 from srh_clinic.intensity import CHANNELS, RAMAN_SHIFTS
@@ -30,8 +31,7 @@ NEEDED = (
 MIN_BIGTIFF = 2**32 - 2**25
 """Bytes of pixels from which on a TIFF needs 64-bit offsets, as tifffile has it."""
 
-_TIFF_SUFFIXES = (".tif", ".tiff")
-_NUMBER = re.compile(r"(\d+)\D*$")
+_Options = tuple[float | None, int | None, ChannelOption | None]
 _CASE = ("PatientID", "StudyInstanceUID", "ContainerIdentifier")
 
 
@@ -47,6 +47,7 @@ def read_z_stack(
     um_per_px: float | None = None,
     full_scale: int | None = None,
     spacing_um: float | None = None,
+    channels: ChannelOption | None = None,
 ) -> list[FocalPlane]:
     """Open a z-stack as lazy slides of one size.
 
@@ -56,11 +57,13 @@ def read_z_stack(
         One of
 
         * a TIFF whose own metadata (OME, ImageJ hyperstack, tifffile) name its axes ZCYX or CZYX;
-        * a folder of two-channel TIFFs, each named with a number (the last in its name), in the order of which they lie; other
-          files in it are passed over;
+        * a folder of two-channel TIFFs, or of two single-channel ones a plane, each named with the number of its plane
+          (behind a ``z``, the only one that differs, or the last; signs and decimals count), in the order of which they lie;
+          other files in it are passed over;
         * a folder of DICOM series, or of folders with one each: a series is a plane, at the Z Offset in Slide Coordinate
-          System of its total pixel matrix or of its frames (PS3.3 C.8.12.4, C.8.12.6.1), or at its Slice Location.
-    um_per_px, full_scale
+          System of its total pixel matrix or of its frames (PS3.3 C.8.12.4, C.8.12.6.1), or at its Slice Location;
+        * a DICOM series that holds several focal planes itself, by Total Pixel Matrix Focal Planes or by positions of frames.
+    um_per_px, full_scale, channels
         As in :func:`~srh_clinic.integration.reader.read_slide`.
     spacing_um
         Distance in micrometres between planes whose numbers follow each other, where files are numbered or a TIFF does not
@@ -79,17 +82,13 @@ def read_z_stack(
     source = Path(source)
     if spacing_um is not None and not spacing_um > 0:
         raise InputError(f"a spacing of {spacing_um:g} um", "a positive spacing")
-    try:
-        if source.is_dir():
-            files = sorted(file for file in source.iterdir() if file.suffix.lower() in _TIFF_SUFFIXES and file.is_file())
-            read = partial(_planes_of_numbered, source, files) if files else partial(_planes_of_dicom, source)
-        else:
-            read = partial(_planes_of_file, source)
-        planes = read(um_per_px, full_scale, spacing_um)
-    except FileNotFoundError as error:
-        raise InputError("no such file or folder", NEEDED, source) from error
-    except OSError as error:
-        raise InputError(f"a place that cannot be read ({error.strerror})", "a readable file or folder", source) from error
+    options = um_per_px, full_scale, channels
+    if kind_of(source, NEEDED) != "folder":
+        planes = _planes_of_file(source, options, spacing_um)
+    elif files := tiffs_in(source):
+        planes = _planes_of_numbered(source, files, options, spacing_um)
+    else:
+        planes = _planes_of_dicom(source, options, spacing_um)
     _check_one_field(planes, source)
     return planes
 
@@ -126,7 +125,7 @@ def write_z_stack(planes: Sequence[tuple[float | None, Slide]], out: str | Path)
             "focal planes whose depths do not ascend or are only partly known", "ascending depths, or no depths at all", out
         )
     _check_one_field(stack, out)
-    if out.suffix.lower() not in _TIFF_SUFFIXES:
+    if out.suffix.lower() not in TIFF_SUFFIXES:
         raise InputError(f"the name {out.name}", "one that ends in .tif", out)
     if out.exists():
         raise InputError("an existing file", "a name that is not taken", out)
@@ -153,12 +152,16 @@ def write_z_stack(planes: Sequence[tuple[float | None, Slide]], out: str | Path)
     return out
 
 
-def _planes_of_file(path: Path, um_per_px: float | None, full_scale: int | None, spacing_um: float | None) -> list[FocalPlane]:
-    with path.open("rb") as file:
-        start = file.read(2)
-    if start not in (b"II", b"MM"):
-        raise InputError("a file that is not a TIFF", NEEDED, path)
-    planes = [FocalPlane(*plane) for plane in read_tiff_planes(path, um_per_px, full_scale)]
+def _planes_of_file(path: Path, options: _Options, spacing_um: float | None) -> list[FocalPlane]:
+    kind = kind_of(path, NEEDED)
+    if kind == "dicom":
+        planes = [FocalPlane(*plane) for plane in read_dicom_planes(path, *options)]
+        if len(planes) < 2:
+            raise InputError("a DICOM case of one focal plane", f"{NEEDED}; read_slide opens a single focal plane", path)
+    elif kind == "tiff":
+        planes = [FocalPlane(*plane) for plane in read_tiff_planes(path, *options)]
+    else:
+        raise InputError("a file that is not a TIFF" if kind == "a text file" else kind, NEEDED, path)
     if spacing_um is None:
         return planes
     if planes[0].depth_um is not None:
@@ -166,38 +169,31 @@ def _planes_of_file(path: Path, um_per_px: float | None, full_scale: int | None,
     return [FocalPlane(number * spacing_um, plane.slide) for number, plane in enumerate(planes)]
 
 
-def _planes_of_numbered(
-    folder: Path, files: list[Path], um_per_px: float | None, full_scale: int | None, spacing_um: float | None
-) -> list[FocalPlane]:
-    by_number: dict[int, Path] = {}
-    for file in files:
-        match = _NUMBER.search(file.stem.removesuffix(".ome"))
-        if match is None:
-            raise InputError("a file name without a number", "the number of the focal plane in every name", file)
-        other = by_number.setdefault(int(match[1]), file)
-        if other != file:
-            raise InputError(f"the same number as in {other.name}", "one file per focal plane", file)
+def _planes_of_numbered(folder: Path, files: list[Path], options: _Options, spacing_um: float | None) -> list[FocalPlane]:
     if len(files) < 2:
         raise InputError("a folder with one TIFF", NEEDED, folder)
-    first = min(by_number)
+    groups = plane_files(files)
+    first = groups[0][0]
     return [
         FocalPlane(
             None if spacing_um is None else (number - first) * spacing_um,
-            read_slide(by_number[number], um_per_px, full_scale),
+            read_slide(of_plane[0] if len(of_plane) == 1 else of_plane, *options),
         )
-        for number in sorted(by_number)
+        for number, of_plane in groups
     ]
 
 
-def _planes_of_dicom(
-    folder: Path, um_per_px: float | None, full_scale: int | None, spacing_um: float | None
-) -> list[FocalPlane]:
-    places = series_in(folder) or sorted(below for below in folder.iterdir() if below.is_dir() and below.name[0] != ".")
-    if len(places) < 2:
-        raise InputError("a folder with one series" if places else "a folder without TIFF or DICOM files", NEEDED, folder)
+def _planes_of_dicom(folder: Path, options: _Options, spacing_um: float | None) -> list[FocalPlane]:
+    places = series_in(folder)
+    if not places:
+        places = sorted(below for below in folder.iterdir() if below.is_dir() and below.name[0] != ".")
+        if not places or len(places) == 1:
+            raise InputError(layout_of(folder) or "a folder without TIFF or DICOM files", NEEDED, folder)
     if spacing_um is not None:
         raise InputError("a spacing for DICOM series, which state their depths", "no spacing in the call", folder)
-    slides = [read_dicom(place, um_per_px, full_scale) for place in places]
+    if len(places) == 1:
+        return _planes_of_file(places[0], options, None)
+    slides = [read_dicom(place, *options) for place in places]
     for slide in slides[1:]:
         for keyword in _CASE:
             if (slide.headers[0].get(keyword) or "") != (slides[0].headers[0].get(keyword) or ""):

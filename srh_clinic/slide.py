@@ -15,8 +15,9 @@ from srh_clinic.intensity import Counts
 class Identity:
     """Who and what a slide shows, as its file says; never printed by default.
 
-    ``source`` is the file or folder it came from; ``attributes`` holds what a writer needs to make a derived object of the
-    same study (for DICOM: the header data set), opaque to the core.
+    ``source`` is the file or folder it came from; ``channel_order`` says which of its channels was taken for CH2 and CH3, and
+    why; ``attributes`` holds what a writer needs to make a derived object of the same study (for DICOM: the header data set),
+    opaque to the core.
     """
 
     patient_id: str = ""
@@ -24,6 +25,7 @@ class Identity:
     study_uid: str = ""
     series_uid: str = ""
     source: str = ""
+    channel_order: str = ""
     attributes: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 

@@ -135,7 +135,7 @@ def test_what_a_source_without_identity_was_restored_to_is_asked_for_before_hour
     source = read_slide(tmp_path / "stack.tif", um_per_px=0.47)
     require_free_target(tmp_path / "out.dcm", source)
     write(slide, tmp_path / "out.dcm", derived_from=source, provenance=PROVENANCE)
-    with pytest.raises(InputError, match="cannot be seen whether it came of this source"):
+    with pytest.raises(InputError, match="does not show whether it was made from this source"):
         require_free_target(tmp_path / "out.dcm", source)
 
 

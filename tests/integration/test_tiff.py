@@ -157,10 +157,17 @@ class TestChannels:
             (["CH2", "CH3"], False),
             (["2930 cm-1", "2845 cm-1"], True),
             (["SRS CH3", "lipid"], True),
-            (["a", "b"], False),
-            (["Ch1", "Ch2"], False),
-            (["SRS ch1", "SRS ch2"], False),
-            (["Ch3", "Ch1"], False),
+            (["Channel:0:0", "Channel:0:1"], False),
+            (["ch00", "ch01"], False),
+            (["", ""], False),
+            (["SRS", "SRS"], False),
+            (["", "CH2"], True),
+            (["CH₃", "CH₂"], True),
+            (["CH<sub>3</sub>", "CH<sub>2</sub>"], True),
+            (["CH$_3$", "CH$_2$"], True),
+            (["2 930 cm⁻¹", "2 845 cm⁻¹"], True),
+            (["nuclei", "lipids"], True),
+            (["Protein (2926)", "Lipid (2850)"], True),
             (["Ch1", "2845 cm-1"], True),
             (["CH3", "CH2"], True),
         ],
@@ -168,6 +175,23 @@ class TestChannels:
     def test_ome_names_decide(self, stack, counts, names, swapped):
         path = stack(counts, ome=True, metadata=OME | {"Channel": {"Name": names}})
         np.testing.assert_array_equal(whole(read_slide(path)), counts[::-1] if swapped else counts)
+
+    @pytest.mark.parametrize(
+        "names",
+        [["a", "b"], ["Ch1", "Ch2"], ["SRS ch1", "SRS ch2"], ["Ch3", "Ch1"], ["PMT1", "PMT2"], ["Channel 1", "Channel 0"],
+         ["CH3", "autofluorescence"], ["CH3-CH2", "CH2"], ["lipid-free protein", "water"], ["2880 cm-1", "2700 cm-1"],
+         ["2930 nm", "2845 nm"]],
+    )  # fmt: skip
+    def test_names_that_are_not_understood_are_a_question(self, stack, counts, names):
+        """``Ch2`` may be the second detector or the CH2 stretch."""
+        path = stack(counts, ome=True, metadata=OME | {"Channel": {"Name": names}})
+        with pytest.raises(InputError, match="--channels") as caught:
+            read_slide(path)
+        assert all(repr(name) in str(caught.value) for name in names)
+        for channels in ("CH3,CH2", "2,1", [2, 1], ",".join(reversed(names)), ["protein", "lipid"]):
+            slide = read_slide(path, channels=channels)
+            np.testing.assert_array_equal(whole(slide), counts[::-1])
+            assert slide.identity.channel_order.startswith("CH2 is channel 2, CH3 is channel 1: as the caller says")
 
     def test_two_of_one_kind_are_refused(self, stack, counts):
         with pytest.raises(InputError, match="two channels of one Raman shift"):

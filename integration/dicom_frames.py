@@ -1,0 +1,338 @@
+"""The frames of a DICOM file: where each lies (PS3.5 A.4), and how it becomes counts."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from highdicom.frame import decode_frame
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_fragments
+from pydicom.pixels import get_decoder
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from srh_clinic.errors import InputError
+from srh_clinic.integration.codestream import JPEG_LS, RLE, Codestream, codec_of, read_codestream, starts_frame
+from srh_clinic.integration.damage import DAMAGED, told_as
+from srh_clinic.integration.depth import Depth, PixelStatements, depth_of
+from srh_clinic.integration.dicom_file import TRUNCATED_HEADER, DicomFile
+from srh_clinic.integration.frames import check_frame_shape
+from srh_clinic.integration.limits import limits
+from srh_clinic.intensity import Counts
+
+_READABLE = "raw, JPEG-LS, JPEG 2000 or RLE pixel data"
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+_START_BYTES = 4096  # within which a codestream says its size
+_MOST_RLE = 3  # an RLE frame is at most little larger than its pixels; this leaves room for odd encoders
+
+
+@dataclass(frozen=True)
+class DicomFrames:
+    """The frames of one file: ``spans`` int64 ``(N, 2)`` are first byte and end of each, items included when encapsulated."""
+
+    path: Path
+    frame_shape: tuple[int, int]
+    transfer_syntax: UID
+    bits_stored: int
+    depth: Depth
+    spans: NDArray[np.int64]
+
+    def load(self, index: int) -> Counts:
+        """Decode one frame to counts ``(rows, columns)``; pixels of the padding value become 0."""
+        stored = self.stored(index)
+        return self.depth.to_counts(stored, self.path)
+
+    def stored(self, index: int) -> NDArray[Any]:
+        """One frame as the file holds it, ``(rows, columns)``.
+
+        Raises
+        ------
+        InputError
+            When it does not decode, or to another size.
+        """
+        start, end = (int(byte) for byte in self.spans[index])
+        with told_as(f"frame {index + 1}, which cannot be decoded", "undamaged pixel data", self.path):
+            with self.path.open("rb") as file:
+                file.seek(start)
+                encoded = file.read(end - start)
+            stored = self._decode(encoded, index)
+        if stored.shape != self.frame_shape:
+            raise InputError(f"frame {index + 1} of shape {stored.shape}", f"one of {self.frame_shape}", self.path)
+        return stored
+
+    def _decode(self, encoded: bytes, index: int) -> NDArray[Any]:
+        rows, columns = self.frame_shape
+        if not self.transfer_syntax.is_encapsulated:
+            return np.frombuffer(encoded, dtype="<u2").reshape(rows, columns)
+        codestream = b"".join(generate_fragments(encoded))
+        says = read_codestream(codestream)
+        if says is None:
+            raise ValueError("no codestream of a known codec")
+        self._check(says, len(codestream), index)
+        if says.codec == JPEG_LS:
+            from jpeg_ls import decode_pixel_data
+
+            pixels, _ = decode_pixel_data(codestream)
+            return np.frombuffer(pixels, dtype="<u2").reshape(rows, columns)
+        return decode_frame(
+            codestream,
+            self.transfer_syntax,
+            rows=rows,
+            columns=columns,
+            samples_per_pixel=1,
+            bits_allocated=16,
+            bits_stored=self.bits_stored,
+            photometric_interpretation="MONOCHROME2",
+            pixel_representation=0,
+        )
+
+    def _check(self, says: Codestream, n_bytes: int, index: int) -> None:
+        """Refuse a frame that says another size or codec than the header, before it is decoded."""
+        rows, columns = self.frame_shape
+        stated = codec_of(self.transfer_syntax)
+        if stated is not None and says.codec != stated:
+            found = f"pixel data in {says.codec} under the transfer syntax {self.transfer_syntax.name}"
+            raise InputError(found, "a transfer syntax that is that of the data", self.path)
+        if says.rows is not None and (says.rows, says.columns) != self.frame_shape:
+            found = f"frame {index + 1} of {says.columns} x {says.rows} pixels"
+            raise InputError(found, f"{columns} x {rows}, as the header says", self.path)
+        if says.components is not None and says.components != 1:
+            raise InputError(f"frame {index + 1} of {says.components} components", "one", self.path)
+        if says.bits is not None and not 8 < says.bits <= 16:
+            raise InputError(f"frame {index + 1} of {says.bits} bits", f"{self.bits_stored}, as BitsStored says", self.path)
+        if says.codec == RLE and n_bytes > _MOST_RLE * 2 * rows * columns + 64:
+            raise InputError(f"frame {index + 1} of {n_bytes} bytes in RLE", f"at most {2 * rows * columns}", self.path)
+
+    def check_first(self, full_scale: int | None) -> None:
+        """Look at the first frame's own header: its codec, size and bits must be those that the file states."""
+        if not self.transfer_syntax.is_encapsulated:
+            return
+        start, end = (int(byte) for byte in self.spans[0])
+        with told_as("frame 1, which cannot be decoded", "undamaged pixel data", self.path), self.path.open("rb") as file:
+            file.seek(start + 8)
+            says = read_codestream(file.read(min(end - start - 8, _START_BYTES)))
+        if says is None:
+            return  # decoding says so, by frame
+        self._check(says, 0, 0)
+        if says.bits is not None and says.bits < self.bits_stored and full_scale is None:
+            found = f"frames of {says.bits} bits where BitsStored says {self.bits_stored}"
+            raise InputError(found, f"one depth, or --full-scale {2**says.bits} or {2**self.bits_stored}", self.path)
+
+
+def open_frames(file: DicomFile, full_scale: int | None = None) -> DicomFrames:
+    """Locate the frames of a 16-bit monochrome file; nothing is decoded, nothing but offset tables is read.
+
+    Parameters
+    ----------
+    file
+        A file whose header is read.
+    full_scale
+        Stored value at unit intensity 1 (default: what Bits Stored says).
+
+    Raises
+    ------
+    InputError
+        When the pixels are not unsigned 16-bit monochrome, are compressed in a way that cannot be decoded, or the file ends
+        before the last frame.
+    """
+    path = file.path
+    says = _pixel_statements(file)
+    if says.signed or not 8 < (says.bits or 0) <= 16:
+        kind = "signed" if says.signed else "unsigned"
+        raise InputError(f"{kind} pixels of {says.bits} stored bits", "unsigned pixels of 9 to 16 bits", path)
+    depth = depth_of(says, full_scale, path)
+    frame_shape = file.number("Rows"), file.number("Columns")
+    check_frame_shape(frame_shape, path)
+    syntax = _syntax(file)
+    frames = DicomFrames(path, frame_shape, syntax, says.bits or 16, depth, _locate(file, syntax, frame_shape))
+    frames.check_first(full_scale)
+    return frames
+
+
+def _pixel_statements(file: DicomFile) -> PixelStatements:
+    """What the header says of stored values; an element that is there but empty is absent (PS3.5 7.4)."""
+    header = file.header
+    dark_is_bright = ""
+    photometric = file.required("PhotometricInterpretation")
+    if photometric != "MONOCHROME2":
+        dark_is_bright = str(photometric)
+    elif header.get("PresentationLUTShape") == "INVERSE":
+        dark_is_bright = "PresentationLUTShape INVERSE"
+    calibration = []
+    table = ""
+    for item in _transformations(header):
+        slope, intercept = item.get("RescaleSlope"), item.get("RescaleIntercept")
+        calibration.append(
+            (0.0 if intercept in (None, "") else float(intercept), 1.0 if slope in (None, "") else float(slope))
+        )
+        if item.get("ModalityLUTSequence"):
+            table = "a Modality LUT Sequence"
+    if header.get("PixelPresentation") == "TRUE_COLOR":
+        table = "PixelPresentation TRUE_COLOR"
+    return PixelStatements(
+        bits=file.number("BitsStored"),
+        allocated=16,
+        high_bit=file.number("HighBit"),
+        signed=file.number("PixelRepresentation") != 0,
+        calibration=tuple(calibration),
+        table=table,
+        dark_is_bright=dark_is_bright,
+        padding=_padding(file),
+    )
+
+
+def _padding(file: DicomFile) -> tuple[int, int] | None:
+    """Smallest and largest stored value that is no image (PS3.3 C.7.5.1.1.2); one encoded as signed is meant by its bits."""
+    ends = []
+    for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+        value = file.header.get(keyword)
+        if value is None or value == "":
+            continue
+        if isinstance(value, bytes):
+            value = int.from_bytes(value[:2], "little")
+        ends.append(int(value) & 0xFFFF)
+        if keyword == "PixelPaddingRangeLimit" and len(ends) == 1:
+            raise InputError("a PixelPaddingRangeLimit without PixelPaddingValue", "both, or none", file.path)
+    return (min(ends), max(ends)) if ends else None
+
+
+def _transformations(header: Dataset) -> Iterator[Dataset]:
+    """Every item that can hold a rescale slope and intercept: the header, and those of the functional groups."""
+    yield header
+    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for group in header.get(groups) or []:
+            yield from group.get("PixelValueTransformationSequence") or []
+
+
+def _syntax(file: DicomFile) -> UID:
+    """The transfer syntax of the data: the stated one, for raw pixels corrected to how the file is encoded."""
+    stated = file.syntax
+    if stated is None or not stated.is_encapsulated:
+        if stated is not None and stated not in (ImplicitVRLittleEndian, ExplicitVRLittleEndian):
+            raise InputError(f"pixel data in {stated.name}", _READABLE, file.path)
+        return ImplicitVRLittleEndian if file.implicit_vr else ExplicitVRLittleEndian
+    try:
+        available = get_decoder(stated).is_available
+    except NotImplementedError:
+        available = False
+    if not available:
+        raise InputError(f"pixel data in {stated.name}", _READABLE, file.path)
+    return stated
+
+
+def _locate(file: DicomFile, syntax: UID, frame_shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Byte span of every frame, int64 ``(N, 2)``."""
+    n_frames = file.number("NumberOfFrames")
+    size = file.snapshot.size
+    truncated = InputError(
+        "a truncated file: it ends before its last frame", f"a file with all of its {n_frames} frames", file.path
+    )
+    if file.pixel_offset is None:
+        raise InputError(TRUNCATED_HEADER, "a whole DICOM file", file.path)
+    if n_frames < 1:
+        raise InputError(f"{n_frames} frames", "at least one", file.path)
+    with file.path.open("rb") as stream:
+        stream.seek(file.pixel_offset)
+        element = stream.read(8)
+        if not file.implicit_vr:
+            element = stream.read(4)
+        length, start = int.from_bytes(element[-4:], "little"), stream.tell()
+        if syntax.is_encapsulated != (length == _UNDEFINED):
+            name = "none" if file.syntax is None else file.syntax.name
+            what = "compressed pixel data (of undefined length)" if length == _UNDEFINED else "raw pixel data"
+            raise InputError(
+                f"{what} under the transfer syntax {name}", "a transfer syntax that is that of the data", file.path
+            )
+        if not syntax.is_encapsulated:
+            frame_bytes = frame_shape[0] * frame_shape[1] * 2
+            if start + n_frames * frame_bytes > size:
+                raise truncated
+            if n_frames * frame_bytes > length:
+                raise InputError(f"{length} bytes of pixel data", f"{n_frames * frame_bytes} for {n_frames} frames", file.path)
+            first = start + np.arange(n_frames, dtype=np.int64) * frame_bytes
+            return np.stack([first, first + frame_bytes], axis=1)
+        if start + 8 * n_frames > size:  # an item takes eight bytes: nothing is allocated for frames that cannot be there
+            raise truncated
+        if n_frames > limits().frames:
+            raise InputError(f"{n_frames} frames", f"at most {limits().frames}", file.path)
+        try:
+            return _encapsulated_spans(stream, file, codec_of(syntax), n_frames, size)
+        except EOFError:
+            raise truncated from None
+        except DAMAGED as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError("damaged compressed pixel data", f"{n_frames} whole frames", file.path) from error
+
+
+def _encapsulated_spans(stream: BinaryIO, file: DicomFile, codec: str | None, n_frames: int, size: int) -> NDArray[np.int64]:
+    """First byte and end of each frame's items, by a walk over them.
+
+    Where there is one item a frame, that is all there is to know, whatever a table says. Where there are more, a table counts
+    that names items; otherwise a frame starts where its codec's first marker stands.
+    """
+    table, items, end = _walk(stream, size)
+    starts = np.array(items, dtype=np.int64)
+    if len(items) < n_frames:
+        raise EOFError(f"{len(items)} items for {n_frames} frames")
+    table = [items[0] + offset for offset in (_extended(file.header) or table)]
+    by_table = len(table) == n_frames and table[0] == items[0] and set(table) <= set(items)
+    if by_table and any(later <= earlier for earlier, later in pairwise(table)):
+        raise InputError("an offset table out of order", "an undamaged DICOM file", file.path)
+    if len(items) == n_frames:
+        first = starts
+    elif n_frames == 1:
+        first = starts[:1]
+    elif by_table:
+        first = np.array(table, dtype=np.int64)
+    else:
+        first = np.array([item for item in items if codec and starts_frame(codec, _start_of(stream, item))], dtype=np.int64)
+        if len(first) != n_frames or first[0] != starts[0]:
+            found = f"{len(items)} items that hold {n_frames} frames"
+            raise InputError(found, "an offset table that says how", file.path)
+    return np.stack([first, np.append(first[1:], end)], axis=1)
+
+
+def _walk(stream: BinaryIO, size: int) -> tuple[list[int], list[int], int]:
+    """The basic offset table, first byte of each item, and where the last one ends."""
+    if stream.read(4) != _ITEM:
+        raise ValueError("no basic offset table")
+    length = int.from_bytes(stream.read(4), "little")
+    if stream.tell() + length > size:
+        raise EOFError("the offset table ends after the file")
+    raw = stream.read(length - length % 4)
+    table = list(struct.unpack(f"<{len(raw) // 4}L", raw))
+    at = stream.tell() + length % 4
+    items: list[int] = []
+    while True:
+        stream.seek(at)
+        tag, value = stream.read(4), stream.read(4)
+        if tag == _END or (not tag and items):
+            return table, items, at
+        if tag != _ITEM or len(value) < 4:
+            if len(tag) < 4 or len(value) < 4:
+                raise EOFError("an item ends after the file")
+            raise ValueError("bytes between items")
+        length = int.from_bytes(value, "little")
+        if length == _UNDEFINED or at + 8 + length > size:
+            raise EOFError("an item ends after the file")
+        items.append(at)
+        at += 8 + length
+
+
+def _extended(header: Dataset) -> list[int]:
+    """The extended offset table; empty when it is absent, empty or no table."""
+    raw = header.get("ExtendedOffsetTable")
+    return [] if not raw or len(raw) % 8 else np.frombuffer(raw, dtype="<u8").astype(np.int64).tolist()
+
+
+def _start_of(stream: BinaryIO, item: int) -> bytes:
+    stream.seek(item + 8)
+    return stream.read(12)

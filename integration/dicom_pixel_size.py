@@ -1,0 +1,98 @@
+"""Every statement of the pixel size in a whole slide image: Pixel Measures of all its groups, and the imaged volume."""
+
+from __future__ import annotations
+
+from srh_clinic.errors import InputError
+from srh_clinic.integration.damage import DAMAGED
+from srh_clinic.integration.dicom_file import DicomFile
+from srh_clinic.integration.units import StatedLength, agree, settle
+
+VOLUME_TOLERANCE = 0.02
+"""Relative difference between imaged volume and pixel spacing up to which both agree: levels round their last tiles up."""
+
+_IN_GROUPS = {
+    "SharedFunctionalGroupsSequence": "shared Pixel Spacing",
+    "PerFrameFunctionalGroupsSequence": "Pixel Spacing of a frame",
+}
+_AT_THE_TOP = {"PixelSpacing": "Pixel Spacing"}
+
+
+def pixel_size(files: list[DicomFile], um_per_px: float | None) -> tuple[float, tuple[str, ...]]:
+    """Pixel edge in micrometres, the caller's before that of the files, and what a result must say about it.
+
+    Raises
+    ------
+    InputError
+        When no file states it, they state several, or pixels are not square to one per cent, and the caller says nothing.
+    """
+    try:
+        stated = [_spacings(file) for file in files]
+        for file, lengths in zip(files, stated, strict=True):
+            settle(lengths, um_per_px, file.path)
+    except InputError as error:
+        if um_per_px is None:
+            raise
+        return um_per_px, (f"pixel size {um_per_px:g} um stated by the caller, {error.found} by the file",)
+    for file, lengths in zip(files, stated, strict=True):
+        if not agree(lengths[0].um, stated[0][0].um, 1e-3):
+            raise InputError(f"a pixel size that differs from that of {files[0].path.name}", "the same pixel size", file.path)
+    size, notes = settle(stated[0], um_per_px, files[0].path)
+    return size if size is not None else stated[0][0].um, notes
+
+
+def _spacings(file: DicomFile) -> list[StatedLength]:
+    """Pixel edge from every Pixel Measures; each must be square to one per cent."""
+    stated = []
+    for groups, where in _IN_GROUPS.items():
+        said = set()
+        for group in file.header.get(groups) or []:
+            for measures in group.get("PixelMeasuresSequence") or []:
+                spacing = measures.get("PixelSpacing")
+                if spacing is not None and spacing != "" and str(spacing) not in said:
+                    said.add(str(spacing))
+                    stated.append(_edge(file, spacing, where))
+    for keyword, where in _AT_THE_TOP.items():
+        spacing = file.header.get(keyword)
+        if spacing is not None and spacing != "":
+            stated.append(_edge(file, spacing, where))
+    if not stated:
+        raise InputError("no Pixel Spacing", "a slide that states its pixel size", file.path)
+    return stated
+
+
+def _edge(file: DicomFile, spacing: object, where: str) -> StatedLength:
+    try:
+        down, across = (float(millimetres) * 1000 for millimetres in spacing)  # type: ignore[attr-defined]
+    except DAMAGED as error:
+        raise InputError("a damaged Pixel Spacing", "two numbers in mm", file.path) from error
+    if not (down > 0 and across > 0) or not agree(down, across):
+        raise InputError(f"pixels of {across:g} x {down:g} um", "square pixels", file.path)
+    return StatedLength(float(f"{down:.9g}"), where)  # 0.00047 mm is 0.47 um
+
+
+def volume_notes(files: list[DicomFile], um_per_px: float, asked: float | None) -> tuple[str, ...]:
+    """Compare the pixel edge with the imaged volume (PS3.3 C.8.12.4) divided by the pixels across it.
+
+    Returns
+    -------
+    tuple of str
+        What a result must say where the caller states the size and the volume another.
+
+    Raises
+    ------
+    InputError
+        When they differ, and the caller says nothing.
+    """
+    for file in files:
+        for edge, pixels in (("ImagedVolumeWidth", "TotalPixelMatrixColumns"), ("ImagedVolumeHeight", "TotalPixelMatrixRows")):
+            millimetres, number = file.header.get(edge), file.header.get(pixels)
+            if millimetres in (None, "", 0) or not number:
+                continue
+            volume = StatedLength(1000 * float(millimetres) / int(number), f"{edge} / {pixels}")
+            if agree(volume.um, um_per_px, VOLUME_TOLERANCE):
+                continue
+            if asked is None:
+                found = f"two pixel sizes, {um_per_px:g} um (Pixel Spacing) and {volume}"
+                raise InputError(found, "one, or --um-per-px", file.path)
+            return (f"pixel size {asked:g} um stated by the caller, {volume} by the file",)
+    return ()

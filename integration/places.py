@@ -1,0 +1,121 @@
+"""Which file it is: told from what lies at a path before anything of it is read, and what layouts of the field look like."""
+
+from __future__ import annotations
+
+import re
+import stat
+from pathlib import Path
+
+from srh_clinic.errors import InputError
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+"""How names of TIFFs end."""
+
+_TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_OTHER_MAGIC = {
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"%PDF": "a PDF document",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x89HDF": "an HDF5 file",
+    b"SIMPLE  =": "a FITS image",
+}
+_NIO_FLAT = re.compile(r".+_.+_\d+\.dcm$", re.IGNORECASE)
+_SPECIAL = {
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
+
+
+def kind_of(path: Path, needed: str) -> str:
+    """What lies at a path: ``"folder"``, ``"dicom"``, ``"tiff"``, or in words what it is instead.
+
+    A DICOM file whose preamble is a TIFF header (PS3.10 7.1) is DICOM. Pipes and devices are never opened: they may never end.
+
+    Raises
+    ------
+    InputError
+        When there is nothing, it cannot be read, or is neither file nor folder.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return "folder"
+        for is_special, name in _SPECIAL.items():
+            if is_special(mode):
+                raise InputError(f"{name}, no file", needed, path)
+        with path.open("rb") as file:
+            start = file.read(1024)
+    except FileNotFoundError as error:
+        raise InputError("no such file or folder", needed, path) from error
+    except OSError as error:
+        raise InputError(f"a file that cannot be read ({error.strerror})", "a readable file", path) from error
+    except ValueError as error:  # a null character in a name
+        raise InputError("a name that no file can have", needed) from error
+    if start[128:132] == b"DICM":
+        return "dicom"
+    return "tiff" if start.startswith(_TIFF_MAGIC) else _in_words(start)
+
+
+def is_left_by_system(name: str) -> bool:
+    """Whether a file is one that an operating system leaves beside others: resource forks (``._*``), thumbnails."""
+    return name.startswith("._") or name in (".DS_Store", "Thumbs.db", "desktop.ini")
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files in a folder, by name, without those that an operating system leaves there; pipes and devices are none.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    try:
+        return sorted(file for file in folder.iterdir() if not is_left_by_system(file.name) and file.is_file())
+    except OSError as error:
+        raise InputError(f"a folder that cannot be read ({error.strerror})", "a readable folder", folder) from error
+
+
+def tiffs_in(folder: Path) -> list[Path]:
+    """The files in a folder that are named as TIFFs, by name; ``InputError`` when it cannot be read."""
+    return [file for file in files_in(folder) if file.suffix.lower() in TIFF_SUFFIXES]
+
+
+def layout_of(folder: Path) -> str | None:
+    """A layout of the field that is not read as one case, in words; ``None`` for a folder that looks like none.
+
+    NIO imagers keep ``strips/CH2`` and ``strips/CH3``, mosaics, or flat strips whose channels alternate; OpenSRH keeps
+    patches and ``meta/opensrh.json``.
+    """
+    try:
+        below = {item.name.lower(): item for item in folder.iterdir()}
+        folders = sorted(name for name, item in below.items() if item.is_dir() and not name.startswith("."))
+        if "meta" in folders and (below["meta"] / "opensrh.json").is_file():
+            return "a folder of OpenSRH (meta/opensrh.json); its patches are TIFFs of shape (2, 300, 300), each a file"
+        if "strips" in folders:
+            return "a folder of strips of an NIO imager (strips/CH2, strips/CH3)"
+        if {"ch2", "ch3"} <= set(folders):
+            return "a folder of strips of an NIO imager (CH2, CH3), one file a strip"
+        if "mosaic" in folders or "mosaics" in folders:
+            return "a folder of an NIO imager with its RGB mosaic"
+        strips = [name for name in below if _NIO_FLAT.match(name)]
+        if folders and not files_in(folder):
+            return f"a folder with no file but a folder in it ({', '.join(folders[:3])})"
+        if len(strips) > 2 and len(strips) == len(files_in(folder)):
+            return f"a folder of {len(strips)} numbered single images, as the strips of an NIO imager are"
+    except OSError as error:
+        raise InputError(f"a folder that cannot be read ({error.strerror})", "a readable folder", folder) from error
+    return None
+
+
+def _in_words(start: bytes) -> str:
+    if not start:
+        return "an empty file"
+    for magic, kind in _OTHER_MAGIC.items():
+        if start.startswith(magic):
+            return kind
+    printable = all(byte >= 32 or byte in b"\t\n\r\f" for byte in start)
+    return "a text file" if printable else "a file that is neither DICOM nor TIFF"

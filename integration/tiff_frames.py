@@ -1,0 +1,195 @@
+"""The strips, tiles or rows of a channel of a TIFF: where they lie in the file, and how they become counts."""
+
+from __future__ import annotations
+
+import lzma
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tifffile import TiffFile, TiffPageSeries
+
+from srh_clinic.errors import InputError
+from srh_clinic.integration.damage import DAMAGED, told_as
+from srh_clinic.integration.depth import Depth
+from srh_clinic.integration.frames import Frames, check_frame_shape, grid_corners
+from srh_clinic.integration.limits import limits
+from srh_clinic.intensity import Counts
+
+NEEDED = "a two-channel TIFF of shape (2, H, W), uint8 or uint16, CH2 before CH3"
+
+_DEFLATE = {8, 32946}
+_LZMA = 34925
+_SPARE_BYTES = 4096  # what an encoder may put behind a whole piece
+_BAND_ROWS = 256
+
+
+@dataclass(frozen=True)
+class TiffFrames:
+    """Strips or tiles of one page of a series of a TIFF, or, uncompressed in one piece, bands of its rows.
+
+    ``origin`` is the first byte of a channel that lies in the file in one piece, otherwise ``None``; ``sample`` of ``samples``
+    is the channel's place among those that are interleaved pixel by pixel; ``first`` is the channel's first piece among those
+    of its page.
+    """
+
+    path: Path
+    series: int
+    page: int
+    shape: tuple[int, int]
+    frame_shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    origin: int | None
+    depth: Depth
+    sample: int = 0
+    samples: int = 1
+    first: int = 0
+
+    def load(self, index: int) -> Counts:
+        """Decode one strip, tile or band to counts; ``InputError`` when the file does not give it."""
+        with told_as(f"a TIFF whose strip or tile {index} cannot be decoded", NEEDED, self.path):
+            try:
+                stored = self.stored(index)
+            except DAMAGED as error:
+                if "requires the 'imagecodecs' package" in str(error):  # as tifffile says it
+                    needed = "the package imagecodecs (pip install imagecodecs), or a TIFF without compression"
+                    raise InputError(f"{self._page.compression.name} compression", needed, self.path) from error
+                raise
+            return self.depth.to_counts(stored, self.path)
+
+    def stored(self, index: int) -> NDArray[Any]:
+        """The piece as the file holds it."""
+        rows, width = self.frame_shape
+        if self.origin is not None:
+            rows = min(rows, self.shape[0] - index * rows)
+            offset = self.origin + index * self.frame_shape[0] * width * self.samples * self.dtype.itemsize
+            band = np.fromfile(self.path, self.dtype, rows * width * self.samples, offset=offset)
+            return band.reshape(rows, width, self.samples)[..., self.sample]
+        piece = self.first + index
+        offset, size = int(self._page.dataoffsets[piece]), int(self._page.databytecounts[piece])
+        if size == 0:  # a sparse TIFF leaves out empty tiles
+            return np.zeros(self.frame_shape, self.dtype)
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            encoded = file.read(size)
+        self._check_inflated(encoded)
+        decoded, _, valid = self._page.decode(encoded, piece)
+        return np.asarray(decoded[0, : valid[1], : valid[2], self.sample])
+
+    def _check_inflated(self, encoded: bytes) -> None:
+        """Inflate up to what a piece can hold and no further: a few kilobytes can hold gigabytes."""
+        most = self.frame_shape[0] * self.frame_shape[1] * self.samples * self.dtype.itemsize + _SPARE_BYTES
+        compression = int(self._page.compression)
+        if compression in _DEFLATE and len(encoded) * 1032 > 4 * most:
+            # 1032:1 is the most that deflate can do; where that stays small nothing need be tried
+            size, decoder = 0, zlib.decompressobj()
+            while size <= most and not decoder.eof and (chunk := decoder.decompress(encoded, most + 1)):
+                size, encoded = size + len(chunk), decoder.unconsumed_tail
+        elif compression == _LZMA:
+            size = len(lzma.LZMADecompressor(memlimit=2**28).decompress(encoded, most + 1))
+        else:
+            return
+        if size > most:
+            raise InputError("a tile that inflates to more than its pixels", f"at most {most} bytes", self.path)
+
+    @cached_property
+    def _page(self) -> Any:
+        with TiffFile(self.path, _multifile=False) as tiff:
+            return tiff.series[self.series].pages[self.page].aspage()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_page"}
+
+
+def locate(path: Path, tiff: TiffFile, number: int, page: int, channel: int, depth: Depth) -> Frames:
+    """Find a channel's pieces and see that the file is long enough for them.
+
+    Parameters
+    ----------
+    path, tiff, number
+        The file, and which of its series.
+    page
+        The page of the series.
+    channel
+        The channel's place among the samples of the page.
+    depth
+        How its values become counts.
+
+    Raises
+    ------
+    InputError
+        When they are too large, too many, too few, or not within the file.
+    """
+    series = tiff.series[number]
+    lengths = dict(zip(series.axes, series.shape, strict=True))
+    height, width = int(lengths["Y"]), int(lengths["X"])
+    dtype = np.dtype(series.dtype).newbyteorder(tiff.byteorder)
+    interleaved = int(lengths["S"]) if series.axes.endswith("S") else 1
+    size = path.stat().st_size
+    plane_bytes = height * width * interleaved * dtype.itemsize
+    origin, first = None, 0
+    if series.dataoffset is not None:
+        origin = int(series.dataoffset) + page * plane_bytes
+        if series.axes[0] == "S":
+            origin += channel * plane_bytes
+        frame_shape = min(height, _BAND_ROWS), width
+        end = origin + plane_bytes
+    else:
+        frame_shape, first, end = _pieces(path, series, page, channel, (height, width))
+    if end > size:
+        raise InputError("a truncated TIFF", "a whole file", path)
+    check_frame_shape((frame_shape[0], frame_shape[1] * interleaved), path)
+    top, left = grid_corners((height, width), frame_shape)
+    source = TiffFrames(
+        path,
+        number,
+        page,
+        (height, width),
+        frame_shape,
+        dtype,
+        origin,
+        depth,
+        sample=channel if interleaved > 1 else 0,
+        samples=interleaved,
+        first=first,
+    )
+    return Frames(source, np.arange(len(top), dtype=np.int64), top, left)
+
+
+def _pieces(
+    path: Path, series: TiffPageSeries, page: int, channel: int, shape: tuple[int, int]
+) -> tuple[tuple[int, int], int, int]:
+    """Shape of a page's strips or tiles, the first of the channel, and the last byte that its pieces take."""
+    key = series.keyframe
+    height, width = shape
+    separate = series.axes.startswith("S")
+    n_pages = int(np.prod([n for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YXS"], dtype=np.int64))
+    if len(series.pages) != n_pages:
+        raise InputError("several images compressed in one page", "one page per channel", path)
+    frame_shape = (key.tilelength, key.tilewidth) if key.is_tiled else (min(key.rowsperstrip, height), width)
+    if min(frame_shape) < 1:
+        raise InputError(f"tiles of {frame_shape[1]} x {frame_shape[0]} pixels", "tiles of at least one", path)
+    per_plane = -(-height // frame_shape[0]) * -(-width // frame_shape[1])
+    if per_plane > limits().frames:
+        raise InputError(f"{per_plane} strips or tiles", f"at most {limits().frames}", path)
+    pieces = series.pages[page]
+    offsets, counts = pieces.dataoffsets, pieces.databytecounts
+    if len(offsets) != per_plane * (key.samplesperpixel if separate else 1) or len(counts) != len(offsets):
+        raise InputError(f"{len(offsets)} strips or tiles for {width} x {height} pixels", NEEDED, path)
+    first = channel * per_plane if separate else 0
+    of_channel = slice(first, first + per_plane)
+    end = max(offset + count for offset, count in zip(offsets[of_channel], counts[of_channel], strict=True))
+    return frame_shape, first, end
+
+
+def check_packing(series: TiffPageSeries, path: Path) -> None:
+    """Refuse samples that are packed without gaps where the package that unpacks them is missing."""
+    bits = int(series.keyframe.bitspersample)
+    if bits not in (8, 16) and find_spec("imagecodecs") is None:
+        needed = "8 or 16 bits a sample, or the package imagecodecs (pip install imagecodecs)"
+        raise InputError(f"samples of {bits} bits, packed (BitsPerSample {bits})", needed, path)

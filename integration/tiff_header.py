@@ -1,0 +1,396 @@
+"""What a TIFF states of its images, by OME, ImageJ, tags and descriptions: channels, pixel size, depths, meaning of values."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tifffile import PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
+
+from srh_clinic.errors import InputError
+from srh_clinic.integration.channels import ChannelStatement, channel_in_words
+from srh_clinic.integration.depth import PixelStatements
+from srh_clinic.integration.units import StatedLength, agree, is_credible, number, unit_um
+
+_UNIT_OF_TAG = {2: "inch", 3: "cm"}
+_LISTS = {"channel", "channels", "channelname", "channelnames", "channel_names", "chnames", "labels", "names"}
+_SEPARATORS = re.compile(r"[\n;|]|,(?!\d{3}(?!\d))|\s/\s")
+_ALPHA = {1, 2}  # ExtraSamples that are opacity
+
+_NO_DATA, _GDAL = 42113, 42112
+_CURVES = {301: "a TransferFunction", 291: "a GrayResponseCurve"}
+_IMAGEJ_STRAIGHT, _IMAGEJ_NONE = 0, 20
+
+
+def ome_pixels(tiff: TiffFile, at: int, path: Path) -> ET.Element | None:
+    """What an OME header says of a series, ``None`` without such a header; refused when it does not say it of this one."""
+    if not tiff.ome_metadata:
+        return None
+    root = ET.fromstring(tiff.ome_metadata)  # noqa: S314  expat bounds entity expansion since 2.4.1
+    described, series = root.findall("{*}Image/{*}Pixels"), tiff.series[at]
+    lengths = dict(zip(series.axes, series.shape, strict=True))
+    size = [str(lengths.get("X")), str(lengths.get("Y"))]
+    if len(described) != len(tiff.series) or [described[at].get(f"Size{axis}") for axis in "XY"] != size:
+        raise InputError(
+            f"an OME header that does not describe image {at + 1} of {len(tiff.series)}",
+            "a header that describes every image",
+            path,
+        )
+    stated = described[at].get("Type", "")
+    if stated and stated != str(series.dtype):
+        raise InputError(f"an OME header of {stated} pixels over a TIFF of {series.dtype}", "one that describes it", path)
+    return described[at]
+
+
+def names_other_files(tiff: TiffFile, path: Path) -> bool:
+    """Whether an OME header has pixels in other files; none is opened because a file names it."""
+    if not tiff.ome_metadata:
+        return False
+    root = ET.fromstring(tiff.ome_metadata)  # noqa: S314  as above
+    if root.find("{*}BinaryOnly") is not None:
+        return True
+    own = root.get("UUID")
+    named = root.iterfind("{*}Image/{*}Pixels/{*}TiffData/{*}UUID")
+    return any(item.get("FileName") not in (None, path.name) and (item.text or "").strip() != own for item in named)
+
+
+# channels
+
+
+def channel_statements(
+    tiff: TiffFile,
+    series: TiffPageSeries,
+    pixels: ET.Element | None,
+    n_channels: int,
+    pages_of: list[list[TiffPage]],
+    path: Path,
+) -> list[ChannelStatement]:
+    """What the file says of each channel, wherever its format puts it.
+
+    ``pages_of`` are the pages of each channel; where all channels lie in one, only what is said of the whole is looked at.
+    """
+    words: list[list[str]] = [[] for _ in range(n_channels)]
+    wavelengths: list[float | None] = [None] * n_channels
+    for names in (
+        _ome_names(pixels, wavelengths, n_channels, path),
+        _imagej_labels(tiff, series, n_channels, path),
+        _listed(tiff.micromanager_metadata or {}, n_channels),
+        *(_listed(said, n_channels) for said in _shaped(tiff, series)),
+        _gdal_names(series, n_channels),
+        *_of_pages(pages_of, n_channels),
+    ):
+        for channel, name in enumerate(names):
+            words[channel] += [name] if name.strip() else []
+    return [ChannelStatement(tuple(said), nm) for said, nm in zip(words, wavelengths, strict=True)]
+
+
+def _ome_names(pixels: ET.Element | None, wavelengths: list[float | None], n_channels: int, path: Path) -> list[str]:
+    items = [] if pixels is None else pixels.findall("{*}Channel")
+    names = [item.get("Name", "") for item in items]
+    if len(items) != n_channels:
+        if any(names):
+            raise InputError(f"an OME header of {len(items)} channels for {n_channels}", "one that describes them", path)
+        return []
+    for channel, item in enumerate(items):
+        stated = item.get("ExcitationWavelength")
+        if stated:
+            unit = unit_um(item.get("ExcitationWavelengthUnit", "nm"))
+            value = number(stated, "ExcitationWavelength", path, "a number, with a decimal point")
+            wavelengths[channel] = None if unit is None else float(f"{value * unit * 1000:.9g}")
+    return names
+
+
+def _imagej_labels(tiff: TiffFile, series: TiffPageSeries, n_channels: int, path: Path) -> list[str]:
+    labels = (tiff.imagej_metadata or {}).get("Labels") or []
+    labels = [labels] if isinstance(labels, str) else [str(label) for label in labels]
+    n_planes = int(np.prod(series.shape, dtype=np.int64)) // max(series.shape[series.axes.index("Y")], 1)
+    n_planes //= max(series.shape[series.axes.index("X")], 1) * n_channels
+    if not any(labels) or len(labels) != n_channels * n_planes:
+        return []
+    names = []
+    for channel in range(n_channels):
+        of_channel = labels[channel::n_channels]
+        named = {channel_in_words(label) for label in of_channel}
+        if len(named) > 1:
+            said = " and ".join(map(repr, of_channel[:3]))
+            raise InputError(f"slice labels of one channel that name another in each plane ({said})", "--channels", path)
+        names.append(of_channel[0])
+    return names
+
+
+def _shaped(tiff: TiffFile, series: TiffPageSeries) -> Iterable[Mapping[str, Any]]:
+    """The JSON that tifffile writes into descriptions: that of this series."""
+    metadata = tiff.shaped_metadata or ()
+    try:
+        at = list(tiff.series).index(series)
+    except ValueError:
+        return ()
+    return metadata[at : at + 1] if len(metadata) == len(tiff.series) else metadata[:1]
+
+
+def _listed(said: Any, n_channels: int) -> list[str]:
+    """Names of channels within a mapping, at any of the keys that writers use, one level down too."""
+    if not isinstance(said, Mapping):
+        return []
+    for key, value in said.items():
+        if str(key).lower() in _LISTS:
+            if isinstance(value, Mapping):
+                value = next((names for name, names in value.items() if str(name).lower() == "name"), None)
+            if isinstance(value, list) and len(value) == n_channels:
+                named = [item.get("Name", item.get("name", "")) if isinstance(item, Mapping) else item for item in value]
+                return [str(name) for name in named]
+    for value in said.values():
+        if isinstance(value, Mapping) and (names := _listed(value, n_channels)):
+            return names
+    return []
+
+
+def _gdal(series: TiffPageSeries) -> list[tuple[str, int, str]]:
+    """Role, sample and text of the items in which GDAL says what it knows of bands."""
+    tag = series.keyframe.aspage().tags.get(_GDAL)
+    if tag is None:
+        return []
+    items = ET.fromstring(str(tag.value).rstrip("\0")).iter("Item")  # noqa: S314  as above
+    return [(item.get("role", ""), int(item.get("sample") or 0), item.text or "") for item in items]
+
+
+def _gdal_names(series: TiffPageSeries, n_channels: int) -> list[str]:
+    names = {sample: text for role, sample, text in _gdal(series) if role == "description"}
+    return [names.get(channel, "") for channel in range(n_channels)] if names else []
+
+
+def _of_pages(pages_of: list[list[TiffPage]], n_channels: int) -> Iterable[list[str]]:
+    """Page names, and the descriptions of pages that are no format's own; or a list of channels in the first description."""
+    for read in (_page_name, _description):
+        said = [[read(page) for page in pages] for pages in pages_of]
+        texts = [text for of_channel in said for text in of_channel]
+        if not any(texts):
+            continue
+        first = next(text for text in texts if text)
+        listed = [channel_in_words(part) for part in _SEPARATORS.split(first)]
+        named = [channel for channel in listed if channel is not None]
+        if len(named) == n_channels == 2 and len(set(named)) == 2 and len(set(filter(None, texts))) == 1:
+            parts = _SEPARATORS.split(first)
+            yield [parts[i].strip() for i, channel in enumerate(listed) if channel is not None]
+        elif len(pages_of) == n_channels and len(set(texts)) > 1 and read is _description:
+            # a description may be anything; it speaks of channels when it names one
+            names = [" ".join(dict.fromkeys(of_channel)) for of_channel in said]
+            if any(channel_in_words(name) is not None for name in names):
+                yield names
+        elif len(pages_of) == n_channels and len(set(texts)) > 1:
+            yield [of_channel[0] for of_channel in said]
+
+
+def _page_name(page: TiffPage) -> str:
+    tag = page.tags.get(285)
+    return "" if tag is None else str(tag.value).strip("\0 ")
+
+
+def _description(page: TiffPage) -> str:
+    text = page.description
+    if page.is_ome or page.is_imagej or page.is_shaped:
+        return ""
+    if text.lstrip().startswith("{"):
+        try:
+            said = json.loads(text)
+        except (ValueError, RecursionError):
+            return text[:1000]
+        named = {str(key).lower(): value for key, value in said.items()} if isinstance(said, dict) else {}
+        for key in ("name", "channel", "label", "channel_name", "channelname", "description"):
+            if isinstance(named.get(key), str):
+                return str(named[key])
+        for key in _LISTS:
+            if isinstance(named.get(key), list):
+                return "\n".join(map(str, named[key]))
+        return " ".join(str(value) for value in named.values() if isinstance(value, str))
+    return text[:1000]
+
+
+# stored values
+
+
+def pixel_statements(
+    tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None, pages: list[TiffPage], path: Path
+) -> PixelStatements:
+    """What the file says of its stored values, the same on each of its pages."""
+    said = sorted({_of_page(page) for page in pages}, key=lambda of_page: -of_page[2])
+    dark_is_bright, table, orientation, padding = said[0]
+    if orientation == 1 and len(said) > 1:
+        raise InputError("pages that state differently what their values mean", "the same on each", path)
+    allocated = 8 * np.dtype(series.dtype).itemsize
+    calibration: list[tuple[float, float]] = []
+    imagej = tiff.imagej_metadata or {}
+    function = int(imagej.get("cf", _IMAGEJ_NONE))
+    if function == _IMAGEJ_STRAIGHT:
+        calibration.append((float(imagej.get("c0", 0)), float(imagej.get("c1", 1))))
+    elif function != _IMAGEJ_NONE:
+        table = f"ImageJ's calibration function {function}"
+    scales = {sample: float(text) for role, sample, text in _gdal(series) if role == "scale"}
+    offsets = {sample: float(text) for role, sample, text in _gdal(series) if role == "offset"}
+    calibration += [(offsets.get(sample, 0.0), scales.get(sample, 1.0)) for sample in sorted(scales | offsets)]
+    return PixelStatements(
+        bits=_stated_bits(series, pixels, path),
+        allocated=allocated,
+        calibration=tuple(calibration),
+        table=table,
+        dark_is_bright=dark_is_bright,
+        padding=padding,
+        orientation=orientation,
+    )
+
+
+def _of_page(page: TiffPage) -> tuple[str, str, int, tuple[int, int] | None]:
+    dark_is_bright, table = "", ""
+    if page.photometric == PHOTOMETRIC.MINISWHITE:
+        dark_is_bright = "MINISWHITE"
+    elif page.photometric == PHOTOMETRIC.PALETTE:
+        dark_is_bright, table = _palette(page)
+    elif page.photometric != PHOTOMETRIC.MINISBLACK:
+        table = f"the photometric interpretation {getattr(page.photometric, 'name', page.photometric)}"
+    for code, name in _CURVES.items():
+        tag = page.tags.get(code)
+        if tag is not None and not _is_straight(np.asarray(tag.value)):
+            table = name
+    tag = page.tags.get(274)
+    orientation = 1 if tag is None else int(tag.value)
+    no_data = page.tags.get(_NO_DATA)
+    padding = None
+    if no_data is not None and str(no_data.value).strip("\0 "):
+        value = float(str(no_data.value).strip("\0 "))
+        padding = (int(value), int(value)) if value == int(value) else None
+    return dark_is_bright, table, orientation, padding
+
+
+def _palette(page: TiffPage) -> tuple[str, str]:
+    """Whether a colour map inverts, or is another than grey from dark to bright."""
+    colours = np.asarray(page.colormap)
+    grey = colours.ndim == 2 and (colours == colours[0]).all()
+    if grey and _is_straight(colours[0]):
+        return "", ""
+    if grey and _is_straight(colours[0][::-1]):
+        return "an inverted palette", ""
+    return "", "a colour map (palette)"
+
+
+def _is_straight(values: Any) -> bool:
+    """Whether a curve rises in a straight line, within the rounding of its steps."""
+    values = np.asarray(values, dtype=np.float64).ravel()
+    if len(values) < 2 or not values[-1] > values[0]:
+        return False
+    line = np.linspace(values[0], values[-1], len(values))
+    return bool(np.abs(values - line).max() <= 0.005 * (values[-1] - values[0]) + 1)
+
+
+def _stated_bits(series: TiffPageSeries, pixels: ET.Element | None, path: Path) -> int | None:
+    """Significant bits: 8 for uint8, what OME or BitsPerSample say for uint16, ``None`` when neither does."""
+    if series.dtype == np.uint8:
+        return 8
+    if pixels is not None and pixels.get("SignificantBits"):
+        return int(number(pixels.get("SignificantBits"), "SignificantBits", path, "a whole number"))
+    bits = int(series.keyframe.bitspersample)
+    return bits if bits < 16 else None
+
+
+def has_opacity(page: TiffPage) -> bool:
+    """Whether one of a page's samples is its opacity, no channel."""
+    return bool(_ALPHA & {int(kind) for kind in page.extrasamples})
+
+
+# lengths
+
+
+def stated_pixel_sizes(
+    tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None, path: Path
+) -> tuple[list[StatedLength], list[InputError]]:
+    """Every credible statement of the pixel edge, and why others are none."""
+    stated: list[StatedLength] = []
+    faults: list[InputError] = []
+    for where, read in (("OME", _of_ome), ("ImageJ", _of_imagej), ("resolution tags", _of_tags)):
+        try:
+            edges = read(tiff, series, pixels, path)
+        except InputError as error:
+            faults.append(error)
+            continue
+        if edges is None or not all(map(is_credible, edges)):
+            continue
+        across, down = edges
+        if not agree(across, down):
+            faults.append(InputError(f"pixels of {across:.6g} x {down:.6g} um ({where})", "--um-per-px", path))
+            continue
+        stated.append(StatedLength(float(f"{across:.9g}"), where))
+    return stated, faults
+
+
+def _of_ome(tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None, path: Path) -> tuple[float, float] | None:
+    if pixels is None or not pixels.get("PhysicalSizeX"):
+        return None
+    edges = []
+    for axis in "XY":
+        name = f"PhysicalSize{axis}" if pixels.get(f"PhysicalSize{axis}") else "PhysicalSizeX"
+        unit = unit_um(pixels.get(f"{name}Unit", "µm"))
+        value = number(pixels.get(name), name, path, "a decimal point, or --um-per-px")
+        if unit is None:
+            return None
+        edges.append(value * unit)
+    return edges[0], edges[1]
+
+
+def _of_imagej(tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None, path: Path) -> tuple[float, float] | None:
+    unit = unit_um(str((tiff.imagej_metadata or {}).get("unit", "")))
+    resolution = _resolution(series.keyframe.aspage())
+    if unit is None or resolution is None:
+        return None
+    return unit / resolution[0], unit / resolution[1]
+
+
+def _of_tags(tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None, path: Path) -> tuple[float, float] | None:
+    page = series.keyframe.aspage()
+    resolution = _resolution(page)
+    unit = 2 if page.tags.get("ResolutionUnit") is None else int(page.tags["ResolutionUnit"].value)  # TIFF 6.0: the inch
+    if resolution is None or unit not in _UNIT_OF_TAG:
+        return None
+    length = unit_um(_UNIT_OF_TAG[unit]) or 0.0
+    return length / resolution[0], length / resolution[1]
+
+
+def _resolution(page: TiffPage) -> tuple[float, float] | None:
+    """Pixels per unit across and down, ``None`` when not stated."""
+    both = []
+    for name in ("XResolution", "YResolution"):
+        tag = page.tags.get(name)
+        if tag is None:
+            return None
+        numerator, denominator = tag.value
+        if not (numerator and denominator):
+            return None
+        both.append(numerator / denominator)
+    return both[0], both[1]
+
+
+def depths_um(tiff: TiffFile, pixels: ET.Element | None, n_planes: int, path: Path) -> list[float | None]:
+    """Depths in micrometres: OME's PositionZ, otherwise equal steps of OME or ImageJ; ``None`` when neither is stated."""
+    answer = "a number, with a decimal point"
+    positions: dict[int, set[float]] = {}
+    for plane in [] if pixels is None else pixels.findall("{*}Plane[@PositionZ]"):
+        unit = unit_um(plane.get("PositionZUnit", "reference frame"))
+        value = number(plane.get("PositionZ"), "PositionZ", path, answer)
+        at = int(number(plane.get("TheZ", "0"), "TheZ", path, answer))
+        positions.setdefault(at, set()).add(np.nan if unit is None else value * unit)
+    depths = [depth for known in positions.values() for depth in known]
+    if depths and np.isfinite(depths).all():
+        if sorted(positions) != list(range(n_planes)) or len(depths) != n_planes:
+            raise InputError(f"{len(depths)} depths (PositionZ) for {n_planes} focal planes", "one for each plane", path)
+        return [positions[plane].pop() for plane in range(n_planes)]
+    step: float | None = None
+    if pixels is not None and pixels.get("PhysicalSizeZ"):
+        unit = unit_um(pixels.get("PhysicalSizeZUnit", "µm"))
+        step = None if unit is None else number(pixels.get("PhysicalSizeZ"), "PhysicalSizeZ", path, answer) * unit
+    elif tiff.imagej_metadata and "spacing" in tiff.imagej_metadata:
+        unit = unit_um(str(tiff.imagej_metadata.get("unit", "")))
+        step = None if unit is None else number(tiff.imagej_metadata["spacing"], "spacing", path, answer) * unit
+    return [plane * step for plane in range(n_planes)] if step is not None and step > 0 else [None] * n_planes
