@@ -357,8 +357,6 @@ class Auditor:
         return max(found, key=lambda name: found[name]) if found else "none by itself"
 
     def _baselines(self) -> Iterator[Leak]:
-        from scipy import stats
-
         entries = [self.key[task.task_id] for task, _ in self.told]
         other = np.array([e.side_B_method if e.side_A_method == self.protocol.test else e.side_A_method for e in entries])
         if len(np.unique(other)) < 2:
@@ -367,6 +365,8 @@ class Auditor:
             target = (other == method).astype(int)
             if min(target.sum(), len(target) - target.sum()) < LEAST_PAIRS:
                 continue
+            from scipy import stats
+
             for name, values in self._columns.items():
                 if name in ("seq", "block") or len(np.unique(values)) < 2:
                     continue

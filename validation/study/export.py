@@ -39,8 +39,8 @@ from srh_clinic.validation.study.viewer import write_viewer
 LEAST_FOCUS_PX, FOCUS_PX = 40, 56
 """Edge of the smallest region that a review asks of, and of one that the guards did not flag."""
 
-FLAGGED_SHARE = 0.75
-"""Share of the restorations with a flag in which a review asks of the flagged region."""
+FLAGGED_PROPORTION = 0.75
+"""Proportion of the restorations with a flag in which a review asks of the flagged region."""
 
 
 def export_study(
@@ -303,7 +303,7 @@ def _known(planted: Planted, plan: StudyPlan, rng: np.random.Generator) -> Shown
 
 def _focus(view: View, rng: np.random.Generator) -> tuple[tuple[int, int, int, int], bool]:
     """A region to judge: one that the guards flagged, or another, and which of the two."""
-    if view.flags and rng.random() < FLAGGED_SHARE:
+    if view.flags and rng.random() < FLAGGED_PROPORTION:
         x, y, width, height, _ = view.flags[int(rng.integers(len(view.flags)))]
         return _box(x + width / 2, y + height / 2, max(width, LEAST_FOCUS_PX), max(height, LEAST_FOCUS_PX), view), True
     height, width = view.counts.shape[1:]

@@ -18,8 +18,11 @@ from srh_clinic.validation.study.streams import Stream, stream
 PHANTOM_SEED = 9_900_000
 """Phantoms of studies have seeds from here on: neither training, nor validation, nor the tables use them."""
 
+STRENGTH = 3
+"""The stream that a phantom's degradation is drawn from, as the tables draw it."""
+
 LEAST_TISSUE = 0.5
-"""Share of tissue that a tile of a case has to show."""
+"""Proportion of tissue that a tile of a case has to show."""
 
 TILES_PER_CASE = 8
 
@@ -66,7 +69,7 @@ def phantom_images(protocol: Protocol, count: int, seed: int) -> list[StudyImage
     for number in range(count):
         severity, own = SEVERITIES[number % len(SEVERITIES)], PHANTOM_SEED + 10_000 * seed + number
         low, high = getattr(protocol.severity, severity)
-        strength = float(np.random.default_rng([own, 3]).uniform(low, high))
+        strength = float(np.random.default_rng([own, STRENGTH]).uniform(low, high))
         phantom = simulate_patch(readable[number // len(SEVERITIES) % len(readable)], strength, own, protocol.phantoms.size)
         name = f"phantom-{own}"
         made.append(

@@ -17,7 +17,7 @@ DEFAULT_RESTORERS = ("rscd", "median", "nlm", "synthetic_noise", "cyclegan", "cc
 """The method under test and five that it is compared with."""
 
 REPEATED = 0.1
-"""Share of a rater's tasks that come a second time."""
+"""Proportion of a rater's tasks that come a second time."""
 
 SENTINELS: dict[Kind, dict[Sentinel, int]] = {
     "preference": {"same": 3, "blurred": 3, "added": 6, "removed": 6},

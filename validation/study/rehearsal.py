@@ -14,7 +14,7 @@ from srh_clinic.validation.study.simulated_raters import Truth, simulated_rating
 from srh_clinic.validation.study.unblinding import REHEARSAL
 
 PREFERENCE, HALLUCINATION = 0.7, 0.05
-"""What the simulated raters prefer, and the share of images in which they find something; nothing was measured."""
+"""What the simulated raters prefer, and the proportion of images in which they find something; nothing was measured."""
 
 
 def rehearse_study(study: str | Path, truth: Truth | None = None, seed: int = 0) -> list[Path]:
@@ -41,6 +41,6 @@ def rehearse_study(study: str | Path, truth: Truth | None = None, seed: int = 0)
     write_whole(returned / REHEARSAL, b"Simulated raters: nothing in this folder was measured.\n")
     ratings = simulated_ratings(tasks, key, truth, protocol.test, seed)
     return [
-        write_whole(returned / f"{rater}.jsonl", write_return(rows, protocol.study_id, rater).encode())
+        write_whole(returned / f"{rater}.jsonl", write_return(rows, protocol.study_id, rater))
         for rater, rows in ratings.items()
     ]

@@ -18,10 +18,10 @@ POWER, ALPHA = 0.9, 0.01
 """The power that a comparison is planned for, and its level: 5 % over five baselines."""
 
 PREFERENCES = (0.60, 0.65, 0.70, 0.75)
-"""True shares of preferences that a plan is made for."""
+"""True proportions of preferences that a plan is made for."""
 
 MOST_HALLUCINATIONS = 0.05
-"""Upper bound on the share of images with a hallucination that a plan is made for."""
+"""Upper bound on the proportion of images with a hallucination that a plan is made for."""
 
 RATER_SD, IMAGE_SD = 0.7, 1.5
 """Standard deviations of raters and of images on the logit scale that the simulation takes."""
@@ -29,7 +29,7 @@ RATER_SD, IMAGE_SD = 0.7, 1.5
 
 @dataclass(frozen=True)
 class Power:
-    """Power of one comparison for a true share of preferences: independent ratings, and as planned."""
+    """Power of one comparison for a true proportion of preferences: independent ratings, and as planned."""
 
     preference: float
     needed: int
@@ -65,7 +65,7 @@ def exact_power(ratings: ArrayLike, preference: float, alpha: float = ALPHA) -> 
 
 
 def images_needed(hallucinations: int, bound: float = MOST_HALLUCINATIONS, confidence: float = 0.95) -> int:
-    """Images after which so many hallucinations seen still put their share below the bound, two-sided Clopper-Pearson."""
+    """Images after which so many hallucinations seen still put their proportion below the bound, two-sided Clopper-Pearson."""
     upper = (1 + confidence) / 2
     return next(
         n for n in range(hallucinations + 1, 10_000) if stats.beta.ppf(upper, hallucinations + 1, n - hallucinations) < bound
@@ -89,7 +89,7 @@ def simulated_power(
     ratings
         Image and rater of every rating of one comparison, integers ``(N, 2)``.
     preference
-        True share over raters and images.
+        True proportion over raters and images.
     """
     rng = np.random.default_rng(seed)
     images, raters = ratings.T

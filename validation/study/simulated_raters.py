@@ -43,13 +43,13 @@ class Truth:
     side_bias: float = 0.0
     """Logits in favour of side A."""
     hallucination: Mapping[str, float] = field(default_factory=dict)
-    """Share of each method's images that hold a hallucination."""
+    """Proportion of each method's images that hold a hallucination."""
     sensitivity: Mapping[str, float] | float = 0.8
     """Probability that a rater notices one, by rater or for all."""
     false_alarm: float = 0.02
     """Probability that a rater calls an image that holds none."""
     flagged_real: float = 0.6
-    """In a review, the share of flagged regions that hold a hallucination."""
+    """In a review, the proportion of flagged regions that hold a hallucination."""
     consistency: float = 0.7
     """Probability that a repeat gets the first answer again; else it is drawn anew."""
     recognition: float = 0.0

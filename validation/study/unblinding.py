@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from srh_clinic.errors import InputError
-from srh_clinic.files import write_whole
+from srh_clinic.files import sha256_of, write_whole
 from srh_clinic.validation.study.folder import commitment, read_protocol, read_secrets, read_viewers
 from srh_clinic.validation.study.records import KeyEntry, Rating, StudyProtocol, Task, canonical
 from srh_clinic.validation.study.returns import Return, read_return, require_whole
@@ -114,7 +113,7 @@ def load_unblinded(study: str | Path) -> Unblinded:
         raise InputError("no unblinded study", "the file that srh-clinic study unblind writes", path) from error
     for rater, sha256 in kept["returns"].items():
         returned = _path(study, rater)
-        if not returned.is_file() or hashlib.sha256(returned.read_bytes()).hexdigest() != sha256:
+        if not returned.is_file() or sha256_of(returned) != sha256:
             raise InputError(
                 "a return that has changed since it was unblinded",
                 "the same return, or another srh-clinic study unblind",
@@ -187,4 +186,4 @@ def _keep(study: Path, opened: Unblinded) -> None:
     when = datetime.now(UTC).isoformat(timespec="seconds")
     what = "interim: returns are missing or unfinished" if opened.interim else "all returns are in"
     lines = "".join(f"  {rater} {sha256}\n" for rater, sha256 in opened.returns.items())
-    write_whole(log, f"{kept}{when} {what}\n{lines}".encode())
+    write_whole(log, f"{kept}{when} {what}\n{lines}")

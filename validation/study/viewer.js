@@ -444,7 +444,7 @@
     setMarking(null);
     saveDraft();
     showMarks();
-    say(`${point ? "Point" : "Box"} in ${side}: what is it, and how severe?`);
+    say(`${point ? "Point" : "Box"} in ${side}. ${terms.questions.category.text}`);
     ask("category");
   }
 

@@ -23,7 +23,7 @@ SATURATED = 0.3
 """Percentage of the smoothed scan that the window saturates at either end; the noise about it saturates more."""
 
 HEADROOM = 0.1
-"""Share by which the two planes reach beyond what the colours show, so that differences of channels are not cut off."""
+"""Proportion by which the two planes reach beyond what the colours show, so that differences of channels are not cut off."""
 
 
 def window_of(scanned: Counts) -> Window:

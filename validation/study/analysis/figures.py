@@ -8,24 +8,25 @@ from typing import Any
 from srh_clinic.estimates import Interval
 from srh_clinic.validation.reporting.figures import DOTS_PER_INCH, png_of
 from srh_clinic.validation.reporting.report import Figure
+from srh_clinic.validation.study.analysis.views import Row
 
-SHARES = {"test": "#0072b2", "tie": "#b8bec9", "against": "#e69f00"}
+PREFERENCE_COLOURS = {"test": "#0072b2", "tie": "#b8bec9", "against": "#e69f00"}
 """Blue, grey, orange: told apart by every kind of colour vision (Okabe and Ito 2008)."""
 
-CALLS = {"definite": "#d55e00", "definite or possible": "#56b4e9"}
-
-Rows = Sequence[Mapping[str, Any]]
+CALL_COLOURS = {"definite": "#d55e00", "definite or possible": "#56b4e9"}
 
 
-def figure_6(test: str, preference: Mapping[str, Rows], hallucination: Rows, *, interim: bool = False) -> Figure:
+def figure_6(
+    test: str, preference: Mapping[str, Sequence[Row]], hallucination: Sequence[Row], *, interim: bool = False
+) -> Figure:
     """Both panels of Figure 6.
 
     Parameters
     ----------
     preference
-        For each aspect the rows of :func:`.analysis_preference.preference_rows`.
+        For each aspect the rows of :func:`.preference.preference_rows`.
     hallucination
-        The rows of :func:`.analysis_hallucinations.hallucination_rows`.
+        The rows of :func:`.hallucinations.hallucination_rows`.
     """
     from matplotlib.figure import Figure as Drawing
 
@@ -51,11 +52,11 @@ def figure_6(test: str, preference: Mapping[str, Rows], hallucination: Rows, *, 
     return Figure("study_figure_6", f"INTERIM: {title}" if interim else title, caption, png_of(drawing))
 
 
-def _preferences(axes: Any, test: str, bars: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+def _preferences(axes: Any, test: str, bars: Sequence[tuple[str, Row]]) -> None:
     places = range(len(bars))
     left = [0.0] * len(bars)
     labels = {"test": f"{test} preferred", "tie": "tie", "against": "baseline preferred"}
-    for name, colour in SHARES.items():
+    for name, colour in PREFERENCE_COLOURS.items():
         widths = [row[name] / row["ratings"] for _, row in bars]
         axes.barh(places, widths, left=left, color=colour, label=labels[name], height=0.75)
         left = [start + width for start, width in zip(left, widths, strict=True)]
@@ -68,9 +69,9 @@ def _preferences(axes: Any, test: str, bars: Sequence[tuple[str, Mapping[str, An
     _legend(axes, 3)
 
 
-def _calls(axes: Any, rows: Rows) -> None:
+def _calls(axes: Any, rows: Sequence[Row]) -> None:
     highest = 0.02
-    for shift, (name, colour) in zip((-0.2, 0.2), CALLS.items(), strict=True):
+    for shift, (name, colour) in zip((-0.2, 0.2), CALL_COLOURS.items(), strict=True):
         found = [row[name] for row in rows]
         widths = [one.value if isinstance(one, Interval) else 0.0 for one in found]
         axes.barh([place + shift for place in range(len(rows))], widths, height=0.36, color=colour, label=name)

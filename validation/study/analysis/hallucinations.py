@@ -147,7 +147,7 @@ def contradicted(answer: Answer) -> bool:
 
 
 def sensitivity(views: Views) -> Finding:
-    """Share of planted and erased nuclei that raters noticed, with the headline interval."""
+    """Proportion of planted and erased nuclei that raters noticed, with the headline interval."""
     planted = views.planted("added", "removed")
     return preference_rate(
         [float(detected(one)) for one in planted],
@@ -223,7 +223,7 @@ def bounds_table(views: Views) -> Table:
 
 
 def corrected_bound(called: Interval, found: Finding) -> float | Undefined:
-    """The highest rate of hallucinations that goes with how many were called and what share is noticed."""
+    """The highest rate of hallucinations that goes with how many were called and what proportion is noticed."""
     if isinstance(found, Undefined):
         return Undefined("the study has no planted or erased nuclei, so nobody knows what raters overlook")
     if found.low <= 0:
@@ -252,11 +252,11 @@ def guard_table(views: Views) -> Table:
             for name in ("all categories", region.category):
                 marked[name].append((float(hit), *who))
     none = Undefined("the guards flagged nothing in the images shown")
-    rows.append(_share("flags that raters marked (precision of the guards)", flags["all kinds"], none))
-    rows += [_share(f"flags of {kind}", flags[kind], none) for kind in sorted(flags) if kind != "all kinds"]
+    rows.append(_proportion_row("flags that raters marked (precision of the guards)", flags["all kinds"], none))
+    rows += [_proportion_row(f"flags of {kind}", flags[kind], none) for kind in sorted(flags) if kind != "all kinds"]
     none = Undefined("raters marked no region")
-    rows.append(_share("marked regions that were flagged (recall of the guards)", marked["all categories"], none))
-    rows += [_share(f"marked as {name}", marked[name], none) for name in CATEGORIES if name in marked]
+    rows.append(_proportion_row("marked regions that were flagged (recall of the guards)", marked["all categories"], none))
+    rows += [_proportion_row(f"marked as {name}", marked[name], none) for name in CATEGORIES if name in marked]
     note = (
         "A flag and a mark agree where they overlap on the same side of the same task; each viewing of a flag counts. "
         "Raters did not know of the flags and were not asked to mark everything, so precision is a lower bound. Two-way "
@@ -485,7 +485,7 @@ def _focus_rate(views: Views, answers: Sequence[Answer], least: Hallucination) -
     )
 
 
-def _share(what: str, records: Sequence[tuple[float, str, str]], none: Undefined) -> Row:
+def _proportion_row(what: str, records: Sequence[tuple[float, str, str]], none: Undefined) -> Row:
     scores, clusters, raters = zip(*records, strict=True) if records else ((), (), ())
     return {"what": what, "of": len(records), "share": preference_rate(scores, clusters, raters) if records else none}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from srh_clinic.validation.reporting.page import write_reports
 from srh_clinic.validation.reporting.report import Figure, Report, Table, provenance
-from srh_clinic.validation.study.analysis.figures import Rows, figure_6
+from srh_clinic.validation.study.analysis.figures import figure_6
 from srh_clinic.validation.study.analysis.hallucinations import (
     bounds_table,
     cochran_table,
@@ -36,7 +36,7 @@ from srh_clinic.validation.study.analysis.raters import (
     sides_table,
     time_table,
 )
-from srh_clinic.validation.study.analysis.views import ASPECTS, Views, views
+from srh_clinic.validation.study.analysis.views import ASPECTS, Row, Views, views
 from srh_clinic.validation.study.unblinding import Unblinded
 
 INTERIM = "INTERIM"
@@ -82,7 +82,7 @@ def write_analysis(unblinded: Unblinded, out: str | Path, seed: int = 0) -> list
 
 def _headline(unblinded: Unblinded, of: Views, seed: int) -> Report:
     asked = [aspect for aspect in ASPECTS if of.choices(aspect)]
-    rows: dict[str, Rows] = {aspect: preference_rows(of, aspect, seed) for aspect in asked}
+    rows: dict[str, Sequence[Row]] = {aspect: preference_rows(of, aspect, seed) for aspect in asked}
     tables = [preference_table(of, aspect, rows[aspect]) for aspect in asked]
     tables += [bradley_terry_table(of, aspect, seed) for aspect in asked]
     tables += [table for table in (strata_table(of), groups_table(of)) if table is not None]

@@ -253,7 +253,7 @@ def _fit(counts: NDArray[np.float64], tolerance: float = 1e-8) -> tuple[NDArray[
 
 
 def side_rows(views: Views) -> list[Row]:
-    """Share of side A among preferences that are no tie, and of ties, by aspect."""
+    """Proportion of side A among preferences that are no tie, and of ties, by aspect."""
     rows: list[Row] = []
     for aspect in ASPECTS:
         choices = views.choices(aspect)

@@ -65,14 +65,14 @@ def agreement_table(views: Views, seed: int) -> Table:
     rows = []
     for question, (codes, clusters, categories) in _questions(views).items():
         used = codes[codes >= 0]
-        shares = np.bincount(used, minlength=categories) / max(len(used), 1)
+        proportions = np.bincount(used, minlength=categories) / max(len(used), 1)
         ordinal = question == "hallucination"
         rows.append(
             {
                 "question": question,
                 "units": len(codes),
                 "percent": percent_agreement(codes, categories, clusters),
-                "chance": float((shares**2).sum()) if categories > 2 else random_agreement(float(shares[1])),
+                "chance": float((proportions**2).sum()) if categories > 2 else random_agreement(float(proportions[1])),
                 "ac1": gwet_ac1(codes, categories, clusters),
                 "fleiss": fleiss_kappa(codes, categories, clusters, seed=seed),
                 "alpha": krippendorff_alpha(codes, "ordinal" if ordinal else "nominal", seed=seed),

@@ -20,6 +20,7 @@ Aspect = Literal["quality", "fidelity"]
 ASPECTS: tuple[Aspect, ...] = ("quality", "fidelity")
 
 Row = Mapping[str, Any]
+"""Of a table: by column's name what stands there, numbers unrounded."""
 
 LEVELS: tuple[Hallucination, ...] = ("none", "possible", "definite")
 """In ascending order."""

@@ -74,7 +74,7 @@ def coco_export(unblinded: Unblinded, out: Path) -> Path:
             for number, name in enumerate(CATEGORIES, start=1)
         ],
     }
-    return write_whole(out / "regions.json", f"{json.dumps(content, indent=1, allow_nan=False)}\n".encode())
+    return write_whole(out / "regions.json", f"{json.dumps(content, indent=1, allow_nan=False)}\n")
 
 
 def _description(unblinded: Unblinded) -> str:

@@ -112,7 +112,7 @@ def import_answers(study: str | Path, source: str, file: str | Path, rater: str)
         raise InputError(f"a return that {rater} already made", "no return of this rater (move it away first)", path)
     read = label_studio_import if source == "label-studio" else redcap_import
     rows = read(Path(file), found[rater])
-    return write_whole(path, write_return(rows, found[rater][0].study_id, rater).encode())
+    return write_whole(path, write_return(rows, found[rater][0].study_id, rater))
 
 
 def _um_per_px(path: Path) -> float:

@@ -88,8 +88,8 @@ def imrmc_export(unblinded: Unblinded, out: Path) -> tuple[Path, Path]:
     writer.writerow(COLUMNS)
     writer.writerows([*(("truth", case, "truth", present) for case, present in truth.items()), *rows])
     return (
-        write_whole(out / "hallucination.imrmc", "".join(f"{line}\n" for line in lines).encode()),
-        write_whole(out / "hallucination.csv", table.getvalue().encode()),
+        write_whole(out / "hallucination.imrmc", "".join(f"{line}\n" for line in lines)),
+        write_whole(out / "hallucination.csv", table.getvalue()),
     )
 
 

@@ -74,7 +74,7 @@ def label_studio_export(tasks: Sequence[Task], images: Mapping[str, NDArray[np.u
         }
         for task in sorted(tasks, key=lambda task: task.seq)
     ]
-    written = write_whole(out / "tasks.json", f"{json.dumps(rows)}\n".encode())
+    written = write_whole(out / "tasks.json", f"{json.dumps(rows)}\n")
     return written, write_whole(out / "config.xml", _config(tasks[0]))
 
 
