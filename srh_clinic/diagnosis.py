@@ -20,6 +20,12 @@ Outcome = Literal["correct", "wrong", "nondiagnostic"]
 OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "nondiagnostic")
 """Every prediction has one of these outcomes; see :func:`outcome`."""
 
+Use = Literal["restored", "original", "nondiagnostic"]
+"""Whose word a policy lets stand: that of the restored image, that of the original, or neither, and the case is
+non-diagnostic."""
+
+USES: tuple[Use, ...] = ("restored", "original", "nondiagnostic")
+
 
 def outcome(truth: str, said: str) -> Outcome:
     """``correct``; ``wrong``, a confident class that is not the truth; or ``nondiagnostic`` where a diagnosis could be made.

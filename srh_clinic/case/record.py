@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
-from srh_clinic.diagnosis import Diagnosis
+from srh_clinic.diagnosis import Diagnosis, Use
 from srh_clinic.errors import InputError, first_fault
 from srh_clinic.regions import Region
 
@@ -66,7 +66,7 @@ class SaidOfSlide(_Part):
 class DecisionRecord(_Part):
     """What a selective policy lets stand."""
 
-    use: Literal["restored", "original", "nondiagnostic"]
+    use: Use
     """Whose word stands; nondiagnostic: neither's."""
     diagnosis: Diagnosis
     """The class that follows."""

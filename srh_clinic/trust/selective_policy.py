@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,13 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from scipy.optimize import brentq
 from scipy.stats import binom
 
+from srh_clinic.diagnosis import USES, Use
 from srh_clinic.errors import InputError
 from srh_clinic.trust.conformal import CONFIDENCE
-
-Use = Literal["restored", "original", "nondiagnostic"]
-"""Whose word stands: that of the restored image, that of the original, or neither, and the case is non-diagnostic."""
-
-USES: tuple[Use, ...] = ("restored", "original", "nondiagnostic")
 
 NONDIAGNOSTIC = "nondiagnostic"
 

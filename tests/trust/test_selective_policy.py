@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from srh_clinic.diagnosis import USES
 from srh_clinic.errors import InputError
 from srh_clinic.trust import ALWAYS, NEVER, SelectivePolicy, choose_policy, load_policy
-from srh_clinic.trust.selective_policy import USES, Bound, Observations, bounded_rate, candidates, halves
+from srh_clinic.trust.selective_policy import Bound, Observations, bounded_rate, candidates, halves
 
 POLICY = SelectivePolicy(
     p_restored=0.8, p_agreeing=0.6, p_contradicted=0.95, p_original=0.9, trust_limit=1.5, steps_limit=100, agreement_limit=0.75

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srh_clinic.diagnosis import OUTCOMES, outcome
+from srh_clinic.diagnosis import OUTCOMES, USES, outcome
 from srh_clinic.estimates import Undefined
 from srh_clinic.trust.selective_policy import (
     ALWAYS,
     NEVER,
     NONDIAGNOSTIC,
-    USES,
     Observations,
     SelectivePolicy,
     choose_policy,
