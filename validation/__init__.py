@@ -2,11 +2,10 @@
 
 For the command line, which only parses and prints::
 
-    run_protocol(out, *, only=PARTS, limit=None, limit_slow=None, strides=(), bundle="phantom-demo", device="auto",
-                 protocol=None, real_data=None, report=<progress>) -> list[Report]
+    run_benchmark("protocol" | "tables", out, *, only=None, options=BenchmarkOptions(), bundle="phantom-demo",
+                  device="auto", protocol=None, report=<progress>) -> list[Report]
     run_speed(out, *, bundle="phantom-demo", device="auto", tiles=16, sizes=(2048, 8192), protocol=None,
               report=<progress>) -> Report
-    run_tables(out, *, only=TABLE_PARTS, preset="quick", methods=None, own=None, stack=None, ...) -> list[Report]
     run_guards(out, *, limit=None, bundle="phantom-demo", weights="weights", ...) -> Report
     calibrate_guards(path, work, ...) -> Bundle          # writes the thresholds into the bundle
     run_cell(method, index, ...) -> dict                 # one cell of the phantoms' tables, computed anew
@@ -16,8 +15,8 @@ For the command line, which only parses and prints::
     rich_tables(report) -> list[rich.table.Table]        # for the terminal
     report.markdown, report.to_dict()                    # both also written to out/NAME.md and out/NAME.json
 
-``PARTS`` is ``("restoration", "calibrator", "classifier", "seams", "real")``; ``report(stage, done, total)`` is called as the
-pipeline's progress is. Both raise :class:`~srh_clinic.errors.InputError` for what a user can mend.
+``PARTS`` names what each benchmark can make; ``report(stage, done, total)`` is called as the pipeline's progress is. What a
+user can mend is raised as :class:`~srh_clinic.errors.InputError`.
 
 The names stand in ``__init__.pyi`` and are loaded when they are used, so that importing this package does not load the
 networks' libraries.

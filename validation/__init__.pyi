@@ -7,11 +7,10 @@ from .benchmarks.guards import calibrate_guards as calibrate_guards
 from .benchmarks.guards import run_guards as run_guards
 from .benchmarks.speed import run_speed as run_speed
 from .benchmarks.suite import PARTS as PARTS
-from .benchmarks.suite import run_protocol as run_protocol
-from .benchmarks.table_suite import TABLE_PARTS as TABLE_PARTS
-from .benchmarks.table_suite import OwnImages as OwnImages
-from .benchmarks.table_suite import run_cell as run_cell
-from .benchmarks.table_suite import run_tables as run_tables
+from .benchmarks.suite import BenchmarkOptions as BenchmarkOptions
+from .benchmarks.suite import OwnImages as OwnImages
+from .benchmarks.suite import run_benchmark as run_benchmark
+from .benchmarks.suite import run_cell as run_cell
 from .reporting.report import Report as Report
 from .reporting.report import rich_tables as rich_tables
 from .reporting.report import write_report as write_report

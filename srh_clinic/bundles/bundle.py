@@ -388,6 +388,21 @@ def update_bundle(
     return save_bundle(path, {**kept, **parts}, {**description, **(metadata or {})}, storage=storage)
 
 
+def annotate_bundle(bundle: Bundle, metadata: dict[str, Any] | None = None, *, model_card: str | None = None) -> Bundle:
+    """Write a bundle anew with the networks that it has, further metadata, and another model card; None keeps its own.
+
+    Raises
+    ------
+    InputError
+        When its folder cannot be read.
+    """
+    parts = {part: (bundle.config(part), bundle.load_tensors(part)) for part in bundle.own_parts}
+    kept = {key: value for key, value in bundle.metadata.items() if key != "sha256"}
+    card = (bundle.path / MODEL_CARD).read_text(encoding="utf-8") if model_card is None else model_card
+    storage = bundle.metadata.get("weights_storage", "float32")
+    return save_bundle(bundle.path, parts, {**kept, **(metadata or {})}, card, storage=storage)
+
+
 def default_model_card(name: str, metadata: dict[str, Any], parts: dict[str, tuple[dict[str, Any], dict[str, Tensor]]]) -> str:
     """A model card in Markdown that says what the metadata say, and what the weights must not be used for."""
     rows = "\n".join(

@@ -91,19 +91,12 @@ def benchmark_protocol(
     real_data: Annotated[Path | None, typer.Option(help="Folder of real images; by default $SRH_REAL_DATA.")] = None,
 ) -> None:
     """Make the reports that docs/protocol.yaml defines; an interrupted run goes on when called again."""
-    from srh_clinic.validation import PARTS, run_protocol
+    from srh_clinic.validation import BenchmarkOptions, run_benchmark
 
+    options = BenchmarkOptions(limit=limit, limit_slow=limit_slow, strides=stride or (), real_data=real_data)
     with shown_progress() as progress:
-        reports = run_protocol(
-            out,
-            only=part or PARTS,
-            limit=limit,
-            limit_slow=limit_slow,
-            strides=stride or (),
-            bundle=bundle,
-            device=device,
-            real_data=real_data,
-            report=progress,
+        reports = run_benchmark(
+            "protocol", out, only=part or None, options=options, bundle=bundle, device=device, report=progress
         )
     _print_reports(reports, out)
 
@@ -182,25 +175,21 @@ def _tables_command(name: str, parts: tuple[str, ...], says: str) -> None:
         extractor_weights: ExtractorWeightsOption = None,
         lpips_weights: LpipsOption = None,
     ) -> None:
-        from srh_clinic.validation import OwnImages, Reading, run_tables
+        from srh_clinic.validation import BenchmarkOptions, OwnImages, Reading, run_benchmark
 
+        options = BenchmarkOptions(
+            preset=preset,
+            methods=method,
+            own=None if images is None else OwnImages(images, reference, severity),
+            stack=stack,
+            reading=Reading(um_per_px, full_scale),
+            weights=weights,
+            extractor=extractor,
+            extractor_weights=extractor_weights,
+            lpips_weights=lpips_weights,
+        )
         with shown_progress() as progress:
-            reports = run_tables(
-                out,
-                only=parts,
-                preset=preset,
-                methods=method,
-                own=None if images is None else OwnImages(images, reference, severity),
-                stack=stack,
-                reading=Reading(um_per_px, full_scale),
-                bundle=bundle,
-                weights=weights,
-                device=device,
-                extractor=extractor,
-                extractor_weights=extractor_weights,
-                lpips_weights=lpips_weights,
-                report=progress,
-            )
+            reports = run_benchmark("tables", out, only=parts, options=options, bundle=bundle, device=device, report=progress)
         _print_reports(reports, out)
         typer.echo(out / ("tables.html" if len(reports) > 1 else f"{reports[0].name}.html"))
 

@@ -13,7 +13,7 @@ from srh_clinic.cli.app import app
 from srh_clinic.cli.benchmark import TABLES
 from srh_clinic.restorers import RESTORERS
 from srh_clinic.training import TASKS
-from srh_clinic.validation import PARTS, TABLE_PARTS
+from srh_clinic.validation import PARTS
 
 OWN_MEANING = {
     "out": "what a command writes: a slide, a cohort, a result, reports, a bundle",
@@ -111,6 +111,6 @@ def test_help_names_every_restorer_task_and_part() -> None:
         assert task in helps["train", "task"]
     for restorer in set(RESTORERS) - baselines:
         assert restorer in helps["restore", "restorer"]
-    for part in PARTS:
+    for part in PARTS["protocol"]:
         assert part in helps["benchmark protocol", "part"]
-    assert tuple(TABLES) == tuple(TABLE_PARTS)
+    assert tuple(TABLES) == PARTS["tables"]

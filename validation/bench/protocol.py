@@ -18,6 +18,9 @@ from srh_clinic.simulation import CLASSES, DIAGNOSIS_OF_KIND, Phantom, simulate_
 SEVERITIES = ("mild", "moderate", "severe")
 """Severity bins, in the order of ``phantom index mod 3``."""
 
+SEVERITY_STREAM, EDIT_STREAM, COIN_STREAM = 3, 5, 6
+"""Streams of a test phantom's seed beside the simulation's own: for its severity, edits of its nuclei, and which is judged."""
+
 Severity = Literal["mild", "moderate", "severe"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -184,7 +187,7 @@ class Protocol(Section):
     def strength(self, index: int) -> float:
         """Severity of a test phantom in [0, 1], uniform in its bin, drawn from a stream of its seed that nothing else uses."""
         low, high = getattr(self.severity, self.bin(index))
-        return float(np.random.default_rng([self.seed(index), 3]).uniform(low, high))
+        return float(np.random.default_rng([self.seed(index), SEVERITY_STREAM]).uniform(low, high))
 
     def phantom(self, index: int) -> Phantom:
         """Simulate test phantom ``index``, from 0 to ``phantoms.count - 1``, for the tables to ``tables.count - 1``.

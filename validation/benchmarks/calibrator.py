@@ -6,8 +6,8 @@ On clean test phantoms to which noise of a known step is added, as the sampler s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from srh_clinic.rscd.schedule import Schedule
 from srh_clinic.rscd.settings import RSCDSettings
 from srh_clinic.training.noise import NoiseKind, unit_noise
 from srh_clinic.validation.bench.bench import Bench, chunks
+from srh_clinic.validation.bench.cells import Row
 from srh_clinic.validation.reporting.report import CRITERIA, Column, Report, Table
 
 LARGEST_MEAN_ERROR = 8.0
@@ -43,7 +44,18 @@ RANGES = ((0, 19), (20, 59), (60, 119), (120, 200))
 KNOWN_T = (20, 50, 100, 150)
 """Indices whose sigma is the standard deviation of the noise that is not white."""
 
+UNIFORM_STREAM = 0
+"""Stream of the phantoms' randomness that uniform noise is drawn from; shapes of regions and kinds of noise follow."""
+
+PIXELS_FROM = 100
+"""How far the stream of a noise's pixels lies above that of its indices."""
+
 Predict = Callable[[Tensor], NDArray[np.float64]]
+
+K = TypeVar("K")
+
+Found = Mapping[K, Sequence[NDArray[np.float64]]]
+"""What was predicted of a kind of noise, one array for each chunk of phantoms."""
 
 
 def calibration(bench: Bench) -> Report:
@@ -66,27 +78,11 @@ def calibration(bench: Bench) -> Report:
             kinds[known].append(predicted)
         bench.report("calibrator", members[-1] + 1, len(bench.indices))
 
-    errors = [
-        {"fed": name, "true": label, **_errors(bench, pairs[chosen])}
-        for name, parts in uniform.items()
-        for pairs in [np.concatenate(parts)]
-        for label, chosen in _ranges(pairs[:, 0])
-        if chosen.any()
-    ]
-    nearer = [
-        {"fed": name, "shape": kind, "n": share.n, "share": share}
-        for name in FED
-        for kind, triples in (
-            ("all", np.concatenate([part for shape in REGION_KINDS for part in regions[shape, name]])),
-            *((shape, np.concatenate(regions[shape, name])) for shape in REGION_KINDS),
-        )
-        for share in [proportion(int(_nearer_the_larger(triples).sum()), len(triples))]
-    ]
-    others = [
-        {"noise": kind, "t": t, "n": len(values), "mean": float(values.mean()), "deviation": float(values.std())}
-        for (kind, t), parts in kinds.items()
-        for values in [np.concatenate(parts)]
-    ]
+    return _report(bench, uniform, regions, kinds)
+
+
+def _report(bench: Bench, uniform: Found[str], regions: Found[tuple[str, str]], kinds: Found[tuple[str, int]]) -> Report:
+    errors, nearer = _errors_by_range(bench, uniform), _nearer_by_shape(regions)
     low, high = bench.protocol.calibrator.uniform_t
     gap = bench.protocol.calibrator.two_region_gap
     return Report(
@@ -125,7 +121,7 @@ def calibration(bench: Bench) -> Report:
                     Column("mean", "Mean prediction", ".1f"),
                     Column("deviation", "Standard deviation", ".1f"),
                 ),
-                others,
+                _by_kind_of_noise(kinds),
                 "At gain 1, clipped. There is no true index here: the rows say what the sampler will be told. row: half of "
                 "the variance is shared by a row; smooth: averaged over 3x3 px; shot: variance in proportion to the signal.",
             ),
@@ -134,13 +130,46 @@ def calibration(bench: Bench) -> Report:
     )
 
 
+def _errors_by_range(bench: Bench, uniform: Found[str]) -> list[Row]:
+    """Errors on uniform noise, by way of feeding and range of the true index."""
+    return [
+        {"fed": name, "true": label, **_errors(bench, pairs[chosen])}
+        for name, parts in uniform.items()
+        for pairs in [np.concatenate(parts)]
+        for label, chosen in _ranges(pairs[:, 0])
+        if chosen.any()
+    ]
+
+
+def _nearer_by_shape(regions: Found[tuple[str, str]]) -> list[Row]:
+    """How often the prediction for two regions is nearer to the larger, by way of feeding and shape."""
+    return [
+        {"fed": name, "shape": kind, "n": share.n, "share": share}
+        for name in FED
+        for kind, triples in (
+            ("all", np.concatenate([part for shape in REGION_KINDS for part in regions[shape, name]])),
+            *((shape, np.concatenate(regions[shape, name])) for shape in REGION_KINDS),
+        )
+        for share in [proportion(int(_nearer_the_larger(triples).sum()), len(triples))]
+    ]
+
+
+def _by_kind_of_noise(kinds: Found[tuple[str, int]]) -> list[Row]:
+    """What is predicted of noise that is not white."""
+    return [
+        {"noise": kind, "t": t, "n": len(values), "mean": float(values.mean()), "deviation": float(values.std())}
+        for (kind, t), parts in kinds.items()
+        for values in [np.concatenate(parts)]
+    ]
+
+
 def uniform_noise(
     bench: Bench, predict: Predict, schedule: Schedule, x0: Tensor, members: Sequence[int]
 ) -> dict[str, NDArray[np.float64]]:
     """True and predicted index ``(N, 2)`` for each way of feeding, of white noise whose index is drawn uniformly."""
     low, high = bench.protocol.calibrator.uniform_t
-    t = torch.tensor([_rng(bench, i, 0).integers(low, high + 1) for i in members])
-    noise = _noise(bench, "white", x0, members, 0)
+    t = torch.tensor([_rng(bench, i, UNIFORM_STREAM).integers(low, high + 1) for i in members])
+    noise = _noise(bench, "white", x0, members, UNIFORM_STREAM)
     return {
         name: np.stack([t.numpy(), predict(_clip(q_sample(x0, t, noise, schedule, gain), clipped))], axis=1).astype(np.float64)
         for name, (gain, clipped) in FED.items()
@@ -154,7 +183,7 @@ def two_regions(
     low, high = bench.protocol.calibrator.uniform_t
     gap = bench.protocol.calibrator.two_region_gap
     found = {}
-    for stream, kind in enumerate(REGION_KINDS, start=1):
+    for stream, kind in enumerate(REGION_KINDS, start=UNIFORM_STREAM + 1):
         draws = [_rng(bench, i, stream) for i in members]
         larger = torch.tensor([rng.integers(low + gap, high + 1) for rng in draws])
         smaller = torch.tensor([rng.integers(low, int(t) - gap + 1) for rng, t in zip(draws, larger, strict=True)])
@@ -171,7 +200,7 @@ def other_noise(
 ) -> dict[tuple[str, int], NDArray[np.float64]]:
     """Predicted index ``(N,)`` of each kind of noise whose mean variance is that of each index of :data:`KNOWN_T`."""
     found = {}
-    for stream, kind in enumerate(get_args(NoiseKind), start=len(REGION_KINDS) + 1):
+    for stream, kind in enumerate(get_args(NoiseKind), start=UNIFORM_STREAM + 1 + len(REGION_KINDS)):
         noise = _noise(bench, kind, x0, members, stream)
         for t in KNOWN_T:
             images = q_sample(x0, torch.full((len(x0),), t), noise, schedule, "unit")
@@ -185,7 +214,7 @@ def _rng(bench: Bench, index: int, stream: int) -> np.random.Generator:
 
 
 def _noise(bench: Bench, kind: NoiseKind, x0: Tensor, members: Sequence[int], stream: int) -> Tensor:
-    seeds = [int(_rng(bench, i, 100 + stream).integers(2**62)) for i in members]
+    seeds = [int(_rng(bench, i, PIXELS_FROM + stream).integers(2**62)) for i in members]
     drawn = (unit_noise(kind, one[None], torch.Generator().manual_seed(seed)) for one, seed in zip(x0, seeds, strict=True))
     return torch.cat(list(drawn))
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srh_clinic.bundles import Bundle, load_bundle, save_bundle
+from srh_clinic.bundles import Bundle, annotate_bundle, load_bundle
 from srh_clinic.case.provenance import guard_policy_of
 from srh_clinic.errors import InputError
 from srh_clinic.files import fingerprint
@@ -33,7 +33,7 @@ from srh_clinic.trust import GuardPolicy, calibrated_policy
 from srh_clinic.validation.bench.bench import Bench, PhantomRestorer, chunks
 from srh_clinic.validation.bench.cells import CellStore
 from srh_clinic.validation.bench.methods import BASELINES, METHODS, WHOLE, Method
-from srh_clinic.validation.bench.protocol import SEVERITIES, Protocol, load_protocol
+from srh_clinic.validation.bench.protocol import COIN_STREAM, EDIT_STREAM, SEVERITIES, Protocol, load_protocol
 from srh_clinic.validation.reporting.figures import roc_curves
 from srh_clinic.validation.reporting.page import write_reports
 from srh_clinic.validation.reporting.report import CRITERIA, Column, Figure, Report, Table
@@ -128,7 +128,7 @@ class Examiner:
         if np.array_equal(restored, phantom.counts):
             return
         yield _judgement(phantom, restored), restored
-        rng = np.random.default_rng([self.bench.protocol.seed(index), 5])
+        rng = np.random.default_rng([self.bench.protocol.seed(index), EDIT_STREAM])
         nuclei = np.asarray(phantom.nuclei, dtype=np.float64).reshape(-1, 3)
         for contrast in CONTRASTS:
             planted = plant_nucleus(rng, restored, nuclei, CONTRASTS[contrast], phantom.um_per_px)
@@ -153,7 +153,7 @@ def promised(cases: Sequence[Case], protocol: Protocol) -> list[Case]:
     chosen = []
     for index in sorted({case.index for case in cases}):
         both = [f"planted {contrast}", f"erased {contrast}"]
-        if np.random.default_rng([protocol.seed(index), 6]).random() < 0.5:
+        if np.random.default_rng([protocol.seed(index), COIN_STREAM]).random() < 0.5:
             both.reverse()
         # Where there is no nucleus to erase, or no room for one, the other is done.
         chosen += [by_index[index, group] for group in both if (index, group) in by_index][:1]
@@ -210,11 +210,7 @@ def calibrate_guards(
     bundle, fixed = load_bundle(path), load_protocol(protocol).for_calibration
     cases = Examiner(Bench(fixed, bundle, Path(work), device, None, report)).cases()
     policy = policy_from(cases, fixed, bundle.weights_sha256)
-    parts = {part: (bundle.config(part), bundle.load_tensors(part)) for part in bundle.own_parts}
-    kept = {key: value for key, value in bundle.metadata.items() if key != "sha256"}
-    card = (bundle.path / "docs" / "README.md").read_text(encoding="utf-8")
-    storage = bundle.metadata.get("weights_storage", "float32")
-    return save_bundle(bundle.path, parts, {**kept, "trust": policy.model_dump(mode="json")}, card, storage=storage)
+    return annotate_bundle(bundle, {"trust": policy.model_dump(mode="json")})
 
 
 def guards(bench: Bench) -> Report:
@@ -230,7 +226,7 @@ def guards(bench: Bench) -> Report:
     inventing = ((Method("cyclegan", "cyclegan", bundle=BASELINES), bench.indices), (overlong, some))
     cases = Examiner(bench, inventing).cases()
     calibration = Bench(protocol.for_calibration, bench.bundle, bench.out / "calibration", bench.device, None, bench.report)
-    judge = Judge(cases, Examiner(calibration).cases(), policy, protocol)
+    performance = GuardPerformance(cases, Examiner(calibration).cases(), policy, protocol)
     return Report(
         name="guards",
         title="What the guards find",
@@ -240,14 +236,14 @@ def guards(bench: Bench) -> Report:
             "against the clean phantom, no nucleus was added or removed. One case is one tile of "
             f"{protocol.phantoms.size} px; intervals are exact binomial ones, or 95% bootstrap ones over tiles for areas."
         ),
-        tables=judge.tables(),
+        tables=performance.tables(),
         provenance=bench.provenance(0, calibration=policy.calibration["images"]),
-        figures=[judge.figure()],
+        figures=[performance.figure()],
     )
 
 
 @dataclass(frozen=True)
-class Judge:
+class GuardPerformance:
     """The guards on cases of which it is known whether they are right.
 
     Parameters

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from srh_clinic.bundles import Bundle, default_model_card, load_bundle, save_bundle
+from srh_clinic.bundles import Bundle, annotate_bundle, default_model_card, load_bundle
 from srh_clinic.case.provenance import guard_policy_of
 from srh_clinic.errors import InputError
 from srh_clinic.training import TASKS, read_settings
@@ -37,10 +37,7 @@ def write_model_card(path: str | Path, reports: str | Path | None = None) -> Bun
     parts = {part: (bundle.config(part), bundle.load_tensors(part)) for part in bundle.own_parts}
     scores = _held_out(bundle) if reports is None else _scores(bundle, _reports(Path(reports)))
     sections = [default_model_card(bundle.name, bundle.metadata, parts), *_training(bundle), *_guards(bundle), *scores]
-    kept = {key: value for key, value in bundle.metadata.items() if key != "sha256"}
-    return save_bundle(
-        bundle.path, parts, kept, "\n".join(sections), storage=bundle.metadata.get("weights_storage", "float32")
-    )
+    return annotate_bundle(bundle, model_card="\n".join(sections))
 
 
 def _reports(folder: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from srh_clinic.validation.bench.images import GAIN, read_patches
 from srh_clinic.validation.bench.methods import Method, protocol_methods
 from srh_clinic.validation.bench.protocol import SEVERITIES, Protocol
 from srh_clinic.validation.benchmarks.realism import HIGH_FREQUENCY
-from srh_clinic.validation.benchmarks.restoration_section import METHOD_COLUMNS, Row, judged, mean_of, means
+from srh_clinic.validation.benchmarks.restoration import METHOD_COLUMNS, Row, judged, mean_of, means
 from srh_clinic.validation.reporting.report import CRITERIA, Column, Report, Table
 
 GAUSSIAN_SIGMA = 0.05

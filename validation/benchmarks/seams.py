@@ -74,36 +74,7 @@ def seams(bench: Bench, fields: list[Field], *, skipped: str = "") -> Report:
     skipped
         Says which field is missing and why.
     """
-    restorer = create_restorer("rscd", bundle=str(bench.bundle.path), device=bench.device)
-    rows: list[dict[str, Any]] = []
-    for place, one in enumerate(fields):
-        view, _ = at_pixel_size(one.slide, bench.bundle.metadata["um_per_px"])
-        restored = restore_slide(
-            view,
-            look_over(view),
-            restorer,
-            bench.bundle,
-            work=bench.work,
-            progress=lambda _, done, total, name=one.name: bench.report(f"seams: {name}", done, total),  # type: ignore[misc]
-        )
-        everything = (0, 0, *view.shape)
-        images = {"as scanned": view.read(*everything), "restored": restored.slide.read(*everything), "clean": one.clean}
-        measured = {image: seam_ratio(counts, restored.grid) for image, counts in images.items() if counts is not None}
-        for image, ratio in measured.items():
-            rows.append(
-                {
-                    "field": one.name,
-                    "known": one.clean is not None,
-                    "image": image,
-                    "tiles": len(restored.grid),
-                    "ratio": ratio.value,
-                    "relative": ratio.value / measured["as scanned"].value,
-                    "rows": ratio.rows,
-                    "columns": ratio.columns,
-                    "shifted": ratio.shifted,
-                }
-            )
-        bench.report("seams", place + 1, len(fields))
+    rows = _ratios(bench, fields)
     return Report(
         name="seams",
         title="Seams between tiles",
@@ -112,11 +83,7 @@ def seams(bench: Bench, fields: list[Field], *, skipped: str = "") -> Report:
             f"leave no trace. {skipped}".strip()
         ),
         tables=(
-            Table(
-                "What was asked",
-                CRITERIA,
-                _criteria(rows),
-            ),
+            Table("What was asked", CRITERIA, _criteria(rows)),
             Table(
                 "Ratios",
                 (
@@ -148,3 +115,38 @@ def _criteria(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {"asked": f"{name}: at most {LARGEST_RATIO}", "measured": f"{ratio:.3f}", "met": ratio <= LARGEST_RATIO}
         for name, ratio in judged
     ]
+
+
+def _ratios(bench: Bench, fields: list[Field]) -> list[dict[str, Any]]:
+    """Seam ratio of each image of each field."""
+    restorer = create_restorer("rscd", bundle=str(bench.bundle.path), device=bench.device)
+    rows: list[dict[str, Any]] = []
+    for place, one in enumerate(fields):
+        view, _ = at_pixel_size(one.slide, bench.bundle.metadata["um_per_px"])
+        restored = restore_slide(
+            view,
+            look_over(view),
+            restorer,
+            bench.bundle,
+            work=bench.work,
+            progress=lambda _, done, total, name=one.name: bench.report(f"seams: {name}", done, total),  # type: ignore[misc]
+        )
+        everything = (0, 0, *view.shape)
+        images = {"as scanned": view.read(*everything), "restored": restored.slide.read(*everything), "clean": one.clean}
+        measured = {image: seam_ratio(counts, restored.grid) for image, counts in images.items() if counts is not None}
+        for image, ratio in measured.items():
+            rows.append(
+                {
+                    "field": one.name,
+                    "known": one.clean is not None,
+                    "image": image,
+                    "tiles": len(restored.grid),
+                    "ratio": ratio.value,
+                    "relative": ratio.value / measured["as scanned"].value,
+                    "rows": ratio.rows,
+                    "columns": ratio.columns,
+                    "shifted": ratio.shifted,
+                }
+            )
+        bench.report("seams", place + 1, len(fields))
+    return rows

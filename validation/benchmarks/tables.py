@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,21 +23,20 @@ from srh_clinic.bundles import load_bundle
 from srh_clinic.classifiers import PatchClassifier, load_classifier
 from srh_clinic.diagnosis import CLASSES
 from srh_clinic.errors import InputError
-from srh_clinic.files import fingerprint, write_whole
+from srh_clinic.files import fingerprint, whole_file, write_whole
 from srh_clinic.inference import choose_device
 from srh_clinic.intensity import FULL_SCALE, Counts, counts_to_unit
 from srh_clinic.metrics.extractors import ExtractorName
 from srh_clinic.validation.bench.bench import CHUNK, TIMED, Bench, PhantomRestorer, RestoredPhantom, chunks, timed
-from srh_clinic.validation.bench.cells import CellStore
+from srh_clinic.validation.bench.cells import CellStore, Row
 from srh_clinic.validation.bench.images import Image, ImageSet
 from srh_clinic.validation.bench.methods import Method
 from srh_clinic.validation.benchmarks.realism import HIGH_FREQUENCY
 from srh_clinic.validation.benchmarks.registration import register, require_good
+from srh_clinic.validation.reporting.figures import Panel
 
 if TYPE_CHECKING:
-    from srh_clinic.integration import FocalPlane
-
-Row = dict[str, Any]
+    pass
 
 JUDGED = 2
 """Version of what :func:`judged` measures; cells of another are computed anew."""
@@ -66,19 +65,15 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Stack:
-    """A user's z-stack by its name: planes of :func:`~srh_clinic.integration.read_z_stack`, at the protocol's pixel size."""
-
-    name: str
-    planes: tuple[FocalPlane, ...]
-
-
-@dataclass(frozen=True)
 class Fewer:
     """Methods that are too slow for all images, and the images that they restore."""
 
     methods: tuple[str, ...] = ()
     indices: tuple[int, ...] = ()
+
+
+Cells = Mapping[str, Mapping[int, Row]]
+"""The numbers of each image by method."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -315,10 +310,8 @@ class Tables:
                 vectors.append(self._extractor.features(counts_to_unit(np.stack(batch))))
                 spectra.append(metrics.radial_power(counts_to_unit(np.stack(batch))))
             made = Features(np.concatenate(vectors or [empty]), np.concatenate(spectra or [empty]))
-            draft = path.with_suffix(".tmp.npz")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(draft, vectors=made.vectors, spectra=made.spectra)
-            draft.replace(path)
+            with whole_file(path) as draft, draft.open("wb") as file:
+                np.savez(file, vectors=made.vectors, spectra=made.spectra)
             self.bench.report(f"features: {name}", 1, 1)
         with np.load(path) as stored:
             return Features(stored["vectors"], stored["spectra"])
@@ -334,6 +327,11 @@ def without_reference(shown: NDArray[Any]) -> Row:
         "coherence": metrics.channel_coherence(shown, HIGH_FREQUENCY),
         "noise": FULL_SCALE * max(metrics.incoherent_noise(shown, HIGH_FREQUENCY)),
     }
+
+
+def truth_panels(image: Image) -> list[Panel]:
+    """The clean image as a panel of a figure; none when nobody knows it."""
+    return [] if image.clean is None else [Panel(image.clean, "truth")]
 
 
 def registered(acquired: Counts, image: Image) -> Counts:

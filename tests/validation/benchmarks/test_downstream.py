@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from srh_clinic.classifiers import PatchClassifier
-from srh_clinic.diagnosis import CLASSES
+from srh_clinic.diagnosis import CLASSES, outcome
 from srh_clinic.intensity import Counts
 from srh_clinic.validation.bench.bench import Bench
-from srh_clinic.validation.benchmarks.downstream_section import OUTCOMES, downstream, outcome
+from srh_clinic.validation.benchmarks.downstream import PRINTED, classification
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from srh_clinic.validation.benchmarks.downstream_section import OUTCOMES, downst
     ],
 )
 def test_only_a_confident_class_is_wrong(truth: str, said: str, expected: str) -> None:
-    assert outcome(truth, said) == expected
+    assert PRINTED[outcome(truth, said)] == expected
 
 
 def test_the_tables_follow_from_what_the_classifier_said(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +40,7 @@ def test_the_tables_follow_from_what_the_classifier_said(bench: Bench, monkeypat
         return np.eye(3)[said]
 
     monkeypatch.setattr(PatchClassifier, "predict_proba", predict)
-    report = downstream(bench)
+    report = classification(bench)
     shares = {row["patches"]: row for row in report.tables[1].rows}
     assert list(shares) == [
         "clean",
@@ -48,7 +48,7 @@ def test_the_tables_follow_from_what_the_classifier_said(bench: Bench, monkeypat
         *("mild, after", "moderate, after", "severe, after", "after"),
     ]
     # Three of the six are glioma, three are blood.
-    values = {name: tuple(shares[name][one].value for one in (*OUTCOMES, "nondiagnostic")) for name in shares}
+    values = {name: tuple(shares[name][one].value for one in (*PRINTED.values(), "nondiagnostic")) for name in shares}
     assert values["clean"] == values["after"] == (0.5, 0.5, 0.0, 0.0)
     assert values["before"] == values["severe, before"] == (0.5, 0.0, 0.5, 1.0)
     assert shares["before"]["correct"].low < 0.12 < 0.88 < shares["before"]["correct"].high
@@ -70,9 +70,9 @@ def test_the_tables_follow_from_what_the_classifier_said(bench: Bench, monkeypat
 
 
 def test_a_rerun_reads_what_was_said(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = downstream(bench)
+    first = classification(bench)
     monkeypatch.setattr(PatchClassifier, "predict_proba", lambda *_: pytest.fail("asked again"))
-    assert downstream(bench).tables == first.tables
+    assert classification(bench).tables == first.tables
     row = json.loads((bench.work / "classifier.jsonl").read_text().splitlines()[0])
     assert sum(row["probabilities"]) == pytest.approx(1, abs=3e-6)
     assert row["said"] == CLASSES[int(np.argmax(row["probabilities"]))]

@@ -24,7 +24,7 @@ from srh_clinic.validation.benchmarks.guards import (
     FAITHFUL,
     Case,
     Examiner,
-    Judge,
+    GuardPerformance,
     area_under_roc,
     calibrate_guards,
     guards,
@@ -84,10 +84,12 @@ def test_promises_hold_on_other_phantoms_and_not_when_everything_is_fainter(prot
     policy = policy_from(calibration, protocol.for_calibration, "0" * 64)
     assert policy.steps == (10, 12)
     assert policy.calibration["tiles with one edit"] == 360
-    rows = {row["asked"]: row["met"] for row in Judge(cases(protocol), calibration, policy, protocol).tables()[0].rows}
+    rows = {
+        row["asked"]: row["met"] for row in GuardPerformance(cases(protocol), calibration, policy, protocol).tables()[0].rows
+    }
     assert rows["promised miss rate 0.1: held within its binomial interval"]
     assert rows["promised miss rate 0.05: held within its binomial interval"]
-    fainter = Judge(cases(protocol, shift=-4.0), calibration, policy, protocol)
+    fainter = GuardPerformance(cases(protocol, shift=-4.0), calibration, policy, protocol)
     asked = {row["asked"]: row["met"] for row in fainter.tables()[0].rows}
     assert not asked["promised miss rate 0.05: held within its binomial interval"]
     assert not asked["planted usual: area at least 0.95"]

@@ -15,7 +15,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from srh_clinic.bundles import save_bundle
 from srh_clinic.validation.bench.bench import Bench, PhantomRestorer
 from srh_clinic.validation.bench.methods import WHOLE, protocol_methods
-from srh_clinic.validation.benchmarks.restoration_section import phantom_rows, restoration
+from srh_clinic.validation.benchmarks.restoration import phantom_rows, restoration
 from srh_clinic.validation.reporting.report import Report
 
 OURS = WHOLE

@@ -16,15 +16,15 @@ from srh_clinic import metrics
 from srh_clinic.bundles import Bundle
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts, counts_to_unit
-from srh_clinic.validation import run_cell, run_tables
+from srh_clinic.validation import BenchmarkOptions, run_benchmark, run_cell
 from srh_clinic.validation.bench.bench import Bench, PhantomRestorer
 from srh_clinic.validation.bench.images import FolderImages, Image, PhantomImages, Reading, cut, spread
 from srh_clinic.validation.bench.methods import ABLATIONS, LEARNED, METHODS, OURS, WHOLE, chosen_methods
 from srh_clinic.validation.bench.protocol import load_protocol
-from srh_clinic.validation.benchmarks import table_suite, tables
-from srh_clinic.validation.benchmarks.images_section import Judge, near_registered, unpaired
+from srh_clinic.validation.benchmarks import suite, tables
+from srh_clinic.validation.benchmarks.image_quality import MethodComparison, near_registered, unpaired
 from srh_clinic.validation.benchmarks.paper import PAPER
-from srh_clinic.validation.benchmarks.table_suite import TABLE_PARTS, OwnImages
+from srh_clinic.validation.benchmarks.suite import PARTS, OwnImages
 from srh_clinic.validation.benchmarks.tables import Fewer, Tables, inner
 
 NAMES = ("input", WHOLE, "median", "nlm")
@@ -162,8 +162,8 @@ def test_the_clean_images_as_a_set_lie_at_no_distance_from_themselves(run: Table
     second = run.second_features()
     assert len(second.vectors) == 10
     assert metrics.spectrum_distance(second.spectra, second.spectra) == 0
-    judge = Judge(run, run.cells(), near=True)
-    ours, reference, how = judge._sets("input", [1, 4, 8])
+    comparison = MethodComparison(run, run.cells(), near=True)
+    ours, reference, how = comparison._sets("input", [1, 4, 8])
     assert len(ours.vectors) == len(reference.vectors) == 3
     assert how["units"] == how["reference_units"] == [1, 4, 8]
 
@@ -173,12 +173,12 @@ def test_what_was_asked_is_met_or_not_by_the_numbers(run: Tables) -> None:
     for name, dB in (("input", 20.0), (WHOLE, 30.0), ("median", 30.4)):
         for cell in cells[name].values():
             cell["psnr"] = dB
-    asked = {row["asked"]: row for row in Judge(run, cells, near=False).ranking()}
+    asked = {row["asked"]: row for row in MethodComparison(run, cells, near=False).ranking()}
     within = asked["PSNR within 0.5 dB of the best"]
     assert (within["met"], within["measured"]) == (True, "rscd_ddim 30.00 dB, median 30.40 dB")
     for cell in cells["median"].values():
         cell["psnr"] = 30.6
-    asked = {row["asked"]: row for row in Judge(run, cells, near=False).ranking()}
+    asked = {row["asked"]: row for row in MethodComparison(run, cells, near=False).ranking()}
     assert asked["PSNR within 0.5 dB of the best"]["met"] is False
     assert "No ablation significantly better than rscd_ddim" not in asked
 
@@ -190,27 +190,27 @@ def test_an_ablation_that_is_better_is_named(bench: Bench) -> None:
         cell["psnr"] = cells[WHOLE][place]["psnr"] + 1 + 0.01 * place
         cell["nuclei_added"] = cells[WHOLE][place]["nuclei_added"] + 200 + place
         cell["nuclei_removed"] = cells[WHOLE][place]["nuclei_removed"]
-    (row,) = [row for row in Judge(run, cells, near=False).ranking() if row["asked"].startswith("No ablation")]
+    (row,) = [row for row in MethodComparison(run, cells, near=False).ranking() if row["asked"].startswith("No ablation")]
     assert row["met"] is False
     better, worse = row["measured"].split(", worse in ")
     assert "rscd_fixed_10 in PSNR (-1.0" in better
     assert "nuclei (-20" in worse
 
 
-def test_a_stack_of_ones_own_is_judged_plane_by_plane_without_a_reference(
+def test_a_stack_of_ones_own_is_comparisond_plane_by_plane_without_a_reference(
     bundle: Bundle, small_protocol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(table_suite.PRESETS, "quick", table_suite.Preset(images=2, slow=1, sweep=1, stacks=8))
-    monkeypatch.setattr("srh_clinic.validation.benchmarks.other_sections.DEPTHS_UM", (0.0, 100.0))
+    monkeypatch.setitem(suite.PRESETS, "quick", suite.Preset(images=2, slow=1, sweep=1, stacks=8))
+    monkeypatch.setattr("srh_clinic.validation.benchmarks.depth.DEPTHS_UM", (0.0, 100.0))
     rng = np.random.default_rng(0)
     size = load_protocol(small_protocol).phantoms.size
     noise = np.array([100, 3_000])[:, None, None, None] * rng.standard_normal((2, 2, size, 2 * size))
     tifffile.imwrite(tmp_path / "mine.tif", np.clip(20_000 + noise, 0, 65_535).astype(np.uint16), metadata={"axes": "ZCYX"})
-    (report,) = run_tables(
+    (report,) = run_benchmark(
+        "tables",
         tmp_path / "out",
+        options=BenchmarkOptions(stack=tmp_path / "mine.tif", reading=Reading(um_per_px=0.47)),
         only=["zstack"],
-        stack=tmp_path / "mine.tif",
-        reading=Reading(um_per_px=0.47),
         bundle=bundle.path,
         protocol=small_protocol,
         device="cpu",
@@ -230,11 +230,11 @@ def test_a_stack_that_cannot_be_used_is_told_before_anything_is_restored(
 ) -> None:
     tifffile.imwrite(tmp_path / "small.tif", np.full((2, 2, 16, 80), 9_000, dtype=np.uint16), metadata={"axes": "ZCYX"})
     with pytest.raises(InputError, match=told):
-        run_tables(
+        run_benchmark(
+            "tables",
             tmp_path / "out",
+            options=BenchmarkOptions(stack=tmp_path / name, reading=Reading(um_per_px=0.47)),
             only=["zstack"],
-            stack=tmp_path / name,
-            reading=Reading(um_per_px=0.47),
             bundle=bundle.path,
             protocol=small_protocol,
             device="cpu",
@@ -244,10 +244,15 @@ def test_a_stack_that_cannot_be_used_is_told_before_anything_is_restored(
 
 @pytest.fixture
 def page_of_all(bundle: Bundle, small_protocol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setitem(table_suite.PRESETS, "quick", table_suite.Preset(images=9, slow=2, sweep=3, stacks=8))
-    monkeypatch.setattr("srh_clinic.validation.benchmarks.other_sections.DEPTHS_UM", (0.0, 100.0))
-    reports = run_tables(
-        tmp_path / "out", methods=["median", "rscd_fixed_10"], bundle=bundle.path, protocol=small_protocol, device="cpu"
+    monkeypatch.setitem(suite.PRESETS, "quick", suite.Preset(images=9, slow=2, sweep=3, stacks=8))
+    monkeypatch.setattr("srh_clinic.validation.benchmarks.depth.DEPTHS_UM", (0.0, 100.0))
+    reports = run_benchmark(
+        "tables",
+        tmp_path / "out",
+        options=BenchmarkOptions(methods=["median", "rscd_fixed_10"]),
+        bundle=bundle.path,
+        protocol=small_protocol,
+        device="cpu",
     )
     assert [report.name for report in reports] == ["unpaired", "near_registered", "downstream", "sweep", "zstack"]
     return tmp_path / "out"
@@ -297,20 +302,22 @@ def test_one_cell_computed_anew_is_the_cell_of_the_table(
 
 def test_wrong_names_are_told(tmp_path: Path, bundle: Bundle, small_protocol: Path) -> None:
     with pytest.raises(InputError, match="found the methods mediun; needed one or more of input, rscd"):
-        run_tables(tmp_path, methods=["mediun"], bundle=bundle.path, protocol=small_protocol)
+        run_benchmark(
+            "tables", tmp_path, options=BenchmarkOptions(methods=["mediun"]), bundle=bundle.path, protocol=small_protocol
+        )
     with pytest.raises(InputError, match="found the preset 'slow'; needed quick or full"):
-        run_tables(tmp_path, preset="slow", bundle=bundle.path, protocol=small_protocol)
+        run_benchmark("tables", tmp_path, options=BenchmarkOptions(preset="slow"), bundle=bundle.path, protocol=small_protocol)
     with pytest.raises(InputError, match="found the parts table1; needed one or more of unpaired"):
-        run_tables(tmp_path, only=["table1"], bundle=bundle.path, protocol=small_protocol)
+        run_benchmark("tables", tmp_path, only=["table1"], bundle=bundle.path, protocol=small_protocol)
     with pytest.raises(
         InputError, match=r"no bundle phantom-baselines, whose network the method cyclegan needs; needed .* by --weights"
     ):
-        run_tables(
+        run_benchmark(
+            "tables",
             tmp_path,
-            methods=["cyclegan"],
+            options=BenchmarkOptions(methods=["cyclegan"], weights=tmp_path / "none"),
             bundle=bundle.path,
             protocol=small_protocol,
-            weights=tmp_path / "none",
             device="cpu",
         )
 
@@ -324,17 +331,23 @@ def test_a_network_that_is_missing_is_told_before_anything_is_restored(
     monkeypatch.setattr(Tables, "cells", refuse)
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "phantom-baselines").symlink_to(bundle.path)
-    how = {"bundle": bundle.path, "protocol": small_protocol, "weights": tmp_path / "weights", "device": "cpu"}
+    options = BenchmarkOptions(methods=["cyclegan"], weights=tmp_path / "weights")
+    how = {"bundle": bundle.path, "protocol": small_protocol, "device": "cpu"}
     with pytest.raises(InputError, match=r"found no cyclegan \(parts: denoiser, calibrator, classifier\)"):
-        run_tables(tmp_path / "out", methods=["cyclegan"], **how)
+        run_benchmark("tables", tmp_path / "out", options=options, **how)
 
 
 def test_figures_of_rscd_alone_need_no_other_network(
     tmp_path: Path, bundle: Bundle, small_protocol: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(table_suite.PRESETS, "quick", table_suite.Preset(images=9, slow=2, sweep=3, stacks=8))
-    how = {"bundle": bundle.path, "protocol": small_protocol, "weights": tmp_path / "none", "device": "cpu"}
-    (report,) = run_tables(tmp_path / "out", only=["sweep"], **how)
+    monkeypatch.setitem(suite.PRESETS, "quick", suite.Preset(images=9, slow=2, sweep=3, stacks=8))
+    how = {
+        "options": BenchmarkOptions(weights=tmp_path / "none"),
+        "bundle": bundle.path,
+        "protocol": small_protocol,
+        "device": "cpu",
+    }
+    (report,) = run_benchmark("tables", tmp_path / "out", only=["sweep"], **how)
     assert [row["steps"] for row in report.tables[0].rows] == ["0", "t/2", "t", "2t", "190"]
 
 
@@ -350,7 +363,7 @@ def test_every_row_of_the_paper_is_a_method_of_ours() -> None:
         "rscd_unaugmented",
         "rscd_no_exposure",
     }
-    assert set(TABLE_PARTS) == {"unpaired", "near-registered", "downstream", "sweep", "zstack"}
+    assert set(PARTS["tables"]) == {"unpaired", "near-registered", "downstream", "sweep", "zstack"}
 
 
 def _png_folder(folder: Path, *shapes: tuple[int, int]) -> Path:
@@ -401,17 +414,22 @@ def test_another_high_quality_set_has_another_name(tmp_path: Path, small_protoco
 def test_tables_on_a_users_images_have_no_truth_and_pairs_need_two_folders(
     tmp_path: Path, bundle: Bundle, small_protocol: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(table_suite.PRESETS, "quick", table_suite.Preset(images=9, slow=2, sweep=3, stacks=8))
+    monkeypatch.setitem(suite.PRESETS, "quick", suite.Preset(images=9, slow=2, sweep=3, stacks=8))
     own = OwnImages(_png_folder(tmp_path / "own", *[(64, 64)] * 9), _png_folder(tmp_path / "good", *[(64, 64)] * 9))
-    how = {"methods": ["median"], "own": own, "bundle": bundle.path, "protocol": small_protocol, "device": "cpu"}
-    (report,) = run_tables(tmp_path / "out", only=["unpaired"], **how)
+    how = {
+        "options": BenchmarkOptions(methods=["median"], own=own),
+        "bundle": bundle.path,
+        "protocol": small_protocol,
+        "device": "cpu",
+    }
+    (report,) = run_benchmark("tables", tmp_path / "out", only=["unpaired"], **how)
     row = _table(report, "All methods").rows[0]
     assert row["psnr"] is None
     assert np.isfinite(row["kid"].value)
     assert "What was asked" not in [table.title for table in report.tables]
     assert (tmp_path / "out" / "unpaired.html").is_file()
     with pytest.raises(InputError, match="found no second acquisitions; needed two folders low and high"):
-        run_tables(tmp_path / "out", only=["near-registered"], **how)
+        run_benchmark("tables", tmp_path / "out", only=["near-registered"], **how)
 
 
 def test_an_image_is_cut_from_its_corner() -> None:

@@ -13,12 +13,10 @@ from srh_clinic.intensity import Counts, counts_to_unit
 from srh_clinic.metrics import psnr, ssim
 from srh_clinic.simulation import Phantom
 from srh_clinic.validation.bench.bench import TIMED, Bench, PhantomRestorer, RestoredPhantom, chunks, timed
-from srh_clinic.validation.bench.cells import CellStore
+from srh_clinic.validation.bench.cells import CellStore, Row
 from srh_clinic.validation.bench.methods import FILTERS, FIXED_STEPS, Method, protocol_methods
 from srh_clinic.validation.bench.protocol import SEVERITIES, Protocol
 from srh_clinic.validation.reporting.report import CRITERIA, Column, Report, Table
-
-Row = Mapping[str, Any]
 
 METHOD_COLUMNS = (
     Column("method", "Method"),

@@ -25,10 +25,12 @@ from srh_clinic.metrics import (
 )
 from srh_clinic.metrics.distribution import SMALLEST_SAMPLE
 from srh_clinic.validation.bench.bench import TIMED
+from srh_clinic.validation.bench.cells import Row
 from srh_clinic.validation.bench.images import spread
-from srh_clinic.validation.bench.methods import ABLATIONS, LEARNED, OURS, REDUCED, WHOLE, Method
+from srh_clinic.validation.bench.methods import ABLATIONS, LEARNED, METHODS, OURS, REDUCED, WHOLE, Method
 from srh_clinic.validation.benchmarks.paper import PAPER
-from srh_clinic.validation.benchmarks.tables import NO_REFERENCE_NEEDED, Features, Row, Tables, inner
+from srh_clinic.validation.benchmarks.steps import predicted_steps
+from srh_clinic.validation.benchmarks.tables import NO_REFERENCE_NEEDED, Cells, Features, Tables, inner, truth_panels
 from srh_clinic.validation.reporting.figures import Panel, image_grid, wrapped_grid
 from srh_clinic.validation.reporting.report import CRITERIA, Column, Figure, Report, Table
 
@@ -37,8 +39,6 @@ NEAR_PSNR = 0.5
 
 COMPARED = {"kid": ("KID", -1), "spectral": ("spectral distance", -1), "psnr": ("PSNR", 1), "changed": ("nuclei", -1)}
 """Measures that ablations are compared by: their names, and 1 where more of it is better, else -1."""
-
-Cells = Mapping[str, Mapping[int, Row]]
 
 
 def unpaired(tables: Tables, cells: Cells) -> Report:
@@ -49,7 +49,7 @@ def unpaired(tables: Tables, cells: Cells) -> Report:
         name="unpaired",
         title="Table 1: unpaired images",
         near=False,
-        figures=[_same_tile(tables, cells)],
+        figures=[_gallery(tables), _same_tile(tables, cells), predicted_steps(tables, cells)],
     )
 
 
@@ -66,19 +66,19 @@ def near_registered(tables: Tables, cells: Cells) -> Report:
 
 
 def _section(tables: Tables, cells: Cells, *, name: str, title: str, near: bool, figures: list[Figure]) -> Report:
-    judge = Judge(tables, cells, near)
-    rows = [judge.row(method, tables.indices(method)) for method in tables.methods]
+    comparison = MethodComparison(tables, cells, near)
+    rows = [comparison.row(method, tables.indices(method)) for method in tables.methods]
     columns = _columns(tables, rows, near)
-    drawn = [Table("All methods", columns, rows, f"{_note(tables, judge.reference, near)} {_machines(tables, cells)}")]
+    drawn = [Table("All methods", columns, rows, f"{_note(tables, comparison.reference, near)} {_machines(tables, cells)}")]
     few = [method.name for method in tables.methods if method.name in tables.fewer.methods]
     if few:
         shared = tables.fewer.indices
-        on_shared = [judge.row(method, shared) for method in tables.methods]
+        on_shared = [comparison.row(method, shared) for method in tables.methods]
         note = f"{', '.join(few)} restore these alone. " + " ".join(f"{one}: {REDUCED[one]}." for one in few if one in REDUCED)
         drawn.append(Table(f"The {len(shared)} images that every method restored", columns, on_shared, note))
-    if asked := judge.ranking():
+    if asked := comparison.ranking():
         drawn.insert(0, Table("What was asked", CRITERIA, asked))
-    if differences := judge.differences:
+    if differences := comparison.differences:
         drawn.append(
             Table(
                 f"{WHOLE} minus each method",
@@ -102,7 +102,7 @@ def _section(tables: Tables, cells: Cells, *, name: str, title: str, near: bool,
     return Report(name, title, summary, tuple(drawn), tables.provenance(), figures)
 
 
-class Judge:
+class MethodComparison:
     """What a table says of each method.
 
     Parameters
@@ -310,12 +310,30 @@ def _changed(cell: Row) -> float:
     return float(cell["nuclei_added"] + cell["nuclei_removed"])
 
 
+def _gallery(tables: Tables) -> Figure:
+    """Figure 1: for each source of degradation an image that it leads in, as scanned and restored."""
+    found: dict[str, int] = {}
+    for index in tables.images.indices:
+        image = tables.images.image(index)
+        if image.source and image.group == "severe" and image.truth != "nondiagnostic":
+            found.setdefault(image.source, index)
+    chosen = list(found.values()) or list(tables.images.indices)[:4]
+    made = dict(tables.restored(METHODS[WHOLE], chosen))
+    rows = []
+    for index in chosen:
+        image = tables.images.image(index)
+        title = image.source or image.name
+        rows.append([Panel(image.counts, title), Panel(made[index].counts, "restored"), *truth_panels(image)])
+    caption = "As scanned and restored, by the source of degradation that leads. As Figure 1 of the paper."
+    return Figure("gallery", "Sources of degradation", caption, image_grid(rows))
+
+
 def _same_tile(tables: Tables, cells: Cells) -> Figure:
     """Figure 4: one image under every method."""
     shared = list(tables.fewer.indices) or list(tables.images.indices)
     index = _telling(tables, shared)
     image = tables.images.image(index)
-    panels = [Panel(image.clean, "truth")] if image.clean is not None else []
+    panels = truth_panels(image)
     for method in tables.methods:
         (_, made), *_ = tables.restored(method, [index])
         psnr = cells[method.name].get(index, {}).get("psnr")
