@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from analysed import TRUTH
+from simulated_study import simulated_answers, simulated_study
 
 from srh_clinic.validation.study.returns import read_return, require_whole, write_return
-from srh_clinic.validation.study.simulated_raters import (
-    simulated_answers,
-    simulated_ratings,
-    simulated_study,
-)
+from srh_clinic.validation.study.simulated_raters import simulated_ratings
 
 
 def test_simulated_answers_return_as_the_viewer_writes_them(tmp_path):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 from analysed import TRUTH
+from simulated_study import simulated_unblinded
 
 from srh_clinic.validation.study.analysis.page import analyse
-from srh_clinic.validation.study.simulated_raters import (
-    simulated_unblinded,
-)
 from srh_clinic.validation.study.unblinding import Unblinded
 
 

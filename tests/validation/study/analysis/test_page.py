@@ -6,12 +6,10 @@ import dataclasses
 
 import pytest
 from analysed import TRUTH, table, with_answers
+from simulated_study import simulated_unblinded
 
 from srh_clinic.validation.reporting.page import page
 from srh_clinic.validation.study.analysis.page import analyse, write_analysis
-from srh_clinic.validation.study.simulated_raters import (
-    simulated_unblinded,
-)
 
 
 def test_the_analysis_is_the_same_under_its_seed(small):

@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 from analysed import TRUTH, with_answers
 from scipy.optimize import minimize
+from simulated_study import simulated_unblinded
 
 from srh_clinic.metrics import Undefined
 from srh_clinic.validation.study.analysis.preference import BradleyTerry, bradley_terry, preference_rows
 from srh_clinic.validation.study.analysis.views import Choice, views
-from srh_clinic.validation.study.simulated_raters import (
-    Truth,
-    simulated_unblinded,
-)
+from srh_clinic.validation.study.simulated_raters import Truth
 
 
 def choices_of(counts: dict[str, tuple[int, int, int]]) -> list[Choice]:

@@ -7,13 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 from analysed import TRUTH
+from simulated_study import simulated_unblinded
 
 from srh_clinic.metrics import Undefined
 from srh_clinic.validation.study.analysis.raters import bang_index, blinding_table, repeats_table
 from srh_clinic.validation.study.analysis.views import views
-from srh_clinic.validation.study.simulated_raters import (
-    simulated_unblinded,
-)
 
 
 def test_answers_to_a_repeat_are_compared_by_method_and_not_by_side():
