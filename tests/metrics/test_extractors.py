@@ -171,7 +171,7 @@ def test_weights_of_another_network_are_refused(name: Any, tmp_path: Path) -> No
 
 def test_a_pickle_of_more_than_tensors_is_not_run(tmp_path: Path) -> None:
     torch.save({"weight": SimpleNamespace()}, tmp_path / "code.pth")
-    with pytest.raises(InputError, match="a pickle of more than tensors"):
+    with pytest.raises(InputError, match="a pickle that holds more than tensors"):
         load_state(tmp_path / "code.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(InputError, match="found a list"):

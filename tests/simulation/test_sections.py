@@ -106,7 +106,7 @@ class TestPair:
         [
             (("bone", 0.3, 1), "one of white_matter"),
             (("glioma", 1.1, 1), "a number from 0"),
-            (("glioma", 0.3, 1, 32), "64 pixels"),
+            (("glioma", 0.3, 1, 32), "32 pixels; needed 64 or more"),
         ],
     )
     def test_out_of_range(self, arguments: tuple, needed: str) -> None:
@@ -152,9 +152,9 @@ class TestZStack:
         [
             ("bone", [0], "one of white_matter"),
             ("glioma", [], "one or more"),
-            ("glioma", [-1], r"within 0\.\.400 um"),
-            ("glioma", [0, 401], r"within 0\.\.400 um"),
-            ("glioma", [float("nan")], r"within 0\.\.400 um"),
+            ("glioma", [-1], "from 0 to 400 um"),
+            ("glioma", [0, 401], "from 0 to 400 um"),
+            ("glioma", [float("nan")], "from 0 to 400 um"),
         ],
     )
     def test_out_of_range(self, kind: str, depths_um: list[float], needed: str) -> None:

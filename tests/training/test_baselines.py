@@ -143,7 +143,7 @@ def test_noise2noise_learns_the_clean_image_from_noise_alone(data, tmp_path):
 
 @pytest.mark.parametrize("task", ["synthetic_noise", "cyclegan"])
 def test_a_loss_that_is_not_finite_stops_the_training_before_the_weights_are(task, data, tmp_path):
-    with pytest.raises(InputError, match=rf"at step \d+ of {task}; needed a lower learning_rate, and a new folder"):
+    with pytest.raises(InputError, match=rf"at step \d+ of {task}; needed a lower learning_rate, in a new folder"):
         run(task, data, tmp_path, steps=50, learning_rate=1e18, clip_norm=1e30, checkpoint_seconds=1e-9)
     assert all(bool(torch.isfinite(value).all()) for value in checkpoint(tmp_path, task)["network"].values())
     assert not (tmp_path / "configs").exists()
