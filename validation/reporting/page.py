@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import jinja2
 
 from srh_clinic.estimates import Interval
 from srh_clinic.files import write_whole
-from srh_clinic.validation.reporting.report import Column, Report, Section, Table, write_report
+from srh_clinic.validation.reporting.report import Report, Section, Table, write_report
 
 TEMPLATES = Path(__file__).parent
 
@@ -61,25 +61,20 @@ def tables_csv(tables: Sequence[Table]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     for table in tables:
+        wide = {column.key for column in table.columns if any(isinstance(row.get(column.key), Interval) for row in table.rows)}
         writer.writerow(["table", table.title])
-        writer.writerow([heading for column in table.columns for heading in _headings(column, table)])
+        writer.writerow([heading for column in table.columns for heading in _headings(column.key, column.key in wide)])
         for row in table.rows:
-            writer.writerow([value for column in table.columns for value in _values(column, row, table)])
+            writer.writerow([one for column in table.columns for one in _cells(row.get(column.key), column.key in wide)])
         writer.writerow([])
     return buffer.getvalue()
 
 
-def _has_intervals(column: Column, table: Table) -> bool:
-    return any(isinstance(row.get(column.key), Interval) for row in table.rows)
+def _headings(key: str, wide: bool) -> list[str]:
+    return [key, f"{key}_low", f"{key}_high"] if wide else [key]
 
 
-def _headings(column: Column, table: Table) -> list[str]:
-    wide = _has_intervals(column, table)
-    return [column.key, f"{column.key}_low", f"{column.key}_high"] if wide else [column.key]
-
-
-def _values(column: Column, row: Mapping[str, Any], table: Table) -> list[Any]:
-    value = row.get(column.key)
-    if not _has_intervals(column, table):
+def _cells(value: Any, wide: bool) -> list[Any]:
+    if not wide:
         return [value]
     return [value.value, value.low, value.high] if isinstance(value, Interval) else [value, None, None]
