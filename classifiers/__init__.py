@@ -4,7 +4,6 @@ from srh_clinic.classifiers.aggregation import (
     HOLLON_2020_CLASSES,
     SlideDiagnosis,
     aggregate,
-    class_heat_map,
     collapse_hollon_2020,
 )
 from srh_clinic.classifiers.network import PatchClassifier, create_classifier, fit_temperature, load_classifier
@@ -17,7 +16,6 @@ __all__ = [
     "PatchClassifier",
     "SlideDiagnosis",
     "aggregate",
-    "class_heat_map",
     "collapse_hollon_2020",
     "create_classifier",
     "fit_temperature",

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srh_clinic.diagnosis import CLASSES, NONDIAGNOSTIC, NORMAL, Diagnosis
-from srh_clinic.tiling import TileGrid
 
 HOLLON_2020_CLASSES: dict[str, Diagnosis] = {
     "malignant glioma": "tumor",
@@ -104,47 +103,6 @@ def collapse_hollon_2020(probabilities: NDArray[np.float64]) -> NDArray[np.float
         raise ValueError(f"found probabilities of shape {p.shape}; needed (N, {len(HOLLON_2020_CLASSES)}).")
     membership = np.array([[ours == name for name in CLASSES] for ours in HOLLON_2020_CLASSES.values()], dtype=np.float64)
     return p @ membership
-
-
-def class_heat_map(
-    probabilities: NDArray[np.float64], grid: TileGrid, indices: NDArray[np.int64] | None = None, *, cell: int = 32
-) -> NDArray[np.float32]:
-    """Class probabilities over a slide: each cell has the mean of the patches that cover its centre.
-
-    Parameters
-    ----------
-    probabilities
-        ``(N, 3)``, one row for each patch.
-    grid
-        Where the patches lie; ``grid.tile`` is their size.
-    indices
-        The places in ``grid.positions`` that were classified, ``(N,)``; None when all were, in order.
-    cell
-        Edge of a cell in pixels.
-
-    Returns
-    -------
-    float32 ``(ceil(H / cell), ceil(W / cell), 3)``, NaN where no patch lies.
-    """
-    positions = grid.positions if indices is None else grid.positions[indices]
-    if len(positions) != len(probabilities):
-        raise ValueError(f"found {len(probabilities)} rows of probabilities; needed {len(positions)}, one for each patch.")
-    centres = [_cell_centres(length, cell) for length in grid.shape]
-    total = np.zeros((len(centres[0]), len(centres[1]), len(CLASSES)))
-    weight = np.zeros((*total.shape[:2], 1))
-    for (y, x), row in zip(positions.tolist(), np.asarray(probabilities, dtype=np.float64), strict=True):
-        rows = slice(*np.searchsorted(centres[0], [y, y + grid.tile]))
-        columns = slice(*np.searchsorted(centres[1], [x, x + grid.tile]))
-        total[rows, columns] += row
-        weight[rows, columns] += 1
-    with np.errstate(invalid="ignore"):
-        return (total / np.where(weight > 0, weight, np.nan)).astype(np.float32)
-
-
-def _cell_centres(length: int, cell: int) -> NDArray[np.float64]:
-    """Where the cells of an axis have their centres, in pixels; the last cell ends with the slide."""
-    starts = np.arange(0, length, cell)
-    return (starts + np.minimum(starts + cell, length)) / 2
 
 
 def _by_class(p: NDArray[np.float64]) -> dict[str, float]:

@@ -10,6 +10,9 @@ import numpy as np
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts
 
+UM_PER_PX = 0.47
+"""Pixel size of the clinical imager, at which networks are trained and tissue is simulated unless told otherwise."""
+
 
 @dataclass(frozen=True)
 class Identity:

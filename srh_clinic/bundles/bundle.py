@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from srh_clinic.errors import InputError
 from srh_clinic.files import draft_of, flush, sha256_of
+from srh_clinic.slide import UM_PER_PX
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +54,7 @@ DEFAULT_METADATA: dict[str, Any] = {
     "authors": "srh-clinic contributors",
     "copyright": "srh-clinic contributors",
     "license": "CC-BY-4.0",
-    "um_per_px": 0.47,
+    "um_per_px": UM_PER_PX,
     "tile": 256,
     "patch": 256,
     "colour_recipe": "opensrh",

@@ -17,7 +17,6 @@ All samplers take the same arguments and return the next states:
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,14 +27,6 @@ from srh_clinic.rscd.schedule import Schedule
 from srh_clinic.rscd.settings import Variance
 
 Indices = NDArray[np.int64]
-
-
-class Sampler(Protocol):
-    """A reverse step; see the module's docstring for the arguments."""
-
-    def __call__(
-        self, x: Tensor, eps: Tensor, t: Indices, t_next: Indices, schedule: Schedule, noise: Tensor | None = None
-    ) -> Tensor: ...
 
 
 def denoised(x: Tensor, eps: Tensor, t: Indices, schedule: Schedule) -> Tensor:

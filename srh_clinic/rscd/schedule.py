@@ -17,6 +17,11 @@ from numpy.typing import NDArray
 from srh_clinic.errors import InputError
 
 TOTAL_STEPS = 1000
+"""Steps of the diffusion, T."""
+
+TRAINED_STEPS = 200
+"""The first steps, which alone a denoiser learns unless told otherwise: the paper's T'."""
+
 ScheduleName = Literal["cosine", "linear"]
 
 

@@ -15,10 +15,10 @@ from srh_clinic.simulation.pools import (
     degraded_sample,
     training_pool,
 )
-from srh_clinic.simulation.sections import UM_PER_PX
 from srh_clinic.simulation.texture import generic_texture
 from srh_clinic.simulation.tissue import DIAGNOSIS_OF_KIND, KINDS_OF_DIAGNOSIS
 from srh_clinic.simulation.z_stack import ATTENUATION_UM, ZStack, simulate_z_stack
+from srh_clinic.slide import UM_PER_PX
 
 __all__ = [
     "ATTENUATION_UM",

@@ -21,6 +21,7 @@ from srh_clinic.simulation.fields import Field, Rng, smooth_field
 from srh_clinic.simulation.phantom import Phantom, simulate_patch
 from srh_clinic.simulation.sections import SectionRng
 from srh_clinic.simulation.signal import raman_signal
+from srh_clinic.simulation.streams import PatchStream, patch_stream
 from srh_clinic.simulation.tissue import PAINTERS
 
 SECTION_UM = (0.5, 2.0)
@@ -78,7 +79,7 @@ def simulate_pair(kind: str, severity: float, seed: int, size: int = 256) -> Nea
     check_tissue(kind, size)
     if not 0 <= severity <= 1:
         raise InputError(f"the severity {severity}", "a number from 0 (clean) to 1 (worst)")
-    rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(4)[3])
+    rng = np.random.default_rng(patch_stream(seed, PatchStream.PAIR))
     section_um = float(rng.uniform(*SECTION_UM))
     _, signal = cut_tissue(kind, seed, section_um, size)
     displacement = _displacement(rng, (size, size))
@@ -107,8 +108,7 @@ def cut_tissue(kind: str, seed: int, depth_um: float, size: int) -> tuple[Canvas
 
     The signal is that of a perfect instrument, float32 counts ``(2, H, W)``; at depth 0 it is that patch's own.
     """
-    tissue, _, block = np.random.SeedSequence(seed).spawn(3)
-    rng = SectionRng(tissue, block, depth_um)
+    rng = SectionRng(patch_stream(seed, PatchStream.TISSUE), patch_stream(seed, PatchStream.BENEATH), depth_um)
     canvas = PAINTERS[kind](rng, (size, size))
     return canvas, raman_signal(rng, canvas)
 

@@ -15,9 +15,10 @@ from srh_clinic.intensity import Counts
 from srh_clinic.simulation.cells import Canvas
 from srh_clinic.simulation.degradation import Sources, degrade, draw_sources
 from srh_clinic.simulation.fields import Field, Rng, power_law_field, smooth_field
-from srh_clinic.simulation.sections import UM_PER_PX
 from srh_clinic.simulation.signal import raman_signal
+from srh_clinic.simulation.streams import PatchStream, patch_stream
 from srh_clinic.simulation.tissue import DIAGNOSIS_OF_KIND, KINDS_OF_DIAGNOSIS, PAINTERS
+from srh_clinic.slide import UM_PER_PX
 
 CaseDiagnosis = Literal["tumor", "normal", "nondiagnostic", "mixed"]
 LARGEST_CASE = 16_384
@@ -84,13 +85,20 @@ def simulate_patch(kind: str, severity: float, seed: int, size: int = 256) -> Ph
     """
     if kind not in PAINTERS:
         raise InputError(f"the tissue kind {kind!r}", f"one of {', '.join(PAINTERS)}")
-    tissue_stream, degradation_stream = np.random.SeedSequence(seed).spawn(2)
-    rng = np.random.default_rng(tissue_stream)
+    rng = np.random.default_rng(patch_stream(seed, PatchStream.TISSUE))
     canvas = PAINTERS[kind](rng, (size, size))
     signal = raman_signal(rng, canvas)
     diagnosis = DIAGNOSIS_OF_KIND[kind]
     class_map = np.full((size, size), CLASSES.index(diagnosis), np.uint8)
-    return _image(canvas, signal, severity, np.random.default_rng(degradation_stream), class_map, diagnosis, kind)
+    return _image(
+        canvas,
+        signal,
+        severity,
+        np.random.default_rng(patch_stream(seed, PatchStream.DEGRADATION)),
+        class_map,
+        diagnosis,
+        kind,
+    )
 
 
 def _regions(rng: Rng, shape: tuple[int, int], shares: list[float]) -> NDArray[np.intp]:
@@ -142,8 +150,7 @@ def simulate_case(diagnosis: CaseDiagnosis = "tumor", quality: float = 0.3, size
     if not 64 <= size <= LARGEST_CASE:
         raise InputError(f"a size of {size} pixels", f"64 to {LARGEST_CASE}")
     shape = (size, size)
-    tissue_stream, degradation_stream = np.random.SeedSequence(seed).spawn(2)
-    rng = np.random.default_rng(tissue_stream)
+    rng = np.random.default_rng(patch_stream(seed, PatchStream.TISSUE))
     plan = _plan(rng, diagnosis)
     region = _regions(rng, shape, [share for _, share in plan])
     lipid, protein = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
@@ -160,4 +167,12 @@ def simulate_case(diagnosis: CaseDiagnosis = "tumor", quality: float = 0.3, size
     canvas = Canvas(lipid, protein, nuclei)
     signal = raman_signal(rng, canvas)
     truth = "tumor" if diagnosis == "mixed" else diagnosis
-    return _image(canvas, signal, 1 - quality, np.random.default_rng(degradation_stream), class_map, truth, plan[0][0])
+    return _image(
+        canvas,
+        signal,
+        1 - quality,
+        np.random.default_rng(patch_stream(seed, PatchStream.DEGRADATION)),
+        class_map,
+        truth,
+        plan[0][0],
+    )

@@ -15,10 +15,12 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from srh_clinic.diagnosis import CLASSES
+from srh_clinic.files import whole_file
 from srh_clinic.intensity import Counts, unit_to_counts
 from srh_clinic.simulation.degradation import degrade, draw_sources
 from srh_clinic.simulation.phantom import simulate_patch
 from srh_clinic.simulation.signal import raman_signal
+from srh_clinic.simulation.streams import PoolStream, pool_stream
 from srh_clinic.simulation.texture import generic_texture
 from srh_clinic.simulation.tissue import KINDS_OF_DIAGNOSIS, PAINTERS
 
@@ -49,7 +51,7 @@ _TISSUE_SHARES = {
 
 def clean_sample(seed: int) -> Counts:
     """One clean training image, uint16 counts ``(2, 256, 256)``: half generic texture, half tissue."""
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
+    rng = np.random.default_rng(pool_stream(seed, PoolStream.CLEAN))
     if rng.random() < 0.5:
         return unit_to_counts(generic_texture(rng))
     kind = str(rng.choice(list(_TISSUE_SHARES), p=list(_TISSUE_SHARES.values())))
@@ -61,7 +63,7 @@ def degraded_sample(seed: int) -> Counts:
 
     Its tissue or texture is drawn as that of :func:`clean_sample`: the two pools differ in nothing but the degradation.
     """
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 3]))
+    rng = np.random.default_rng(pool_stream(seed, PoolStream.DEGRADED))
     severity = rng.uniform(0.05, 1)
     return degrade(rng, clean_sample(seed).astype(np.float32), draw_sources(rng, severity)).counts
 
@@ -76,7 +78,7 @@ def classifier_sample(seed: int) -> tuple[Counts, int]:
     * degraded, at any severity, without the noise and a little soft: what an ideal restoration would leave;
     * degraded beyond :data:`UNREADABLE_SEVERITY` and therefore labelled non-diagnostic.
     """
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
+    rng = np.random.default_rng(pool_stream(seed, PoolStream.CLASSIFIER))
     diagnosis = str(rng.choice(CLASSES, p=[0.4, 0.35, 0.25]))
     kind = str(rng.choice(KINDS_OF_DIAGNOSIS[diagnosis]))
     look = rng.choice(["clean", "readable", "noise-free", "unreadable"])
@@ -109,16 +111,14 @@ def _write_pool(
 
 def _write_images(sample: Callable[[int], Counts], path: Path, seed: int, count: int) -> None:
     images = np.stack([sample(seed + i) for i in range(count)])
-    temporary = path.with_suffix(".tmp.npy")
-    np.save(temporary, images)
-    temporary.rename(path)
+    with whole_file(path) as draft, draft.open("wb") as file:
+        np.save(file, images)
 
 
 def _write_labelled(path: Path, seed: int, count: int) -> None:
     samples = [classifier_sample(seed + i) for i in range(count)]
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez(temporary, counts=np.stack([c for c, _ in samples]), labels=np.array([label for _, label in samples]))
-    temporary.rename(path)
+    with whole_file(path) as draft, draft.open("wb") as file:
+        np.savez(file, counts=np.stack([c for c, _ in samples]), labels=np.array([label for _, label in samples]))
 
 
 def training_pool(out: str | Path, count: int, seed: int = 0, workers: int = 2) -> None:

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-UM_PER_PX = 0.47
-"""Pixel size of all simulated tissue, that of the clinical imager."""
+from srh_clinic.slide import UM_PER_PX
 
 AXIAL_UM = 1.5
 """Standard deviation of the optical section's thickness: nothing changes much faster with depth than this."""

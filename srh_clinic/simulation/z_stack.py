@@ -13,8 +13,9 @@ from srh_clinic.intensity import Counts
 from srh_clinic.simulation.degradation import Sources, degrade
 from srh_clinic.simulation.fields import Field
 from srh_clinic.simulation.pairs import check_tissue, cut_tissue
-from srh_clinic.simulation.sections import UM_PER_PX
+from srh_clinic.simulation.streams import PatchStream, patch_stream
 from srh_clinic.simulation.tissue import DIAGNOSIS_OF_KIND
+from srh_clinic.slide import UM_PER_PX
 
 ATTENUATION_UM = 130.0
 """Depth at which the signal has fallen to 1/e.
@@ -82,7 +83,7 @@ def simulate_z_stack(kind: str, depths_um: Sequence[float], seed: int, size: int
     for depth in depths_um:
         if not 0 <= depth <= DEEPEST_UM:
             raise InputError(f"a depth of {depth:g} um", f"one from 0 to {DEEPEST_UM:g} um")
-    block = np.random.SeedSequence(seed).spawn(5)[4]
+    block = patch_stream(seed, PatchStream.Z_STACK)
     rng = np.random.default_rng(block)
     absorption, autofluorescence, instrument = rng.uniform(0.0, 0.2), rng.uniform(0.0, 0.2), rng.uniform(0.1, 0.3)
     key = [int(word) for word in block.generate_state(4)]

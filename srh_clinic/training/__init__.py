@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from srh_clinic.bundles import BASELINES, bundle_exists, load_bundle, parent_reference, update_bundle
-from srh_clinic.errors import InputError
+from srh_clinic.errors import InputError, refused_setting
 from srh_clinic.inference import choose_device
 from srh_clinic.training.curves import draw_log
 from srh_clinic.training.loop import Game, LoopSettings, Task, fit
@@ -67,9 +67,8 @@ def read_settings(task: str, config: str | Path | None = None, **changes: Any) -
     try:
         return getattr(import_module(module), settings)(**{**values, **changes})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{where}: {first.get('input')!r}", f"a valid value ({first['msg']})", path) from error
+        known = getattr(import_module(module), settings).model_fields
+        raise refused_setting(error, f"the {task}'s training", known, path) from error
 
 
 def train(

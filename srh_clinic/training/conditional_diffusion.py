@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from srh_clinic.restorers.learned import sample_conditional
 from srh_clinic.restorers.networks import ConditionalUNet, create_conditional
 from srh_clinic.rscd.calibrator import Gain, q_sample
-from srh_clinic.rscd.schedule import TOTAL_STEPS, ScheduleName, create_schedule
+from srh_clinic.rscd.schedule import TOTAL_STEPS, TRAINED_STEPS, ScheduleName, create_schedule
 from srh_clinic.training.pool import PoolSettings, augment, open_pool, phantom_pairs
 
 
@@ -24,7 +24,7 @@ class ConditionalDiffusionSettings(PoolSettings):
     network: dict[str, Any] = Field(default_factory=lambda: {"architecture": "conditional-unet"})
     """Description for :func:`srh_clinic.restorers.networks.create_conditional`."""
     schedule: ScheduleName = "cosine"
-    condition_t_max: int = Field(default=200, gt=0, le=TOTAL_STEPS)
+    condition_t_max: int = Field(default=TRAINED_STEPS, gt=0, le=TOTAL_STEPS)
     """Indices of the condition's noise are drawn from 0 .. condition_t_max - 1 (the paper's T')."""
     condition_gain: Gain = "unit"
     """The paper conditions on ``q_sample``, a ``"state"``; what the network is shown at use has its signal at gain 1."""

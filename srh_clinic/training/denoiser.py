@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from srh_clinic.intensity import model_to_unit
 from srh_clinic.rscd.calibrator import q_sample
 from srh_clinic.rscd.networks import create_denoiser
-from srh_clinic.rscd.schedule import ScheduleName, create_schedule
+from srh_clinic.rscd.schedule import TOTAL_STEPS, TRAINED_STEPS, ScheduleName, create_schedule
 from srh_clinic.training.noise import STRUCTURED, NoiseKind, mixed_with_structure
 from srh_clinic.training.pool import PoolSettings, augment, open_pool
 
@@ -25,7 +25,7 @@ class DenoiserSettings(PoolSettings):
     network: dict[str, Any] = Field(default_factory=lambda: {"architecture": "compact-unet"})
     """Description for :func:`srh_clinic.rscd.networks.create_denoiser`."""
     schedule: ScheduleName = "cosine"
-    t_max: int = Field(default=200, gt=0, le=1000)
+    t_max: int = Field(default=TRAINED_STEPS, gt=0, le=TOTAL_STEPS)
     """Indices are drawn from 0 .. t_max - 1 (the paper's T')."""
     loss: Literal["mse", "l1"] = "mse"
     """On epsilon; ``"l1"`` is the released code's."""

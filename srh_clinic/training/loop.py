@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from srh_clinic.errors import InputError
+from srh_clinic.files import whole_file, write_whole
 
 
 class LoopSettings(BaseModel):
@@ -217,7 +218,7 @@ class _Log:
         kept = []
         if path.exists():
             kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in kept))
+        write_whole(path, "".join(line + "\n" for line in kept), "a training's log")
 
     def write(self, line: dict[str, Any]) -> None:
         with self.path.open("a") as file:
@@ -256,23 +257,20 @@ class _Run:
     average: dict[str, Tensor]
 
     def save(self, step: int, seconds: float) -> None:
-        """Write a whole checkpoint or none: to a temporary name, then renamed."""
+        """Write a whole checkpoint or none."""
         first, *others = (optimiser.state_dict() for optimiser in self.optimisers)
-        unfinished = self.folder / "checkpoint.pt.tmp"
-        torch.save(
-            {
-                "settings": self.settings.model_dump(mode="json"),
-                "network": self.network.state_dict(),
-                "companions": self.companions.state_dict(),
-                "optimiser": first,
-                "other_optimisers": others,
-                "average": self.average,
-                "step": step,
-                "seconds": seconds,
-            },
-            unfinished,
-        )
-        unfinished.replace(self.folder / "checkpoint.pt")
+        state = {
+            "settings": self.settings.model_dump(mode="json"),
+            "network": self.network.state_dict(),
+            "companions": self.companions.state_dict(),
+            "optimiser": first,
+            "other_optimisers": others,
+            "average": self.average,
+            "step": step,
+            "seconds": seconds,
+        }
+        with whole_file(self.folder / "checkpoint.pt") as draft:
+            torch.save(state, draft)
 
     def resume(self, device: torch.device) -> tuple[int, float]:
         """Load the folder's checkpoint, if any; the step and the seconds that it stands at."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srh_clinic.restorers.networks import create_regressor
-from srh_clinic.rscd.schedule import ScheduleName, create_schedule
+from srh_clinic.rscd.schedule import TOTAL_STEPS, TRAINED_STEPS, ScheduleName, create_schedule
 from srh_clinic.training.pool import (
     DegradedPoolSettings,
     PoolSettings,
@@ -33,7 +33,7 @@ class SyntheticNoiseSettings(PoolSettings):
     """Description for :func:`srh_clinic.restorers.networks.create_regressor`."""
     schedule: ScheduleName = "cosine"
     """Its ``sigma`` is the noise's standard deviation at each index."""
-    t_max: int = Field(default=200, gt=0, le=1000)
+    t_max: int = Field(default=TRAINED_STEPS, gt=0, le=TOTAL_STEPS)
     """Indices are drawn from 0 .. t_max - 1 (the paper's T')."""
     noise: NoiseModel = "mixture"
     """``"gaussian"``; ``"poisson-gaussian"``: a share of U[0, 1] of the variance is shot noise; ``"mixture"``: either of

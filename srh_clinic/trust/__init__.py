@@ -1,9 +1,19 @@
-"""How far the guards may be trusted."""
+"""How far the guards may be trusted.
 
-from srh_clinic.trust.conformal import conformal_threshold, fewest_cases, miss_rate
-from srh_clinic.trust.drift import CaseProfile, DriftReference, load_reference
-from srh_clinic.trust.guard_policy import GuardPolicy, Promise, calibrated_policy
-from srh_clinic.trust.selective_policy import ALWAYS, NEVER, Decision, SelectivePolicy, choose_policy, load_policy
+The names are loaded when they are used: who loads a policy waits for no library that only making one needs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from srh_clinic.trust.conformal import conformal_threshold, fewest_cases, miss_rate
+    from srh_clinic.trust.drift import CaseProfile, DriftReference, load_reference
+    from srh_clinic.trust.guard_policy import GuardPolicy, Promise, calibrated_policy
+    from srh_clinic.trust.selective_policy import ALWAYS, NEVER, Decision, SelectivePolicy, choose_policy, load_policy
 
 __all__ = [
     "ALWAYS",
@@ -22,3 +32,13 @@ __all__ = [
     "load_reference",
     "miss_rate",
 ]
+
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "conformal": ["conformal_threshold", "fewest_cases", "miss_rate"],
+        "drift": ["CaseProfile", "DriftReference", "load_reference"],
+        "guard_policy": ["GuardPolicy", "Promise", "calibrated_policy"],
+        "selective_policy": ["ALWAYS", "NEVER", "Decision", "SelectivePolicy", "choose_policy", "load_policy"],
+    },
+)

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import beta
 
 from srh_clinic.errors import InputError
 from srh_clinic.estimates import Interval, proportion
@@ -50,6 +49,8 @@ def conformal_threshold(strengths: ArrayLike, alpha: float, confidence: float = 
             raise InputError(f"a {name} of {value}", "a value between 0 and 1")
     if np.isnan(found).any():
         raise InputError("a strength that is not a number", "a number for every calibration place")
+    from scipy.stats import beta
+
     ranks = np.arange(1, len(found) + 1)
     # The chance falls with the rank, so those that keep the promise come first.
     kept = int((beta.cdf(alpha, ranks, len(found) + 1 - ranks) >= confidence).sum())

@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -25,7 +24,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from srh_clinic.errors import InputError
+from srh_clinic.errors import InputError, first_fault
+from srh_clinic.files import write_whole
 from srh_clinic.intensity import Counts
 
 Quantity = Literal["intensity", "steps", "embedding"]
@@ -116,7 +116,7 @@ def stated_profile(stated: Mapping[str, Any]) -> CaseProfile:
     try:
         return TypeAdapter(CaseProfile).validate_python(stated)
     except ValidationError as error:
-        raise InputError(_first(error), "a profile of a case: intensity, steps, embedding") from error
+        raise InputError(first_fault(error), "a profile of a case: intensity, steps, embedding") from error
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class DriftReference(BaseModel):
             if len({len(row) for row in rows}) != 1 or not rows[0]:
                 raise ValueError(f"found rows of different lengths in {name}; needed one length")
         if self.intensity and len(self.intensity[0]) != len(CHANNELS) * len(SHARES):
-            raise ValueError(f"found {len(self.intensity[0])} quantiles; needed {len(CHANNELS) * len(SHARES)}")
+            raise ValueError(f"found {len(self.intensity[0])} quantiles instead of {len(CHANNELS) * len(SHARES)}")
         return self
 
     @property
@@ -294,17 +294,7 @@ class DriftReference(BaseModel):
         InputError
             When the file cannot be written.
         """
-        path = Path(path)
-        draft = path.with_name(f".{path.name}.writing")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(self.model_dump_json() + "\n", encoding="utf-8")
-            draft.replace(path)
-        except OSError as error:
-            with suppress(OSError):
-                draft.unlink()
-            raise InputError(error.strerror or str(error), "room and permission to write a drift reference", path) from error
-        return path
+        return write_whole(path, self.model_dump_json() + "\n", "a drift reference")
 
 
 def fit_reference(
@@ -348,7 +338,7 @@ def fit_reference(
     try:
         return DriftReference.model_validate({"level": level, "made_with": dict(made_with), "left_out": left_out, **stated})
     except ValidationError as error:
-        raise InputError(_first(error), "profiles of cases that were all made in the same way") from error
+        raise InputError(first_fault(error), "profiles of cases that were all made in the same way") from error
 
 
 def load_reference(path: str | Path) -> DriftReference:
@@ -365,7 +355,7 @@ def load_reference(path: str | Path) -> DriftReference:
     except OSError as error:
         raise InputError(error.strerror or str(error), needed, path) from error
     except ValidationError as error:
-        raise InputError(_first(error), needed, path) from error
+        raise InputError(first_fault(error), needed, path) from error
     except ValueError as error:  # not JSON, or not text
         raise InputError(f"a file that is not valid JSON ({error})", needed, path) from error
     _enough(reference.patients, reference.level, path)
@@ -379,13 +369,6 @@ def _enough(patients: int, level: float, path: str | Path | None = None) -> None
         possible = f", or a level of {1 / (patients + 1):.2g} or more" if patients else ""
         needed = f"{patients_needed(level)} or more to warn at a level of {level:g}{possible}"
         raise TooFewPatientsError(f"{patients} validation patients", needed, path)
-
-
-def _first(error: ValidationError) -> str:
-    """What is wrong first, and where."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else str(first["msg"]).removeprefix("Value error, ")
 
 
 def _leave_one_out(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,11 +12,9 @@ from typing import Annotated, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from scipy.optimize import brentq
-from scipy.stats import binom
 
 from srh_clinic.diagnosis import USES, Use
-from srh_clinic.errors import InputError
+from srh_clinic.errors import InputError, first_fault
 from srh_clinic.trust.conformal import CONFIDENCE
 
 NONDIAGNOSTIC = "nondiagnostic"
@@ -220,7 +218,7 @@ class SelectivePolicy(BaseModel):
 
     @property
     def preference(self) -> tuple[int, float, int]:
-        """What is preferred among policies of equal merit, the smallest first: few limits, then caution, then simplicity."""
+        """What is preferred among policies of equal utility, the smallest first: few limits, then caution, then simplicity."""
         limits = sum(limit is not None for limit in (self.trust_limit, self.steps_limit, self.agreement_limit))
         caution = -1.0 if self.p_restored is None else self.p_restored
         extra = (self.p_agreeing != self.p_restored) + (self.p_contradicted != self.p_restored)
@@ -285,11 +283,7 @@ def load_policy(path: str | Path) -> SelectivePolicy:
     try:
         return SelectivePolicy.model_validate(json.loads(text))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        # A sentence of its own inside of ours would end twice.
-        said = first["msg"].removeprefix("Value error, found ").partition("; needed")[0]
-        raise InputError(f"{where}: {said}" if where else said, needed, path) from error
+        raise InputError(first_fault(error), needed, path) from error
     except ValueError as error:
         raise InputError("a file that is not valid JSON", needed, path) from error
 
@@ -319,6 +313,8 @@ def bounded_rate(rates: ArrayLike, confidence: float = CONFIDENCE) -> Bound:
         raise InputError(f"a confidence of {confidence}", "a value between 0 and 1")
     if values.ndim != 1 or not len(values) or not ((values >= 0) & (values <= 1)).all():
         raise InputError(f"rates of shape {values.shape}", "a rate from 0 to 1 for each of one or more patients")
+    from scipy.optimize import brentq
+
     n, rate, delta = len(values), float(values.mean()), 1 - confidence
 
     def excess(a: float) -> float:
@@ -374,18 +370,18 @@ def choose_policy(
         raise InputError("fewer than two calibration patients", "two or more: one half chooses, the other tests")
     seen, known, whose = observations.take(choosing), true[choosing], owner[choosing]
 
-    def merit(policy: SelectivePolicy) -> tuple[float, float]:
+    def utility(policy: SelectivePolicy) -> tuple[float, float]:
         said = policy.said(seen)
         return float((said == known).mean()), float(_wrong(said, known).mean())
 
     grid = list(candidates(seen))
-    merits = [merit(policy) for policy in grid]
+    utilities = [utility(policy) for policy in grid]
     if alpha is None:
-        floor = merit(ALWAYS)[0]
-        ranked = [(wrong, -right, *policy.preference) for policy, (right, wrong) in zip(grid, merits, strict=True)]
-        fit = [place for place, (right, _) in enumerate(merits) if right >= floor]
+        floor = utility(ALWAYS)[0]
+        ranked = [(wrong, -right, *policy.preference) for policy, (right, wrong) in zip(grid, utilities, strict=True)]
+        fit = [place for place, (right, _) in enumerate(utilities) if right >= floor]
     else:
-        ranked = [(-right, wrong, *policy.preference) for policy, (right, wrong) in zip(grid, merits, strict=True)]
+        ranked = [(-right, wrong, *policy.preference) for policy, (right, wrong) in zip(grid, utilities, strict=True)]
         rates = [_by_patient(_wrong(policy.said(seen), known), whose) for policy in grid]
         fit = [i for i, values in enumerate(rates) if _p_value(values.mean(), alpha, len(values)) <= 1 - confidence]
         if not fit:
@@ -399,7 +395,7 @@ def choose_policy(
     if alpha is not None and bound.upper > alpha:
         found = f"a policy whose wrong diagnoses may reach a rate of {bound.upper:.3f} in the other half of the patients"
         raise InputError(found, f"at most {alpha:g} (more calibration patients, or a larger rate)")
-    right, wrong_share = merit(chosen)
+    right, wrong_share = utility(chosen)
     stated: dict[str, str | int | float] = {
         "cases": len(observations),
         "patients": int(owner.max()) + 1,
@@ -407,8 +403,8 @@ def choose_policy(
         "policies": len(grid),
         "choosing_correct": round(right, 6),
         "choosing_wrong": round(wrong_share, 6),
-        "choosing_always_correct": round(merit(ALWAYS)[0], 6),
-        "choosing_always_wrong": round(merit(ALWAYS)[1], 6),
+        "choosing_always_correct": round(utility(ALWAYS)[0], 6),
+        "choosing_always_wrong": round(utility(ALWAYS)[1], 6),
         **({} if alpha is None else {"alpha": alpha}),
         **(calibration or {}),
     }
@@ -443,11 +439,11 @@ def candidates(observations: Observations) -> Iterator[SelectivePolicy]:
     yield NEVER
 
 
-def halves(patients: ArrayLike, seed: int, share: float = 0.5) -> NDArray[np.bool_]:
-    """Which cases are of the patients drawn by ``seed``, bool ``(N,)``: ``share`` of the patients, a whole number of them."""
+def halves(patients: ArrayLike, seed: int, proportion: float = 0.5) -> NDArray[np.bool_]:
+    """Which cases are of the patients drawn by ``seed``, bool ``(N,)``: a ``proportion`` of them, whole patients."""
     owner = np.unique(np.asarray(patients), return_inverse=True)[1]
     count = int(owner.max()) + 1 if len(owner) else 0
-    drawn = np.random.default_rng(seed).permutation(count)[: round(share * count)]
+    drawn = np.random.default_rng(seed).permutation(count)[: round(proportion * count)]
     return np.isin(owner, drawn)
 
 
@@ -478,6 +474,8 @@ def _p_value(rate: float, a: float, n: int) -> float:
     """Hoeffding-Bentkus p-value of the hypothesis that the mean is above ``a``."""
     if rate >= a:
         return 1.0
+    from scipy.stats import binom
+
     kl = (rate * np.log(rate / a) if rate > 0 else 0.0) + (1 - rate) * np.log((1 - rate) / (1 - a))
     # The sum of shares such as 1/3 may lie a rounding error above a whole number.
     hits = np.ceil(n * rate - 1e-9)

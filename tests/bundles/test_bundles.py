@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -43,8 +45,36 @@ def test_it_lies_in_the_layout_of_a_monai_bundle(bundle):
     assert required <= metadata.keys()
 
 
-def test_everyone_may_read_it(bundle):
-    assert {path.stat().st_mode & 0o777 for path in bundle.path.rglob("*") if path.is_file()} == {0o644}
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_everyone_may_read_it_whom_the_umask_lets(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        bundle = save_bundle(tmp_path / "mine", {"denoiser": ({}, weights())})
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in bundle.path.rglob("*") if path.is_file()} == {mode}
+
+
+def test_a_bundle_that_is_refused_leaves_nothing_behind(tmp_path):
+    with pytest.raises(InputError, match="float16"):
+        save_bundle(tmp_path / "mine", {"denoiser": ({}, {"a": torch.tensor([1e9])})}, storage="float16")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cut_before_the_metadata_leaves_a_bundle_that_does_not_verify(bundle, monkeypatch):
+    replace = Path.replace
+
+    def cut(self, target):
+        if target.name == "metadata.json":
+            raise OSError("no space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", cut)
+    with pytest.raises(OSError, match="no space left"):
+        save_bundle(bundle.path, {"denoiser": ({}, weights(2))})
+    assert [path.name for path in bundle.path.parent.iterdir()] == ["mine"]
+    with pytest.raises(InputError):
+        load_bundle(bundle.path)
 
 
 def test_the_model_card_says_what_the_weights_are_not_for(bundle):

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from srh_clinic.classifiers import HOLLON_2020_CLASSES, aggregate, class_heat_map, collapse_hollon_2020
+from srh_clinic.classifiers import HOLLON_2020_CLASSES, aggregate, collapse_hollon_2020
 from srh_clinic.diagnosis import CLASSES
-from srh_clinic.tiling import TileGrid
 
 TUMOR, NORMAL, BLANK = np.array([0.8, 0.1, 0.1]), np.array([0.2, 0.7, 0.1]), np.array([0.1, 0.1, 0.8])
 
@@ -59,27 +58,6 @@ def test_the_fourteen_classes_fall_into_ten_tumors_three_normals_and_one_other()
     one_hot = collapse_hollon_2020(np.eye(14))
     assert np.array_equal(np.array(CLASSES)[one_hot.argmax(axis=1)], ours)
     assert np.allclose(collapse_hollon_2020(np.full((2, 14), 1 / 14)), [10 / 14, 3 / 14, 1 / 14])
-
-
-def test_each_cell_of_the_heat_map_is_the_mean_of_the_patches_over_its_centre():
-    grid = TileGrid(shape=(96, 160), tile=64, overlap=32)
-    p = np.random.default_rng(1).dirichlet([1, 1, 1], len(grid.positions))
-    heat = class_heat_map(p, grid, cell=16)
-    assert heat.shape == (6, 10, 3)
-    for row, column in [(0, 0), (3, 4), (5, 9)]:
-        centre = np.array([row * 16 + 8, column * 16 + 8])
-        covers = np.all((grid.positions <= centre) & (centre < grid.positions + 64), axis=1)
-        assert heat[row, column] == pytest.approx(p[covers].mean(axis=0), abs=1e-6)
-
-
-def test_where_no_patch_was_classified_the_heat_map_is_not_a_number():
-    grid = TileGrid(shape=(64, 128), tile=64, overlap=0)
-    heat = class_heat_map(np.array([[1.0, 0.0, 0.0]]), grid, np.array([1]), cell=30)
-    assert heat.shape == (3, 5, 3)
-    assert np.isnan(heat[:, :2]).all()
-    assert np.array_equal(heat[0, 2:], [[1, 0, 0]] * 3)
-    with pytest.raises(ValueError, match="one for each patch"):
-        class_heat_map(np.array([[1.0, 0.0, 0.0]]), grid)
 
 
 def test_the_support_of_a_slide_counts_how_non_diagnostic_its_patches_are():

@@ -33,7 +33,7 @@ def test_too_few_places_make_no_promise():
     assert conformal_threshold(np.ones(59), 0.05) == 1
     with pytest.raises(InputError, match="58 calibration places; needed 59"):
         conformal_threshold(np.ones(58), 0.05)
-    with pytest.raises(InputError, match="no number"):
+    with pytest.raises(InputError, match="not a number"):
         conformal_threshold([np.nan] * 90, 0.05)
     for alpha, confidence in ((1.0, 0.95), (0.05, 1.0)):
         with pytest.raises(InputError, match="between 0 and 1"):

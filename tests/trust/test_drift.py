@@ -216,7 +216,7 @@ def changed(reference, **fields):
         (lambda reference: changed(reference, level=0.001), "needed 999"),
         (lambda reference: changed(reference, steps=[[1.0, 2.0]]), "different numbers of cases"),
         (lambda reference: changed(reference, embedding=[[1.0]] * 98 + [[1.0, 2.0]]), "different lengths in embedding"),
-        (lambda reference: changed(reference, intensity=[[1.0]] * 99), "needed 10"),
+        (lambda reference: changed(reference, intensity=[[1.0]] * 99), "1 quantiles instead of 10"),
         (lambda reference: changed(reference, steps=[[1.0, float("nan")]] * 99), r"steps\.0\.1"),
         (lambda reference: changed(reference, intensity=[], steps=[], embedding=[]), "or none"),
     ],

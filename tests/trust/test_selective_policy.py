@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from math import comb
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from srh_clinic import trust
 from srh_clinic.diagnosis import USES
 from srh_clinic.errors import InputError
 from srh_clinic.trust import ALWAYS, NEVER, SelectivePolicy, choose_policy, load_policy
@@ -289,3 +292,21 @@ def test_patients_are_never_divided() -> None:
     assert drawn.reshape(11, 3).all(axis=1).sum() == 6 == (drawn.sum() / 3)  # round(5.5) is 6
     assert (drawn == halves(patients, 5)).all()
     assert (drawn != halves(patients, 6)).any()
+
+
+def test_a_policy_is_loaded_and_asked_without_a_network_library(tmp_path: Path) -> None:
+    path = tmp_path / "policy.json"
+    path.write_text(ALWAYS.model_dump_json())
+    code = (
+        "import sys\n"
+        "from srh_clinic.trust import load_policy\n"
+        f"assert load_policy({str(path)!r}).decide(('tumor', 0.9), ('normal', 0.6)).use == 'restored'\n"
+        "slow = {'torch', 'monai', 'timm', 'pydicom', 'scipy', 'sklearn', 'skimage', 'matplotlib'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_face_tells_all_its_names_before_any_is_loaded() -> None:
+    assert set(trust.__all__) <= set(dir(trust))
