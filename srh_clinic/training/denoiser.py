@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srh_clinic.intensity import model_to_unit
+from srh_clinic.metrics.lattice import lattices
 from srh_clinic.rscd.calibrator import q_sample
 from srh_clinic.rscd.networks import create_denoiser
 from srh_clinic.rscd.schedule import TOTAL_STEPS, TRAINED_STEPS, ScheduleName, create_schedule
-from srh_clinic.training.noise import STRUCTURED, NoiseKind, mixed_with_structure
+from srh_clinic.training.augmentation import grain, unlike_channels
+from srh_clinic.training.noise import STRUCTURED, NoiseKind, instrument_noise, mixed_with_structure
 from srh_clinic.training.pool import PoolSettings, augment, open_pool
 
 
@@ -27,15 +29,34 @@ class DenoiserSettings(PoolSettings):
     schedule: ScheduleName = "cosine"
     t_max: int = Field(default=TRAINED_STEPS, gt=0, le=TOTAL_STEPS)
     """Indices are drawn from 0 .. t_max - 1 (the paper's T')."""
-    loss: Literal["mse", "l1"] = "mse"
-    """On epsilon; ``"l1"`` is the released code's."""
+    loss: Literal["mse", "l1", "psnr"] = "mse"
+    """On epsilon; ``"l1"`` is the released code's, ``"psnr"`` is :func:`log_error`."""
+    lattice_weight: float = Field(default=0.0, ge=0)
+    """Weight of :func:`lattice_error` beside the loss."""
+    log_sigma_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the indices drawn evenly in log sigma, as Karras et al. (2022) advise for small noise; the others are drawn
+    evenly."""
+    step_error: float = Field(default=0.0, ge=0)
+    """Standard deviation of log sigma by which the index that the network is told is off: a calibrator is, too."""
     batch_size: int = Field(default=16, gt=0)
     structured_share: float = Field(default=0.0, ge=0, le=1)
     """Share of batches in which a part of the noise is not white (:func:`mixed_with_structure`). The paper has none."""
     structured_kinds: tuple[NoiseKind, ...] = Field(default=STRUCTURED, min_length=1)
     """What that part may be. Noise that is correlated like fine tissue ("smooth") teaches to take fine tissue away."""
+    instrument_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of batches with a microscope's noise (:func:`instrument_noise`)."""
+    clipped_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of images whose noise a detector cut off at zero counts and at full scale."""
+    unlike_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of images for :func:`unlike_channels`."""
+    grain_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of images for :func:`grain`."""
+    shrunk_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of batches that are shrunk, by 2 or by 1.5: rougher texture than the pool has."""
     crop_sizes: tuple[int, ...] = (64, 80, 96)
     """Edge of the crops, one drawn for each batch."""
+    even_batches: bool = False
+    """Larger crops come in smaller batches, so that each has about as many pixels as ``batch_size`` of the smallest."""
     validation_steps: tuple[int, ...] = (10, 34, 100, 190)
     validation_size: int = 128
 
@@ -57,17 +78,72 @@ class DenoiserTask:
 
     def loss(self, network: nn.Module, rng: np.random.Generator) -> Tensor:
         settings = self.settings
-        size = int(rng.choice(settings.crop_sizes))
-        x0 = 2 * augment(self.pool.random_crops(rng, settings.batch_size, size)) - 1
-        t = torch.randint(0, settings.t_max, (settings.batch_size,), device=self.device)
+        x0 = self._images(rng)
+        t = self._indices(len(x0))
         noise = torch.randn_like(x0)
         if settings.structured_share and rng.random() < settings.structured_share:
             noise = mixed_with_structure(noise, x0, rng, settings.structured_kinds)
+        if settings.instrument_share and rng.random() < settings.instrument_share:
+            noise = instrument_noise(x0, rng)
+        if settings.clipped_share:
+            noise = self._clipped(x0, t, noise)
         state = q_sample(x0, t, noise, self.schedule)
+        if settings.step_error:
+            state, noise, t = self._mistaken(state, x0, t)
         if settings.channels_last:
             state = state.contiguous(memory_format=torch.channels_last)
-        predicted = network(state, t).float()
-        return F.mse_loss(predicted, noise) if settings.loss == "mse" else F.l1_loss(predicted, noise)
+        error = network(state, t).float() - noise
+        penalty = settings.lattice_weight * lattice_error(error) if settings.lattice_weight else 0.0
+        if settings.loss == "psnr":
+            return log_error(error) + penalty
+        return (error.square() if settings.loss == "mse" else error.abs()).mean() + penalty
+
+    def _images(self, rng: np.random.Generator) -> Tensor:
+        """A batch of clean crops, model space."""
+        settings = self.settings
+        size = int(rng.choice(settings.crop_sizes))
+        count = settings.batch_size
+        if settings.even_batches:
+            count = max(1, round(count * (min(settings.crop_sizes) / size) ** 2))
+        if settings.shrunk_share and rng.random() < settings.shrunk_share:
+            factor = float(rng.choice((1.5, 2.0)))
+            unit = self.pool.random_crops(rng, count, int(size * factor))
+            whole = factor == 2  # means of whole pixels are the roughest
+            unit = F.avg_pool2d(unit, 2) if whole else F.interpolate(unit, (size, size), mode="bilinear", antialias=True)
+        else:
+            unit = self.pool.random_crops(rng, count, size)
+        if settings.unlike_share:
+            unit = unlike_channels(unit, rng, settings.unlike_share)
+        unit = augment(unit)
+        return 2 * (grain(unit, rng, settings.grain_share) if settings.grain_share else unit) - 1
+
+    def _indices(self, count: int) -> Tensor:
+        """Step indices, long ``(count,)``."""
+        settings = self.settings
+        even = torch.randint(0, settings.t_max, (count,), device=self.device)
+        if not settings.log_sigma_share:
+            return even
+        log_sigma = torch.from_numpy(np.log(self.schedule.noise_to_signal[: settings.t_max])).to(self.device)
+        drawn = log_sigma[0] + (log_sigma[-1] - log_sigma[0]) * torch.rand(count, device=self.device)
+        nearest = torch.searchsorted(log_sigma, drawn).clamp(max=settings.t_max - 1)
+        return torch.where(torch.rand(count, device=self.device) < settings.log_sigma_share, nearest, even)
+
+    def _clipped(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """The noise that is left where a detector's range ends."""
+        sigma = torch.from_numpy(self.schedule.noise_to_signal).to(x0)[t][:, None, None, None]
+        clipped = ((x0 + sigma * noise).clamp(-1, 1) - x0) / sigma
+        chosen = torch.rand(len(x0), 1, 1, 1, device=x0.device) < self.settings.clipped_share
+        return torch.where(chosen, clipped, noise)
+
+    def _mistaken(self, state: Tensor, x0: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The states as they are at an index that is a little off, the noise in them counted in its sigma, and that index."""
+        sigma = torch.from_numpy(self.schedule.noise_to_signal).to(self.device)
+        off = sigma[t] * torch.exp(self.settings.step_error * torch.randn(len(t), device=self.device))
+        told = torch.searchsorted(sigma, off).clamp(max=len(sigma) - 1)
+        root = torch.from_numpy(np.sqrt(self.schedule.alpha_bar)).to(state)
+        state = state * (root[told] / root[t])[:, None, None, None]
+        noise = (state / root[told][:, None, None, None] - x0) / sigma.to(state)[told][:, None, None, None]
+        return state, noise, told
 
     def describe(self, network: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
         return self.settings.network, {"schedule": self.settings.schedule}
@@ -85,3 +161,38 @@ class DenoiserTask:
             error = model_to_unit(clean.cpu().numpy()) - model_to_unit(self.held_out.cpu().numpy())
             measures[f"psnr_t{step}"] = float(np.mean(-10 * np.log10(np.mean(error**2, axis=(1, 2, 3)))))
         return measures
+
+
+def log_error(error: Tensor) -> Tensor:
+    """Mean over images of the logarithm of their squared error, of the channels and, by half, of their difference.
+
+    What PSNR is the mean of, so no step outweighs another: plain squared errors on epsilon leave the noisiest steps, where
+    little is left of it, without a say. The difference CH3 - CH2 is what histology reads; from channels that are taken for
+    alike it comes out empty.
+
+    Parameters
+    ----------
+    error
+        Of epsilon, ``(N, 2, H, W)``.
+    """
+    least = 0.004  # what an empty image leaves counts no more than this
+    channels = error.square().mean(dim=(1, 2, 3))
+    difference = (error[:, 1] - error[:, 0]).square().mean(dim=(1, 2)) / 2
+    return (torch.log(channels + least) + 0.5 * torch.log(difference + least)).mean() / 1.5
+
+
+def lattice_error(error: Tensor) -> Tensor:
+    """How far the batch's errors have patterns of period 2 in common, squared; about 6 where they have none.
+
+    The means of the errors over the batch's pixels, signed by each of the three patterns in each channel, in units of their
+    standard error if the error is white.
+
+    Parameters
+    ----------
+    error
+        ``(N, 2, H, W)``, H and W even.
+    """
+    height, width = error.shape[-2:]
+    patterns = torch.from_numpy(lattices(height, width)).to(error)
+    amplitudes = (error[:, :, None] * patterns).mean(dim=(0, 3, 4))
+    return amplitudes.square().sum() * len(error) * height * width / error.square().mean().detach()

@@ -47,7 +47,7 @@ class LoopSettings(BaseModel):
     """Decay of the weights' moving average, reached from below: ``min(ema_decay, (1 + step) / (10 + step))``."""
     seed: int = 0
     bf16: bool = False
-    """bfloat16 autocast on CUDA; never on a CPU, where it is many times slower."""
+    """bfloat16 autocast where it is faster: on CUDA, and on a CPU with instructions for it (see :func:`has_bf16`)."""
     channels_last: bool = False
     log_every: int = Field(default=50, gt=0)
     """Steps between two lines of the log."""
@@ -116,6 +116,14 @@ def learning_rate(settings: LoopSettings, step: int) -> float:
     return settings.learning_rate * (settings.final_rate + (1 - settings.final_rate) * height)
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is worth while: on CUDA, and on a CPU with AVX512-BF16 or AMX; on others it is many times slower."""
+    if device.type != "cpu":
+        return device.type == "cuda"
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # newer than the oldest torch that serves
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
 def fit(
     task: Task | Game,
     settings: LoopSettings,
@@ -175,7 +183,7 @@ def fit(
             for group in optimiser.param_groups:
                 group["lr"] = rate
             try:
-                with torch.autocast("cuda", torch.bfloat16, enabled=settings.bf16 and device.type == "cuda"):
+                with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16 and has_bf16(device)):
                     loss = turn.loss(rng)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()

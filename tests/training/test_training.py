@@ -9,12 +9,16 @@ import torch
 from srh_clinic.bundles import load_bundle
 from srh_clinic.classifiers import load_classifier
 from srh_clinic.errors import InputError
+from srh_clinic.metrics import channel_coherence
+from srh_clinic.metrics.lattice import lattices
 from srh_clinic.rscd.networks import create_denoiser
 from srh_clinic.rscd.schedule import create_schedule
 from srh_clinic.training import read_settings, train
+from srh_clinic.training.augmentation import blur, grain, unlike_channels
 from srh_clinic.training.calibrator import CalibratorTask, calibration_measures
-from srh_clinic.training.loop import LoopSettings, learning_rate
-from srh_clinic.training.noise import mixed_with_structure, unit_noise
+from srh_clinic.training.denoiser import lattice_error, log_error
+from srh_clinic.training.loop import LoopSettings, has_bf16, learning_rate
+from srh_clinic.training.noise import instrument_noise, mixed_with_structure, unit_noise
 from srh_clinic.training.pool import TilePool, augment
 
 CPU = torch.device("cpu")
@@ -83,6 +87,108 @@ def test_a_resumed_run_has_the_weights_of_an_uncut_one_bit_for_bit(task, data, t
     steps = [json.loads(line) for line in (tmp_path / "cut/training" / task / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in steps if "loss" in line] == [2, 4, 6, 8]
     assert math.isfinite(next(line for line in steps if "loss" in line)["loss"])
+
+
+EVERYTHING = {
+    "network": {
+        "architecture": "overlap-unet",
+        "channels": [4, 8],
+        "down": [1, 1],
+        "up": [1],
+        "condition": 4,
+    },
+    "loss": "psnr",
+    "lattice_weight": 0.01,
+    "log_sigma_share": 0.5,
+    "step_error": 0.1,
+    "instrument_share": 0.5,
+    "clipped_share": 0.5,
+    "unlike_share": 0.5,
+    "grain_share": 0.5,
+    "shrunk_share": 0.5,
+    "crop_sizes": [16, 20],
+    "even_batches": True,
+    "bf16": True,
+}
+"""All that the denoiser's training can do beside the paper's."""
+
+
+def test_a_run_with_everything_resumes_bit_for_bit_too(data, tmp_path):
+    run("denoiser", data, tmp_path / "whole", **EVERYTHING)
+    run("denoiser", data, tmp_path / "cut", **EVERYTHING, seconds=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        run("denoiser", data, tmp_path / "cut", **EVERYTHING, checkpoint_seconds=1e-9, report=cut_after(4))
+    assert run("denoiser", data, tmp_path / "cut", **EVERYTHING) == 8
+    assert load_bundle(tmp_path / "whole").weights_sha256 == load_bundle(tmp_path / "cut").weights_sha256
+
+
+def test_bf16_is_for_cards_and_for_processors_that_have_it(monkeypatch):
+    assert has_bf16(torch.device("cuda"))
+    assert not has_bf16(torch.device("meta"))
+    for capabilities, faster in (({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx2": True}, False)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False)
+        assert has_bf16(CPU) is faster
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not has_bf16(CPU)
+
+
+def test_instrument_noise_has_unit_variance_and_runs_along_the_rows():
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    x0 = 2 * torch.rand(16, 2, 8, 8).repeat_interleave(8, 2).repeat_interleave(8, 3) - 1
+    batches = torch.cat([instrument_noise(x0, rng) for _ in range(8)])
+    # Normalised image by image, but for the spikes that a third of the batches get.
+    assert batches.square().mean().item() == pytest.approx(1, abs=0.05)
+    assert batches.mean().item() == pytest.approx(0, abs=0.02)
+    along = (batches[..., 1:] * batches[..., :-1]).mean().item()
+    across = (batches[..., 1:, :] * batches[..., :-1, :]).mean().item()
+    assert along > 0.1
+    assert abs(across) < 0.02
+    bright = x0 > 0.5
+    assert batches.view(8, *x0.shape)[:, bright].var() > 1.3 * batches.view(8, *x0.shape)[:, x0 < -0.5].var()
+
+
+def test_unlike_channels_take_their_likeness_and_leave_ch2():
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    one = blur(torch.rand(64, 1, 32, 32), 0.7)
+    alike = torch.cat([one, 0.8 * one + 0.1], dim=1)
+    assert torch.equal(unlike_channels(alike, rng, 0.0), alike)
+    unlike = unlike_channels(alike, rng, 1.0)
+    coherence = np.array([channel_coherence(image, 0.1) for image in unlike.numpy()])
+    assert np.median(coherence) < 0.9
+    assert coherence.min() < 0.4
+    kept = [
+        torch.equal(image[0], before[0]) or torch.equal(image[1], before[0])
+        for image, before in zip(unlike, alike, strict=True)
+    ]
+    assert all(kept)  # swapped with CH3 in half of the images
+    assert ((unlike >= 0) & (unlike <= 1)).all()
+
+
+def test_grain_is_as_strong_as_it_says_and_in_its_share_of_the_images():
+    torch.manual_seed(0)
+    even = torch.full((400, 2, 32, 32), 0.5)
+    strengths = grain(even, np.random.default_rng(0), 0.5).std(dim=(1, 2, 3))
+    assert (strengths > 0).float().mean().item() == pytest.approx(0.5, abs=0.1)
+    assert 0.0008 < strengths[strengths > 0].min() < 0.002
+    assert 0.01 < strengths.max() < 0.02
+
+
+def test_the_log_error_weighs_images_alike_whatever_their_noise():
+    torch.manual_seed(0)
+    error = torch.randn(64, 2, 16, 16)
+    assert log_error(error).item() == pytest.approx(math.log(1.004), abs=0.02)  # of independent channels the difference too
+    tenth = torch.cat([error[:32], 0.1 * error[32:]])
+    assert log_error(tenth).item() == pytest.approx((math.log(1.004) + math.log(0.014)) / 2, abs=0.02)
+
+
+def test_the_lattice_error_is_six_of_white_errors_and_hears_what_they_share():
+    torch.manual_seed(0)
+    white = torch.stack([lattice_error(torch.randn(16, 2, 32, 32)) for _ in range(200)])
+    assert white.mean().item() == pytest.approx(6, abs=0.6)  # three patterns in two channels, each a chi-squared of one degree
+    pattern = 0.05 * torch.from_numpy(lattices(32, 32)[0]).float()
+    assert lattice_error(torch.randn(16, 2, 32, 32) + pattern).item() > 60
 
 
 @pytest.mark.parametrize(
