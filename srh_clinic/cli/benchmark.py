@@ -134,6 +134,41 @@ def benchmark_realism(
     _print_reports([report], out)
 
 
+@benchmark_app.command("real")
+@guarded
+def benchmark_real(
+    out: ReportsOption = Path("reports"),
+    bundle: BundleOption = "phantom-demo",
+    weights: WeightsOption = Path("weights"),
+    device: DeviceOption = "auto",
+    um_per_px: UmPerPxOption = None,
+    full_scale: FullScaleOption = None,
+    method: MethodsOption = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of nearly clean fields of your own.")] = None,
+    halved: Annotated[
+        bool, typer.Option("--halved", help="Average the fields over 2 x 2 px, which halves their noise.")
+    ] = False,
+    real_data: Annotated[Path | None, typer.Option(help="Folder of real images; by default $SRH_REAL_DATA.")] = None,
+) -> None:
+    """Restore nearly clean real fields under simulated noise; an interrupted run goes on when called again."""
+    from srh_clinic.validation import Reading, run_near_clean
+
+    with shown_progress() as progress:
+        report = run_near_clean(
+            out,
+            images=images,
+            halved=halved,
+            reading=Reading(um_per_px, full_scale),
+            methods=method,
+            real_data=real_data,
+            bundle=bundle,
+            weights=weights,
+            device=device,
+            report=progress,
+        )
+    _print_reports([report], out)
+
+
 @benchmark_app.command("networks")
 @guarded
 def benchmark_networks(

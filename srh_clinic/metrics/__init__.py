@@ -2,8 +2,8 @@
 
 Distances of an image from its reference (:mod:`.distortion`), of one set of images from another (:mod:`.distribution` on the
 features of :mod:`.extractors`, :mod:`.spectra` without a network), nuclei added and removed (:mod:`.nuclei`), seams
-(:mod:`.seams`), patterns of period 2 (:mod:`.lattice`), and intervals over independent units (:mod:`.intervals`,
-:mod:`.bootstrap`).
+(:mod:`.seams`), patterns of period 2 (:mod:`.lattice`), what two channels share of a residual (:mod:`.sharing`), and
+intervals over independent units (:mod:`.intervals`, :mod:`.bootstrap`).
 """
 
 from srh_clinic.estimates import Finding, Interval, Undefined, mean_with_interval, paired_difference, proportion
@@ -14,6 +14,7 @@ from srh_clinic.metrics.extractors import EXTRACTORS, Extractor, create_extracto
 from srh_clinic.metrics.lattice import Period2, period_2_amplitudes
 from srh_clinic.metrics.nuclei import NucleiChanges, detect_nuclei, nuclei_changes
 from srh_clinic.metrics.seams import SeamRatio, seam_ratio
+from srh_clinic.metrics.sharing import residual_sharing
 from srh_clinic.metrics.spectra import radial_power, radial_spectrum, spectral_distance, spectrum_distance
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "radial_power",
     "radial_spectrum",
     "rbf_mmd",
+    "residual_sharing",
     "seam_ratio",
     "spectral_distance",
     "spectrum_distance",
