@@ -209,7 +209,7 @@ class RestoreThenClassify:
         ------
         InputError
             When the bundle is unknown or damaged, or a restorer or setting is unknown; when ``conservative`` is asked of a
-            bundle that states no thresholds, or ``certainty`` of a restorer whose result does not depend on the seed; when
+            bundle that states no thresholds, or ``certainty`` of a restorer that draws no samples; when
             ``selective_policy`` asks for agreement without ``certainty``, or was calibrated on patches; when ``reference`` is
             of other weights or another restorer.
         """

@@ -125,9 +125,7 @@ def seeded_restorer(restorer: str, bundle: str | Path, device: str, settings: Ma
     from srh_clinic.restorers import SEEDED, create_restorer
 
     if restorer not in SEEDED:
-        raise InputError(
-            f"--certainty with the restorer {restorer}, whose result does not depend on a seed", f"one of {', '.join(SEEDED)}"
-        )
+        raise InputError(f"--certainty with the restorer {restorer}, which draws no samples", f"one of {', '.join(SEEDED)}")
     seeded = {**settings, "sampler": "ancestral"} if restorer == "rscd" else dict(settings)
     return create_restorer(restorer, bundle=str(bundle), device=device, **seeded)
 

@@ -40,7 +40,7 @@ class Kind:
     parts: tuple[str, ...] = ()
     """The bundle's networks that it uses."""
     seeded: bool = False
-    """Whether certainty over seeds can be asked of it: each seed draws another of the restorations that the input allows."""
+    """Whether certainty can be asked of it: each seed draws another sample of the restorations that the input allows."""
 
 
 def _filter(settings: type[BaseModel]) -> Kind:

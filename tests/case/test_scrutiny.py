@@ -254,7 +254,5 @@ def test_flagged_regions_and_uncertain_nuclei_fit_the_schema() -> None:
 
 
 def test_certainty_is_asked_of_what_depends_on_the_seed() -> None:
-    with pytest.raises(
-        InputError, match=r"--certainty with the restorer median, whose result does not depend on a seed; needed .*rscd"
-    ):
+    with pytest.raises(InputError, match=r"--certainty with the restorer median, which draws no samples; needed .*rscd"):
         RestoreThenClassify.from_bundle("phantom-demo", "median", certainty=2)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from srh_clinic.bundles import BASELINES as LEARNED_PARTS
 from srh_clinic.errors import InputError
 from srh_clinic.restorers import KINDS
 from srh_clinic.rscd.settings import RSCDSettings
@@ -107,7 +108,7 @@ OF_TABLES = tuple(name for name in METHODS if name not in ("median_3", "gaussian
 
 ABLATIONS = tuple(name for name in METHODS if name.startswith("rscd_") and name not in OURS)
 
-LEARNED = ("synthetic_noise", "noise2noise", "noise2void", "cyclegan", "conditional_diffusion", "ccdf", "rrd")
+LEARNED = (*LEARNED_PARTS, "ccdf", "rrd")
 """Baselines whose networks were trained."""
 
 REDUCED = {
