@@ -96,7 +96,7 @@ class MarkedRegion:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ObserverReading:
     """What an observer said of one restoration of the slide or of a part of it.
 
     ``identifier`` tells this reading from the observer's others, ``method`` names the restoration, ``hallucination`` is
@@ -165,7 +165,7 @@ def key_object_selection(
 
 def observation_report(
     sources: Sequence[Dataset],
-    readings: Sequence[Reading],
+    readings: Sequence[ObserverReading],
     *,
     observer: str,
     title: str,
@@ -280,7 +280,7 @@ def _series_number(source: Dataset, modality: str) -> int:
     return min(int(source.get("SeriesNumber") or 0) + _SERIES[modality], _MAX_IS)
 
 
-def _groups(reading: Reading, sources: Sequence[Dataset], entropy: Sequence[str]) -> list[Any]:
+def _groups(reading: ObserverReading, sources: Sequence[Dataset], entropy: Sequence[str]) -> list[Any]:
     """The group of the whole reading, then those of its regions."""
     if len(reading.method) > _MAX_LO:
         raise InputError(f"a method's name of {len(reading.method)} characters", f"at most {_MAX_LO} characters")

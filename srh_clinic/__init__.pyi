@@ -11,6 +11,7 @@ from .integration import write_wsi as write_wsi
 from .restorers import create_restorer as create_restorer
 from .slide import ArraySlide as ArraySlide
 from .slide import Identity as Identity
+from .slide import Reading as Reading
 from .slide import Slide as Slide
 
 __version__: str

@@ -102,3 +102,11 @@ class ArraySlide:
     def read(self, y: int, x: int, height: int, width: int) -> Counts:
         check_region(self.shape, y, x, height, width)
         return self.counts[:, y : y + height, x : x + width]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What files do not say of themselves; see :func:`~srh_clinic.integration.read_slide`."""
+
+    um_per_px: float | None = None
+    full_scale: int | None = None

@@ -1,4 +1,3 @@
-from .bench.images import Reading as Reading
 from .bench.protocol import Protocol as Protocol
 from .bench.protocol import load_protocol as load_protocol
 from .benchmarks.coverage import run_shift_coverage as run_shift_coverage

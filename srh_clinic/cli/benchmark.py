@@ -210,7 +210,8 @@ def _tables_command(name: str, parts: tuple[str, ...], says: str) -> None:
         extractor_weights: ExtractorWeightsOption = None,
         lpips_weights: LpipsOption = None,
     ) -> None:
-        from srh_clinic.validation import BenchmarkOptions, OwnImages, Reading, run_benchmark
+        from srh_clinic.slide import Reading
+        from srh_clinic.validation import BenchmarkOptions, OwnImages, run_benchmark
 
         options = BenchmarkOptions(
             preset=preset,

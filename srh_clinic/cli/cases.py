@@ -253,8 +253,9 @@ def validate(
     An interrupted run goes on when called again.
     """
     from srh_clinic.files import check_place
+    from srh_clinic.slide import Reading
     from srh_clinic.trust.selective_policy import load_policy
-    from srh_clinic.validation import Reading, validate_cohort
+    from srh_clinic.validation import validate_cohort
 
     check_place(out, folder=True)
     tried = None if policy is None else load_policy(policy)

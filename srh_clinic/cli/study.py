@@ -67,7 +67,8 @@ def study_export(
     title: Annotated[str, typer.Option(help="Title of the raters' pages.")] = "Restoration of stimulated Raman histology",
 ) -> None:
     """Export a blinded study: a page for each rater, and the sealed key; checked for leaks."""
-    from srh_clinic.validation import Reading, StudyPlan, export_study
+    from srh_clinic.slide import Reading
+    from srh_clinic.validation import StudyPlan, export_study
 
     if bool(sources) == (phantom is not None):
         found = "sources and --phantom" if sources else "neither sources nor --phantom"

@@ -18,12 +18,15 @@ from pydicom.sr.codedict import codes
 
 from srh_clinic.errors import InputError
 from srh_clinic.integration import evidence, read_slide
-from srh_clinic.integration.evidence import MarkedRegion, Reading
+from srh_clinic.integration.evidence import MarkedRegion, ObserverReading
 
 WHEN = datetime(2026, 3, 4, 5, 6, 7)
 BOX = MarkedRegion("box", (10.0, 20.0, 70.5, 140.0), "added nucleus", "minor")
 POINT = MarkedRegion("point", (229.0, 0.25), "stripe or stitch", "major")
-READINGS = [Reading("r1/0/A", "rscd", "definite", (BOX, POINT)), Reading("r1/0/B", "a longer method's name", "none")]
+READINGS = [
+    ObserverReading("r1/0/A", "rscd", "definite", (BOX, POINT)),
+    ObserverReading("r1/0/B", "a longer method's name", "none"),
+]
 
 
 @pytest.fixture
@@ -193,18 +196,18 @@ def test_dciodvfy_finds_an_error_where_there_is_one(tmp_path, sources):
 @pytest.mark.parametrize(
     ("reading", "sentence"),
     [
-        (Reading("1", "rscd", "perhaps"), "the hallucination 'perhaps'; needed one of none, possible, definite"),
-        (Reading("1", "m" * 65, "none"), "a method's name of 65 characters; needed at most 64"),
+        (ObserverReading("1", "rscd", "perhaps"), "the hallucination 'perhaps'; needed one of none, possible, definite"),
+        (ObserverReading("1", "m" * 65, "none"), "a method's name of 65 characters; needed at most 64"),
         (
-            Reading("1", "rscd", "none", (MarkedRegion("point", (1, 1), "ghost", "minor"),)),
+            ObserverReading("1", "rscd", "none", (MarkedRegion("point", (1, 1), "ghost", "minor"),)),
             "the category 'ghost'; needed one of added nucleus",
         ),
         (
-            Reading("1", "rscd", "none", (MarkedRegion("point", (1, 1), "other", "huge"),)),
+            ObserverReading("1", "rscd", "none", (MarkedRegion("point", (1, 1), "other", "huge"),)),
             "the severity 'huge'; needed one of minor, major",
         ),
         (
-            Reading("1", "rscd", "none", (MarkedRegion("point", (231, 1), "other", "minor"),)),
+            ObserverReading("1", "rscd", "none", (MarkedRegion("point", (231, 1), "other", "minor"),)),
             r"a point at \(231, 1\); needed one within the slide's 230 x 150 px",
         ),
     ],

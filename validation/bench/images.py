@@ -17,6 +17,7 @@ from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts, unit_to_counts
 from srh_clinic.simulation import degrade, draw_sources
 from srh_clinic.simulation.pairs import simulate_pair
+from srh_clinic.slide import Reading
 from srh_clinic.validation.bench.protocol import SEVERITIES, Protocol
 
 DEGRADATION_SEED = 7
@@ -164,14 +165,6 @@ def _phantom_image(protocol: Protocol, index: int) -> Image:
         group=protocol.bin(index),
         source=max(strengths, key=lambda name: strengths[name]),
     )
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What files do not say of themselves; see :func:`~srh_clinic.integration.read_slide`."""
-
-    um_per_px: float | None = None
-    full_scale: int | None = None
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,13 @@ Severity = Literal["mild", "moderate", "severe"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Section(BaseModel):
+class ProtocolSection(BaseModel):
     """A part of the protocol; an entry that it does not know is refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class PhantomSection(Section):
+class PhantomSection(ProtocolSection):
     """Which test phantoms there are."""
 
     count: int = Field(gt=0)
@@ -41,7 +41,7 @@ class PhantomSection(Section):
     kinds: tuple[str, ...]
 
 
-class SeveritySection(Section):
+class SeveritySection(ProtocolSection):
     """Lowest and highest strength of the leading source in each bin."""
 
     mild: tuple[Share, Share]
@@ -49,7 +49,7 @@ class SeveritySection(Section):
     severe: tuple[Share, Share]
 
 
-class TruthSection(Section):
+class TruthSection(ProtocolSection):
     """The kinds of tissue by their true class."""
 
     tumor: tuple[str, ...]
@@ -57,7 +57,7 @@ class TruthSection(Section):
     nondiagnostic: tuple[str, ...]
 
 
-class TrainingSection(Section):
+class TrainingSection(ProtocolSection):
     """Seeds and budgets of everything that is trained."""
 
     validation_first_seed: int = Field(ge=0)
@@ -65,7 +65,7 @@ class TrainingSection(Section):
     budget_minutes: dict[str, int]
 
 
-class SSIMSection(Section):
+class SSIMSection(ProtocolSection):
     """Window of the structural similarity."""
 
     window: Literal["gaussian"]
@@ -73,7 +73,7 @@ class SSIMSection(Section):
     size: int = Field(gt=0)
 
 
-class IntervalSection(Section):
+class IntervalSection(ProtocolSection):
     """How intervals of means are made."""
 
     level: float = Field(gt=0, lt=1)
@@ -82,7 +82,7 @@ class IntervalSection(Section):
     seed: int = Field(ge=0)
 
 
-class RestorationSection(Section):
+class RestorationSection(ProtocolSection):
     """What is restored and by what it is judged."""
 
     reference: Literal["clean"]
@@ -92,14 +92,14 @@ class RestorationSection(Section):
     interval: IntervalSection
 
 
-class ReferenceSection(Section):
+class ReferenceSection(ProtocolSection):
     """High-quality images that restored ones are compared with as a set."""
 
     count: int = Field(gt=0)
     first_seed: int = Field(ge=0)
 
 
-class TablesSection(Section):
+class TablesSection(ProtocolSection):
     """The paper's tables: how many images, and which methods see fewer."""
 
     count: int = Field(gt=0)
@@ -109,14 +109,14 @@ class TablesSection(Section):
     interval: IntervalSection
 
 
-class CalibrationSection(Section):
+class CalibrationSection(ProtocolSection):
     """Phantoms on which thresholds are calibrated."""
 
     count: int = Field(gt=0)
     first_seed: int = Field(ge=0)
 
 
-class GuardsSection(Section):
+class GuardsSection(ProtocolSection):
     """What the guards are calibrated on and judged by."""
 
     calibration: CalibrationSection
@@ -126,7 +126,7 @@ class GuardsSection(Section):
     overlong_stride: int = Field(gt=0)
 
 
-class CalibratorSection(Section):
+class CalibratorSection(ProtocolSection):
     """The calibrator's noise."""
 
     uniform_t: tuple[int, int]
@@ -134,13 +134,13 @@ class CalibratorSection(Section):
     seed: int = Field(ge=0)
 
 
-class ClassifierSection(Section):
+class ClassifierSection(ProtocolSection):
     """Conditions under which the classifier is read."""
 
     report: tuple[Literal["clean", "mild", "moderate", "severe"], ...]
 
 
-class Protocol(Section):
+class Protocol(ProtocolSection):
     """The test phantoms and how everything is judged on them; see ``protocol.yaml`` for the meaning of each entry."""
 
     version: Literal[1]

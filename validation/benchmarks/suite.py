@@ -17,9 +17,10 @@ from srh_clinic.files import write_whole
 from srh_clinic.metrics import EXTRACTORS
 from srh_clinic.metrics.extractors import ExtractorName
 from srh_clinic.progress import Progress, silent
+from srh_clinic.slide import Reading
 from srh_clinic.validation.bench.bench import Bench
 from srh_clinic.validation.bench.cells import Row
-from srh_clinic.validation.bench.images import FolderImages, ImageSet, PhantomImages, Reading, spread
+from srh_clinic.validation.bench.images import FolderImages, ImageSet, PhantomImages, spread
 from srh_clinic.validation.bench.methods import WHOLE, chosen_methods
 from srh_clinic.validation.bench.protocol import Protocol, load_protocol
 from srh_clinic.validation.benchmarks.depth import Stack

@@ -23,7 +23,7 @@ from srh_clinic.errors import InputError
 from srh_clinic.files import fingerprint, write_whole
 from srh_clinic.integration import read_slide
 from srh_clinic.progress import Progress, silent
-from srh_clinic.validation.bench.images import Reading
+from srh_clinic.slide import Reading
 from srh_clinic.validation.shift.manifest import Manifest, ManifestRow, case_of
 from srh_clinic.validation.shift.records import Cohort, Exclusion, Prediction, ShiftCase
 

@@ -11,6 +11,7 @@ from srh_clinic import __version__
 from srh_clinic.estimates import Undefined
 from srh_clinic.files import write_whole
 from srh_clinic.progress import Progress, silent
+from srh_clinic.slide import Reading
 from srh_clinic.trust.drift import TooFewPatientsError, fit_reference, stated_profile
 from srh_clinic.trust.selective_policy import SelectivePolicy
 from srh_clinic.validation.reporting.report import Section
@@ -38,7 +39,6 @@ from srh_clinic.validation.shift.selective import SelectiveStudy, study_policy, 
 from srh_clinic.validation.shift.subgroups import screen
 
 if TYPE_CHECKING:
-    from srh_clinic.validation.bench.images import Reading
     from srh_clinic.validation.shift.running import Run
 
 
@@ -89,7 +89,6 @@ def validate_cohort(
         return _written(_report(found, cohort_from_predictions(found), None, out, seed, policy), out, pdf)
     # Predictions need none of the networks' libraries.
     from srh_clinic.case.pipeline import RestoreThenClassify
-    from srh_clinic.validation.bench.images import Reading
     from srh_clinic.validation.shift.running import run_cases
 
     pipeline = RestoreThenClassify.from_bundle(str(bundle), restorer, device, seed, profiled=True, **settings)

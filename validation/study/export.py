@@ -19,8 +19,8 @@ from srh_clinic.case.provenance import notice
 from srh_clinic.errors import InputError
 from srh_clinic.files import whole_folder
 from srh_clinic.progress import Progress, silent
+from srh_clinic.slide import Reading
 from srh_clinic.validation.bench.bench import Bench
-from srh_clinic.validation.bench.images import Reading
 from srh_clinic.validation.bench.protocol import load_protocol
 from srh_clinic.validation.study.assignment import Assignment, assign, assign_all, order_with_repeats
 from srh_clinic.validation.study.audit import STAMP, require_blind

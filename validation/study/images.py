@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts
-from srh_clinic.validation.bench.images import Reading
+from srh_clinic.slide import Reading
 from srh_clinic.validation.bench.protocol import SEVERITIES, Protocol
 from srh_clinic.validation.study.streams import Stream, stream
 

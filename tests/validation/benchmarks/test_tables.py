@@ -16,9 +16,10 @@ from srh_clinic import metrics
 from srh_clinic.bundles import Bundle
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts, counts_to_unit
+from srh_clinic.slide import Reading
 from srh_clinic.validation import BenchmarkOptions, run_benchmark, run_cell
 from srh_clinic.validation.bench.bench import Bench, PhantomRestorer
-from srh_clinic.validation.bench.images import FolderImages, Image, PhantomImages, Reading, cut, spread
+from srh_clinic.validation.bench.images import FolderImages, Image, PhantomImages, cut, spread
 from srh_clinic.validation.bench.methods import ABLATIONS, LEARNED, METHODS, OURS, WHOLE, chosen_methods
 from srh_clinic.validation.bench.protocol import load_protocol
 from srh_clinic.validation.benchmarks import suite, tables

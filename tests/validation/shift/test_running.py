@@ -16,7 +16,7 @@ from srh_clinic.cli.app import app
 from srh_clinic.errors import InputError
 from srh_clinic.simulation import simulate_cohort
 from srh_clinic.simulation.cohort import SEVERITY_AT_SURFACE
-from srh_clinic.validation.bench.images import Reading
+from srh_clinic.slide import Reading
 from srh_clinic.validation.shift import running
 from srh_clinic.validation.shift.cohort import write_cohort
 from srh_clinic.validation.shift.manifest import read_manifest

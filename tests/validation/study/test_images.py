@@ -12,8 +12,7 @@ from srh_clinic.display import srh_colours
 from srh_clinic.errors import InputError
 from srh_clinic.integration import write_wsi
 from srh_clinic.simulation import simulate_patch
-from srh_clinic.slide import ArraySlide
-from srh_clinic.validation.bench.images import Reading
+from srh_clinic.slide import ArraySlide, Reading
 from srh_clinic.validation.bench.protocol import load_protocol
 from srh_clinic.validation.study.images import PHANTOM_SEED, case_images, phantom_images
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from srh_clinic.errors import InputError
 from srh_clinic.files import write_whole
 from srh_clinic.integration import DicomSlide, read_slide
-from srh_clinic.integration.evidence import MarkedRegion, Reading, encoded, key_object_selection, observation_report
+from srh_clinic.integration.evidence import MarkedRegion, ObserverReading, encoded, key_object_selection, observation_report
 from srh_clinic.validation.study.records import Region
 from srh_clinic.validation.study.unblinding import Answer, Unblinded
 
@@ -111,7 +111,7 @@ def _documents(
     return written
 
 
-def _readings(answer: Answer, place: Place) -> list[Reading]:
+def _readings(answer: Answer, place: Place) -> list[ObserverReading]:
     """What was said of each side, its regions moved into the slide."""
     _, y, x = place
     sides = (
@@ -119,7 +119,7 @@ def _readings(answer: Answer, place: Place) -> list[Reading]:
         ("B", answer.key.side_B_method, answer.rating.halluc_B),
     )
     return [
-        Reading(
+        ObserverReading(
             identifier=f"{answer.task.rater_id}/{answer.task.seq}/{side}",
             method=method,
             hallucination=called,
