@@ -151,7 +151,8 @@ def benchmark_real(
     real_data: Annotated[Path | None, typer.Option(help="Folder of real images; by default $SRH_REAL_DATA.")] = None,
 ) -> None:
     """Restore nearly clean real fields under simulated noise; an interrupted run goes on when called again."""
-    from srh_clinic.validation import Reading, run_near_clean
+    from srh_clinic.slide import Reading
+    from srh_clinic.validation import run_near_clean
 
     with shown_progress() as progress:
         report = run_near_clean(
