@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from srh_clinic.cli.options import BundleArgument, BundleFolderArgument, DataOption, DeviceOption, guarded, shown_progress
+from srh_clinic.errors import InputError
 
 if TYPE_CHECKING:
     from srh_clinic.bundles import Bundle
@@ -120,8 +121,8 @@ def train(
     task: Annotated[
         str,
         typer.Argument(
-            help="What to train: calibrator, denoiser, classifier or a baseline (synthetic_noise, noise2noise, noise2void, "
-            "cyclegan, conditional_diffusion)."
+            help="What to train: calibrator, denoiser, both (rscd), classifier or a baseline (synthetic_noise, noise2noise, "
+            "noise2void, cyclegan, conditional_diffusion)."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the bundle that gets the network, with checkpoints and log.")],
@@ -144,10 +145,19 @@ def train(
 ) -> None:
     """Train a network and put it into a bundle; an interrupted training goes on when called again."""
     from srh_clinic.training import train as fit
+    from srh_clinic.training.together import train_rscd
 
     def report(line: dict[str, Any]) -> None:
         typer.echo("  ".join(f"{name} {_short(value)}" for name, value in line.items()), err=True)
 
+    if task == "rscd":
+        if config is not None or start_from is not None or extends is not None:
+            raise InputError(
+                "rscd with --config, --start-from or --extends", "denoiser or calibrator, one at a time, for these"
+            )
+        for name, step in train_rscd(data, out, seconds=seconds, device=device, report=report).items():
+            typer.echo(f"{out}: {name} after {step} steps")
+        return
     step = fit(task, data, config, out, seconds=seconds, start_from=start_from, extends=extends, device=device, report=report)
     typer.echo(f"{out}: {task} after {step} steps")
 

@@ -96,7 +96,7 @@ def classifier_sample(seed: int) -> tuple[Counts, int]:
 
 
 def _write_pool(
-    out: Path, prefix: str, suffix: str, count: int, seed: int, workers: int, write: Callable[[Path, int, int], None]
+    out: Path, prefix: str, suffix: str, count: int, seed: int, workers: int | None, write: Callable[[Path, int, int], None]
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(workers) as executor:
@@ -121,19 +121,20 @@ def _write_labelled(path: Path, seed: int, count: int) -> None:
         np.savez(file, counts=np.stack([c for c, _ in samples]), labels=np.array([label for _, label in samples]))
 
 
-def training_pool(out: str | Path, count: int, seed: int = 0, workers: int = 2) -> None:
+def training_pool(out: str | Path, count: int, seed: int = 0, workers: int | None = None) -> None:
     """Write ``count`` clean images as ``pool-*.npy``, uint16 counts ``(M, 2, 256, 256)``.
 
-    Files that exist are kept: a pool that was cut off goes on where it stopped.
+    Files that exist are kept: a pool that was cut off goes on where it stopped. ``workers`` processes write; None is one for
+    each processor.
     """
     _write_pool(Path(out), "pool", ".npy", count, seed, workers, partial(_write_images, clean_sample))
 
 
-def degraded_pool(out: str | Path, count: int, seed: int = DEGRADED_SEED, workers: int = 2) -> None:
+def degraded_pool(out: str | Path, count: int, seed: int = DEGRADED_SEED, workers: int | None = None) -> None:
     """Write ``count`` degraded images as ``pool-*.npy``, uint16 counts ``(M, 2, 256, 256)``; see :func:`training_pool`."""
     _write_pool(Path(out), "pool", ".npy", count, seed, workers, partial(_write_images, degraded_sample))
 
 
-def classifier_pool(out: str | Path, count: int, seed: int = 0, workers: int = 2) -> None:
+def classifier_pool(out: str | Path, count: int, seed: int = 0, workers: int | None = None) -> None:
     """Write ``count`` labelled patches as ``class-*.npz``: ``counts`` uint16 ``(M, 2, 256, 256)``, ``labels`` ``(M,)``."""
     _write_pool(Path(out), "class", ".npz", count, seed, workers, _write_labelled)

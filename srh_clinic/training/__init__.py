@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 import yaml
 from pydantic import ValidationError
+from torch import Tensor
 
 from srh_clinic.bundles import BASELINES, bundle_exists, load_bundle, parent_reference, update_bundle
 from srh_clinic.errors import InputError, refused_setting
@@ -16,7 +21,7 @@ from srh_clinic.inference import choose_device
 from srh_clinic.training.curves import draw_log
 from srh_clinic.training.loop import Game, LoopSettings, Task, fit
 
-__all__ = ["BASELINES", "TASKS", "read_settings", "train"]
+__all__ = ["BASELINES", "TASKS", "create_task", "read_settings", "score", "train"]
 
 TASKS = {
     "denoiser": ("srh_clinic.training.denoiser", "DenoiserSettings", "DenoiserTask"),
@@ -87,7 +92,8 @@ def train(
     """Train a network and put it into a bundle, resuming where an earlier call with the same ``out`` was cut.
 
     Checkpoint, log and its curves are kept in ``out/training/<task>``. The bundle gets the moving average of the weights,
-    also when ``seconds`` end the run early; with ``seconds=0`` it gets that of the checkpoint, untrained any further.
+    also when ``seconds`` end the run early; with ``seconds=0`` it gets that of the checkpoint, untrained any further. Of a
+    denoiser and a calibrator it gets the best so far at each validation, so that a run that is killed leaves it behind.
 
     Parameters
     ----------
@@ -117,20 +123,56 @@ def train(
     -------
     The number of steps done in all.
     """
-    module, _, name = _task_names(task)
     settings = read_settings(task, config, **changes)
     begun = _first_metadata(task, out, extends)
     initial = None if start_from is None else load_bundle(start_from).load_tensors(task)
     where = choose_device(device)
     folder = out / "training" / task
-    work: Task | Game = getattr(import_module(module), name)(settings, data, folder, where)
-    average, step = fit(work, settings, folder, where, seconds=seconds, initial=initial, report=report)
-    network = work.create()
-    network.load_state_dict(average)
-    description, metadata = work.describe(network.to(where).eval())
-    update_bundle(out, {task: (description, average)}, begun | metadata)
+    work = create_task(task, settings, data, folder, where)
+    best = max((score(task, measures) for measures in _validations(folder / "log.jsonl")), default=-math.inf)
+
+    def put(average: dict[str, Tensor]) -> None:
+        network = work.create()
+        network.load_state_dict(average)
+        description, metadata = work.describe(network.to(where).eval())
+        update_bundle(out, {task: (description, average)}, begun | metadata)
+
+    def publish(average: dict[str, Tensor], measures: dict[str, float]) -> None:
+        nonlocal best
+        if score(task, measures) > best:
+            best = score(task, measures)
+            put(average)
+
+    average, step = fit(work, settings, folder, where, seconds=seconds, initial=initial, report=report, publish=publish)
+    put(average)
     draw_log(folder / "log.jsonl", folder / "loss.png")
     return step
+
+
+def create_task(task: str, settings: LoopSettings, data: str, folder: Path, device: torch.device) -> Task | Game:
+    """What the loop trains, with its data; ``folder`` is that of its checkpoints, beside which phantoms are simulated.
+
+    Raises
+    ------
+    InputError
+        When the task is unknown, or the data do not serve it.
+    """
+    module, _, name = _task_names(task)
+    made: Task | Game = getattr(import_module(module), name)(settings, data, folder, device)
+    return made
+
+
+def score(task: str, measures: dict[str, float]) -> float:
+    """What makes a denoiser's or a calibrator's weights better than earlier ones, larger is better; NaN of other tasks."""
+    if task == "denoiser":
+        return float(np.mean([value for name, value in measures.items() if name.startswith("psnr_t")]))
+    return -measures["mae"] if task == "calibrator" else math.nan
+
+
+def _validations(log: Path) -> list[dict[str, float]]:
+    """The measures of a log's validations."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    return [line["validation"] for line in lines if "validation" in line]
 
 
 def _task_names(task: str) -> tuple[str, str, str]:

@@ -133,12 +133,14 @@ def fit(
     seconds: float | None = None,
     initial: dict[str, Tensor] | None = None,
     report: Callable[[dict[str, Any]], None] = lambda line: None,
+    publish: Callable[[dict[str, Tensor], dict[str, float]], None] = lambda average, measures: None,
 ) -> tuple[dict[str, Tensor], int]:
     """Train, resuming from ``folder/checkpoint.pt`` when it is there.
 
     Writes ``folder/log.jsonl`` (a line every ``log_every`` steps: step, seconds, loss averaged since the last line, lr; and
     one for each validation) and ``folder/checkpoint.pt``. After ``seconds`` of this call it checkpoints and returns, whole run
-    or not; ``report`` gets each line of the log. A run that begins at step 0 begins from the ``initial`` weights, if given.
+    or not; ``report`` gets each line of the log, ``publish`` the moving average and its measures after each validation. A run
+    that begins at step 0 begins from the ``initial`` weights, if given.
 
     Returns
     -------
@@ -152,7 +154,7 @@ def fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
-    network = task.create().to(device)
+    network = task.create().to(device).train()
     if initial is not None:
         network.load_state_dict(initial)
     if settings.channels_last:
@@ -174,7 +176,6 @@ def fit(
     def elapsed() -> float:
         return before + time.monotonic() - started
 
-    network.train()
     while step < settings.steps and (seconds is None or time.monotonic() - started < seconds):
         rng = np.random.default_rng((settings.seed, step))
         torch.manual_seed(int(rng.integers(0, 2**63)))
@@ -202,13 +203,19 @@ def fit(
             losses = {name: [] for name in losses}
             log.write({"step": step, "seconds": round(elapsed(), 1), **means, "lr": rate})
         if time.monotonic() - validated > settings.validate_seconds or step == settings.steps:
-            log.write({"step": step, "seconds": round(elapsed(), 1), "validation": _validate(task, average, device)})
+            measures = _validate(task, average, device)
+            log.write({"step": step, "seconds": round(elapsed(), 1), "validation": measures})
+            publish(_on_cpu(average), measures)
             validated = time.monotonic()
         if time.monotonic() - checkpointed > settings.checkpoint_seconds:
             run.save(step, elapsed())
             checkpointed = time.monotonic()
     run.save(step, elapsed())
-    return {key: value.detach().cpu().contiguous() for key, value in average.items()}, step
+    return _on_cpu(average), step
+
+
+def _on_cpu(average: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.detach().cpu().contiguous() for key, value in average.items()}
 
 
 def _turns(task: Task | Game, network: nn.Module, device: torch.device) -> tuple[nn.Module, Sequence[Turn]]:

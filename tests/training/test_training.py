@@ -13,13 +13,14 @@ from srh_clinic.metrics import channel_coherence
 from srh_clinic.metrics.lattice import lattices
 from srh_clinic.rscd.networks import create_denoiser
 from srh_clinic.rscd.schedule import create_schedule
-from srh_clinic.training import read_settings, train
+from srh_clinic.training import read_settings, score, train
 from srh_clinic.training.augmentation import blur, grain, unlike_channels
 from srh_clinic.training.calibrator import CalibratorTask, calibration_measures
 from srh_clinic.training.denoiser import lattice_error, log_error
 from srh_clinic.training.loop import LoopSettings, has_bf16, learning_rate
 from srh_clinic.training.noise import instrument_noise, mixed_with_structure, unit_noise
 from srh_clinic.training.pool import TilePool, augment
+from srh_clinic.training.together import train_rscd
 
 CPU = torch.device("cpu")
 TINY = {
@@ -219,6 +220,39 @@ def test_a_run_out_of_time_leaves_a_bundle_and_a_checkpoint(data, tmp_path):
     assert (tmp_path / "b/training/denoiser/loss.png").read_bytes().startswith(b"\x89PNG")
     assert load_bundle(tmp_path / "b").parts == ("denoiser",)
     assert run("denoiser", data, tmp_path / "b") == 8
+
+
+def test_a_run_that_is_killed_leaves_the_best_weights_so_far(data, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run("denoiser", data, tmp_path / "b", validate_seconds=1e-9, report=cut_after(6))
+    left = load_bundle(tmp_path / "b").weights_sha256
+    lines = [json.loads(line) for line in (tmp_path / "b/training/denoiser/log.jsonl").read_text().splitlines()]
+    scores = [score("denoiser", line["validation"]) for line in lines if "validation" in line]
+    assert len(scores) == 5
+    assert run("denoiser", data, tmp_path / "b") == 8
+    assert load_bundle(tmp_path / "b").weights_sha256 != left
+    assert score("calibrator", {"mae": 2.0}) > score("calibrator", {"mae": 3.0})
+
+
+def test_one_command_trains_both_networks_in_the_time_it_is_given(data, tmp_path):
+    changes = {
+        "denoiser": TINY["denoiser"] | EVERYTHING | {"channels_last": False},
+        "calibrator": TINY["calibrator"],
+    }
+    done = train_rscd(str(data), tmp_path / "b", seconds=4.0, device="cpu", **changes)
+    assert load_bundle(tmp_path / "b").parts == ("denoiser", "calibrator")
+    for task, steps in done.items():
+        planned = json.loads((tmp_path / "b/training" / task / "plan.json").read_text())["steps"]
+        assert 0 <= steps <= planned  # a busy machine may do none after the trial
+    # The same command goes on with the same plan, and without a time to its end.
+    again = train_rscd(str(data), tmp_path / "b", device="cpu", **changes)
+    assert all(again[task] == json.loads((tmp_path / "b/training" / task / "plan.json").read_text())["steps"] for task in done)
+
+
+def test_one_command_without_a_time_runs_the_configurations(data, tmp_path):
+    changes = {task: TINY[task] | {"steps": 3, "warmup_steps": 1} for task in ("denoiser", "calibrator")}
+    changes["denoiser"] |= EVERYTHING
+    assert train_rscd(str(data), tmp_path / "b", device="cpu", **changes) == {"denoiser": 3, "calibrator": 3}
 
 
 def test_a_run_can_begin_from_a_bundle(data, tmp_path):
