@@ -64,6 +64,8 @@ def find_case(path: Path) -> tuple[list[DicomFile], list[str]]:
         summaries, again = _without_versions_of(named, others)
         unreadable += again
         series = str(named.required("SeriesInstanceUID"))
+        # A named file of another kind is told as what it is, whatever lies beside it.
+        _srh_volumes([file for file in summaries if str(file.header.get("SeriesInstanceUID")) == series], path)
     slides = _one_case(_without_duplicates(_srh_volumes(summaries, path)), series, path)
     _check_one_scan(slides)
     largest = max(_area(slide.header) for slide in slides)
