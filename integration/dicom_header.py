@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import uuid
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from srh_clinic.errors import InputError
 from srh_clinic.integration.channels import channel_of_words
 from srh_clinic.integration.dicom_reader import NOTES_PREFIX
 from srh_clinic.integration.optical_path import SCHEME, coded, optical_path, statement_of
-from srh_clinic.integration.targets import MANUFACTURER
+from srh_clinic.integration.targets import MANUFACTURER, derivation
 from srh_clinic.intensity import RAMAN_SHIFTS
 from srh_clinic.slide import Identity, Slide
 
@@ -133,7 +132,7 @@ def make_derived(
     header.SeriesDescription = "SRH restored by srh-clinic, research use only"
     header.ImageType = ["DERIVED", "PRIMARY", "VOLUME", "RESAMPLED" if resampled else "NONE"]
     header.SharedFunctionalGroupsSequence[0].WholeSlideMicroscopyImageFrameTypeSequence[0].FrameType = header.ImageType
-    header.DerivationDescription = _derivation(run)
+    header.DerivationDescription = derivation(provenance)
     header.DerivationCodeSequence = [coded("SRH-RESTORED", SCHEME, "Restored stimulated Raman histology")]
     header.ContributingEquipmentSequence = [_processing_equipment(provenance, created)]
     if not origins:
@@ -225,15 +224,6 @@ def _shared_groups(image_type: Sequence[str], um_per_px: float) -> Dataset:
     groups.PixelMeasuresSequence = [measures]
     groups.WholeSlideMicroscopyImageFrameTypeSequence = [frame_type]
     return groups
-
-
-def _derivation(run: str) -> str:
-    text = f"Restored by srh-clinic {__version__}, research use only: {run}"
-    if len(text) <= 1024:  # the length of an ST value
-        return text
-    return (
-        f"Restored by srh-clinic {__version__}, research use only: settings sha256 {hashlib.sha256(run.encode()).hexdigest()}"
-    )
 
 
 def _processing_equipment(provenance: Mapping[str, Any], created: datetime) -> Dataset:

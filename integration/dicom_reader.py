@@ -415,6 +415,7 @@ def _identity(path: Path, files: list[DicomFile], both: list[_Path], order: Chan
         series_uid=str(header.get("SeriesInstanceUID") or ""),
         source=str(path),
         channel_order=str(order),
+        sop_uids=tuple(str(each.get("SOPInstanceUID") or "") for each in headers),
         attributes={
             "headers": tuple(headers),
             "z_um": z_um,

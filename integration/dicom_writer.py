@@ -6,8 +6,8 @@ import errno
 import hashlib
 import shutil
 import struct
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,7 +19,7 @@ from pydicom.pixels import get_encoder
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from srh_clinic.errors import InputError
-from srh_clinic.files import check_place
+from srh_clinic.files import check_place, claimed, draft_of, flush
 from srh_clinic.integration.dicom_file import quiet_pydicom
 from srh_clinic.integration.dicom_header import check_identifiers, content_of, image_header, make_derived
 from srh_clinic.integration.targets import check_replaceable, is_one_file, source_files, target_files
@@ -98,8 +98,8 @@ def write_wsi(
     created = created or datetime.now()
     try:
         check_place(out, folder=not is_one_file(out))
-        with quiet_pydicom(), tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=_existing_parent(out)) as work:
-            frames = _encode(slide, Path(work), TRANSFER_SYNTAXES[transfer_syntax])
+        with quiet_pydicom(), claimed(out), _spool(out) as work:
+            frames = _encode(slide, work, TRANSFER_SYNTAXES[transfer_syntax])
             content = content_of(slide, frames.digest, is_one_file(out))
             for number, (channels, name) in enumerate(zip(layout, names, strict=True), start=1):
                 header = image_header(slide, channels, frames.frame_shape, number=number, content=content, created=created)
@@ -108,9 +108,11 @@ def write_wsi(
                     make_derived(header, source, channels, provenance, content=content, resampled=resampled, created=created)
                 check_identifiers(header)
                 check_replaceable(name, files, source, str(header.SeriesInstanceUID))
-                _write_file(Path(work) / name.name, header, frames, channels)
+                _write_file(work / name.name, header, frames, channels)
+                flush(work / name.name)
             names[0].parent.mkdir(parents=True, exist_ok=True)
-            _put_in_place([Path(work) / name.name for name in names], names)
+            _put_in_place([work / name.name for name in names], names)
+            flush(names[0].parent)
     except OSError as error:
         if error.errno in _NO_SPACE:
             pixels = slide.shape[0] * slide.shape[1]
@@ -121,13 +123,27 @@ def write_wsi(
     return names
 
 
+@contextmanager
+def _spool(out: Path) -> Iterator[Path]:
+    """A hidden folder beside ``out`` for what is not whole yet."""
+    folder = draft_of(out.absolute())
+    try:
+        folder.mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _put_in_place(new: Sequence[Path], names: Sequence[Path]) -> None:
-    """Rename every new file to its name; where one cannot be, put back what was there under all of them."""
+    """Rename every new file to its name; where one cannot be, put back what was there under all of them.
+
+    What was there keeps its name until the new one takes it, so that a power cut leaves no name without a file.
+    """
     moves = [(file, file.with_name(f"{file.name}.replaced"), name) for file, name in zip(new, names, strict=True)]
     try:
         for file, old, name in moves:
             if name.exists():
-                name.replace(old)
+                _second_name(name, old)
             file.replace(name)
     except BaseException:
         for file, old, name in moves:
@@ -138,17 +154,19 @@ def _put_in_place(new: Sequence[Path], names: Sequence[Path]) -> None:
         raise
 
 
+def _second_name(file: Path, name: Path) -> None:
+    try:
+        name.hardlink_to(file)
+    except OSError:  # a disk without links
+        shutil.copy2(file, name)
+
+
 def _is_resampled(slide: Slide, derived_from: Slide | Identity | None, source: Identity) -> bool:
     """Whether a slide lies on another grid of pixels than the one that it is derived from, as far as that is known."""
     if isinstance(derived_from, Slide):
         return slide.shape != derived_from.shape
     shapes = {(h.TotalPixelMatrixRows, h.TotalPixelMatrixColumns) for h in source.attributes.get("headers", ())}
     return bool(shapes) and slide.shape not in shapes
-
-
-def _existing_parent(out: Path) -> Path:
-    """The nearest folder above ``out`` that exists: on the same disk, so that a rename is enough."""
-    return next(parent for parent in out.absolute().parents if parent.exists())
 
 
 class _EncodedFrames:

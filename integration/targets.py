@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.uid import VLWholeSlideMicroscopyImageStorage
 
+from srh_clinic import __version__
 from srh_clinic.errors import InputError
 from srh_clinic.files import check_place
 from srh_clinic.integration.dicom_file import DAMAGED, quiet_pydicom, read_header
@@ -19,7 +23,14 @@ MANUFACTURER = "srh-clinic"
 
 NEEDED = "a name that is not taken, or that of an earlier output of the same source"
 
-_SUMMARY = ["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Manufacturer", "SourceImageSequence"]
+_SUMMARY = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "Manufacturer",
+    "DerivationDescription",
+    "SourceImageSequence",
+]
 
 
 def is_one_file(out: Path) -> bool:
@@ -32,7 +43,7 @@ def target_files(out: Path) -> list[Path]:
     return [out] if is_one_file(out) else [out / f"SRS{shift}.dcm" for shift in RAMAN_SHIFTS]
 
 
-def require_free_target(out: Path, source: Slide | None) -> None:
+def require_free_target(out: Path, source: Slide | None, provenance: Mapping[str, Any] | None = None) -> None:
     """Refuse a place that :func:`write_wsi` would refuse, as far as it can be known before the slide is computed.
 
     Parameters
@@ -41,20 +52,25 @@ def require_free_target(out: Path, source: Slide | None) -> None:
         Where the slide will be written: a ``.dcm`` file, or a folder.
     source
         The slide that it will be derived from; ``None`` for an original.
+    provenance
+        What will make it, where that is known: then an earlier restoration that was made in another way is not replaced.
 
     Raises
     ------
     InputError
         When a file of the source, or a file that is no earlier output of the same source, would be overwritten. A source
-        without DICOM identity leaves no trace in what is derived from it, so any existing file is refused there.
+        without DICOM identity leaves no trace in what is derived from it, so any existing file is refused there unless
+        ``provenance`` tells the pixels of the source and is the same.
     """
+    ours = None if provenance is None else derivation(provenance)
     try:
         check_place(out, folder=not is_one_file(out))
         for target in target_files(out):
             if target.exists():
                 origin = None if source is None else source.identity
-                found = _obstacle(target, source_files(source), origin)
-                if found is None and source is not None and not _source_uids(origin):
+                found = _obstacle(target, source_files(source), origin, derivation=ours)
+                same = provenance is not None and "source_pixels_sha256" in provenance
+                if found is None and source is not None and not _source_uids(origin) and not same:
                     found = "an existing file that does not show whether it was made from this source"
                 if found is not None:
                     raise InputError(found, NEEDED, target)
@@ -77,7 +93,24 @@ def source_files(source: object) -> tuple[Path, ...]:
     return files
 
 
-def _obstacle(target: Path, files: Sequence[Path], origin: Identity | None, series_uid: str | None = None) -> str | None:
+def derivation(provenance: Mapping[str, Any]) -> str:
+    """The Derivation Description of what was made so; it tells one provenance from another."""
+    run = json.dumps(provenance, sort_keys=True, default=str)
+    text = f"Restored by srh-clinic {__version__}, research use only: {run}"
+    if len(text) <= 1024:  # the length of an ST value
+        return text
+    return (
+        f"Restored by srh-clinic {__version__}, research use only: settings sha256 {hashlib.sha256(run.encode()).hexdigest()}"
+    )
+
+
+def _obstacle(
+    target: Path,
+    files: Sequence[Path],
+    origin: Identity | None,
+    series_uid: str | None = None,
+    derivation: str | None = None,
+) -> str | None:
     """Why an existing file must stay; ``None`` when it may be replaced. ``series_uid`` is ``None`` before it is known."""
     if target.is_dir():
         return "a folder"
@@ -86,7 +119,7 @@ def _obstacle(target: Path, files: Sequence[Path], origin: Identity | None, seri
     try:
         with quiet_pydicom():
             header = read_header(target, _SUMMARY).header
-            says = {keyword: str(header.get(keyword) or "") for keyword in _SUMMARY[:4]}
+            says = {keyword: str(header.get(keyword) or "") for keyword in _SUMMARY[:5]}
             referenced = _referenced(header)
     except InputError as error:
         return error.found
@@ -98,7 +131,11 @@ def _obstacle(target: Path, files: Sequence[Path], origin: Identity | None, seri
     if says["SOPClassUID"] != VLWholeSlideMicroscopyImageStorage or says["Manufacturer"] != MANUFACTURER:
         return "a DICOM file that srh-clinic did not write"
     same_series = says["SeriesInstanceUID"] == series_uid or (series_uid is None and not sources)
-    return None if same_series or referenced & sources else "a slide of another series"
+    if not (same_series or referenced & sources):
+        return "a slide of another series"
+    if derivation is not None and says["DerivationDescription"] != derivation:
+        return "a restoration of another source, or one made with other settings, weights or another version"
+    return None
 
 
 def _source_uids(origin: Identity | None) -> set[str]:

@@ -6,17 +6,24 @@ power failure leaves half a file under a name that somebody reads. Modes follow 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from srh_clinic.errors import InputError
+
+_CLAIMED: ContextVar[frozenset[Path]] = ContextVar("claimed", default=frozenset())
+"""Places that this thread of work has claimed: what it calls may claim them again."""
 
 
 def draft_of(path: Path) -> Path:
@@ -54,53 +61,157 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     Raises
     ------
+    InputError
+        When another run writes there now, see :func:`claimed`.
     OSError
         When ``path`` is there and not an empty folder, or cannot be written.
     """
     path = path.absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = draft_of(path)
-    draft.mkdir()
-    try:
-        yield draft
-        for below in (*draft.rglob("*"), draft):
-            flush(below)
-        if path.exists():
-            path.rmdir()
-        draft.replace(path)
-        flush(path.parent)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+    with claimed(path):
+        draft = draft_of(path)
+        draft.mkdir()
+        try:
+            yield draft
+            for below in (*draft.rglob("*"), draft):
+                flush(below)
+            if path.exists():
+                path.rmdir()
+            draft.replace(path)
+            flush(path.parent)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
 
 
 @contextmanager
-def whole_files(folder: Path) -> Iterator[Path]:
+def whole_files(folder: Path, last: str, ours: Iterable[str] = ()) -> Iterator[Path]:
     """A folder to write files in that move into ``folder`` when all of them are written; if that fails, none of them does.
+
+    Files cannot move all at once, so one of them says that the others are there: ``last`` is taken away first and comes last.
+    Where it stands, whatever the disk or the process went through, everything is of one run.
+
+    Parameters
+    ----------
+    last
+        Name of that file.
+    ours
+        Names of files that an earlier run may have left in ``folder``: those that this one does not write are removed.
 
     Raises
     ------
+    InputError
+        When another run writes there now, see :func:`claimed`.
     OSError
         When ``folder`` cannot be written; one that was not there before is not left behind empty.
     """
     was_there = folder.is_dir()
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".writing-{secrets.token_hex(4)}"
+    with claimed(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for dead in folder.glob(".writing-*"):
+            shutil.rmtree(dead, ignore_errors=True)
+        draft = folder / f".writing-{secrets.token_hex(4)}"
+        try:
+            draft.mkdir()
+            yield draft
+            files = sorted(draft.iterdir(), key=lambda file: (file.name == last, file.name))
+            for file in files:
+                flush(file)
+            (folder / last).unlink(missing_ok=True)
+            flush(folder)
+            for name in {*ours} - {file.name for file in files}:
+                (folder / name).unlink(missing_ok=True)
+            for file in files:
+                if file.name == last:
+                    flush(folder)
+                file.replace(folder / file.name)
+            flush(folder)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            if not was_there and not any(folder.iterdir()):
+                folder.rmdir()
+            raise
+        draft.rmdir()
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Keep other runs from writing the file or folder ``path``, and clear away the drafts of runs that died there.
+
+    A file ``.NAME.lock`` beside it, locked by this process for as long as it lives, says who writes; it is gone afterwards,
+    and that of a dead process is taken over. What this run calls may claim the same place again.
+
+    Raises
+    ------
+    InputError
+        When another run has claimed it, or the lock is a link.
+    OSError
+        When the folder around it cannot be written.
+    """
+    path = Path(os.path.realpath(path))
+    if path in _CLAIMED.get():
+        yield
+        return
+    made = [parent for parent in path.parents if not parent.exists()]
+    handle, lock = _lock(path)
+    token = _CLAIMED.set(_CLAIMED.get() | {path})
     try:
-        draft.mkdir()
-        yield draft
-        files = sorted(draft.iterdir())
-        for file in files:
-            flush(file)
-        for file in files:
-            file.replace(folder / file.name)
-        flush(folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        if not was_there and not any(folder.iterdir()):
-            folder.rmdir()
-        raise
-    draft.rmdir()
+        for dead in _drafts(path):
+            (shutil.rmtree if dead.is_dir() and not dead.is_symlink() else os.unlink)(dead)
+        yield
+    finally:
+        _CLAIMED.reset(token)
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def beside(path: Path, name: str) -> Path:
+    """A hidden name of ours for something about ``path``: beside it or, where nothing may be written there, inside it."""
+    if path.is_dir() and (path.parent == path or not os.access(path.parent, os.W_OK)):
+        return path / f".{name}"
+    return path.with_name(f".{path.name}.{name}")
+
+
+def require_no_link(*paths: Path) -> None:
+    """Refuse a link where a run keeps what it goes on from: following it would write over somebody's file.
+
+    Raises
+    ------
+    InputError
+        When one of ``paths`` is a symbolic link, or a file that has a second name.
+    """
+    for path in paths:
+        if path.is_symlink() or (path.is_file() and path.stat().st_nlink > 1):
+            raise InputError("a link to something else", "no link where a run keeps its unfinished work; remove it", path)
+
+
+def _drafts(path: Path) -> list[Path]:
+    """What :func:`draft_of` named for ``path`` and a dead run has left."""
+    ours = re.compile(rf"\.{re.escape(path.name)}-[0-9a-f]{{8}}")
+    return [found for found in path.parent.iterdir() if ours.fullmatch(found.name)]
+
+
+def _lock(path: Path) -> tuple[int, Path]:
+    """The locked file of a place, open, and its name."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = beside(path, "lock")
+        require_no_link(lock)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The run before may have taken its file away between opening and locking: then this one locks nothing.
+            if lock.exists() and os.fstat(handle).st_ino == lock.stat().st_ino:
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+                return handle, lock
+        except BlockingIOError:
+            who = os.pread(handle, 300, 0).decode(errors="replace") or "another process"
+            os.close(handle)
+            raise InputError(f"a run that writes there now ({who})", "to wait for its end, or another name", path) from None
+        os.close(handle)
 
 
 def write_whole(path: str | Path, content: bytes | str, what: str = "it") -> Path:

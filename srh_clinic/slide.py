@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,8 +20,8 @@ class Identity:
     """Who and what a slide shows, as its file says; never printed by default.
 
     ``source`` is the file or folder it came from; ``channel_order`` says which of its channels was taken for CH2 and CH3, and
-    why; ``attributes`` holds what a writer needs to make a derived object of the same study (for DICOM: the header data set),
-    opaque to the core.
+    why; ``sop_uids`` are the DICOM instances that its pixels come from; ``attributes`` holds what a writer needs to make a
+    derived object of the same study (for DICOM: the header data set), opaque to the core.
     """
 
     patient_id: str = ""
@@ -29,6 +30,7 @@ class Identity:
     series_uid: str = ""
     source: str = ""
     channel_order: str = ""
+    sop_uids: tuple[str, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -64,6 +66,23 @@ def check_region(shape: tuple[int, int], y: int, x: int, height: int, width: int
     """Raise ``ValueError`` unless the region lies within ``shape`` and is not empty."""
     if height < 1 or width < 1 or y < 0 or x < 0 or y + height > shape[0] or x + width > shape[1]:
         raise ValueError(f"region y={y} x={x} {height}x{width} is not within a slide of {shape[0]}x{shape[1]} pixels")
+
+
+HASHED_ROWS = 512
+"""Rows that are read at once for :func:`pixels_sha256`, which does not depend on it."""
+
+
+def pixels_sha256(slide: Slide) -> str:
+    """SHA-256, hexadecimal, of all counts of a slide, whatever file they came from.
+
+    Row by row from the top, of each row CH2 and then CH3, as little-endian uint16.
+    """
+    digest = hashlib.sha256()
+    height, width = slide.shape
+    for y in range(0, height, HASHED_ROWS):
+        counts = slide.read(y, 0, min(HASHED_ROWS, height - y), width)
+        digest.update(np.ascontiguousarray(counts.transpose(1, 0, 2), dtype="<u2").tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
-from srh_clinic.files import whole_file
+from srh_clinic.files import require_no_link, whole_file
 from srh_clinic.intensity import FULL_SCALE, Counts
 from srh_clinic.slide import Identity, Slide, check_region
 
@@ -121,7 +121,7 @@ class TileStore:
     Raises
     ------
     InputError
-        When the folder holds tiles of another grid or fingerprint, or cannot be written.
+        When the folder holds tiles of another grid or fingerprint, or cannot be written; when it, or a file in it, is a link.
     """
 
     def __init__(self, path: str | Path, grid: TileGrid, fingerprint: str) -> None:
@@ -130,6 +130,7 @@ class TileStore:
         self.fingerprint = fingerprint
         self._lines: dict[int, dict[str, Any]] = {}
         with _writing(self.path):
+            require_no_link(self.path.parent, self.path)
             self.path.mkdir(parents=True, exist_ok=True)
             self._claim()
             self._tiles = _open_to_update(self.path / "tiles.bin")
@@ -198,6 +199,7 @@ class TileStore:
     def _claim(self) -> None:
         """Write whose tiles these are, or compare it with what is written."""
         header = self.path / "store.json"
+        require_no_link(header)
         grid = {"shape": list(self.grid.shape), "tile": self.grid.tile, "overlap": self.grid.overlap}
         ours = {"fingerprint": self.fingerprint, "grid": grid}
         if header.exists():
@@ -315,8 +317,9 @@ def _shifted(span: slice, origin: int) -> slice:
 
 
 def _open_to_update(path: Path) -> FileIO:
-    path.touch()
-    return FileIO(path, "r+")
+    require_no_link(path)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o666))
+    return FileIO(path, "r+", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW))
 
 
 def _write_all(file: FileIO, content: bytes) -> None:

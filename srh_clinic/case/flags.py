@@ -23,6 +23,39 @@ LITTLE_TISSUE = 0.1
 """A slide of which less than this fraction was taken for tissue is flagged: it is small, or the mask has lost it."""
 
 
+NOTES = frozenset({"reading", "resampled", "rescan", "withheld"})
+"""Codes of flags that say how the image was read and treated: nothing is wrong."""
+
+DOUBTS = frozenset({"diagnosis-changed", "policy", "unsure", "few-patches", "guards"})
+"""Codes of flags that speak against the diagnosis; all others are warnings."""
+
+SURE = 0.6
+"""Support below which a diagnosis is doubtful: a tenth from even."""
+
+FEW_PATCHES = 4
+"""A diagnosis that rests on fewer patches is doubtful."""
+
+MANY_FLAGGED = 0.1
+"""Where the guards speak in this share of the restored tiles, the diagnosis is doubtful."""
+
+
+def code_of(flag: str) -> str:
+    """The code that a flag begins with."""
+    return flag.partition(":")[0]
+
+
+def doubt_flags(after: ClassifiedSlide, scrutiny: Scrutiny) -> Iterator[str]:
+    """What speaks against the diagnosis itself, beside what :func:`case_flags` and a policy say."""
+    said, patches = after.diagnosis, len(after.patches.values)
+    if patches and said.support < SURE:
+        yield f"unsure: over the patches the probability of {said.diagnosis} is {said.support:.2f} in the mean, near even"
+    if 0 < patches < FEW_PATCHES:
+        yield f"few-patches: the diagnosis rests on {patches} {'patch' if patches == 1 else 'patches'} with tissue"
+    flagged, examined = len(scrutiny.failed), len(scrutiny.index)
+    if flagged and flagged >= MANY_FLAGGED * examined:
+        yield f"guards: they speak in {flagged} of {examined} restored tiles"
+
+
 def case_flags(
     restored: RestoredSlide,
     before: ClassifiedSlide,

@@ -24,12 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srh_clinic.case.classifying import ClassifiedSlide, classify_slide, profile_case
-from srh_clinic.case.flags import case_flags, policy_flags, promised_for, trust_flags
+from srh_clinic.case.flags import case_flags, doubt_flags, policy_flags, promised_for, trust_flags
 from srh_clinic.case.pictures import CaseMaps, SquareMap
-from srh_clinic.case.provenance import drift_made_with, guard_policy_of, provenance
-from srh_clinic.case.record import RescanRegion
+from srh_clinic.case.provenance import drift_made_with, guard_policy_of, made_now, origin_of, provenance
+from srh_clinic.case.record import CaseOrigin, RescanRegion
 from srh_clinic.case.repeating import Certainty, KeepingRestorer, repeat, seeded_restorer
 from srh_clinic.case.restoring import (
+    OVERLAP,
     THUMBNAIL_EDGE,
     Overview,
     RestoredSlide,
@@ -241,25 +242,36 @@ class RestoreThenClassify:
             reference=reference,
         )
 
-    def __call__(self, slide: Slide, *, work: str | Path | None = None, progress: Progress | None = None) -> CaseResult:
+    def __call__(
+        self,
+        slide: Slide | str | Path,
+        *,
+        work: str | Path | None = None,
+        progress: Progress | None = None,
+        origin: CaseOrigin | None = None,
+    ) -> CaseResult:
         """Restore and classify a slide.
 
         Parameters
         ----------
         slide
-            Of any size and pixel size.
+            Of any size and pixel size; or the file or folder of one, as :func:`srh_clinic.integration.read_slide` takes it.
         work
             Folder for the restored tiles: a run that was cut off goes on from what it finds there, and the tiles stay.
             Without, they lie in a temporary folder for as long as the result lives.
         progress
             Is told how far each stage is.
+        origin
+            Whose the slide is, where that is known already or is not to be told: what
+            :func:`~srh_clinic.case.provenance.origin_of` says of it.
 
         Raises
         ------
         InputError
-            When the slide cannot be read, or ``work`` cannot be written.
+            When the slide is something else (an array says no pixel size), cannot be read, or ``work`` cannot be written.
         """
         began = time.perf_counter()
+        slide = _as_slide(slide)
         with network_seconds() as in_networks:
             found = self._find(slide, work, progress or silent)
         regions = rescan_regions(found.restored, slide)
@@ -279,7 +291,9 @@ class RestoreThenClassify:
             certainty=found.certainty,
             flags=self._flags(found, regions, decision),
             timing=found.timing(total, in_networks()),
-            provenance=self._provenance(found.restored.grid),
+            provenance=self.made_by,
+            origin=origin or origin_of(slide),
+            made=made_now(),
             slide={"height": slide.shape[0], "width": slide.shape[1], "um_per_px": slide.um_per_px},
             maps=found.maps,
             restored=found.restored,
@@ -408,22 +422,39 @@ class RestoreThenClassify:
             *trust_flags(found.scrutiny, len(found.withheld), changed, promised),
             *policy_flags(self.selective_policy, decision, self.bundle, self.restorer),
             *unlike,
+            *doubt_flags(found.after, found.scrutiny),
         )
 
-    def _provenance(self, grid: TileGrid) -> dict[str, Any]:
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """The provenance of everything that it computes."""
         selective = {} if self.selective_policy is None else {"selective": self.selective_policy.model_dump(mode="json")}
         return provenance(
             self.bundle,
             self.restorer,
             self.seed,
-            tile=grid.tile,
-            overlap=grid.overlap,
+            tile=self.bundle.metadata["tile"],
+            overlap=OVERLAP,
             patch=self.classifier.patch,
             recipe=self.classifier.recipe,
             conservative=self.conservative,
             certainty=self.seeds,
             **selective,
         )
+
+
+def _as_slide(slide: object) -> Slide:
+    """A slide as it is, or read from its file."""
+    if isinstance(slide, str | Path):
+        from srh_clinic.integration import read_slide
+
+        return read_slide(slide)
+    if isinstance(slide, Slide):
+        return slide
+    found = f"{type(slide).__name__} of shape {tuple(slide.shape)}" if hasattr(slide, "shape") else type(slide).__name__
+    raise InputError(
+        found, "a path, read_slide(path), or ArraySlide(counts, um_per_px): a slide says how large its pixels are"
+    )
 
 
 def _require_decidable(selective_policy: SelectivePolicy | None, seeds: int) -> None:

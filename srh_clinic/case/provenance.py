@@ -3,15 +3,85 @@
 from __future__ import annotations
 
 import json
+import platform
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srh_clinic import __version__
+from srh_clinic.case.record import RESULT, CaseOrigin, Made
 from srh_clinic.errors import InputError, first_fault
+from srh_clinic.slide import Slide, pixels_sha256
 
 if TYPE_CHECKING:
     from srh_clinic.bundles import Bundle
     from srh_clinic.restorers import Restorer
     from srh_clinic.trust import GuardPolicy
+
+
+LIBRARIES = ("torch", "monai", "timm", "numpy", "scipy", "scikit-image", "pydicom", "tifffile")
+"""Those whose versions a result states."""
+
+
+def origin_of(slide: Slide, *, identity: bool = True) -> CaseOrigin:
+    """Whose a slide is; reads all of it once. Without ``identity`` only its pixels and the order of its channels are told.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    said = slide.identity
+    return CaseOrigin(
+        source=(said.source or None) if identity else None,
+        patient_id=(said.patient_id or None) if identity else None,
+        specimen_id=(said.specimen_id or None) if identity else None,
+        study_uid=(said.study_uid or None) if identity else None,
+        series_uid=(said.series_uid or None) if identity else None,
+        sop_uids=said.sop_uids if identity else (),
+        channel_order=said.channel_order or None,
+        pixels_sha256=pixels_sha256(slide),
+    )
+
+
+def require_own_folder(out: Path, origin: CaseOrigin) -> None:
+    """Refuse a folder that holds the result of another case; one of the same case is replaced, whatever its settings.
+
+    Raises
+    ------
+    InputError
+        When it does, or its result does not say whose it is.
+    """
+    file = out / RESULT
+    if not file.exists():
+        return
+    needed = "another folder (--out), or none of this name"
+    try:
+        case = json.loads(file.read_bytes())["case"]
+        whose, pixels = case["source"] or case["patient_id"] or "nameless", case["pixels_sha256"]
+    except OSError as error:
+        raise InputError(error.strerror or str(error), "a readable result", file) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError("a result that does not say whose it is", needed, file) from error
+    if pixels != origin.pixels_sha256:
+        raise InputError(f"the result of another case ({whose})", needed, file)
+
+
+def made_now() -> Made:
+    """The time, and what this process computes with."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return Made(
+        at=datetime.now().astimezone().isoformat(timespec="seconds"),
+        platform=platform.platform(),
+        python=platform.python_version(),
+        libraries=found,
+    )
 
 
 def drift_made_with(bundle: Bundle, restorer: Restorer, conservative: bool) -> dict[str, str]:

@@ -28,6 +28,7 @@ Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Flag = Annotated[str, Field(pattern="^[a-z-]+: .")]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 def _naming_the_restorer(settings: dict[str, Any]) -> dict[str, Any]:
@@ -159,6 +160,26 @@ class CertaintyRecord(_Part):
     """Nuclei that half of the restorations or fewer show, the least certain first."""
 
 
+class CaseOrigin(_Part):
+    """Whose the result is: what the file says of itself, null where it says nothing or --no-identity left it out."""
+
+    source: str | None
+    """The file or folder, as it was named."""
+    patient_id: str | None
+    specimen_id: str | None
+    study_uid: str | None
+    """DICOM Study Instance UID."""
+    series_uid: str | None
+    """DICOM Series Instance UID."""
+    sop_uids: tuple[str, ...]
+    """DICOM SOP Instance UIDs of the files that the pixels come from."""
+    channel_order: str | None
+    """Which channel of the file was taken for CH2 and CH3, and why."""
+    pixels_sha256: Sha256
+    """Of the counts that were read: row by row, of each row CH2 and then CH3, as little-endian uint16. Stands also with
+    --no-identity; whoever has the image can compute it."""
+
+
 class ScannedSlide(_Part):
     """The slide as scanned."""
 
@@ -192,7 +213,7 @@ class Provenance(_Part):
     """Of srh-clinic."""
     bundle: str
     """Name of the bundle."""
-    weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    weights_sha256: Sha256
     """Of all its weights."""
     seed: int
     """Of the restorer's noise."""
@@ -202,12 +223,27 @@ class Provenance(_Part):
     """What must be said of everything that this bundle computes."""
 
 
+class Made(_Part):
+    """When and with what the result was computed."""
+
+    at: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d$")
+    """ISO 8601, with the offset from UTC."""
+    platform: str
+    """Operating system and processor."""
+    python: str
+    """Its version."""
+    libraries: dict[str, str]
+    """Versions of the libraries that a number may depend on."""
+
+
 class CaseRecord(SaidOfSlide):
     """What restore-then-classify found in one case. Research software, not a medical device.
 
     ``diagnosis``, ``probabilities`` and ``support`` are after restoration.
     """
 
+    case: CaseOrigin
+    """Whose the result is."""
     before: SaidOfSlide
     """The slide as scanned."""
     decision: DecisionRecord | None
@@ -224,13 +260,22 @@ class CaseRecord(SaidOfSlide):
     certainty: CertaintyRecord | None
     """What restorations under further seeds agree on (--certainty); null when there were none."""
     flags: tuple[Flag, ...]
-    """Whatever a reader must know before trusting the result: a code, a colon, a sentence."""
+    """Whatever a reader must know before trusting the result: a code, a colon, a sentence. Each stands in one of the next
+    three lists, too."""
+    notes: tuple[Flag, ...]
+    """Those that say how the image was read and treated; nothing is wrong."""
+    warnings: tuple[Flag, ...]
+    """Those that say that the image, or what was computed of it, may not be what it seems."""
+    doubts: tuple[Flag, ...]
+    """Those that speak against the diagnosis; it is doubtful when there is one."""
     slide: ScannedSlide
     """Size as scanned."""
     timing: Timing
     """Seconds; tiles_per_s counts the tiles that this run restored."""
     provenance: Provenance
     """Enough to compute the result again."""
+    made: Made
+    """When and with what it was computed."""
 
 
 def read_result(path: str | Path) -> CaseRecord:

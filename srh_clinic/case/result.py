@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from srh_clinic.case.flags import DOUBTS, NOTES, code_of
 from srh_clinic.case.pictures import Box, CaseMaps, draw_case
 from srh_clinic.case.record import (
     RESULT,
+    CaseOrigin,
     CaseRecord,
     CertaintyRecord,
     ClassProbabilities,
     DecisionRecord,
+    Made,
     Provenance,
     RescanRegion,
     SaidOfSlide,
@@ -38,6 +41,17 @@ if TYPE_CHECKING:
     from srh_clinic.trust import CaseProfile, Decision
 
 
+PAGE = "case.html"
+"""What the case page is called in a result's folder."""
+
+OURS = (
+    RESULT,
+    PAGE,
+    *(f"{name}.png" for name in ("before", "after", "before_he", "after_he", "step_map", "trust_map", "class_map", "summary")),
+)
+"""Every file that a result may have in its folder."""
+
+
 @dataclass(frozen=True)
 class CaseResult:
     """What restore-then-classify found in a case.
@@ -55,11 +69,14 @@ class CaseResult:
     certainty
         What restorations under further seeds agree on; None when none were asked for.
     flags
-        Sentences that begin with a code and a colon: whatever a reader must know before trusting the result.
+        Sentences that begin with a code and a colon: whatever a reader must know before trusting the result. Each is one of
+        the ``notes``, ``warnings`` or ``doubts``.
     timing
         Seconds, and tiles a second.
     provenance
         Version, bundle, sha256 of the weights, seed and settings: enough to compute the result again.
+    origin, made
+        Whose the result is; when and with what it was computed.
     slide
         Height, width and pixel size as scanned.
     maps
@@ -89,11 +106,28 @@ class CaseResult:
     flags: tuple[str, ...]
     timing: dict[str, float]
     provenance: dict[str, Any]
+    origin: CaseOrigin
+    made: Made
     slide: dict[str, Any]
     maps: CaseMaps = field(repr=False, compare=False)
     restored: RestoredSlide = field(repr=False, compare=False)
     decision: Decision | None = None
     profile: CaseProfile | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Flags that say how the image was read and treated."""
+        return tuple(flag for flag in self.flags if code_of(flag) in NOTES)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Flags that say that the image, or what was computed of it, may not be what it seems."""
+        return tuple(flag for flag in self.flags if code_of(flag) not in NOTES | DOUBTS)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Flags that speak against the diagnosis, which is doubtful when there is one."""
+        return tuple(flag for flag in self.flags if code_of(flag) in DOUBTS)
 
     @property
     def record(self) -> CaseRecord:
@@ -102,6 +136,7 @@ class CaseResult:
             diagnosis=self.diagnosis,
             probabilities=_probabilities(self.probabilities),
             support=round(self.support, 6),
+            case=self.origin,
             before=SaidOfSlide(
                 diagnosis=self.before.diagnosis,
                 probabilities=_probabilities(self.before.probabilities),
@@ -122,26 +157,42 @@ class CaseResult:
             ),
             certainty=None if self.certainty is None else _certainty(self.certainty),
             flags=self.flags,
+            notes=self.notes,
+            warnings=self.warnings,
+            doubts=self.doubts,
             slide=ScannedSlide(**self.slide),
             timing=Timing(**_rounded(self.timing, 3)),
             provenance=Provenance(**self.provenance),
+            made=self.made,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON holds it; ``schemas/result.schema.json`` in the package describes it."""
         return self.record.model_dump(mode="json")
 
-    def save(self, out: str | Path) -> Path:
-        """Write ``result.json`` and the pictures into the folder ``out``, each whole or not at all, and return the folder.
+    def save(self, out: str | Path, also: Callable[[Path], object] | None = None) -> Path:
+        """Write ``result.json`` and the pictures into the folder ``out``, all of them or none, and return the folder.
+
+        Files of an earlier result there that this one does not have, such as its case page, are removed. ``result.json`` is
+        the last to come: where it stands, everything is of one result, also after a cut.
+
+        Parameters
+        ----------
+        also
+            Writes further files of :data:`OURS` into the folder that it is given.
 
         Raises
         ------
+        InputError
+            When another run writes into ``out`` now.
         OSError
             When ``out`` cannot be written; then nothing of it is left behind.
         """
-        with whole_files(Path(out)) as draft:
+        with whole_files(Path(out), RESULT, OURS) as draft:
             draw_case(self.maps, self._boxes(self.rescan), self._boxes(self.scrutiny.regions), self._headline(), draft)
             (draft / RESULT).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+            if also is not None:
+                also(draft)
         return Path(out)
 
     def _boxes(self, regions: Sequence[Region]) -> list[Box]:

@@ -72,7 +72,7 @@ def write_case_page(result: CaseResult, path: str | Path, name: str) -> Path:
 def case_page(result: CaseResult, name: str) -> str:
     """The page as text; see :func:`write_case_page`. Whatever comes from the case is shown as text."""
     pyramids, factor, quality = _pictures(result)
-    seen, identity = result.restored.slide, result.restored.slide.identity
+    seen, origin = result.restored.slide, result.origin
     scale = result.slide["um_per_px"] / seen.um_per_px / factor
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("srh_clinic.casepage", "."),
@@ -85,7 +85,7 @@ def case_page(result: CaseResult, name: str) -> str:
     ground = pyramids["after"]
     return environment.get_template("page.html").render(
         name=name,
-        identity={"Patient": identity.patient_id, "Specimen": identity.specimen_id},
+        identity={"Patient": origin.patient_id, "Specimen": origin.specimen_id},
         result=said,
         classes=CLASS_WORDS,
         uncertain=[_place(nucleus, scale) for nucleus in (said["certainty"] or {"nuclei": []})["nuclei"]],

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json as json_text
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -27,6 +28,9 @@ from srh_clinic.cli.options import (
     shown_progress,
 )
 from srh_clinic.errors import ExitCode
+
+if TYPE_CHECKING:
+    from srh_clinic.case.result import CaseResult
 
 cohort_app = typer.Typer(help="Many cases at once.", no_args_is_help=True)
 
@@ -104,18 +108,20 @@ def restore(
     """Restore a case and write it as a derived DICOM slide."""
     from srh_clinic.bundles import load_bundle
     from srh_clinic.case.provenance import provenance
-    from srh_clinic.case.restoring import at_pixel_size, look_over, restore_slide
+    from srh_clinic.case.restoring import OVERLAP, at_pixel_size, look_over, restore_slide
     from srh_clinic.integration import read_slide, require_free_target, write_wsi
     from srh_clinic.restorers import create_restorer
+    from srh_clinic.slide import pixels_sha256
 
     slide = read_slide(case, um_per_px, full_scale)
-    require_free_target(out, slide)
     loaded = load_bundle(bundle)
     works = create_restorer(restorer, bundle=bundle, device=device, **settings_of(sampler, profile))
+    made_by = provenance(loaded, works, seed, tile=loaded.metadata["tile"], overlap=OVERLAP)
+    made_by |= {"source_pixels_sha256": pixels_sha256(slide)}
+    require_free_target(out, slide, made_by)
     with kept_tiles(out) as work, shown_progress() as progress:
         view, flags = at_pixel_size(slide, loaded.metadata["um_per_px"])
         restored = restore_slide(view, look_over(view), works, loaded, seed=seed, work=work, progress=progress)
-        made_by = provenance(loaded, works, seed, tile=restored.grid.tile, overlap=restored.grid.overlap)
         written = write_wsi(restored.slide, out, derived_from=slide, provenance=made_by)
     for flag in flags:
         typer.echo(flag, err=True)
@@ -129,8 +135,8 @@ def diagnose(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for result.json and the pictures, which replace earlier ones; by default CASE-diagnosis in the "
-            "working folder, or none with --json."
+            help="Folder for result.json and the pictures, which replace earlier ones of the same case; by default "
+            "CASE-diagnosis in the working folder, or none with --json."
         ),
     ] = None,
     bundle: BundleOption = "phantom-demo",
@@ -146,7 +152,10 @@ def diagnose(
     dicom_out: Annotated[
         Path | None, typer.Option(help="Also write the restored slide as DICOM, to a .dcm file or a folder.")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 3 when the result carries flags.")] = False,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Exit with code 3 on a warning or a doubtful diagnosis, not on notes."),
+    ] = False,
     conservative: Annotated[
         bool,
         typer.Option(
@@ -170,9 +179,14 @@ def diagnose(
             metavar="FILE", readable=False, help="Warn when the case is unlike those of the validation that wrote this file."
         ),
     ] = None,
+    no_identity: Annotated[
+        bool,
+        typer.Option("--no-identity", help="Leave patient, specimen, UIDs and file name out of result and page."),
+    ] = False,
 ) -> None:
     """Restore a case, classify it before and after, and show the result and where not to trust it."""
     from srh_clinic.case.pipeline import RestoreThenClassify
+    from srh_clinic.case.provenance import origin_of, require_own_folder
     from srh_clinic.files import check_place
     from srh_clinic.integration import read_slide, require_free_target, write_wsi
     from srh_clinic.trust import load_policy, load_reference
@@ -184,36 +198,41 @@ def diagnose(
         out = Path(f"{case.resolve().stem}-diagnosis")
     if out is not None:
         check_place(out, folder=True)
-    if dicom_out is not None:
-        require_free_target(dicom_out, slide)
+    origin, name = origin_of(slide, identity=not no_identity), "Case" if no_identity else case.name
+    if out is not None:
+        require_own_folder(out, origin)
     settings = settings_of(sampler, profile)
     pipeline = RestoreThenClassify.from_bundle(
         bundle, restorer, device, seed, conservative, certainty, selective_policy=selective, reference=compared, **settings
     )
-    with kept_tiles(out) as work, shown_progress() as progress:
-        result = pipeline(slide, work=work, progress=progress)
-        if out is not None:
-            progress("drawing", 0, 1)
-            result.save(out)
-            progress("drawing", 1, 1)
-        if html and out is not None:
-            from srh_clinic.casepage import write_case_page
-
-            progress("writing the page", 0, 1)
-            write_case_page(result, out / "case.html", case.name)
-            progress("writing the page", 1, 1)
+    made_by = {**pipeline.made_by, "source_pixels_sha256": origin.pixels_sha256}
+    if dicom_out is not None:
+        require_free_target(dicom_out, slide, made_by)
+    with kept_tiles(out if out is not None else dicom_out) as work, shown_progress() as progress:
+        result = pipeline(slide, work=work, progress=progress, origin=origin)
         if dicom_out is not None:
             progress("writing DICOM", 0, 1)
-            write_wsi(result.restored.slide, dicom_out, derived_from=slide, provenance=result.provenance)
+            write_wsi(result.restored.slide, dicom_out, derived_from=slide, provenance=made_by)
             progress("writing DICOM", 1, 1)
+        if out is not None:
+            progress("drawing", 0, 1)
+            result.save(out, partial(_write_page, result, name) if html else None)
+            progress("drawing", 1, 1)
     if json:
         typer.echo(json_text.dumps(result.to_dict()))
     else:
         from srh_clinic.cli.panel import result_panel
 
-        Console(highlight=False).print(result_panel(case.name, result, out))
-    if strict and result.flags:
+        Console(highlight=False).print(result_panel(name, result, out))
+    if strict and (result.warnings or result.doubts):
         raise typer.Exit(ExitCode.FLAGGED)
+
+
+def _write_page(result: CaseResult, name: str, draft: Path) -> None:
+    from srh_clinic.case.result import PAGE
+    from srh_clinic.casepage import write_case_page
+
+    write_case_page(result, draft / PAGE, name)
 
 
 @guarded

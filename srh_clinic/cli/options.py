@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +17,7 @@ import typer
 from rich.console import Console
 
 from srh_clinic.errors import ExitCode, InputError
+from srh_clinic.files import beside, claimed, require_no_link
 
 if TYPE_CHECKING:
     from srh_clinic.progress import Progress
@@ -21,8 +25,17 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-INTERRUPTED = 130
-"""What shells report for Ctrl-C."""
+ENDED = {signal.SIGINT: "Interrupted.", signal.SIGTERM: "Terminated.", signal.SIGHUP: "Hung up."}
+"""Signals after which a call cleans up, says so, and exits as shells report it: with 128 and the signal's number."""
+
+
+class Ended(KeyboardInterrupt):
+    """A signal other than Ctrl-C that ends a call in the same way."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = signal.Signals(number)
+
 
 CaseArgument = Annotated[
     Path, typer.Argument(metavar="CASE", readable=False, help="A DICOM file or folder, or a two-channel TIFF.")
@@ -67,19 +80,21 @@ DataOption = Annotated[
 
 
 def guarded(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn what a user can mend into one sentence on stderr and exit code 2, and Ctrl-C into 130."""
+    """Turn what a user can mend into one sentence on stderr and exit code 2, and a signal of :data:`ENDED` into its own."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            with _ending_by_signal():
+                return command(*args, **kwargs)
         except InputError as error:
             sentence = str(error)
         except OSError as error:
             sentence = _os_sentence(error)
         except KeyboardInterrupt as error:
-            typer.echo("Interrupted.", err=True)
-            raise typer.Exit(INTERRUPTED) from error
+            number = error.number if isinstance(error, Ended) else signal.SIGINT
+            typer.echo(ENDED[number], err=True)
+            raise typer.Exit(128 + number) from error
         except RuntimeError as error:
             if type(error).__name__ != "OutOfMemoryError":
                 raise
@@ -88,6 +103,29 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         raise typer.Exit(ExitCode.INPUT)
 
     return run
+
+
+@contextmanager
+def _ending_by_signal() -> Iterator[None]:
+    """Let the signals of :data:`ENDED` raise :class:`Ended` in this process, unless somebody has already said what they do."""
+    owner = os.getpid()
+
+    def end(number: int, frame: object) -> None:
+        if os.getpid() == owner:
+            raise Ended(number)
+        signal.signal(number, signal.SIG_DFL)  # a process that was forked, such as a loader of training data, just ends
+        os.kill(os.getpid(), number)
+
+    ours = []
+    if threading.current_thread() is threading.main_thread():
+        ours = [number for number in ENDED if signal.getsignal(number) == signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _os_sentence(error: OSError) -> str:
@@ -106,16 +144,30 @@ def settings_of(sampler: str | None, profile: str | None) -> dict[str, Any]:
 
 @contextmanager
 def kept_tiles(out: Path | None) -> Iterator[Path | None]:
-    """A folder in or beside ``out`` for the restored tiles.
+    """A folder in or beside ``out`` for the restored tiles, while no other run writes there.
 
-    It stays after Ctrl-C or a power cut, so that the same call goes on; whatever else ends a call takes away only what that
-    call has put there.
+    It stays until everything is written: after a signal or a power cut at any stage the same call goes on. Whatever else ends
+    a call takes away only what that call has put there.
+
+    Raises
+    ------
+    InputError
+        When another run writes to ``out`` now, or the folder for the tiles is a link.
     """
     if out is None:
         yield None
         return
-    out = out.resolve()
-    work = out / ".partial" if out.is_dir() else out.with_name(f".{out.name}.partial")
+    with claimed(out), _work(out.resolve()) as work:
+        yield work
+
+
+@contextmanager
+def _work(out: Path) -> Iterator[Path]:
+    work, around = beside(out, "partial"), out / ".partial"
+    # Beside a folder that was not there when the first call began, whether it has come since then or not.
+    if out.is_dir() and not work.exists():
+        work = around
+    require_no_link(work)
     earlier = set(work.iterdir()) if work.is_dir() else set()
     try:
         yield work

@@ -25,6 +25,10 @@ WHOLE: dict[str, Any] = {
     "diagnosis": "tumor",
     "probabilities": {"tumor": 0.75, "normal": 0.25, "nondiagnostic": 0.0},
     "support": 0.625,
+    "case": {
+        **{"source": "case.dcm", "patient_id": "P1", "specimen_id": None, "study_uid": "1.2", "series_uid": "1.2.3"},
+        **{"sop_uids": ["1.2.3.4"], "channel_order": "CH2, CH3 by wavelength", "pixels_sha256": "0" * 64},
+    },
     "before": {
         "diagnosis": "nondiagnostic",
         "probabilities": {"tumor": 0.125, "normal": 0.125, "nondiagnostic": 0.75},
@@ -50,6 +54,9 @@ WHOLE: dict[str, Any] = {
         "nuclei": [{**PLACE, "persistence": 0.333}],
     },
     "flags": ["rescan: 1 region of poor image quality"],
+    "notes": ["rescan: 1 region of poor image quality"],
+    "warnings": [],
+    "doubts": [],
     "slide": {"height": 400, "width": 420, "um_per_px": 0.47},
     "timing": {
         **{"total_s": 2.0, "restoring_s": 1.0, "examining_s": 0.25, "classifying_s": 0.25},
@@ -63,10 +70,15 @@ WHOLE: dict[str, Any] = {
         "settings": {"restorer": "rscd", "cap": None, "nested": {"values": [1, 2.5]}},
         "notice": "Research software, not a medical device.",
     },
+    "made": {
+        **{"at": "2026-11-28T04:30:00+00:00", "platform": "Linux", "python": "3.12.1"},
+        "libraries": {"torch": "2.14.1"},
+    },
 }
 PARTS = [
     (),
     ("probabilities",),
+    ("case",),
     ("before",),
     ("before", "probabilities"),
     ("decision",),
@@ -80,6 +92,7 @@ PARTS = [
     ("slide",),
     ("timing",),
     ("provenance",),
+    ("made",),
 ]
 WRONG: list[tuple[tuple[str | int, ...], Any]] = [
     (("diagnosis",), "glioma"),
@@ -116,6 +129,10 @@ WRONG: list[tuple[tuple[str | int, ...], Any]] = [
     (("provenance", "weights_sha256"), "0" * 63),
     (("provenance", "seed"), 0.5),
     (("provenance", "settings"), {}),
+    (("case", "pixels_sha256"), ""),
+    (("case", "sop_uids"), None),
+    (("made", "at"), "today"),
+    (("doubts",), "unsure: near even"),
 ]
 
 

@@ -33,11 +33,25 @@ def test_json_is_one_object_on_stdout_and_nothing_else(run: Run, call_of_case: t
 
 
 def test_strict_exits_with_three_when_flagged(
-    run: Run, call_of_case: tuple[object, ...], case: Path, tiny_bundle: Path
+    run: Run, call_of_case: tuple[object, ...], case: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    doubtful = run("diagnose", *call_of_case, "--restorer", "none", "--json", "--strict")
+    (doubt,) = json.loads(doubtful.out)["doubts"]
+    assert doubt == "unsure: over the patches the probability of nondiagnostic is 0.42 in the mean, near even"
+    assert doubtful.code == ExitCode.FLAGGED
+    monkeypatch.setattr("srh_clinic.case.flags.SURE", 0.0)  # the networks are untrained: they are sure of nothing
+    monkeypatch.setattr("srh_clinic.case.flags.FEW_PATCHES", 0)
     plain = run("diagnose", *call_of_case, "--restorer", "none", "--json", "--strict")
     assert json.loads(plain.out)["flags"] == []
     assert plain.code == ExitCode.DONE
+    noted = run("diagnose", case, "--um-per-px", 0.42, *call_of_case[3:], "--restorer", "none", "--json", "--strict")
+    said = json.loads(noted.out)
+    assert (said["warnings"], said["doubts"], noted.code) == ([], [], ExitCode.DONE)
+    assert (
+        said["notes"]
+        == said["flags"]
+        == ["resampled: from 0.42 to 0.47 um per pixel, the size that the networks were trained at"]
+    )
     other_size = ("--um-per-px", 0.35, "--full-scale", 65536, "--bundle", tiny_bundle)
     flagged = run("diagnose", case, *other_size, "--restorer", "none", "--json", "--strict")
     assert json.loads(flagged.out)["flags"] == [

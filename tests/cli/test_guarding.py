@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +16,7 @@ from calling import Run, left_behind
 
 from srh_clinic.case.result import CaseResult
 from srh_clinic.errors import ExitCode
+from srh_clinic.files import claimed
 from srh_clinic.tiling import TileStore
 
 
@@ -27,6 +31,12 @@ def nobody() -> Iterator[None]:
             os.seteuid(0)
     else:
         yield
+
+
+def in_another_process(folder: Path, *call: object) -> subprocess.CompletedProcess[str]:
+    program = "from srh_clinic.cli.app import main; main()"
+    command = [sys.executable, "-c", program, *map(str, call)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_a_file_without_read_permission_gets_one_sentence(run: Run, tmp_path: Path, case: Path) -> None:
@@ -104,3 +114,78 @@ def test_after_ctrl_c_the_same_call_goes_on(
     assert run(*call).code == ExitCode.DONE
     assert len(kept) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(("number", "code", "word"), [(signal.SIGTERM, 143, "Terminated."), (signal.SIGHUP, 129, "Hung up.")])
+def test_a_signal_ends_a_call_as_ctrl_c_does(
+    run: Run,
+    call_of_case: tuple[object, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    code: int,
+    word: str,
+) -> None:
+    call = ("diagnose", *call_of_case, "--out", "out", "--restorer", "median")
+    put, kept = TileStore.put, []
+
+    def put_and_end(store: TileStore, *tile: object) -> None:
+        put(store, *tile)  # type: ignore[arg-type]
+        kept.append(tile)
+        if len(kept) == 3:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(TileStore, "put", put_and_end)
+    ran = run(*call)
+    assert ran.code == code
+    assert ran.err.strip().splitlines()[-1] == word
+    assert signal.getsignal(number) == signal.SIG_DFL
+    assert run(*call).code == ExitCode.DONE
+    assert len(kept) == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_call_that_was_killed_while_drawing_computes_no_tile_again(
+    run: Run, call_of_case: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ("diagnose", *call_of_case, "--out", "out", "--restorer", "median")
+
+    def ended(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CaseResult, "save", ended)
+        assert run(*call).code == 130
+    (tmp_path / "out" / ".writing-0123abcd").mkdir(parents=True)  # what a kill leaves, where an exception cleans up
+    monkeypatch.setattr(TileStore, "put", lambda *_: pytest.fail("a tile was computed again"))
+    assert run(*call).code == ExitCode.DONE
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert not [name for name in left_behind(tmp_path) if "/." in name]
+
+
+def test_unfinished_work_is_never_written_through_a_link(
+    run: Run, call_of_case: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ("diagnose", *call_of_case, "--out", "out", "--restorer", "median")
+    with monkeypatch.context() as patch:
+        patch.setattr(CaseResult, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        assert run(*call).code == 130
+    (tiles,) = (tmp_path / ".out.partial").glob("*/tiles.bin")
+    theirs = tmp_path / "theirs"
+    theirs.write_text("somebody's")
+    tiles.unlink()
+    for link in (tiles.symlink_to, tiles.hardlink_to):
+        link(theirs)
+        ran = run(*call)
+        assert ran.code == ExitCode.INPUT
+        assert "tiles.bin: found a link to something else" in ran.err.replace("\n", " ")
+        assert theirs.read_text() == "somebody's"
+        tiles.unlink()
+
+
+def test_a_second_call_into_the_same_folder_is_told(run: Run, call_of_case: tuple[object, ...], tmp_path: Path) -> None:
+    with claimed(tmp_path / "out"):
+        ran = in_another_process(tmp_path, "diagnose", *call_of_case, "--out", "out", "--restorer", "none")
+    assert ran.returncode == ExitCode.INPUT
+    assert f"found a run that writes there now (process {os.getpid()} on" in " ".join(ran.stderr.split())
+    assert left_behind(tmp_path) == []
