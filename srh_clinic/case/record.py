@@ -1,13 +1,17 @@
 """What ``result.json`` holds: one model that is written, read back, and makes the JSON Schema.
 
-``schemas/result.schema.json`` in the package is made of it; after a change make it anew, from the repository's root::
+``schemas/result.schema.json`` in the package and the table of ``docs/result.md`` are made of it; after a change make them
+anew, from the repository's root::
 
     python -m srh_clinic.case.record > result.schema.json && mv result.schema.json srh_clinic/schemas/
+    python -m srh_clinic.case.record fields    # prints the table
 """
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -315,5 +319,36 @@ def result_schema() -> dict[str, Any]:
     return {"$schema": _Plain.schema_dialect, **schema, "title": "srh-clinic result"}
 
 
+def result_fields() -> str:
+    """Every field of ``result.json`` as a table in Markdown: its path, its type, and what it says."""
+    schema = result_schema()
+    rows = [f"| `{path}` | {kind} | {said} |" for path, kind, said in _fields(schema, schema["$defs"], "")]
+    return "\n".join(("| field | type | what it says |", "|---|---|---|", *rows)) + "\n"
+
+
+def _fields(part: dict[str, Any], parts: dict[str, Any], at: str) -> Iterator[tuple[str, str, str]]:
+    for name, field in part["properties"].items():
+        inner, kind = _kind(field, parts)
+        said = " ".join(str(field.get("description", inner.get("description", ""))).split())
+        yield f"{at}{name}", kind.replace("|", "or"), said
+        if "properties" in inner:
+            yield from _fields(inner, parts, f"{at}{name}{'[]' if kind.startswith('list') else ''}.")
+
+
+def _kind(field: dict[str, Any], parts: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """What stands in a field, and its type in words."""
+    if "$ref" in field:
+        return _kind(parts[field["$ref"].rpartition("/")[2]], parts)
+    if "anyOf" in field:
+        inner, kind = _kind(field["anyOf"][0], parts)
+        return inner, f"{kind}, or null"
+    if "enum" in field:
+        return field, ", ".join(map(str, field["enum"]))
+    if field.get("type") == "array":
+        inner, kind = _kind(field["items"], parts)
+        return inner, f"list of: {kind}"
+    return field, str(field.get("type", "any"))
+
+
 if __name__ == "__main__":
-    print(json.dumps(result_schema(), indent=2))
+    print(result_fields() if sys.argv[1:] == ["fields"] else json.dumps(result_schema(), indent=2))

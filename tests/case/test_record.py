@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
-from srh_clinic.case.record import RESULT, CaseRecord, read_result, result_schema
+from srh_clinic.case.record import RESULT, CaseRecord, read_result, result_fields, result_schema
 from srh_clinic.errors import InputError
 
 SCHEMA = json.loads((files("srh_clinic") / "schemas" / "result.schema.json").read_text(encoding="utf-8"))
@@ -163,6 +163,11 @@ def refused(result: dict[str, Any]) -> None:
 def test_the_schema_in_the_package_is_that_of_the_model() -> None:
     assert result_schema() == SCHEMA, "make it anew as srh_clinic/case/record.py says"
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_the_docs_have_every_field_as_the_model_has_it() -> None:
+    docs = Path(__file__).parents[2] / "docs" / "result.md"
+    assert result_fields() in docs.read_text(encoding="utf-8")
 
 
 def test_what_is_written_is_read_back_to_the_byte(tmp_path: Path) -> None:

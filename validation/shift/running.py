@@ -14,7 +14,7 @@ import numpy as np
 from srh_clinic import __version__
 from srh_clinic.case.pictures import SquareMap
 from srh_clinic.case.pipeline import RestoreThenClassify
-from srh_clinic.case.provenance import drift_made_with
+from srh_clinic.case.provenance import drift_made_with, origin_of
 from srh_clinic.case.record import CaseRecord, SaidOfSlide
 from srh_clinic.case.result import CaseResult
 from srh_clinic.casepage import write_case_page
@@ -129,7 +129,8 @@ def _kept(folder: Path, key: str, row: ManifestRow) -> dict[str, Any] | None:
 def _run(
     folder: Path, path: Path, key: str, row: ManifestRow, pipeline: RestoreThenClassify, reading: Reading
 ) -> dict[str, Any]:
-    result = pipeline(read_slide(path, reading.um_per_px, reading.full_scale))
+    slide = read_slide(path, reading.um_per_px, reading.full_scale)
+    result = pipeline(slide, origin=origin_of(slide, identity=False))  # a cohort's report travels; its manifest says whose
     if is_harm(outcome(row["truth"], result.before.diagnosis), outcome(row["truth"], result.diagnosis)):
         result.save(folder)
         write_case_page(result, folder / PAGE, row["case"])
