@@ -18,11 +18,13 @@ from .shift.cohort import write_cohort as write_cohort
 from .shift.validate import validate_cohort as validate_cohort
 from .study.analysis.page import write_analysis as write_analysis
 from .study.audit import check_study as check_study
+from .study.conduct import drop_out as drop_out
 from .study.exchange.formats import export_answers as export_answers
 from .study.exchange.formats import import_answers as import_answers
 from .study.export import export_study as export_study
 from .study.plan import StudyPlan as StudyPlan
 from .study.rehearsal import rehearse_study as rehearse_study
+from .study.return_checks import check_returns as check_returns
 from .study.serve import serve_study as serve_study
 from .study.unblinding import load_unblinded as load_unblinded
 from .study.unblinding import unblind as unblind

@@ -34,7 +34,12 @@ def study_export(
     bundle: BundleOption = "phantom-demo",
     weights: WeightsOption = Path("weights"),
     device: DeviceOption = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of assignment and order; sides and names come from a secret.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Seed of which tiles of a case are shown. All that raters must not know comes from a secret."
+        ),
+    ] = 0,
     um_per_px: UmPerPxOption = None,
     full_scale: FullScaleOption = None,
     phantom: Annotated[
@@ -64,7 +69,7 @@ def study_export(
         ),
     ] = None,
     per_case: Annotated[int, typer.Option(min=1, help="Use at most this many images of one case.")] = 8,
-    title: Annotated[str, typer.Option(help="Title of the raters' pages.")] = "Restoration of stimulated Raman histology",
+    title: Annotated[str, typer.Option(help="Title of the raters' pages.")] = "Images of stimulated Raman histology",
 ) -> None:
     """Export a blinded study: a page for each rater, and the sealed key; checked for leaks."""
     from srh_clinic.slide import Reading
@@ -115,17 +120,27 @@ def _numbers(text: str) -> dict[Any, int]:
 @study_app.command("check")
 @guarded
 def study_check(study: StudyArgument) -> None:
-    """Look for anything that tells raters methods, cases or people; exit code 2 where something does."""
-    from srh_clinic.validation import check_study
+    """Look for anything that tells raters methods, cases or people, and check the returns that have come.
+
+    The exit code is 2 where something leaks or a return has a fault.
+    """
+    from srh_clinic.validation import check_returns, check_study
 
     audit = check_study(study)
     for check in audit.checks:
         typer.echo(f"checked: {check}")
+    for note in audit.notes:
+        typer.echo(f"note: {note}")
     for finding in audit.findings:
         typer.echo(f"LEAK: {finding}")
+    returns = check_returns(study)
+    for one in returns:
+        typer.echo(f"return {one.rater_id}: {one.said}")
     if audit.findings:
         needed = "a study whose public folder says nothing of methods, cases or people"
         raise InputError(f"{len(audit.findings)} leaks", needed, study)
+    if faults := [one for one in returns if one.fault]:
+        raise InputError(f"{len(faults)} returns with a fault", "returns as the raters' pages write them", study / "returned")
     typer.echo(f"{audit.tasks} tasks: no leak")
 
 
@@ -159,6 +174,19 @@ def study_rehearse(study: StudyArgument, seed: RatersSeedOption = 0) -> None:
     typer.echo("These answers are simulated: they say nothing about any method.")
 
 
+@study_app.command("drop-out")
+@guarded
+def study_drop_out(
+    study: StudyArgument,
+    rater: Annotated[str, typer.Argument(metavar="RATER", help="Name of the rater who gives up.")],
+    reason: Annotated[str, typer.Option(help="Why, for the study's log and every report.")],
+) -> None:
+    """Record that a rater gives up: the study goes on without, keeps what was answered, and every report says so."""
+    from srh_clinic.validation import drop_out
+
+    typer.echo(f"{rater} has dropped out. Of the design remain {drop_out(study, rater, reason)}.")
+
+
 @study_app.command("unblind")
 @guarded
 def study_unblind(
@@ -180,6 +208,8 @@ def study_unblind(
         codes[rater] = code
     opened = unblind(study, interim=interim, receipts=codes)
     typer.echo(f"{len(opened.answers)} answers of {len(opened.returns)} raters{', INTERIM' if opened.interim else ''}")
+    if opened.early:
+        typer.echo(f"Every report says from now on that the key was opened early ({', '.join(sorted(set(opened.early)))}).")
     typer.echo(study / "unblinded.json")
 
 

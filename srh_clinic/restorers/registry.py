@@ -73,6 +73,9 @@ KINDS: dict[str, Kind] = {
 RESTORERS = tuple(KINDS)
 """Every name that :func:`create_restorer` knows."""
 
+FILTERS = tuple(name for name, kind in KINDS.items() if kind.factory == "create_filter")
+"""Those that need no network: whoever has the package can apply them."""
+
 SEEDED = tuple(name for name, kind in KINDS.items() if kind.seeded)
 """Those that certainty over seeds can be asked of."""
 

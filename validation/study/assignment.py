@@ -51,6 +51,18 @@ class Assignment:
             "tasks per rater and baseline": _spread(per_pair, product(range(self.raters), range(self.baselines))),
         }
 
+    def relabelled(self, rng: np.random.Generator) -> Assignment:
+        """The same design with images, baselines and raters in random places, so that its pattern tells nothing."""
+        images, baselines, raters = (
+            [int(one) for one in rng.permutation(count)]
+            for count in (max(task.image for task in self.tasks) + 1, self.baselines, self.raters)
+        )
+        tasks = [
+            Assigned(images[task.image], baselines[task.baseline], tuple(sorted(raters[rater] for rater in task.raters)))
+            for task in self.tasks
+        ]
+        return Assignment(tuple(sorted(tasks, key=lambda task: (task.image, task.baseline))), self.raters, self.baselines)
+
     def of_rater(self, rater: int) -> list[int]:
         """Numbers of the tasks that a rater sees."""
         return [number for number, task in enumerate(self.tasks) if rater in task.raters]

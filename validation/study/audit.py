@@ -13,7 +13,7 @@ import re
 import stat
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import comb
 from pathlib import Path
@@ -25,9 +25,9 @@ from pydantic import ValidationError
 
 from srh_clinic.errors import InputError, first_fault
 from srh_clinic.validation.study.disguises import SHORTEST_IN_PIXELS, disguises_of, encodings_of, occurs
-from srh_clinic.validation.study.folder import read_protocol, read_secrets, viewer_path
+from srh_clinic.validation.study.folder import commitment, read_protocol, read_secrets, viewer_path
 from srh_clinic.validation.study.records import KeyEntry, StudyProtocol, Task
-from srh_clinic.validation.study.viewer import ViewerContents, read_viewer, viewer_code
+from srh_clinic.validation.study.viewer import Page, ViewerContents, read_viewer, viewer_code
 
 LEVEL = 1e-4
 """A tendency counts as a leak when chance alone would show one as strong in so few clean studies, for each test."""
@@ -70,6 +70,8 @@ class Audit:
     findings: tuple[Leak, ...]
     checks: tuple[str, ...]
     tasks: int
+    notes: tuple[str, ...] = ()
+    """What no file can keep from raters, and the coordinator has to know."""
 
 
 def check_study(study: str | Path) -> Audit:
@@ -128,7 +130,18 @@ class Auditor:
             ("pixels carry no mark: rounding and fixed places", self._marks),
         )
         findings = [finding for _, check in checks for finding in check()]
-        return Audit(tuple(findings), tuple(name for name, _ in checks), len(self.key))
+        return Audit(tuple(findings), tuple(name for name, _ in checks), len(self.key), tuple(self._notes()))
+
+    def _notes(self) -> Iterator[str]:
+        """Methods that need no network can be applied to the image as scanned by whoever has the package."""
+        from srh_clinic.restorers.registry import FILTERS
+
+        used = [name for name in (self.protocol.test, *self.protocol.baselines) if name in FILTERS]
+        if used and self.protocol.kind == "preference":
+            yield (
+                f"whoever has this package can apply {', '.join(used)} to the image as scanned and so find its side in every "
+                "task; no file prevents it, so raters must not have the package at hand"
+            )
 
     @cached_property
     def public(self) -> Path:
@@ -231,9 +244,10 @@ class Auditor:
                 yield Leak("can be read by others than its owner", f"sealed/{path.name}")
 
     def _code(self) -> Iterator[Leak]:
-        wanted = viewer_code(self.protocol.title, self.protocol.kind, self.protocol.notice)
+        key, salt = self.secrets
+        page = Page(self.protocol.title, self.protocol.kind, self.protocol.notice, commitment=commitment(key, salt))
         for rater, viewer in self.viewers.items():
-            if viewer.code != wanted:
+            if viewer.code != viewer_code(replace(page, secret=self.sealed.get("pages", {}).get(rater, ""))):
                 yield Leak("holds something beside this version's viewer, its tasks and its images", f"{rater}/viewer.html")
         for rater, found in self.broken.items():
             yield Leak(f"cannot be taken apart: {found}", f"{rater}/viewer.html")

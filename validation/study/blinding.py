@@ -10,10 +10,12 @@ from typing import Literal
 
 import numpy as np
 
+from srh_clinic.intensity import Counts
 from srh_clinic.validation.study.images import StudyImage
-from srh_clinic.validation.study.records import KeyEntry, Rater, Sentinel, StudyProtocol, Task, TaskKind
+from srh_clinic.validation.study.records import KeyEntry, Rater, Sentinel, StudyProtocol, Task, TaskKind, Window
 from srh_clinic.validation.study.restored import View
-from srh_clinic.validation.study.window import Planes, planes_of, window_of
+from srh_clinic.validation.study.streams import Stream, drawn, secret_stream
+from srh_clinic.validation.study.window import window_of
 
 BLOCK = 25
 """Tasks after which the viewer offers a rest."""
@@ -33,23 +35,25 @@ class Shown:
     focus_flagged: bool | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Blinding:
-    """Sides and names, drawn from the salt, which lies sealed: the seed alone tells neither."""
+    """Sides and names, drawn from the salt, which lies sealed: seed and names tell no side."""
 
     salt: bytes
-    rng: np.random.Generator = field(init=False)
+    sides: np.random.Generator = field(init=False)
+    names: int = 0
+    """How many have been given."""
 
     def __post_init__(self) -> None:
-        drawn = hmac.new(self.salt, b"sides and names", hashlib.sha256).digest()
-        object.__setattr__(self, "rng", np.random.default_rng(int.from_bytes(drawn)))
+        self.sides = secret_stream(self.salt, Stream.SIDES)
 
     def name(self) -> str:
-        """A name of 128 random bits."""
-        return self.rng.bytes(16).hex()
+        """A name of 128 bits that looks random to who has not the salt."""
+        self.names += 1
+        return drawn(self.salt, Stream.NAMES, self.names)[:16].hex()
 
     def coin(self) -> bool:
-        return bool(self.rng.integers(2))
+        return bool(self.sides.integers(2))
 
     def hashed(self, text: str) -> str:
         """A name that only who has the salt can compute."""
@@ -63,11 +67,11 @@ def blind(
     described: StudyProtocol,
     seed: int,
     blinding: Blinding,
-) -> tuple[list[Task], list[KeyEntry], dict[str, Planes]]:
-    """Tasks with random names and sides, the key to them, and the planes by name."""
+) -> tuple[list[Task], list[KeyEntry], dict[str, tuple[Counts, Window]]]:
+    """Tasks with random names and sides, the key to them, and by name what is shown and in which window."""
     tasks: list[Task] = []
     key: list[KeyEntry] = []
-    planes: dict[str, Planes] = {}
+    pictures: dict[str, tuple[Counts, Window]] = {}
     swapped: list[bool] = []
     for seq, (one, repeats) in enumerate(shown):
         image = images[one.image]
@@ -92,13 +96,13 @@ def blind(
             focus=one.focus,
             questions=described.questions,
         )
-        planes[task.lq_img] = planes_of(image.counts, window)
-        planes[task.img_A] = planes_of(_sure(views[0]).counts, window)
+        pictures[task.lq_img] = image.counts, window
+        pictures[task.img_A] = _sure(views[0]).counts, window
         if views[1] is not None and task.img_B is not None:
-            planes[task.img_B] = planes_of(views[1].counts, window)
+            pictures[task.img_B] = views[1].counts, window
         tasks.append(task)
         key.append(_key(task, one, views, swap, image, key[repeats].task_id if repeats is not None else None, seed, blinding))
-    return tasks, key, planes
+    return tasks, key, pictures
 
 
 def _key(

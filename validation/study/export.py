@@ -18,6 +18,7 @@ from srh_clinic.bundles import load_bundle
 from srh_clinic.case.provenance import notice
 from srh_clinic.errors import InputError
 from srh_clinic.files import whole_folder
+from srh_clinic.intensity import Counts
 from srh_clinic.progress import Progress, silent
 from srh_clinic.slide import Reading
 from srh_clinic.validation.bench.bench import Bench
@@ -27,20 +28,28 @@ from srh_clinic.validation.study.audit import STAMP, require_blind
 from srh_clinic.validation.study.blinding import Blinding, Shown, blind
 from srh_clinic.validation.study.folder import commitment, viewer_path
 from srh_clinic.validation.study.images import TILES_PER_CASE, StudyImage, case_images, phantom_images
+from srh_clinic.validation.study.log import log_event
 from srh_clinic.validation.study.plan import REPEATED, StudyPlan
 from srh_clinic.validation.study.protocol_page import protocol_page
 from srh_clinic.validation.study.questions import QUESTIONS
-from srh_clinic.validation.study.records import KeyEntry, StudyProtocol, canonical
+from srh_clinic.validation.study.records import KeyEntry, StudyProtocol, Task, Window, canonical
 from srh_clinic.validation.study.restored import Planted, RestoredImages, View, study_method
 from srh_clinic.validation.study.sample_size import sample_size
-from srh_clinic.validation.study.streams import Stream, stream
-from srh_clinic.validation.study.viewer import write_viewer
+from srh_clinic.validation.study.streams import Stream, drawn, secret_stream
+from srh_clinic.validation.study.viewer import Page, write_viewer
+from srh_clinic.validation.study.window import planes_of
 
 LEAST_FOCUS_PX, FOCUS_PX = 40, 56
 """Edge of the smallest region that a review asks of, and of one that the guards did not flag."""
 
 FLAGGED_PROPORTION = 0.75
 """Proportion of the restorations with a flag in which a review asks of the flagged region."""
+
+
+SALT_BYTES = 32
+
+PHANTOM_SEED_BYTES = 6
+"""Of the number that a study's phantoms have their seeds from: 2^48 are too many to try, and their seeds fit 64 bits."""
 
 
 def export_study(
@@ -72,7 +81,8 @@ def export_study(
     bundle, weights
         Weights of the method under test, and the folder of those that only comparisons use.
     salt
-        32 secret bytes that sides and names are drawn from; drawn by the system when None.
+        32 secret bytes that assignment, order, repeats, sentinels, sides and names are drawn from; drawn by the system when
+        None, and kept with the restored tiles until the export is whole, for one that goes on to make the same study.
 
     Raises
     ------
@@ -89,12 +99,12 @@ def export_study(
         method = study_method(name, bench)
         for part in method.parts:
             bench.bundle_of(method).config(part)
-    images, real = _images(plan, [Path(source) for source in sources], reading or Reading(), per_case)
-    secret = secrets.token_bytes(32) if salt is None else salt
-    assignment = _assignment(plan, real)
+    secret = _salt_of(work) if salt is None else salt
+    images, real = _images(plan, [Path(source) for source in sources], reading or Reading(), per_case, secret)
+    assignment = _assignment(plan, real, secret)
     restored = RestoredImages(bench, images)
     restored.restore(_wanted(plan, assignment, range(real, len(images))))
-    sentinels = _sentinels(plan, restored, range(real, len(images)))
+    sentinels = _sentinels(plan, restored, range(real, len(images)), secret)
     described = _protocol(plan, assignment, real, sources, secret, notice(bench.bundle))
     try:
         with whole_folder(out.resolve()) as draft:
@@ -106,15 +116,40 @@ def export_study(
     return described
 
 
-def _images(plan: StudyPlan, sources: Sequence[Path], reading: Reading, per_case: int) -> tuple[list[StudyImage], int]:
+def _salt_of(work: Path) -> bytes:
+    """The salt of the export that was cut here, or a new one, for its owner alone."""
+    path = work / "salt"
+    if path.is_file() and len(kept := path.read_bytes()) == SALT_BYTES:
+        return kept
+    salt = secrets.token_bytes(SALT_BYTES)
+    try:
+        work.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        _write_secret(path, salt)
+    except OSError as error:
+        raise InputError(error.strerror or str(error), "room and permission to write a study", work) from error
+    return salt
+
+
+def _write_secret(path: Path, content: bytes) -> None:
+    """Write a new file that its owner alone can read."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+
+
+def _images(
+    plan: StudyPlan, sources: Sequence[Path], reading: Reading, per_case: int, salt: bytes
+) -> tuple[list[StudyImage], int]:
     """All images, those of sentinels last, and how many are of real tasks."""
     protocol = load_protocol()
     usual = 100 if plan.preset == "paper" else 150
     if not sources:
         real = plan.images or usual
-        return phantom_images(protocol, real + plan.sentinel_images, plan.seed), real
+        own = int.from_bytes(drawn(salt, Stream.PHANTOMS)[:PHANTOM_SEED_BYTES])
+        return phantom_images(protocol, real + plan.sentinel_images, own), real
     found = case_images(sources, protocol, per_case, reading, plan.seed)
-    order = stream(plan.seed, Stream.IMAGES).permutation(len(found))
+    order = secret_stream(salt, Stream.IMAGES).permutation(len(found))
     real = plan.images or len(found) - plan.sentinel_images
     if real < 1 or real + plan.sentinel_images > len(found):
         needed = f"{plan.images or 'some'} for the study and {plan.sentinel_images} for tasks with known answers"
@@ -122,11 +157,11 @@ def _images(plan: StudyPlan, sources: Sequence[Path], reading: Reading, per_case
     return [found[place] for place in order[: real + plan.sentinel_images]], real
 
 
-def _assignment(plan: StudyPlan, images: int) -> Assignment:
-    rng = stream(plan.seed, Stream.ASSIGNMENT)
+def _assignment(plan: StudyPlan, images: int, salt: bytes) -> Assignment:
+    rng = secret_stream(salt, Stream.ASSIGNMENT)
     compared = len(plan.restorers) - (plan.kind == "preference")
     make = assign_all if plan.preset == "paper" else assign
-    return make(images, plan.raters, compared, rng)
+    return make(images, plan.raters, compared, rng).relabelled(rng)
 
 
 def _wanted(plan: StudyPlan, assignment: Assignment, spare: Sequence[int]) -> dict[str, list[int]]:
@@ -146,8 +181,9 @@ def _method(plan: StudyPlan, number: int) -> str:
     return plan.restorers[number + (plan.kind == "preference")]
 
 
-def _sentinels(plan: StudyPlan, restored: RestoredImages, spare: Sequence[int]) -> list[Planted]:
-    rng, free = stream(plan.seed, Stream.SENTINELS), list(spare)
+def _sentinels(plan: StudyPlan, restored: RestoredImages, spare: Sequence[int], salt: bytes) -> list[Planted]:
+    rng = secret_stream(salt, Stream.SENTINELS)
+    free = [int(one) for one in rng.permutation(list(spare))]
     made: list[Planted] = []
     for kind, count in plan.planned_sentinels.items():
         done = 0
@@ -220,13 +256,13 @@ def write_study(
     (folder / "returned").mkdir()
     public = folder / "public"
     entries: list[KeyEntry] = []
+    pages: list[tuple[Page, list[Task], dict[str, tuple[Counts, Window]]]] = []
     for number, rater in enumerate(described.raters):
-        shown = _tasks_of(plan, restored, assignment, sentinels, number, described.repeats)
-        tasks, known, planes = blind(shown, restored.images, rater, described, plan.seed, blinding)
+        shown = _tasks_of(plan, restored, assignment, sentinels, number, described.repeats, blinding.salt)
+        tasks, known, pictures = blind(shown, restored.images, rater, described, plan.seed, blinding)
         entries += known
-        (public / rater.rater_id).mkdir(parents=True)
-        write_viewer(viewer_path(folder, rater.rater_id), described.title, described.kind, described.notice, tasks, planes)
-        restored.bench.report("viewers", number + 1, len(described.raters))
+        page = Page(described.title, described.kind, described.notice, drawn(blinding.salt, Stream.PAGES, number).hex())
+        pages.append((page, tasks, pictures))
     content = canonical(described.model_dump(mode="json"))
     key = canonical(
         {
@@ -235,16 +271,21 @@ def write_study(
             "seed": plan.seed,
             "restorers": list(plan.restorers),
             "identifiers": sorted({word for image in restored.images for word in image.identifiers}),
+            "pages": {rater.rater_id: page.secret for rater, (page, _, _) in zip(described.raters, pages, strict=True)},
             "entries": [entry.model_dump(mode="json") for entry in entries],
         }
     )
+    committed = commitment(key, blinding.salt)
+    for number, (page, tasks, pictures) in enumerate(pages, start=1):
+        planes = {name: planes_of(counts, window) for name, (counts, window) in pictures.items()}
+        write_viewer(viewer_path(folder, tasks[0].rater_id), replace(page, commitment=committed), tasks, planes)
+        restored.bench.report("viewers", number, len(pages))
     (public / "protocol.json").write_bytes(content)
-    (public / "protocol.html").write_text(protocol_page(described), encoding="utf-8")
-    (public / "commitment.txt").write_text(commitment(key, blinding.salt) + "\n", encoding="ascii")
-    for name, secret in (("key.json", key), ("salt", blinding.salt)):
-        handle = os.open(folder / "sealed" / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(secret)
+    (public / "protocol.html").write_text(protocol_page(described, committed), encoding="utf-8")
+    (public / "commitment.txt").write_text(committed + "\n", encoding="ascii")
+    _write_secret(folder / "sealed" / "key.json", key)
+    _write_secret(folder / "sealed" / "salt", blinding.salt)
+    log_event(folder, blinding.salt, "exported", what=described.title, commitment=committed)
     for path in (*public.rglob("*"), public):
         os.utime(path, (STAMP, STAMP))
 
@@ -256,10 +297,11 @@ def _tasks_of(
     sentinels: Sequence[Planted],
     rater: int,
     repeats: int,
+    salt: bytes,
 ) -> list[tuple[Shown, int | None]]:
     """A rater's tasks in their order; a repeat with the place of the task that it repeats."""
-    rng = stream(plan.seed, Stream.ORDER, rater)
-    real = [_real(plan, restored, assignment, number) for number in assignment.of_rater(rater)]
+    rng = secret_stream(salt, Stream.ORDER, rater)
+    real = [_real(plan, restored, assignment, number, salt) for number in assignment.of_rater(rater)]
     order, _ = order_with_repeats(len(real), repeats, rng)
     places: dict[int, int] = {}
     tasks: list[tuple[Shown, int | None]] = []
@@ -277,13 +319,13 @@ def _tasks_of(
     return tasks
 
 
-def _real(plan: StudyPlan, restored: RestoredImages, assignment: Assignment, number: int) -> Shown:
+def _real(plan: StudyPlan, restored: RestoredImages, assignment: Assignment, number: int, salt: bytes) -> Shown:
     task = assignment.tasks[number]
     other = restored.view(_method(plan, task.baseline), task.image)
     if plan.kind == "preference":
         return Shown(task.image, (restored.view(plan.restorers[0], task.image), other))
     # Of the task, not of the rater: all who review it judge one region.
-    focus, flagged = _focus(other, stream(plan.seed, Stream.FOCUS, number))
+    focus, flagged = _focus(other, secret_stream(salt, Stream.FOCUS, number))
     return Shown(task.image, (other, None), focus=focus, focus_flagged=flagged)
 
 

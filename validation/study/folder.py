@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from srh_clinic.errors import InputError, first_fault
-from srh_clinic.validation.study.records import StudyProtocol, Task
+from srh_clinic.validation.study.records import KeyEntry, StudyProtocol, Task
 from srh_clinic.validation.study.viewer import ViewerContents, read_viewer
 
 
@@ -44,15 +48,64 @@ def read_viewers(study: Path, protocol: StudyProtocol) -> dict[str, tuple[Viewer
     InputError
         When one cannot be read, or holds something that is no task.
     """
-    found = {}
-    for rater in protocol.raters:
-        path = viewer_path(study, rater.rater_id)
-        contents = read_viewer(path)
-        try:
-            found[rater.rater_id] = contents, [Task.model_validate(row) for row in contents.tasks]
-        except ValidationError as error:
-            raise InputError("a task with unknown fields", "a viewer as study export writes it", path) from error
-    return found
+    return {rater.rater_id: read_tasks(viewer_path(study, rater.rater_id)) for rater in protocol.raters}
+
+
+def read_tasks(path: Path) -> tuple[ViewerContents, list[Task]]:
+    """A viewer and its tasks.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read, or holds something that is no task.
+    """
+    contents = read_viewer(path)
+    try:
+        return contents, [Task.model_validate(row) for row in contents.tasks]
+    except ValidationError as error:
+        raise InputError("a task with unknown fields", "a viewer as study export writes it", path) from error
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What is sealed: the salt, and the key that was committed to.
+
+    ``pages`` has the secret of each rater's page; empty in studies of earlier versions, which have no log either.
+    """
+
+    salt: bytes
+    study_id: str
+    protocol_sha256: str
+    entries: Mapping[str, KeyEntry]
+    pages: Mapping[str, str]
+
+    @property
+    def logged(self) -> bool:
+        """Whether the export began a log."""
+        return bool(self.pages)
+
+
+def read_sealed(study: Path) -> Sealed:
+    """The sealed key, which the commitment fits.
+
+    Raises
+    ------
+    InputError
+        When key, salt or commitment are not there, or do not fit.
+    """
+    content, salt = read_secrets(study)
+    path = study / "public" / "commitment.txt"
+    try:
+        committed = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"no readable commitment ({error})", "the one that study export wrote", path) from error
+    if not hmac.compare_digest(committed, commitment(content, salt)):
+        raise InputError(
+            "a key that does not fit its commitment", f"the key that {path.name} was made from", study / "sealed" / "key.json"
+        )
+    key: dict[str, Any] = json.loads(content)
+    entries = {entry["task_id"]: KeyEntry.model_validate(entry) for entry in key["entries"]}
+    return Sealed(salt, key["study_id"], key["protocol_sha256"], entries, key.get("pages", {}))
 
 
 def read_secrets(study: Path) -> tuple[bytes, bytes]:

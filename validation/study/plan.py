@@ -12,6 +12,9 @@ from srh_clinic.validation.study.records import Kind, Rater, Sentinel
 
 Preset = Literal["default", "paper"]
 
+TITLE = "Images of stimulated Raman histology"
+"""Of a study that is given none: raters read it, so it does not say what was done to the images."""
+
 
 DEFAULT_RESTORERS = ("rscd", "median", "nlm", "synthetic_noise", "cyclegan", "ccdf")
 """The method under test and five that it is compared with."""
@@ -57,6 +60,9 @@ class StudyPlan:
         Tasks that each rater sees twice; None takes a tenth.
     sentinels
         Tasks for each rater whose answer is known, by kind; None takes :data:`SENTINELS`.
+    seed
+        Of what raters may know: which tiles of a case are shown, and the simulation of the sample size. All else that is drawn
+        comes from the study's salt.
     """
 
     kind: Kind = "preference"
@@ -68,7 +74,7 @@ class StudyPlan:
     repeats: int | None = None
     sentinels: Mapping[Sentinel, int] | None = None
     seed: int = 0
-    title: str = "Restoration of stimulated Raman histology"
+    title: str = TITLE
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jinja2
 
-from srh_clinic.validation.study.questions import WORDING
+from srh_clinic.validation.study.questions import wording
 from srh_clinic.validation.study.records import StudyProtocol
 
 SENTINEL_TEXTS = {
@@ -16,8 +16,8 @@ SENTINEL_TEXTS = {
 """What is shown in tasks with known answers."""
 
 
-def protocol_page(protocol: StudyProtocol) -> str:
-    """The protocol as HTML that needs no network; whatever comes from outside is shown as text."""
+def protocol_page(protocol: StudyProtocol, commitment: str = "") -> str:
+    """The protocol as HTML that needs no network, with the commitment to the key; what comes from outside is shown as text."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("srh_clinic.validation.study", "."),
         autoescape=True,
@@ -27,7 +27,8 @@ def protocol_page(protocol: StudyProtocol) -> str:
     )
     return environment.get_template("protocol.html").render(
         protocol=protocol,
-        questions=[WORDING[question] for question in protocol.questions],
+        commitment=commitment,
+        questions=[wording(protocol.kind, question) for question in protocol.questions],
         sentinels=SENTINEL_TEXTS,
         ratings=protocol.tasks * protocol.raters_per_task,
     )

@@ -84,7 +84,22 @@ WORDING: dict[Question, Wording] = {
         "This measures the blinding, not you.",
     ),
 }
-"""Of each question of a task."""
+"""Of each question of a task; :func:`wording` has how each kind of study asks."""
+
+IN_REVIEW: dict[Question, Wording] = {
+    "halluc_A": Wording(
+        "Does A show structure inside the orange frame that the image as scanned does not support?",
+        SUPPORTED,
+        WORDING["halluc_A"].meant,
+    ),
+}
+"""Of questions that a review asks in other words: it asks of its frame."""
+
+
+def wording(kind: Kind, question: Question) -> Wording:
+    """How a question is put in a kind of study."""
+    return IN_REVIEW.get(question, WORDING[question]) if kind == "review" else WORDING[question]
+
 
 MARK_WORDING: dict[str, Wording] = {
     "category": Wording("What is it?", tuple(Choice(name, name, code) for code, name in enumerate(CATEGORIES, start=1))),

@@ -29,6 +29,9 @@ CATEGORIES: tuple[Category, ...] = get_args(Category)
 Severity = Literal["minor", "major"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
+LARGEST_MARK = 0.5
+"""Proportion of an image that a box may hold: one around everything finds nothing."""
+
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 ImageId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 """128 random bits, for one image of one task of one rater."""
@@ -113,6 +116,11 @@ class Task(Record):
     """A region that a review asks of: x, y, width and height in px."""
     questions: tuple[Question, ...]
 
+    @property
+    def kind(self) -> Kind:
+        """Of the study that it is of."""
+        return "review" if self.img_B is None else "preference"
+
 
 class KeyEntry(Record):
     """What a task is; sealed until the returns are in."""
@@ -146,7 +154,7 @@ class Region(Record):
 
     side: Literal["A", "B"]
     shape: Literal["box", "point"]
-    xy: tuple[float, ...]
+    xy: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
     """px: x and y of a point; left, top, right and bottom of a box."""
     category: Category
     severity: Severity
@@ -199,11 +207,14 @@ def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def first_hash(study_id: str, rater_id: str) -> str:
-    """What the first line of a return carries as ``prev_hash``: the SHA-256 of ``STUDY/RATER``."""
-    return hashlib.sha256(f"{study_id}/{rater_id}".encode()).hexdigest()
+def first_hash(study_id: str, rater_id: str, secret: str = "") -> str:
+    """What the first line of a return carries as ``prev_hash``: the :func:`line_hash` of ``STUDY/RATER``."""
+    return line_hash(f"{study_id}/{rater_id}", secret)
 
 
-def line_hash(line: str) -> str:
-    """What the line after this one carries as ``prev_hash``: the SHA-256 of its UTF-8 bytes, without the line's end."""
-    return hashlib.sha256(line.encode()).hexdigest()
+def line_hash(line: str, secret: str = "") -> str:
+    """What the line after this one carries as ``prev_hash``: the SHA-256 of its UTF-8 bytes, without the line's end.
+
+    The secret of the rater's page and a slash come before them where it has one, so that nobody else can chain a line.
+    """
+    return hashlib.sha256((f"{secret}/{line}" if secret else line).encode()).hexdigest()

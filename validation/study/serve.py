@@ -9,6 +9,7 @@ import html
 import re
 import tempfile
 import threading
+import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,9 +20,10 @@ from typing import Self
 
 from srh_clinic.errors import InputError
 from srh_clinic.files import write_whole
-from srh_clinic.validation.study.folder import read_protocol, viewer_path
-from srh_clinic.validation.study.records import StudyProtocol
-from srh_clinic.validation.study.returns import read_return
+from srh_clinic.validation.study.folder import read_protocol, read_tasks, viewer_path
+from srh_clinic.validation.study.records import StudyProtocol, Task
+from srh_clinic.validation.study.return_checks import require_sound
+from srh_clinic.validation.study.returns import read_return, require_whole
 
 ADDRESS = "127.0.0.1"
 LARGEST_RETURN = 32 << 20
@@ -30,7 +32,12 @@ LARGEST_RETURN = 32 << 20
 SILENT_S = 30
 """Seconds after which a connection that sends nothing is given up."""
 
+WINDOW_S = 600
+"""Seconds for which a window that has sent something is taken to be open."""
+
 VIEWER_PATH = re.compile(r"/public/([a-z0-9][a-z0-9_-]{0,31})/viewer\.html")
+ELSEWHERE = b"Saved. Another window or browser has sent answers of this rater too: go on in one of them alone."
+
 RETURN_PATH = re.compile(r"/returned/([a-z0-9][a-z0-9_-]{0,31})")
 
 INDEX = """<!doctype html>
@@ -118,6 +125,8 @@ class _Loopback(ThreadingHTTPServer):
         self.folder, self.protocol = folder, protocol
         self.raters = frozenset(rater.rater_id for rater in protocol.raters)
         self.saving = threading.Lock()
+        self.asked: dict[str, tuple[str, list[Task]]] = {}
+        self.windows: dict[str, tuple[str, float]] = {}
 
     def returned(self, rater: str) -> Path:
         return self.folder / "returned" / f"{rater}.jsonl"
@@ -154,9 +163,26 @@ class _Loopback(ThreadingHTTPServer):
         with tempfile.TemporaryDirectory() as draft:
             path = Path(draft) / f"{rater}.jsonl"
             path.write_bytes(sent)
-            found = read_return(path, self.protocol.study_id)
-        if found.rater_id != rater:
-            raise InputError(f"answers of {found.rater_id}", f"those of {rater}")
+            secret, tasks = self._asked(rater)
+            found = read_return(path, self.protocol.study_id, secret)
+            if found.rater_id != rater:
+                raise InputError(f"answers of {found.rater_id}", f"those of {rater}")
+            require_sound(found, rater, tasks, path, sizes=bool(secret))
+            if found.closed:
+                require_whole(found, [task.task_id for task in tasks], path)
+
+    def _asked(self, rater: str) -> tuple[str, list[Task]]:
+        """The secret of a rater's page and the tasks on it."""
+        if rater not in self.asked:
+            contents, tasks = read_tasks(viewer_path(self.folder, rater))
+            self.asked[rater] = contents.secret, tasks
+        return self.asked[rater]
+
+    def elsewhere(self, rater: str, window: str) -> bool:
+        """Whether another window of this rater has sent something in the last :data:`WINDOW_S` seconds; this one is noted."""
+        with self.saving:
+            before, self.windows[rater] = self.windows.get(rater), (window, time.monotonic())
+        return bool(window) and before is not None and before[0] != window and time.monotonic() - before[1] < WINDOW_S
 
 
 def _goes_on(sent: bytes, held: bytes) -> bool:
@@ -203,6 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
         sent = self.rfile.read(length)
         if len(sent) != length:
             return self._refuse(HTTPStatus.BAD_REQUEST, "The end is missing.")
+        elsewhere = self.server.elsewhere(rater, self.headers.get("X-Window", ""))
         try:
             other = self.server.save(rater, sent)
         except InputError as error:
@@ -212,7 +239,7 @@ class _Handler(BaseHTTPRequestHandler):
         if other is not None:
             # The page continues from these answers if they go on from its own, as after a change of browser.
             return self._answer(HTTPStatus.CONFLICT, other, "application/x-ndjson; charset=utf-8")
-        return self._answer(HTTPStatus.OK, b"Saved.")
+        return self._answer(HTTPStatus.OK, ELSEWHERE if elsewhere else b"Saved.")
 
     def _from_here(self) -> bool:
         """Refuse what another site's page sends, also one whose name was made to mean this machine (DNS rebinding)."""

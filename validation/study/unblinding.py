@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hmac
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from srh_clinic.errors import InputError
 from srh_clinic.files import sha256_of, write_whole
-from srh_clinic.validation.study.folder import commitment, read_protocol, read_secrets, read_viewers
+from srh_clinic.validation.study.folder import Sealed, read_protocol, read_sealed, read_viewers
+from srh_clinic.validation.study.log import EARLIER_LOG, Event, log_event, log_head, read_log
 from srh_clinic.validation.study.records import KeyEntry, Rating, StudyProtocol, Task, canonical
+from srh_clinic.validation.study.return_checks import find_return, require_known, require_sound
 from srh_clinic.validation.study.returns import Return, read_return, require_whole
 
 UNBLINDED = "unblinded.json"
-LOG = "unblinding.log"
+
+STILL_BLINDED = "an unblinded study (srh-clinic study unblind)"
 
 REHEARSAL = "REHEARSAL.txt"
 """Lies among returns that simulated raters wrote."""
@@ -38,26 +35,42 @@ class Answer:
 class Unblinded:
     """A study with its sealed key opened.
 
-    ``returns`` maps raters to the SHA-256 of their returns; ``interim`` says that some are missing.
+    Attributes
+    ----------
+    returns
+        SHA-256 of each rater's return.
+    interim
+        Whether some were missing or unfinished.
+    early
+        The days on which the key was opened although returns were missing, this time or before: whoever has looked early may
+        have stopped or changed something because of what there was to see.
+    dropped
+        Raters who dropped out, each with the day and the reason.
+    log
+        The hash of the log's last line.
     """
 
     protocol: StudyProtocol
     answers: tuple[Answer, ...]
     returns: Mapping[str, str]
     interim: bool = False
+    early: tuple[str, ...] = ()
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    log: str = ""
 
 
 def unblind(study: str | Path, *, interim: bool = False, receipts: Mapping[str, str] | None = None) -> Unblinded:
     """Open the sealed key of a study whose returns are in, and put answers and key together.
 
-    Verified are: each return's chain of hashes and that it answers each task of its rater once, the code that a rater's
-    viewer showed at the end where it is given in ``receipts``, and that key and protocol are those that the export committed
-    to. Only then is the key read. What is unblinded is kept in ``unblinded.json`` and each opening in ``unblinding.log``.
+    Verified are: each return's chain of hashes, that it comes from the page of its rater and answers each task of the rater
+    once, the code that a rater's viewer showed at the end where it is given in ``receipts``, and that key and protocol are
+    those that the export committed to. Only then is the key read. Each opening is an event of the study's log. What is
+    unblinded is written to ``unblinded.json`` to be read; nothing here reads it.
 
     Parameters
     ----------
     interim
-        Go on although returns are missing or unfinished; it is logged, and every result is marked.
+        Go on although returns are missing or unfinished; it is logged, and every result is marked from then on.
 
     Raises
     ------
@@ -66,111 +79,154 @@ def unblind(study: str | Path, *, interim: bool = False, receipts: Mapping[str, 
     """
     study = Path(study)
     protocol, sha256 = read_protocol(study)
-    returns = _returns(study, protocol, interim, receipts or {})
-    tasks = {task.task_id: task for _, mine in read_viewers(study, protocol).values() for task in mine}
-    for rater, returned in returns.items():
-        mine = [task_id for task_id, task in tasks.items() if task.rater_id == rater]
-        if not interim:
-            require_whole(returned, mine, _path(study, rater))
-        elif foreign := {rating.task_id for rating in returned.ratings} - set(mine):
-            raise InputError(
-                f"answers to {len(foreign)} tasks of another rater", f"answers to the tasks of {rater}", _path(study, rater)
-            )
-    key = _key(study, protocol, sha256)
-    if (study / "returned" / REHEARSAL).is_file():
-        said = f"REHEARSAL with simulated raters: nothing here was measured. {protocol.notice}"
-        protocol = protocol.model_copy(update={"title": f"REHEARSAL: {protocol.title}", "notice": said})
-    answers = tuple(
-        Answer(tasks[rating.task_id], key[rating.task_id], rating) for one in returns.values() for rating in one.ratings
+    tasks, secrets = _asked(study, protocol)
+    require_known(study, list(tasks))
+    # The log is read before the returns are told to be missing: it says who dropped out.
+    dropped = _dropped(read_log(study, _salt(study)))
+    returns = _returns(study, protocol, tasks, secrets, dropped, interim=interim, receipts=receipts or {})
+    sealed = _verified_key(study, protocol, sha256, secrets)
+    awaited = {rater.rater_id for rater in protocol.raters} - set(dropped)
+    partial = not awaited <= set(returns) or any(not returns[rater].closed for rater in awaited & set(returns))
+    log_event(
+        study,
+        sealed.salt,
+        "opened",
+        what="interim: returns are missing or unfinished" if partial else "all returns are in",
+        interim=partial,
+        returns={rater: returned.sha256 for rater, returned in returns.items()},
     )
-    partial = set(returns) < {rater.rater_id for rater in protocol.raters} or any(not one.closed for one in returns.values())
-    hashes = {rater: returned.sha256 for rater, returned in returns.items()}
-    opened = Unblinded(protocol, answers, hashes, partial)
-    _keep(study, opened)
+    opened = _opened(study, protocol, tasks, returns, sealed)
+    _write(study, opened)
     return opened
 
 
 def load_unblinded(study: str | Path) -> Unblinded:
-    """What :func:`unblind` has kept.
+    """A study as it was unblinded last, put together anew from its returns, its key and its log.
 
     Raises
     ------
     InputError
-        When the study was not unblinded, or a return was changed since.
+        When the study was not unblinded, or a return, the key or the log was changed since.
     """
     study = Path(study)
-    path = study / UNBLINDED
-    if not path.is_file():
-        raise InputError("a study that is still blinded", "an unblinded study (srh-clinic study unblind)", study)
-    try:
-        kept = json.loads(path.read_bytes())
-        answers = tuple(
-            Answer(Task.model_validate(one["task"]), KeyEntry.model_validate(one["key"]), Rating.model_validate(one["rating"]))
-            for one in kept["answers"]
-        )
-        protocol = StudyProtocol.model_validate(kept["protocol"])
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
-        raise InputError("no unblinded study", "the file that srh-clinic study unblind writes", path) from error
-    for rater, sha256 in kept["returns"].items():
-        returned = _path(study, rater)
-        if not returned.is_file() or sha256_of(returned) != sha256:
+    if not (study / "public").is_dir() or not (study / "sealed").is_dir():
+        raise InputError("a study that is still blinded", STILL_BLINDED, study)
+    protocol, sha256 = read_protocol(study)
+    tasks, secrets = _asked(study, protocol)
+    sealed = _verified_key(study, protocol, sha256, secrets)
+    openings = [event for event in read_log(study, sealed.salt, required=sealed.logged) if event.event == "opened"]
+    if not openings:
+        raise InputError("a study that is still blinded", STILL_BLINDED, study)
+    returns = {}
+    for rater, kept in openings[-1].returns.items():
+        path = find_return(study, rater)
+        if path is None or sha256_of(path) != kept:
             raise InputError(
                 "a return that has changed since it was unblinded",
                 "the same return, or another srh-clinic study unblind",
-                returned,
+                path or study / "returned" / f"{rater}.jsonl",
             )
-    return Unblinded(protocol, answers, kept["returns"], kept["interim"])
+        returns[rater] = _read(path, protocol, rater, tasks[rater], secrets[rater])
+    return _opened(study, protocol, tasks, returns, sealed)
 
 
-def _path(study: Path, rater: str) -> Path:
-    return study / "returned" / f"{rater}.jsonl"
+def _asked(study: Path, protocol: StudyProtocol) -> tuple[dict[str, list[Task]], dict[str, str]]:
+    """Each rater's tasks and the secret of each rater's page."""
+    viewers = read_viewers(study, protocol)
+    return {rater: tasks for rater, (_, tasks) in viewers.items()}, {
+        rater: page.secret for rater, (page, _) in viewers.items()
+    }
 
 
-def _returns(study: Path, protocol: StudyProtocol, interim: bool, receipts: Mapping[str, str]) -> dict[str, Return]:
+def _salt(study: Path) -> bytes:
+    path = study / "sealed" / "salt"
+    return path.read_bytes() if path.is_file() else b""
+
+
+def _read(path: Path, protocol: StudyProtocol, rater: str, tasks: list[Task], secret: str) -> Return:
+    returned = read_return(path, protocol.study_id, secret)
+    require_sound(returned, rater, tasks, path, sizes=bool(secret))
+    return returned
+
+
+def _returns(
+    study: Path,
+    protocol: StudyProtocol,
+    tasks: Mapping[str, list[Task]],
+    secrets: Mapping[str, str],
+    dropped: Collection[str],
+    *,
+    interim: bool,
+    receipts: Mapping[str, str],
+) -> dict[str, Return]:
     """Verified returns by rater; none of them opens the key."""
-    names = [rater.rater_id for rater in protocol.raters]
-    missing = [name for name in names if not _path(study, name).is_file()]
-    if missing and (not interim or len(missing) == len(names)):
-        raise InputError(
-            f"no return of {', '.join(missing)}", "all returns before the key is opened, or --interim", study / "returned"
-        )
     found = {}
-    for name in names:
-        if name in missing:
+    missing = []
+    for rater in tasks:
+        path = find_return(study, rater)
+        if path is None:
+            missing += [rater] if rater not in dropped else []
             continue
-        returned = read_return(_path(study, name), protocol.study_id)
-        if returned.rater_id != name:
-            raise InputError(f"the return of {returned.rater_id}", f"that of {name}", _path(study, name))
-        if name in receipts and receipts[name].lower() != returned.receipt:
-            raise InputError(
-                f"a return with the code {returned.receipt}", f"{receipts[name]}, which {name} was shown", _path(study, name)
-            )
-        found[name] = returned
+        returned = _read(path, protocol, rater, tasks[rater], secrets[rater])
+        if rater in receipts and receipts[rater].lower() != returned.receipt:
+            raise InputError(f"a return with the code {returned.receipt}", f"{receipts[rater]}, which {rater} was shown", path)
+        if not interim and rater not in dropped:
+            require_whole(returned, [task.task_id for task in tasks[rater]], path)
+        found[rater] = returned
+    if (missing and not interim) or not found:
+        needed = "all returns before the key is opened, --interim, or srh-clinic study drop-out for who gave up"
+        raise InputError(f"no return of {', '.join(missing) or 'anybody'}", needed, study / "returned")
     return found
 
 
-def _key(study: Path, protocol: StudyProtocol, protocol_sha256: str) -> dict[str, KeyEntry]:
-    content, salt = read_secrets(study)
-    path = study / "public" / "commitment.txt"
-    try:
-        committed = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"no readable commitment ({error})", "the one that study export wrote", path) from error
-    if not hmac.compare_digest(committed, commitment(content, salt)):
-        raise InputError(
-            "a key that does not fit its commitment", f"the key that {path.name} was made from", study / "sealed" / "key.json"
-        )
-    key: dict[str, Any] = json.loads(content)
-    if key["study_id"] != protocol.study_id or key["protocol_sha256"] != protocol_sha256:
+def _verified_key(study: Path, protocol: StudyProtocol, protocol_sha256: str, secrets: Mapping[str, str]) -> Sealed:
+    sealed = read_sealed(study)
+    if sealed.study_id != protocol.study_id or sealed.protocol_sha256 != protocol_sha256:
         raise InputError("a protocol that the key was not sealed with", "the one that study export wrote", study)
-    return {entry["task_id"]: KeyEntry.model_validate(entry) for entry in key["entries"]}
+    if sealed.pages and dict(sealed.pages) != dict(secrets):
+        raise InputError("pages that the key was not sealed with", "those that study export wrote", study / "public")
+    return sealed
 
 
-def _keep(study: Path, opened: Unblinded) -> None:
+def _dropped(events: Collection[Event]) -> dict[str, str]:
+    return {event.rater: f"{event.day}: {event.what}" for event in events if event.event == "dropped out"}
+
+
+def _opened(
+    study: Path,
+    protocol: StudyProtocol,
+    tasks: Mapping[str, list[Task]],
+    returns: Mapping[str, Return],
+    sealed: Sealed,
+) -> Unblinded:
+    """Answers, key and log together."""
+    events = read_log(study, sealed.salt, required=sealed.logged)
+    openings = [event for event in events if event.event == "opened"]
+    early = [event.day for event in openings if event.interim]
+    if (study / EARLIER_LOG).is_file():
+        lines = (study / EARLIER_LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+        early = [line[:10] for line in lines if " interim: " in line] + early
+    if (study / "returned" / REHEARSAL).is_file() or any(event.event == "rehearsed" for event in events):
+        said = f"REHEARSAL with simulated raters: nothing here was measured. {protocol.notice}"
+        protocol = protocol.model_copy(update={"title": f"REHEARSAL: {protocol.title}", "notice": said})
+    asked = {task.task_id: task for mine in tasks.values() for task in mine}
+    answers = tuple(
+        Answer(asked[rating.task_id], sealed.entries[rating.task_id], rating)
+        for one in returns.values()
+        for rating in one.ratings
+    )
+    hashes = {rater: returned.sha256 for rater, returned in returns.items()}
+    interim = bool(openings) and openings[-1].interim
+    return Unblinded(protocol, answers, hashes, interim, tuple(early), _dropped(events), log_head(study))
+
+
+def _write(study: Path, opened: Unblinded) -> None:
     content = {
         "protocol": opened.protocol.model_dump(mode="json"),
         "returns": dict(opened.returns),
         "interim": opened.interim,
+        "early": list(opened.early),
+        "dropped": dict(opened.dropped),
         "answers": [
             {
                 "task": a.task.model_dump(mode="json"),
@@ -181,9 +237,3 @@ def _keep(study: Path, opened: Unblinded) -> None:
         ],
     }
     write_whole(study / UNBLINDED, canonical(content) + b"\n")
-    log = study / LOG
-    kept = log.read_text(encoding="utf-8") if log.is_file() else ""
-    when = datetime.now(UTC).isoformat(timespec="seconds")
-    what = "interim: returns are missing or unfinished" if opened.interim else "all returns are in"
-    lines = "".join(f"  {rater} {sha256}\n" for rater, sha256 in opened.returns.items())
-    write_whole(log, f"{kept}{when} {what}\n{lines}")

@@ -28,17 +28,20 @@
     return `{${Object.keys(value).sort().map((key) => `${JSON.stringify(key)}:${canonical(value[key])}`).join(",")}}`;
   }
 
+  // Only who has this page's secret can chain its answers.
+  const hashed = (text) => sha256(terms.secret ? `${terms.secret}/${text}` : text);
+
   let chain = { lines: [], previous: "", answered: 0, closed: false };
   const exported = () => chain.lines.map((line) => `${line}\n`).join("");
 
   async function begun() {
-    return { lines: [], previous: await sha256(`${study}/${rater}`), answered: 0, closed: false };
+    return { lines: [], previous: await hashed(`${study}/${rater}`), answered: 0, closed: false };
   }
 
   async function extended(from, record) {
     const line = canonical({ ...record, study_id: study, rater_id: rater, prev_hash: from.previous });
     const rating = record.record === "rating";
-    return { lines: [...from.lines, line], previous: await sha256(line), answered: from.answered + Number(rating), closed: !rating };
+    return { lines: [...from.lines, line], previous: await hashed(line), answered: from.answered + Number(rating), closed: !rating };
   }
 
   // The answers in a text, as far as they are this rater's, in order, and chained; throws a sentence where they are not.
@@ -54,7 +57,7 @@
       const closing = record.record === "closing", task = tasks[found.answered];
       const fits = closing ? !task && record.ratings === found.answered : task && record.record === "rating" && record.task_id === task.task_id && record.seq === task.seq;
       if (!fits) throw new Error(`${where} does not answer task ${found.answered + 1} of this page.`);
-      found = { lines: [...found.lines, line], previous: await sha256(line), answered: found.answered + Number(!closing), closed: closing };
+      found = { lines: [...found.lines, line], previous: await hashed(line), answered: found.answered + Number(!closing), closed: closing };
     }
     return found;
   }
@@ -92,9 +95,32 @@
     one("#kept").classList.toggle("bad", server === "failed" || (!storage && server !== "saved"));
   }
 
+  let troubled = "", elsewhere = "";
   function trouble(text) {
-    one("#trouble").textContent = text;
-    one("#trouble").hidden = !text;
+    troubled = text;
+    const said = [troubled, elsewhere].filter(Boolean).join(" ");
+    one("#trouble").textContent = said;
+    one("#trouble").hidden = !said;
+  }
+
+  // ---- Other windows of this browser: the one that is there answers the one that comes ----
+
+  const me = [...crypto.getRandomValues(new Uint8Array(8))].join("-");
+  const SECOND = "This page is open in another window too: go on in one of them alone, and close the other.";
+  const channel = globalThis.BroadcastChannel ? new BroadcastChannel(KEY) : null;
+
+  function tell(said) {
+    keep("window", JSON.stringify({ ...said, from: me }));
+    channel?.postMessage(JSON.stringify({ ...said, from: me }));
+  }
+
+  function heard(text) {
+    let said = null;
+    try { said = JSON.parse(text); } catch { /* nothing of ours */ }
+    if (!said || said.from === me || (said.to && said.to !== me)) return;
+    elsewhere = said.gone ? "" : SECOND;
+    trouble(troubled);
+    if (said.opened) tell({ to: said.from });
   }
 
   // ---- The server, when the page comes from one; from a file nothing is ever sent ----
@@ -111,20 +137,21 @@
 
   async function sendAll() {
     while (again) {
+      let told = "";
       again = false;
       server = "saving";
       sayKept();
       try {
-        const answer = await fetch(`/returned/${rater}`, { method: "PUT", headers: { "Content-Type": "application/x-ndjson" }, body: exported(), cache: "no-store" });
+        const answer = await fetch(`/returned/${rater}`, { method: "PUT", headers: { "Content-Type": "application/x-ndjson", "X-Window": me }, body: exported(), cache: "no-store" });
         if (answer.status === 409) await reconcile(await answer.text());
-        else if (answer.ok) { server = "saved"; delivered = true; } else throw new Error(await answer.text());
+        else if (answer.ok) { server = "saved"; delivered = true; told = (await answer.text()).replace("Saved.", "").trim(); } else throw new Error(await answer.text());
       } catch (error) {
         server = "failed";
         trouble(`The answers are not on the server: ${error.message}`);
         clearTimeout(retry);
         retry = setTimeout(send, RETRY_MS);
       }
-      if (server === "saved") trouble("");
+      if (server === "saved") trouble(told);
       sayKept();
     }
   }
@@ -439,13 +466,17 @@
 
   // A pixel is the point's; of a box both corners' pixels are inside, and the numbers are its edges.
   function finish(side, from, to) {
-    const point = from.x === to.x && from.y === to.y;
+    const point = from.x === to.x && from.y === to.y, [x0, y0, x1, y1] = spanned(from, to);
+    if ((x1 - x0) * (y1 - y0) > terms.largest_mark * task.width * task.height) {
+      setMarking(null);
+      return say("No mark was made: a box around so much of the image finds nothing. Mark what you found.");
+    }
     draft.pending = { side, shape: point ? "point" : "box", xy: point ? [from.x, from.y] : spanned(from, to), category: null, severity: null };
     setMarking(null);
     saveDraft();
     showMarks();
     say(`${point ? "Point" : "Box"} in ${side}. ${terms.questions.category.text}`);
-    ask("category");
+    return ask("category");
   }
 
   function corners() {
@@ -626,11 +657,14 @@
     one("#goon").focus();
   }
 
+  // A clock that was set back between two tasks does not show one before the other was answered.
+  const lastAnswered = () => (chain.lines.length ? JSON.parse(chain.lines.at(-1)).t_answered : 0);
+
   function open(next, going) {
     const ids = { input: next.lq_img, A: next.img_A, B: next.img_B };
     pictures = Object.fromEntries(PANELS.map((name) => [name, painted(next, ids[name])]));
     task = next;
-    draft = going ?? { task_id: next.task_id, t_shown: Date.now(), answers: {}, regions: [], pending: null, comment: "", n_zoom: 0, n_flicker: 0 };
+    draft = going ?? { task_id: next.task_id, t_shown: Math.max(Date.now(), lastAnswered()), answers: {}, regions: [], pending: null, comment: "", n_zoom: 0, n_flicker: 0 };
     saveDraft();
     [view, pointer, wheeled] = [{ zoom: 1, x: next.width / 2, y: next.height / 2, whole: true }, null, 0];
     one("#questions").replaceChildren(...task.questions.map(group));
@@ -739,6 +773,7 @@
     one("#who").textContent = `Study ${study}, rater ${rater}, ${tasks.length} ${tasks.length === 1 ? "task" : "tasks"}. ${served ? "Each answer is sent to this workstation’s own server and nowhere else." : "Nothing is sent anywhere."}`;
     one("#keysdialog").append(one("#start .keys").cloneNode(true), element("form", { method: "dialog" }, element("button", { textContent: "Close" })));
     if (!globalThis.crypto?.subtle) return blocked("This browser cannot compute SHA-256 here (crypto.subtle is missing), so answers could not be sealed. Open the file in a current Chrome, Edge or Firefox, from disk or from 127.0.0.1.");
+    tell({ opened: true });
     chain = await begun();
     try {
       chain = await closing(await verified(kept("lines")));
@@ -827,8 +862,11 @@
   window.addEventListener("blur", () => setFlicker(false));
   window.addEventListener("beforeunload", (event) => { if (!storage && !delivered) event.preventDefault(); });
   window.addEventListener("storage", (event) => {
+    if (event.key === `${KEY}/window`) heard(event.newValue);
     if (event.key === `${KEY}/lines` && event.newValue !== exported()) trouble("Answers were given in another window. Reload this page; nothing is lost.");
   });
+  channel?.addEventListener("message", (event) => heard(event.data));
+  window.addEventListener("pagehide", () => tell({ gone: true }));
   window.srhStudy = {
     state: () => ({ answered: chain.answered, closed: chain.closed, current, view: { ...view }, flickering: flickering() || null, marking: marking && { ...marking }, draft: draft && structuredClone(draft), server }),
   };

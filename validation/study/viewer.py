@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
 from srh_clinic.files import write_whole
-from srh_clinic.validation.study.questions import AS_SCANNED, MARK_WORDING, QUESTIONS, WORDING, Wording
-from srh_clinic.validation.study.records import SCHEMA_VERSION, Kind, Task, canonical
+from srh_clinic.validation.study.questions import AS_SCANNED, MARK_WORDING, QUESTIONS, Wording, wording
+from srh_clinic.validation.study.records import LARGEST_MARK, SCHEMA_VERSION, Kind, Task, canonical
 from srh_clinic.validation.study.returns import RECEIPT
 
 TASKS_BEGIN = b'<script type="application/json" id="tasks">'
@@ -32,7 +32,32 @@ IMAGES_BEGIN = b"\n<!-- images -->\n"
 IMAGES_END = b"<!-- end of images -->\n"
 IMAGE = re.compile(rb'<script type="text/plain" data-img="([0-9a-f]{32})">([0-9A-Za-z+/]*={0,2})</script>\n')
 
+SECRET = re.compile(rb'"secret": "([0-9a-f]{64})"')
+
 NEEDED = "a viewer as this version writes it"
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a rater's page says beside its tasks.
+
+    Attributes
+    ----------
+    title, notice
+        What the page calls the study, and what it says about it below; both are shown as text.
+    kind
+        Of the study: ``preference`` shows input, A and B, ``review`` input and A.
+    secret
+        Of this rater's page: only who has it can chain this rater's answers. Empty in studies of earlier versions.
+    commitment
+        To the sealed key, for the rater to note before the first task.
+    """
+
+    title: str
+    kind: Kind
+    notice: str = ""
+    secret: str = ""
+    commitment: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,25 +71,25 @@ class ViewerContents:
     images
         Raw bytes by id in the order of the file: CH2, then CH3, row by row.
     code
-        The file without its tasks and images: what :func:`viewer_code` gives for the same title, kind and notice.
+        The file without its tasks and images: what :func:`viewer_code` gives for the same page.
     """
 
     tasks: tuple[dict[str, Any], ...]
     images: Mapping[str, bytes]
     code: bytes
 
+    @property
+    def secret(self) -> str:
+        """The secret of the page; empty where it has none."""
+        found = SECRET.search(self.code)
+        return found[1].decode() if found else ""
 
-def write_viewer(
-    path: str | Path, title: str, kind: Kind, notice: str, tasks: Sequence[Task], images: Mapping[str, NDArray[np.uint8]]
-) -> Path:
+
+def write_viewer(path: str | Path, page: Page, tasks: Sequence[Task], images: Mapping[str, NDArray[np.uint8]]) -> Path:
     """Write a rater's viewer into ``path``, whole or not at all; its bytes follow from the arguments alone.
 
     Parameters
     ----------
-    title, notice
-        What the page calls the study, and what it says about it below; both are shown as text.
-    kind
-        Of the study: ``preference`` shows input, A and B, ``review`` input and A.
     tasks
         Of one rater, in the order in which they are asked.
     images
@@ -77,7 +102,7 @@ def write_viewer(
     """
     if not tasks:
         raise InputError("no tasks", "at least one task for a viewer", path)
-    head, middle, tail = _code(title, kind, notice)
+    head, middle, tail = _code(page)
     shown = canonical([task.model_dump(mode="json") for task in tasks]).decode()
     # No markup can begin inside the JSON, whatever a study is called.
     escaped = shown.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").encode()
@@ -89,9 +114,9 @@ def write_viewer(
     return write_whole(Path(path), b"".join([*parts, tail]))
 
 
-def viewer_code(title: str, kind: Kind, notice: str) -> bytes:
+def viewer_code(page: Page) -> bytes:
     """A viewer without tasks and images, to compare with :attr:`ViewerContents.code`."""
-    return b"".join(_code(title, kind, notice))
+    return b"".join(_code(page))
 
 
 def read_viewer(path: str | Path) -> ViewerContents:
@@ -118,7 +143,7 @@ def read_viewer(path: str | Path) -> ViewerContents:
     return ViewerContents(tuple(listed), _images(pictures, path), head + middle + tail)
 
 
-def _code(title: str, kind: Kind, notice: str) -> tuple[bytes, bytes, bytes]:
+def _code(page: Page) -> tuple[bytes, bytes, bytes]:
     """The page before its tasks, between tasks and images, and after the images."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("srh_clinic.validation.study", "."),
@@ -128,36 +153,38 @@ def _code(title: str, kind: Kind, notice: str) -> tuple[bytes, bytes, bytes]:
         lstrip_blocks=True,
     )
     style, script = (_text(name) for name in ("viewer.css", "viewer.js"))
-    page = environment.get_template("viewer.html").render(
-        title=title,
-        kind=kind,
-        notice=notice,
+    rendered = environment.get_template("viewer.html").render(
+        page=page,
+        kind=page.kind,
         style=style,
         script=script,
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
-        questions=[WORDING[question] for question in QUESTIONS[kind]],
+        questions=[wording(page.kind, question) for question in QUESTIONS[page.kind]],
         as_scanned=AS_SCANNED,
-        terms=_terms(kind),
+        terms=_terms(page),
     )
-    head, nothing, rest = _between(page.encode(), TASKS_BEGIN, END, "list of tasks", "viewer.html")
+    head, nothing, rest = _between(rendered.encode(), TASKS_BEGIN, END, "list of tasks", "viewer.html")
     middle, none, tail = _between(rest, IMAGES_BEGIN, IMAGES_END, "part with images", "viewer.html")
     if nothing or none:
         raise InputError("tasks or images", "a template without them", "viewer.html")
     return head, middle, tail
 
 
-def _terms(kind: Kind) -> dict[str, Any]:
+def _terms(page: Page) -> dict[str, Any]:
     """What the script has to know: the words of the questions, and what a return holds beside the answers."""
-    asked: dict[str, Wording] = {**{question: WORDING[question] for question in QUESTIONS[kind]}, **MARK_WORDING}
+    asked: dict[str, Wording] = {question: wording(page.kind, question) for question in QUESTIONS[page.kind]}
+    asked |= MARK_WORDING
     return {
-        "kind": kind,
+        "kind": page.kind,
         "as_scanned": AS_SCANNED,
         "questions": {
-            name: {"text": wording.text, "choices": [[choice.value, choice.label] for choice in wording.choices]}
-            for name, wording in asked.items()
+            name: {"text": one.text, "choices": [[choice.value, choice.label] for choice in one.choices]}
+            for name, one in asked.items()
         },
+        "largest_mark": LARGEST_MARK,
         "receipt": RECEIPT,
+        "secret": page.secret,
         "schema_version": SCHEMA_VERSION,
     }
 

@@ -298,7 +298,7 @@ def test_a_study_is_answered_unblinded_and_kept(study: Path) -> None:
     assert len(opened.answers) == RATERS * (IMAGES + 3 + 4)
     assert not opened.interim
     assert load_unblinded(study) == opened
-    assert "all returns are in" in (study / "unblinding.log").read_text()
+    assert "all returns are in" in (study / "study.log").read_text()
     with pytest.raises(InputError, match="found returns of raters"):
         rehearse_study(study)
 
@@ -312,7 +312,7 @@ def test_nothing_is_unblinded_before_every_return_is_in(study: Path) -> None:
     opened = unblind(study, interim=True)
     assert opened.interim
     assert set(opened.returns) == {"r01", "r02", "r04"}
-    assert "interim: returns are missing" in (study / "unblinding.log").read_text()
+    assert "interim: returns are missing" in (study / "study.log").read_text()
 
 
 def edited(text: str) -> str:
@@ -345,12 +345,13 @@ def test_a_return_that_was_changed_or_cut_is_named(change: Callable[[str], str],
 def test_a_return_that_was_made_up_anew_is_told_by_its_receipt(study: Path) -> None:
     rehearse_study(study)
     path = study / "returned" / "r02.jsonl"
-    receipt = read_return(path, read_protocol(study).study_id).receipt
+    secret = read_viewer(study / "public" / "r02" / "viewer.html").secret
+    receipt = read_return(path, read_protocol(study).study_id, secret).receipt
     rows = [json.loads(line) for line in path.read_text().splitlines()[:-1]]
     for row in rows:
         row["pref_quality"] = "A"
         row.pop("prev_hash")
-    path.write_text(write_return(rows, read_protocol(study).study_id, "r02"))
+    path.write_text(write_return(rows, read_protocol(study).study_id, "r02", secret))
     unblind(study)
     with pytest.raises(InputError, match=rf"needed {receipt}, which r02 was shown"):
         unblind(study, receipts={"r02": receipt})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from srh_clinic.errors import InputError
 from srh_clinic.validation import StudyPlan, check_study, export_study, load_unblinded, rehearse_study, unblind, write_analysis
 from srh_clinic.validation.bench.bench import Bench
 from srh_clinic.validation.bench.protocol import load_protocol
+from srh_clinic.validation.study import export
 from srh_clinic.validation.study.exchange.formats import export_answers, import_answers
 from srh_clinic.validation.study.images import phantom_images
 from srh_clinic.validation.study.records import KeyEntry
@@ -72,6 +74,24 @@ def test_one_call_makes_a_study_that_passes_its_audit(study: Path) -> None:
     assert not list(study.parent.glob(".study*"))
 
 
+def test_an_export_that_was_cut_goes_on_to_make_the_same_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, salts = tmp_path / "study", []
+
+    def cut(*arguments: object) -> None:
+        salts.append((tmp_path / ".study.partial" / "salt").read_bytes())
+        raise KeyboardInterrupt
+
+    plan = replace(PLAN, images=2, sentinels={}, repeats=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "write_study", cut)
+        with pytest.raises(KeyboardInterrupt):
+            export_study(out, plan, device="cpu")
+    assert stat.S_IMODE((tmp_path / ".study.partial" / "salt").stat().st_mode) == 0o600
+    export_study(out, plan, device="cpu")
+    assert (out / "sealed" / "salt").read_bytes() == salts[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["study"]
+
+
 def test_a_study_goes_from_answers_to_figure_6(study: Path, tmp_path: Path) -> None:
     rehearse_study(study)
     unblind(study)
@@ -82,7 +102,7 @@ def test_a_study_goes_from_answers_to_figure_6(study: Path, tmp_path: Path) -> N
     assert b"http://" not in page.read_bytes().replace(b"http://www.w3.org", b"")
     assert [path.name for path in export_answers(study, "coco", tmp_path)] == ["regions.json"]
     assert len(export_answers(study, "imrmc", tmp_path)) == 2
-    with pytest.raises(InputError, match="found no DICOM file of the case phantom-99"):
+    with pytest.raises(InputError, match="found no DICOM file of the case phantom-"):
         export_answers(study, "sr", tmp_path / "sr")
     with pytest.raises(InputError, match="found the format 'pdf'; needed one of label-studio, redcap, coco, imrmc, kos, sr"):
         export_answers(study, "pdf", tmp_path / "pdf")

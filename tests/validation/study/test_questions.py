@@ -19,10 +19,11 @@ from small_study import described, no_power
 from srh_clinic.validation.study import export
 from srh_clinic.validation.study.exchange.label_studio import label_studio_export
 from srh_clinic.validation.study.exchange.redcap import COLUMNS, redcap_export
+from srh_clinic.validation.study.plan import TITLE
 from srh_clinic.validation.study.protocol_page import protocol_page
-from srh_clinic.validation.study.questions import AS_SCANNED, MARK_WORDING, QUESTIONS, WORDING
+from srh_clinic.validation.study.questions import AS_SCANNED, IN_REVIEW, MARK_WORDING, QUESTIONS, WORDING, wording
 from srh_clinic.validation.study.records import Hallucination, Kind, Preference, Rating
-from srh_clinic.validation.study.viewer import write_viewer
+from srh_clinic.validation.study.viewer import Page, write_viewer
 
 Asked = Mapping[str, list[tuple[str, str]]]
 """By a question's text its answers, as kept and as called, in the order shown."""
@@ -30,13 +31,14 @@ Asked = Mapping[str, list[tuple[str, str]]]
 
 def expected(kind: Kind) -> Asked:
     return {
-        WORDING[name].text: [(str(choice.value), choice.label) for choice in WORDING[name].choices] for name in QUESTIONS[kind]
+        wording(kind, name).text: [(str(choice.value), choice.label) for choice in wording(kind, name).choices]
+        for name in QUESTIONS[kind]
     }
 
 
 def in_viewer(kind: Kind, folder: Path) -> Asked:
     one = task(0, kind=kind)
-    page = write_viewer(folder / "viewer.html", "A study", kind, "", [one], planes([one])).read_text(encoding="utf-8")
+    page = write_viewer(folder / "viewer.html", Page("A study", kind, ""), [one], planes([one])).read_text(encoding="utf-8")
     terms = json.loads(page.partition('id="terms">')[2].partition("</script>")[0])
     assert terms["as_scanned"] == AS_SCANNED
     for text in expected(kind):
@@ -55,7 +57,8 @@ def on_protocol(kind: Kind, folder: Path) -> Asked:
         page = protocol_page(described(kind))
     rows = page.partition("Questions to raters</h2>")[2].partition("</table>")[0].split("<tr>")[2:]
     cells = [[html.unescape(re.sub("<[^>]*>", "", cell)).strip() for cell in row.split("</td>")] for row in rows]
-    values = {wording.text: [str(choice.value) for choice in wording.choices] for wording in WORDING.values()}
+    asked = [wording(kind, name) for name in QUESTIONS[kind]]
+    values = {one.text: [str(choice.value) for choice in one.choices] for one in asked}
     return {text: list(zip(values[text], labels.split(", "), strict=True)) for text, labels, *_ in cells}
 
 
@@ -70,7 +73,7 @@ def in_label_studio(kind: Kind, folder: Path) -> Asked:
         elif control.tag == "Rating":
             asked[header.get("value", "")] = [(str(n), str(n)) for n in range(1, int(control.get("maxRating", "0")) + 1)]
     titles = {header.get("value") for header in root.iter("Header")}
-    assert {AS_SCANNED, *(wording.text for wording in MARK_WORDING.values())} <= titles
+    assert {AS_SCANNED, *(one.text for one in MARK_WORDING.values())} <= titles
     return asked
 
 
@@ -79,8 +82,8 @@ def in_redcap(kind: Kind, folder: Path) -> Asked:
     asked = {}
     for field in csv.DictReader(dictionary.read_text(encoding="utf-8").splitlines()):
         if field["Field Type"] == "radio":
-            (wording,) = (one for one in WORDING.values() if one.text == field["Field Label"])
-            values = {str(choice.code): str(choice.value) for choice in wording.choices}
+            (found,) = (one for name in QUESTIONS[kind] if (one := wording(kind, name)).text == field["Field Label"])
+            values = {str(choice.code): str(choice.value) for choice in found.choices}
             pairs = [part.split(", ") for part in field[COLUMNS[5]].split(" | ")]
             asked[field["Field Label"]] = [(values[code], label) for code, label in pairs]
     return asked
@@ -102,9 +105,9 @@ def test_no_template_and_no_script_has_a_question_of_its_own() -> None:
         assert asked == [], name
     script = package.joinpath("viewer.js").read_text("utf-8")
     assert re.findall(r"""\w[^"'`\n]*\w\?["'`]""", script) == []
-    for wording in (*WORDING.values(), *MARK_WORDING.values()):
+    for one in (*WORDING.values(), *IN_REVIEW.values(), *MARK_WORDING.values()):
         for name in ("viewer.html", "viewer.js", "protocol.html"):
-            assert wording.text not in package.joinpath(name).read_text("utf-8")
+            assert one.text not in package.joinpath(name).read_text("utf-8")
 
 
 PURPOSE = ("Do raters who do not know which is which prefer images", "How often do raters see structure in images")
@@ -113,9 +116,7 @@ PURPOSE = ("Do raters who do not know which is which prefer images", "How often 
 
 def test_a_rater_who_sees_two_images_is_not_told_that_they_were_restored(tmp_path: Path) -> None:
     one = task(0)
-    page = write_viewer(tmp_path / "viewer.html", "A study", "preference", "", [one], planes([one])).read_text(
-        encoding="utf-8"
-    )
+    page = write_viewer(tmp_path / "viewer.html", Page(TITLE, "preference"), [one], planes([one])).read_text(encoding="utf-8")
     _, config = label_studio_export([one], planes([one]), tmp_path)
     dictionary, _ = redcap_export([one], tmp_path)
     for text in (page, config.read_text(encoding="utf-8"), dictionary.read_text(encoding="utf-8")):
@@ -123,7 +124,7 @@ def test_a_rater_who_sees_two_images_is_not_told_that_they_were_restored(tmp_pat
 
 
 def test_what_answers_are_kept_as_is_what_earlier_studies_hold() -> None:
-    kept = {name: dict(zip(range(1, 6), wording.values, strict=False)) for name, wording in WORDING.items()}
+    kept = {name: dict(zip(range(1, 6), one.values, strict=False)) for name, one in WORDING.items()}
     sides, called = {1: "A", 2: "B", 3: "tie"}, {1: "none", 2: "possible", 3: "definite"}
     assert kept == {
         "pref_quality": sides,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import shutil
 import socket
@@ -17,7 +18,7 @@ from srh_clinic.validation.study.questions import QUESTIONS
 from srh_clinic.validation.study.records import Rater, StudyProtocol
 from srh_clinic.validation.study.returns import read_return, require_whole, write_return
 from srh_clinic.validation.study.serve import LARGEST_RETURN, StudyServer, serve_study
-from srh_clinic.validation.study.viewer import write_viewer
+from srh_clinic.validation.study.viewer import Page, write_viewer
 
 STUDY, TASKS = "trial-1", 3
 TITLE = "A trial <script>"
@@ -48,7 +49,7 @@ def study(noise_tasks: Callable[..., Any], tmp_path: Path) -> Path:
     folder = tmp_path / "study"
     for rater in protocol.raters:
         tasks, images = noise_tasks(TASKS, study=STUDY, rater=rater.rater_id)
-        write_viewer(folder / "public" / rater.rater_id / "viewer.html", TITLE, "preference", "", tasks, images)
+        write_viewer(folder / "public" / rater.rater_id / "viewer.html", Page(TITLE, "preference", ""), tasks, images)
     (folder / "public" / "protocol.json").write_text(protocol.model_dump_json())
     (folder / "sealed").mkdir()
     (folder / "sealed" / "key.json").write_text("the key")
@@ -69,7 +70,8 @@ def lines(noise_tasks: Callable[..., Any]) -> list[bytes]:
 
 def returned(noise_tasks: Callable[..., Any], rater: str, comment: str = "", study: str = STUDY) -> bytes:
     tasks, _ = noise_tasks(TASKS, study=study, rater=rater)
-    said = {"confidence": 3, "comment": comment, "t_shown": 1, "t_answered": 2}
+    sides = {"pref_quality": "A", "pref_fidelity": "tie", "halluc_A": "none", "halluc_B": "none", "method_guess": "unsure"}
+    said = {**sides, "confidence": 3, "comment": comment, "t_shown": 1, "t_answered": 2}
     ratings = [{"seq": task.seq, "task_id": task.task_id, **said} for task in tasks]
     return write_return(ratings, study, rater).encode()
 
@@ -207,6 +209,31 @@ def test_what_is_no_return_of_this_rater_is_not_saved(
     assert ask(server, "PUT", "/returned/p1", b"", Content_Length=str(LARGEST_RETURN + 1))[0] == 413
     assert ask(server, "PUT", "/returned/p1", b"", Content_Length="-1")[0] == 411
     assert not (study / "returned").exists()
+
+
+def test_an_answer_that_is_none_is_refused_when_it_comes(
+    server: StudyServer, study: Path, noise_tasks: Callable[..., Any]
+) -> None:
+    box = {"side": "A", "shape": "box", "xy": [0, 0, 64, 65], "category": "other", "severity": "minor"}
+    wrong = {
+        "no pref_quality in task number 0": {"pref_quality": None},
+        "task number 0 answered before it was shown": {"t_answered": 0},
+        "a box of 0, 0, 64, 65 in task number 0": {"regions": [box]},
+    }
+    for said, change in wrong.items():
+        row = {**json.loads(returned(noise_tasks, "p1").splitlines()[0]), **change}
+        sent = write_return([{k: v for k, v in row.items() if k != "prev_hash"}], STUDY, "p1", closed=False).encode()
+        status, answer = ask(server, "PUT", "/returned/p1", sent)
+        assert (status, answer.decode().startswith(f"Found {said}")) == (422, True), answer
+    assert not (study / "returned").exists()
+
+
+def test_a_second_window_is_told_by_the_server(server: StudyServer, lines: list[bytes]) -> None:
+    assert ask(server, "PUT", "/returned/p1", lines[0], X_Window="one") == (200, b"Saved.")
+    assert ask(server, "PUT", "/returned/p1", lines[0], X_Window="one") == (200, b"Saved.")
+    status, said = ask(server, "PUT", "/returned/p1", lines[0], X_Window="two")
+    assert (status, b"Another window or browser" in said) == (200, True)
+    assert ask(server, "PUT", "/returned/p2", b"", X_Window="one")[1] == b"Saved."
 
 
 def test_a_return_that_cannot_be_written_is_said_and_leaves_what_was_there(

@@ -20,7 +20,7 @@ from PIL import Image
 from srh_clinic.errors import InputError
 from srh_clinic.validation.study.records import Task, Window
 from srh_clinic.validation.study.returns import Return, read_return, require_whole
-from srh_clinic.validation.study.viewer import read_viewer, viewer_code, write_viewer
+from srh_clinic.validation.study.viewer import Page, read_viewer, viewer_code, write_viewer
 
 EVIL = 'A trial </title></script><script>document.title = "1"</script>'
 ANSWERS = {
@@ -43,7 +43,7 @@ def study(noise_tasks: Callable[..., Any], tmp_path: Path) -> tuple[Path, list[T
     """A viewer of twelve tasks, the tasks and the images."""
     tasks, images = noise_tasks(12)
     return (
-        write_viewer(tmp_path / "viewer.html", EVIL, "preference", "Research use only & not a device", tasks, images),
+        write_viewer(tmp_path / "viewer.html", Page(EVIL, "preference", "Research use only & not a device"), tasks, images),
         tasks,
         images,
     )
@@ -67,13 +67,15 @@ def test_a_viewer_gives_back_its_tasks_its_pixels_in_order_and_the_code(study: A
     assert [Task.model_validate(task) for task in found.tasks] == tasks
     assert list(found.images) == [name for task in tasks for name in (task.lq_img, task.img_A, task.img_B)]
     assert all(found.images[name] == planes.tobytes() for name, planes in images.items())
-    assert found.code == viewer_code(EVIL, "preference", "Research use only & not a device")
+    assert found.code == viewer_code(Page(EVIL, "preference", "Research use only & not a device"))
 
 
 def test_a_viewers_bytes_follow_from_its_input_alone(study: Any, tmp_path: Path) -> None:
     path, tasks, images = study
     shuffled = dict(sorted(images.items()))
-    again = write_viewer(tmp_path / "again.html", EVIL, "preference", "Research use only & not a device", tasks, shuffled)
+    again = write_viewer(
+        tmp_path / "again.html", Page(EVIL, "preference", "Research use only & not a device"), tasks, shuffled
+    )
     assert again.read_bytes() == path.read_bytes()
 
 
@@ -81,7 +83,7 @@ def test_a_flat_image_takes_as_much_room_as_noise(noise_tasks: Callable[..., Any
     tasks, images = noise_tasks(1)
     flat = {name: np.zeros_like(planes) for name, planes in images.items()}
     sizes = [
-        write_viewer(tmp_path / "viewer.html", "trial", "preference", "", tasks, shown).stat().st_size
+        write_viewer(tmp_path / "viewer.html", Page("trial", "preference", ""), tasks, shown).stat().st_size
         for shown in (images, flat)
     ]
     assert sizes[0] == sizes[1]
@@ -90,13 +92,15 @@ def test_a_flat_image_takes_as_much_room_as_noise(noise_tasks: Callable[..., Any
 def test_150_tasks_of_256_px_stay_below_100_mb(noise_tasks: Callable[..., Any], tmp_path: Path) -> None:
     tasks = [task.model_copy(update={"height": 256, "width": 256}) for task in noise_tasks(2)[0]]
     images = {name: np.zeros((2, 256, 256), np.uint8) for task in tasks for name in (task.lq_img, task.img_A, task.img_B)}
-    one, two = (write_viewer(tmp_path / "v.html", "t", "preference", "", tasks[:n], images).stat().st_size for n in (1, 2))
+    one, two = (
+        write_viewer(tmp_path / "v.html", Page("t", "preference", ""), tasks[:n], images).stat().st_size for n in (1, 2)
+    )
     assert one + 149 * (two - one) < 100e6
 
 
 def test_nothing_of_a_study_becomes_markup_and_nothing_can_be_fetched(noise_tasks: Callable[..., Any], tmp_path: Path) -> None:
     tasks, images = noise_tasks(2, study="</script><script>alert(1)</script><!--")
-    content = write_viewer(tmp_path / "viewer.html", EVIL, "preference", EVIL, tasks, images).read_text(encoding="utf-8")
+    content = write_viewer(tmp_path / "viewer.html", Page(EVIL, "preference", EVIL), tasks, images).read_text(encoding="utf-8")
     elements = Elements()
     elements.feed(content)
     scripts = [attributes.get("type") for tag, attributes in elements.seen if tag == "script"]
@@ -148,16 +152,54 @@ def test_an_image_that_is_there_twice_or_of_odd_length_is_refused(study: Any, tm
 def test_images_that_do_not_fit_their_task_are_refused(study: Any, tmp_path: Path) -> None:
     _, tasks, images = study
     with pytest.raises(InputError, match="no image"):
-        write_viewer(tmp_path / "v.html", "t", "preference", "", tasks, {})
+        write_viewer(tmp_path / "v.html", Page("t", "preference", ""), tasks, {})
     for wrong in (np.zeros((2, 64, 63), np.uint8), np.zeros((2, 64, 64), np.uint16)):
         with pytest.raises(InputError, match="uint8 with shape \\(2, 64, 64\\)"):
-            write_viewer(tmp_path / "v.html", "t", "preference", "", tasks, images | {tasks[3].img_A: wrong})
+            write_viewer(tmp_path / "v.html", Page("t", "preference", ""), tasks, images | {tasks[3].img_A: wrong})
     with pytest.raises(InputError, match="no task"):
-        write_viewer(tmp_path / "v.html", "t", "preference", "", [], {})
+        write_viewer(tmp_path / "v.html", Page("t", "preference", ""), [], {})
     assert not (tmp_path / "v.html").exists()
 
 
 # ---- In a browser ----
+
+
+def test_a_pages_secret_and_commitment_reach_its_rater_and_its_return(
+    study: Any, new_rater: Callable[[], Any], tmp_path: Path
+) -> None:
+    _, tasks, images = study
+    page = Page("trial", "preference", secret="5e" * 32, commitment="c0" * 32)
+    rater = new_rater()
+    rater.begin(write_viewer(tmp_path / "secret.html", page, tasks[:1], images))
+    assert "c0" * 32 in rater.text("#start")
+    rater.open_task()
+    rater.press("m")
+    rater.drag(on_image(rater, "A", 1, 1), on_image(rater, "A", 60, 60))
+    assert "a box around so much of the image finds nothing" in rater.text("#hint")
+    rater.press(*ANSWER_KEYS)
+    rater.commit()
+    path = exported(rater, tmp_path, "#deliver")
+    returned = read_return(path, tasks[0].study_id, page.secret)
+    assert (returned.closed, returned.ratings[0].regions) == (True, ())
+    assert rater.text("#receipt") == returned.receipt
+    with pytest.raises(InputError, match="line 1, which does not follow the file's beginning"):
+        read_return(path, tasks[0].study_id)
+
+
+def test_a_second_window_of_one_browser_is_told_in_both(study: Any, new_rater: Callable[[], Any]) -> None:
+    path, _, _ = study
+    rater = new_rater()
+    rater.begin(path)
+    first = rater._session
+    rater._session = ""
+    rater.begin(path)
+    second = rater._session
+    for window in (first, second):
+        rater._session = window
+        rater.until("document.getElementById('trouble').innerText.includes('another window')")
+    rater.evaluate("location.href = 'about:blank'")
+    rater._session = first
+    rater.until("document.getElementById('trouble').hidden")
 
 
 def on_image(rater: Any, panel: str, x: int, y: int) -> tuple[float, float]:
@@ -340,7 +382,7 @@ def test_an_export_is_continued_on_another_machine_and_a_foreign_one_is_refused(
     assert (tmp_path / "whole" / "p1.jsonl").read_text().startswith(half.read_text())
 
     # What a browser keeps of a study whose tasks were drawn anew is not mixed with them.
-    write_viewer(path, "trial", "preference", "", tasks[::-1], study[2])
+    write_viewer(path, Page("trial", "preference", ""), tasks[::-1], study[2])
     rater.begin(path, until="!document.getElementById('aside').hidden")
     assert "do not belong to this page" in rater.text("#trouble")
     assert rater.said + elsewhere.said == []
@@ -394,7 +436,7 @@ def test_a_review_frames_its_focus_in_both_images_and_asks_of_a_alone(
 ) -> None:
     tasks, images = noise_tasks(2, "review")
     rater = new_rater()
-    rater.begin(write_viewer(tmp_path / "viewer.html", "trial", "review", "", tasks, images))
+    rater.begin(write_viewer(tmp_path / "viewer.html", Page("trial", "review", ""), tasks, images))
     rater.open_task()
     assert rater.evaluate("document.querySelectorAll('figure').length") == 2
     for panel in ("input", "A"):
@@ -432,7 +474,7 @@ def test_a_browser_that_keeps_nothing_or_cannot_hash_says_so(
     noise_tasks: Callable[..., Any], new_rater: Callable[[], Any], tmp_path: Path
 ) -> None:
     tasks, images = noise_tasks(2)
-    path = write_viewer(tmp_path / "viewer.html", "trial", "preference", "", tasks, images)
+    path = write_viewer(tmp_path / "viewer.html", Page("trial", "preference", ""), tasks, images)
     forgetful = new_rater()
     forgetful.begin(path, before=NO_STORAGE)
     assert "keeps nothing" in forgetful.text("#kept")

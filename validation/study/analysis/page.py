@@ -20,6 +20,7 @@ from srh_clinic.validation.study.analysis.hallucinations import (
     missed_table,
     sentinel_table,
 )
+from srh_clinic.validation.study.analysis.paper import write_paper_tables
 from srh_clinic.validation.study.analysis.preference import (
     bradley_terry_table,
     groups_table,
@@ -37,9 +38,15 @@ from srh_clinic.validation.study.analysis.raters import (
     time_table,
 )
 from srh_clinic.validation.study.analysis.views import ASPECTS, Row, Views, views
+from srh_clinic.validation.study.conduct import balance
 from srh_clinic.validation.study.unblinding import Unblinded
 
 INTERIM = "INTERIM"
+
+LOOKED = "AFTER AN EARLY LOOK"
+"""Before the titles of a study whose key was opened before all returns were in, for good."""
+
+EARLY_COSTS = "looking early makes every p-value smaller than it should be"
 
 
 def analyse(unblinded: Unblinded, seed: int = 0) -> list[Report]:
@@ -47,7 +54,8 @@ def analyse(unblinded: Unblinded, seed: int = 0) -> list[Report]:
 
     Headline numbers are of real tasks; repeats and sentinels enter only the tables about them. What a study did not ask, or
     ratings do not determine, is left out or a dash with its reason in the table's note. An analysis without all returns
-    carries INTERIM at the top of every section. The same answers and seed give the same numbers.
+    carries INTERIM at the top of every section, and one after
+    an early look says so for good. The same answers and seed give the same numbers.
     """
     sorted_answers = views(unblinded)
     preference = unblinded.protocol.kind == "preference"
@@ -59,7 +67,9 @@ def analyse(unblinded: Unblinded, seed: int = 0) -> list[Report]:
 
 
 def write_analysis(unblinded: Unblinded, out: str | Path, seed: int = 0) -> list[Path]:
-    """Write the analysis as ``out/analysis.html`` and, section by section, as Markdown, JSON, CSV and PNG.
+    """Write the analysis as ``out/analysis.html``, section by section as Markdown, JSON, CSV and PNG, and for a manuscript.
+
+    All tables are in ``tables.tex`` for LaTeX with booktabs, all numbers in ``tidy.csv``.
 
     Returns
     -------
@@ -71,13 +81,15 @@ def write_analysis(unblinded: Unblinded, out: str | Path, seed: int = 0) -> list
         When the folder cannot be written.
     """
     protocol = unblinded.protocol
-    return write_reports(
-        analyse(unblinded, seed),
+    reports = analyse(unblinded, seed)
+    written = write_reports(
+        reports,
         Path(out),
         "analysis",
         _marked(unblinded, f"{protocol.title} ({protocol.study_id})"),
         " ".join(one for one in (_missing(unblinded), protocol.notice) if one),
     )
+    return [*written, *write_paper_tables(reports, out)]
 
 
 def _headline(unblinded: Unblinded, of: Views, seed: int) -> Report:
@@ -139,6 +151,7 @@ def _report(
         preset=protocol.preset,
         returns=", ".join(f"{rater}: {sha256}" for rater, sha256 in sorted(unblinded.returns.items())) or None,
         notice=protocol.notice or None,
+        log=unblinded.log or None,
         evalica=metadata.version("evalica"),
     )
     summary = " ".join(one for one in (_missing(unblinded), summary) if one)
@@ -146,16 +159,34 @@ def _report(
 
 
 def _marked(unblinded: Unblinded, title: str) -> str:
-    return f"{INTERIM}: {title}" if unblinded.interim else title
+    if unblinded.interim:
+        return f"{INTERIM}: {title}"
+    return f"{LOOKED}: {title}" if unblinded.early else title
 
 
 def _missing(unblinded: Unblinded) -> str:
+    """What is missing, who dropped out, and whether somebody looked early."""
+    said = [f"{rater} dropped out ({when_and_why})." for rater, when_and_why in sorted(unblinded.dropped.items())]
+    if said:
+        said.append(_balance(unblinded))
+    if looks := [] if unblinded.interim else sorted(set(unblinded.early)):
+        said.append(f"The key was opened before all returns were in ({', '.join(looks)}): {EARLY_COSTS}.")
+    return " ".join([_interim(unblinded), *said]).strip()
+
+
+def _balance(unblinded: Unblinded) -> str:
+    """How even the design still is, by the real tasks that were answered."""
+    real = [answer for answer in unblinded.answers if answer.key.kind == "real"]
+    return f"Of the design remain {balance([(answer.key, answer.rating.rater_id) for answer in real], unblinded.protocol)}."
+
+
+def _interim(unblinded: Unblinded) -> str:
     if not unblinded.interim:
         return ""
     raters = [rater.rater_id for rater in unblinded.protocol.raters]
-    absent = [rater for rater in raters if rater not in unblinded.returns]
+    absent = [rater for rater in raters if rater not in unblinded.returns and rater not in unblinded.dropped]
     missing = f"the returns of {', '.join(absent)} are missing" if absent else "not every task is answered"
-    return f"{INTERIM} analysis: {missing}, and looking early makes every p-value smaller than it should be."
+    return f"{INTERIM} analysis: {missing}, and {EARLY_COSTS}."
 
 
 def _extent(unblinded: Unblinded, of: Views) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from srh_clinic.errors import InputError
 from srh_clinic.validation.study.questions import WORDING
 from srh_clinic.validation.study.records import Question, Task
+from srh_clinic.validation.study.return_checks import require_region
 
 
 def one_rater(tasks: Sequence[Task]) -> str:
@@ -51,7 +52,7 @@ def answer_row(
             found = f"{question} {answers[question]!r} in task number {task.seq}"
             raise InputError(found, f"one of {', '.join(WORDING[question].values)}", path)
     for region in regions:
-        _check_region(task, region, path)
+        require_region(task, region["side"], region["shape"], region["xy"], path)
     asked: dict[str, Any] = {question: answers[question] for question in task.questions}
     if "confidence" in asked:
         asked["confidence"] = int(asked["confidence"])
@@ -64,18 +65,3 @@ def answer_row(
         "t_shown": t_shown,
         "t_answered": t_answered,
     }
-
-
-def _check_region(task: Task, region: Mapping[str, Any], path: Path) -> None:
-    xy = region["xy"]
-    xs, ys = xy[::2], xy[1::2]
-    ordered = region["shape"] == "point" or (xs[0] < xs[1] and ys[0] < ys[1])
-    inside = all(0 <= x <= task.width for x in xs) and all(0 <= y <= task.height for y in ys)
-    if not ordered or not inside:
-        numbers = ", ".join(f"{number:g}" for number in xy)
-        needed = f"left, top, right and bottom, or x and y, within {task.width} x {task.height} px"
-        raise InputError(f"a {region['shape']} of {numbers} in task number {task.seq}", needed, path)
-    if region["side"] == "B" and task.img_B is None:
-        raise InputError(
-            f"a region on side B of task number {task.seq}", "regions on side A alone, as a review has them", path
-        )

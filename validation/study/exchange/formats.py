@@ -14,6 +14,7 @@ from srh_clinic.validation.study.exchange.imrmc import imrmc_export
 from srh_clinic.validation.study.exchange.label_studio import label_studio_export, label_studio_import
 from srh_clinic.validation.study.exchange.redcap import redcap_export, redcap_import
 from srh_clinic.validation.study.folder import read_protocol, read_viewers
+from srh_clinic.validation.study.return_checks import find_return
 from srh_clinic.validation.study.returns import write_return
 from srh_clinic.validation.study.unblinding import load_unblinded
 
@@ -104,15 +105,16 @@ def import_answers(study: str | Path, source: str, file: str | Path, rater: str)
     study = Path(study)
     if source not in BLINDED:
         raise InputError(f"the format {source!r}", f"one of {', '.join(BLINDED)}")
-    found = {name: tasks for name, (_, tasks) in read_viewers(study, read_protocol(study)[0]).items()}
+    found = read_viewers(study, read_protocol(study)[0])
     if rater not in found:
         raise InputError(f"the rater {rater!r}", f"one of {', '.join(found)}", study)
-    path = study / "returned" / f"{rater}.jsonl"
-    if path.exists():
+    if (path := find_return(study, rater)) is not None:
         raise InputError(f"a return that {rater} already made", "no return of this rater (move it away first)", path)
+    viewer, tasks = found[rater]
     read = label_studio_import if source == "label-studio" else redcap_import
-    rows = read(Path(file), found[rater])
-    return write_whole(path, write_return(rows, found[rater][0].study_id, rater))
+    rows = read(Path(file), tasks)
+    written = write_return(rows, tasks[0].study_id, rater, viewer.secret)
+    return write_whole(study / "returned" / f"{rater}.jsonl", written)
 
 
 def _um_per_px(path: Path) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,16 +24,24 @@ from srh_clinic.display import RGB, ColourWindow
 from srh_clinic.errors import InputError
 from srh_clinic.files import write_whole
 from srh_clinic.validation.study.exchange.answers import answer_row, one_rater
-from srh_clinic.validation.study.questions import AS_SCANNED, MARK_WORDING, WORDING, Wording
+from srh_clinic.validation.study.questions import AS_SCANNED, MARK_WORDING, WORDING, Wording, wording
 from srh_clinic.validation.study.records import CATEGORIES, SEVERITIES, Question, Task, Window
 
 EXPORT = "a JSON export of Label Studio with one annotation per task"
 
+LARGEST_FILE = 200 << 20
+"""Bytes of a file that Label Studio takes by its page: more than 250 MB are refused (DATA_UPLOAD_MAX_MEMORY_SIZE)."""
+
 _TITLES = {"lq": AS_SCANNED, "A": "A", "B": "B"}
 
 
-def label_studio_export(tasks: Sequence[Task], images: Mapping[str, NDArray[np.uint8]], out: Path) -> tuple[Path, Path]:
+def label_studio_export(
+    tasks: Sequence[Task], images: Mapping[str, NDArray[np.uint8]], out: Path, most: int = LARGEST_FILE
+) -> tuple[Path, ...]:
     """Write one rater's tasks as ``tasks.json``, and how they are answered as ``config.xml``.
+
+    Where they take more than ``most`` bytes, they are split into ``tasks-1.json``, ``tasks-2.json``, ...: import all of them,
+    in this order, into one project.
 
     A task holds its id, its number, the rater and its three images (two in a review), and nothing else. The images are PNG
     within the JSON, coloured in the task's window and stored without compression, because compressed length tells methods
@@ -50,7 +59,7 @@ def label_studio_export(tasks: Sequence[Task], images: Mapping[str, NDArray[np.u
     Returns
     -------
     tuple of Path
-        ``tasks.json`` and ``config.xml``.
+        ``tasks.json`` or its parts, and ``config.xml`` last.
 
     Raises
     ------
@@ -74,8 +83,10 @@ def label_studio_export(tasks: Sequence[Task], images: Mapping[str, NDArray[np.u
         }
         for task in sorted(tasks, key=lambda task: task.seq)
     ]
-    written = write_whole(out / "tasks.json", f"{json.dumps(rows)}\n")
-    return written, write_whole(out / "config.xml", _config(tasks[0]))
+    parts = _parts([json.dumps(row) for row in rows], most)
+    names = ["tasks.json"] if len(parts) == 1 else [f"tasks-{number}.json" for number in range(1, len(parts) + 1)]
+    written = [write_whole(out / name, f"[{', '.join(part)}]\n") for name, part in zip(names, parts, strict=True)]
+    return *written, write_whole(out / "config.xml", _config(tasks[0]))
 
 
 def label_studio_import(path: Path, tasks: Sequence[Task]) -> list[dict[str, Any]]:
@@ -130,6 +141,19 @@ def label_studio_import(path: Path, tasks: Sequence[Task]) -> list[dict[str, Any
     return rows
 
 
+def _parts(rows: Sequence[str], most: int) -> list[list[str]]:
+    """Rows in their order, together as long as a file may be; a row that is longer by itself has a file of its own."""
+    parts: list[list[str]] = [[]]
+    size = 0
+    for row in rows:
+        if parts[-1] and size + len(row) + 4 > most:
+            parts.append([])
+            size = 0
+        parts[-1].append(row)
+        size += len(row) + 2
+    return parts
+
+
 def _shown(task: Task) -> list[tuple[str, str]]:
     named = [("lq", task.lq_img), ("A", task.img_A), ("B", task.img_B)]
     return [(name, image_id) for name, image_id in named if image_id is not None]
@@ -168,12 +192,14 @@ def _config(task: Task) -> bytes:
         if name != "lq":
             _region_controls(column, name)
     for question in task.questions:
+        asked = wording(task.kind, question)
         if question == "confidence":
-            ET.SubElement(root, "Header", value=WORDING[question].text)
-            most = WORDING[question].values[-1]
-            ET.SubElement(root, "Rating", name=question, toName="A", maxRating=most, required="true")
+            ET.SubElement(root, "Header", value=asked.text)
+            ET.SubElement(root, "Rating", name=question, toName="A", maxRating=asked.values[-1], required="true")
         else:
-            _choices(root, question, "A", WORDING[question])
+            _choices(root, question, "A", asked)
+        if asked.meant:
+            ET.SubElement(root, "Header", value=asked.meant, size="6")
     ET.SubElement(root, "TextArea", name="comment", toName="A", placeholder="Comment", maxSubmissions="1")
     ET.indent(root)
     return ET.tostring(root, encoding="utf-8") + b"\n"
@@ -189,12 +215,12 @@ def _region_controls(column: ET.Element, side: str) -> None:
     _choices(selected, f"severity_{side}", side, MARK_WORDING["severity"]).set("perRegion", "true")
 
 
-def _choices(parent: ET.Element, name: str, side: str, wording: Wording) -> ET.Element:
+def _choices(parent: ET.Element, name: str, side: str, asked: Wording) -> ET.Element:
     """A question with its answers; where one is called otherwise than it is kept, its alias is what Label Studio keeps."""
-    ET.SubElement(parent, "Header", value=wording.text)
+    ET.SubElement(parent, "Header", value=asked.text)
     shown = {"choice": "single-radio", "showInline": "true", "required": "true"}
     choices = ET.SubElement(parent, "Choices", {"name": name, "toName": side, **shown})
-    for choice in wording.choices:
+    for choice in asked.choices:
         ET.SubElement(choices, "Choice", value=choice.label, alias=str(choice.value))
     return choices
 
@@ -220,9 +246,14 @@ def _row(task: Task, annotation: Mapping[str, Any], path: Path) -> dict[str, Any
     answers: dict[Question, str] = {}
     drawn: dict[str, dict[str, Any]] = {}
     severities: dict[str, str] = {}
+    seen: set[tuple[str, str]] = set()
     comment = ""
     for result in _part(annotation, "result", list, path):
         name, value = str(result.get("from_name")), _part(result, "value", Mapping, path)
+        place = (name, str(result.get("id")) if name not in (*task.questions, "comment") else "")
+        if place in seen:
+            raise InputError(f"two answers to {name} in task number {task.seq}", "one answer to each question", path)
+        seen.add(place)
         question = next((question for question in task.questions if question == name), None)
         if question == "confidence":
             answers[question] = str(value.get("rating"))
@@ -251,7 +282,7 @@ def _row(task: Task, annotation: Mapping[str, Any], path: Path) -> dict[str, Any
         answers,
         list(drawn.values()),
         comment=comment,
-        t_shown=t_answered - round(1000 * float(annotation.get("lead_time") or 0)),
+        t_shown=t_answered - _lead_time(annotation, task, path),
         t_answered=t_answered,
         path=path,
     )
@@ -285,6 +316,18 @@ def _region(name: str, result: Mapping[str, Any], task: Task, path: Path) -> dic
     edges = (task.width, task.height) * (len(percent) // 2)
     xy = [round(part * edge / 100, 3) for part, edge in zip(percent, edges, strict=True)]
     return {"side": side, "shape": shape, "xy": xy, "category": category}
+
+
+def _lead_time(annotation: Mapping[str, Any], task: Task, path: Path) -> int:
+    """Milliseconds from showing to answering; 0 where none is stated."""
+    stated = annotation.get("lead_time")
+    try:
+        seconds = 0.0 if stated is None else float(stated)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if isinstance(stated, bool) or not 0 <= seconds < math.inf:
+        raise InputError(f"a lead_time {stated!r} in task number {task.seq}", "seconds, 0 or more", path)
+    return round(1000 * seconds)
 
 
 def _milliseconds(annotation: Mapping[str, Any], task: Task, path: Path) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 from srh_clinic.errors import InputError
 from srh_clinic.files import write_whole
 from srh_clinic.validation.study.exchange.answers import answer_row, one_rater
-from srh_clinic.validation.study.questions import WORDING
+from srh_clinic.validation.study.questions import WORDING, wording
 from srh_clinic.validation.study.records import CATEGORIES, SEVERITIES, Question, Rating, Region, Task
 
 COLUMNS = (
@@ -42,6 +42,9 @@ COLUMNS = (
 )
 """Of the data dictionary, in REDCap's order."""
 
+SEPARATORS = (",", ";", "\t", "|", "^")
+"""Between the cells of an export; REDCap asks which."""
+
 INSTRUMENT = "rating"
 COMPLETE = f"{INSTRUMENT}_complete"
 """REDCap's own field: 0 incomplete, 1 unverified, 2 complete."""
@@ -52,6 +55,7 @@ EARLIER_LABELS = {
     "Which image is more faithful to the low-quality one?": "pref_fidelity",
     "How confident are you (1 guess, 5 certain)?": "confidence",
     "Does A show structure that the low-quality image does not support?": "halluc_a",
+    WORDING["halluc_A"].text: "halluc_a",  # a review asked so before it asked of its frame
     "Does B show structure that the low-quality image does not support?": "halluc_b",
     "Which side do you take for the new method?": "method_guess",
 }
@@ -97,7 +101,7 @@ def redcap_export(tasks: Sequence[Task], out: Path, ratings: Sequence[Rating] = 
     questions = {task.questions for task in tasks}
     if len(questions) != 1:
         raise InputError(f"tasks with {len(questions)} sets of questions", "tasks of one kind")
-    fields = _fields(tasks[0].questions)
+    fields = _fields(tasks[0])
     dictionary = [{**dict.fromkeys(COLUMNS, ""), **field} for field in fields]
     answered = {rating.task_id: rating for rating in ratings}
     names = [field[COLUMNS[0]] for field in fields]
@@ -139,7 +143,7 @@ def redcap_import(path: Path, tasks: Sequence[Task]) -> list[dict[str, Any]]:
     rater_id = one_rater(tasks)
     by_record = {record_id(task): task for task in tasks}
     records: dict[str, dict[str, str]] = {}
-    for row in _rows(path, tasks[0].questions):
+    for row in _rows(path, tasks[0]):
         record = row["record_id"]
         if record.rpartition("-")[0] != rater_id:
             continue
@@ -172,17 +176,20 @@ def _numbers(xy: Sequence[float]) -> str:
     return ",".join(format(round(number, 3), ".10g") for number in xy)
 
 
-def _fields(questions: Sequence[Question]) -> list[dict[str, str]]:
+def _fields(task: Task) -> list[dict[str, str]]:
     """Rows of the dictionary; a column that a row does not have is empty."""
     fields = [
         _field("record_id", "text", "Record"),
         _field("task_number", "text", "Task", {COLUMNS[7]: "integer", COLUMNS[8]: "0", COLUMNS[17]: "@READONLY"}),
         _field("t_shown", "text", "Shown (UTC)", {COLUMNS[7]: "datetime_seconds_ymd", COLUMNS[17]: "@NOW-UTC @READONLY"}),
     ]
-    for question in questions:
-        choices = " | ".join(f"{choice.code}, {choice.label}" for choice in WORDING[question].choices)
-        fields.append(_field(question.lower(), "radio", WORDING[question].text, {COLUMNS[5]: choices, COLUMNS[12]: "y"}))
-    seen = [f"[{question.lower()}] <> '' and [{question.lower()}] <> '1'" for question in questions if "halluc" in question]
+    for question in task.questions:
+        asked = wording(task.kind, question)
+        choices = " | ".join(f"{choice.code}, {choice.label}" for choice in asked.choices)
+        fields.append(_field(question.lower(), "radio", asked.text, {COLUMNS[5]: choices, COLUMNS[12]: "y"}))
+    seen = [
+        f"[{question.lower()}] <> '' and [{question.lower()}] <> '1'" for question in task.questions if "halluc" in question
+    ]
     branching = {COLUMNS[11]: " or ".join(f"({one})" for one in seen)} if seen else {}
     fields.append(_field("regions", "notes", "Regions", {COLUMNS[6]: f"{REGION}; px", **branching}))
     fields.append(_field("comment", "notes", "Comment"))
@@ -213,17 +220,30 @@ def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _rows(path: Path, questions: Sequence[Question]) -> list[dict[str, str]]:
+def _separator(text: str) -> str:
+    """Of the separators that REDCap offers the one that is most often in the header; a comma where there is none."""
+    header = text.partition("\n")[0]
+    return max(SEPARATORS, key=header.count)
+
+
+def _rows(path: Path, task: Task) -> list[dict[str, str]]:
     """Rows by variable, whether the header has variables or labels."""
     try:
         # An export may start with a byte order mark, for Excel.
-        lines = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")))
+        text = path.read_bytes().decode("utf-8-sig")
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text)))
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"a file that is not readable CSV ({error})", EXPORT, path) from error
     header, *rows = [line for line in lines if line] or [[]]
-    fields = _fields(questions)
+    fields = _fields(task)
     variables = {**EARLIER_LABELS, **{field[COLUMNS[4]]: field[COLUMNS[0]] for field in fields}}
-    named = [variables.get(column, column) for column in header]
+    named = [variables.get(column.strip(), column.strip()) for column in header]
+    twice = sorted({name for name in named if named.count(name) > 1 and name in {field[COLUMNS[0]] for field in fields}})
+    if twice:
+        raise InputError(f"two columns {twice[0]}", "each column once", path)
+    if len(named) == 1:
+        found = f"a header of one column ({named[0][:40]!r})"
+        raise InputError(found, f"{EXPORT}, columns separated by {' '.join(map(repr, SEPARATORS))}", path)
     for field in fields:
         if field[COLUMNS[0]] not in named:
             raise InputError(f"no column {field[COLUMNS[0]]}", EXPORT, path)

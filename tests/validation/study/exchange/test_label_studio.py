@@ -24,7 +24,7 @@ from rated import (
 from srh_clinic.display import ColourWindow, srh_colours
 from srh_clinic.errors import InputError
 from srh_clinic.validation.study.exchange.label_studio import label_studio_export, label_studio_import
-from srh_clinic.validation.study.questions import WORDING
+from srh_clinic.validation.study.questions import WORDING, wording
 from srh_clinic.validation.study.records import CATEGORIES, Task
 
 
@@ -70,6 +70,22 @@ class TestLabelStudioExport:
         lengths = {len(one[name]) for one in data for name in ("lq", "A", "B")}
         assert len(lengths) == 1
         assert lengths.pop() > 3 * PX * PX * 4 / 3  # nothing is compressed
+
+    def test_tasks_that_are_too_much_for_one_file_are_split(self, tmp_path):
+        tasks = [task(number) for number in range(5)]
+        (whole, config) = label_studio_export(tasks, planes(tasks), tmp_path / "whole")
+        longest = max(len(json.dumps(row)) for row in json.loads(whole.read_text()))
+        *parts, again = label_studio_export(tasks, planes(tasks), tmp_path / "parts", most=2 * longest + 10)
+        assert [part.name for part in parts] == ["tasks-1.json", "tasks-2.json", "tasks-3.json"]
+        assert all(part.stat().st_size <= 2 * longest + 10 for part in parts)
+        assert [row for part in parts for row in json.loads(part.read_text())] == json.loads(whole.read_text())
+        assert again.read_bytes() == config.read_bytes()
+
+    def test_raters_read_what_is_meant(self, tmp_path):
+        for kind in ("preference", "review"):
+            _, config = label_studio_export([one := task(0, kind=kind)], planes([one]), tmp_path / kind)
+            said = {header.get("value") for header in ET.parse(config).getroot().iter("Header")}  # noqa: S314 - our own file
+            assert {wording(kind, name).meant for name in one.questions} - {""} <= said
 
     def test_an_image_shows_the_colours_of_its_window(self, tmp_path):
         one = task(0)
@@ -208,6 +224,11 @@ class TestLabelStudioImport:
         refuses("a rotated region in task number 5", (one, [changed("box_A", rotation=30)]), rest)
         refuses("a box of 10, 20, 74, 40 in task number 5; .* within 64 x 64", (one, [changed("box_A", width=100)]), rest)
         refuses("created_at None in task number 5", (one, [annotation(one, created_at=None)]), rest)
+        for lead in ("soon", "nan", -1, True, [3]):
+            refuses(r"a lead_time .* in task number 5; needed seconds", (one, [annotation(one, lead_time=lead)]), rest)
+        twice = annotation(one)
+        twice["result"].append({**twice["result"][0], "id": "again", "value": {"choices": ["A"]}})
+        refuses("two answers to pref_quality in task number 5; needed one answer", (one, [twice]), rest)
 
     @pytest.mark.parametrize(
         ("content", "sentence"),

@@ -152,6 +152,26 @@ class TestRedcap:
         refuses("a box of 9, 9, 8, 10 in task number 0", [whole[0] | {"regions": "A box 9,9,8,10 other minor"}, whole[1]])
         refuses("no column confidence", [{k: v for k, v in one.items() if k != "confidence"} for one in whole])
 
+    @pytest.mark.parametrize("separator", [";", "\t", "|", "^"])
+    def test_separators_that_redcap_offers_are_recognised(self, tmp_path, separator):
+        one = task(0)
+        _, data = redcap_export([one], tmp_path, [rating(one, regions=(BOX,))])
+        text = io.StringIO()
+        csv.writer(text, delimiter=separator).writerows(csv.reader(io.StringIO(data.read_text(), newline="")))
+        data.write_text(text.getvalue())
+        assert redcap_import(data, [one]) == [row(one, (BOX,), t_answered=SHOWN)]
+
+    def test_another_separator_and_a_column_that_is_there_twice_are_named(self, tmp_path):
+        one = task(0)
+        _, data = redcap_export([one], tmp_path, [rating(one)])
+        whole = data.read_text()
+        data.write_text(whole.replace(",", "~"))
+        with pytest.raises(InputError, match=r"a header of one column .* columns separated by ','"):
+            redcap_import(data, [one])
+        data.write_text(whole.replace("comment", "regions"))
+        with pytest.raises(InputError, match="two columns regions; needed each column once"):
+            redcap_import(data, [one])
+
     def test_a_ragged_or_unreadable_file_is_refused(self, tmp_path):
         _, data = redcap_export([task(0)], tmp_path, [rating(task(0))])
         data.write_text(f"{data.read_text()}r1-1,2\n")

@@ -1,0 +1,291 @@
+"""While raters rate and after: early looks, drop-outs, what the log keeps, and which pages answers come from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_study import IMAGES, RATERS, build, no_power
+from typer.testing import CliRunner
+
+from srh_clinic.cli.app import app
+from srh_clinic.errors import InputError
+from srh_clinic.validation import check_returns, check_study, drop_out, load_unblinded, rehearse_study, unblind
+from srh_clinic.validation.study import export
+from srh_clinic.validation.study.analysis.page import analyse
+from srh_clinic.validation.study.folder import read_protocol, read_sealed
+from srh_clinic.validation.study.log import read_log
+from srh_clinic.validation.study.returns import read_return, write_return
+from srh_clinic.validation.study.unblinding import REHEARSAL
+from srh_clinic.validation.study.viewer import read_viewer
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "sample_size", no_power)
+        folder = build(tmp_path_factory.mktemp("built") / "study")
+        rehearse_study(folder)
+        yield folder
+
+
+@pytest.fixture
+def study(answered: Path, tmp_path: Path) -> Path:
+    """A copy to spoil; simulated raters have answered it."""
+    return shutil.copytree(answered, tmp_path / "study")
+
+
+def secret_of(study: Path, rater: str) -> str:
+    return read_viewer(study / "public" / rater / "viewer.html").secret
+
+
+def rows_of(study: Path, rater: str) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (study / "returned" / f"{rater}.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "prev_hash"} for row in rows if row["record"] == "rating"]
+
+
+def rewrite(study: Path, rater: str, rows: list[dict[str, Any]], **how: Any) -> Path:
+    """A return as the rater's own page would write it."""
+    path = study / "returned" / f"{rater}.jsonl"
+    secret = secret_of(study, rater)
+    path.write_text(write_return(rows, read_protocol(study)[0].study_id, rater, secret, **how))
+    return path
+
+
+def titles(study: Path) -> list[str]:
+    return [report.title for report in analyse(load_unblinded(study))]
+
+
+# An early look
+
+
+def test_an_early_look_marks_every_later_report(study: Path) -> None:
+    late = study / "returned" / "r03.jsonl"
+    kept = late.read_bytes()
+    late.unlink()
+    assert unblind(study, interim=True).interim
+    assert all(title.startswith("INTERIM: ") for title in titles(study))
+    late.write_bytes(kept)
+    opened = unblind(study)
+    assert not opened.interim
+    assert len(opened.early) == 1
+    assert load_unblinded(study) == opened
+    assert all(title.startswith("AFTER AN EARLY LOOK: ") for title in titles(study))
+    assert "The key was opened before all returns were in" in analyse(opened)[0].summary
+    assert analyse(opened)[0].provenance["log"] == opened.log
+
+
+def test_what_stands_in_unblinded_json_is_trusted_by_nothing(study: Path) -> None:
+    (study / "returned" / "r03.jsonl").unlink()
+    opened = unblind(study, interim=True)
+    path = study / "unblinded.json"
+    content = json.loads(path.read_bytes())
+    content["interim"], content["early"] = False, []
+    for one in content["answers"]:
+        one["rating"]["pref_quality"] = "A"
+    path.write_text(json.dumps(content))
+    assert load_unblinded(study) == opened
+    path.unlink()
+    assert load_unblinded(study) == opened
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda lines: lines[:-1], "from which some were taken"),
+        (lambda lines: [lines[0], *lines[2:]], "line 2, which was not written by this study"),
+        (lambda lines: [line.replace('"interim":true', '"interim":false') for line in lines], "not written by this study"),
+        (lambda lines: [], "from which some were taken"),
+        (lambda lines: ["{}", *lines], "line 1, which is no event"),
+    ],
+)
+def test_a_log_that_was_changed_is_refused(study: Path, spoil: Any, says: str) -> None:
+    (study / "returned" / "r03.jsonl").unlink()
+    unblind(study, interim=True)
+    path = study / "study.log"
+    path.write_text("".join(f"{line}\n" for line in spoil(path.read_text().splitlines())))
+    with pytest.raises(InputError, match=says):
+        load_unblinded(study)
+
+
+def test_a_rehearsal_stays_one_when_its_mark_is_removed(study: Path) -> None:
+    (study / "returned" / REHEARSAL).unlink()
+    assert unblind(study).protocol.title.startswith("REHEARSAL: ")
+
+
+def test_the_commitment_is_on_every_page_that_a_rater_gets(study: Path) -> None:
+    committed = (study / "public" / "commitment.txt").read_text().strip()
+    pages = [*study.glob("public/*/viewer.html"), study / "public" / "protocol.html"]
+    assert len(pages) == RATERS + 1
+    assert all(committed in page.read_text() for page in pages)
+
+
+# A rater drops out
+
+
+def test_a_rater_who_drops_out_is_recorded_with_the_reason_and_the_balance(study: Path) -> None:
+    rewrite(study, "r03", rows_of(study, "r03")[:10], closed=False)
+    with pytest.raises(InputError, match="10 of 37 tasks answered and no closing line"):
+        unblind(study)
+    said = drop_out(study, "r03", "moved away")
+    assert said.endswith("ratings a baseline")
+    assert f"of {2 * IMAGES * 2} ratings" in said
+    opened = unblind(study)
+    assert not opened.interim
+    assert "moved away" in opened.dropped["r03"]
+    assert len(opened.answers) == 3 * 37 + 10
+    summary = analyse(opened)[0].summary
+    assert "r03 dropped out (" in summary
+    assert "moved away). Of the design remain " in summary
+
+
+def test_a_rater_who_never_began_may_drop_out_and_others_may_not(study: Path) -> None:
+    (study / "returned" / "r02.jsonl").unlink()
+    drop_out(study, "r02", "no time")
+    for rater, reason, says in (
+        ("r02", "again", "'r02', who is out already; needed one of r01, r03, r04"),
+        ("r09", "who", "the rater 'r09'"),
+        ("r01", "bored", "a finished return of r01"),
+        ("r03", " ", "no reason"),
+    ):
+        with pytest.raises(InputError, match=says):
+            drop_out(study, rater, reason)
+    assert set(unblind(study).returns) == {"r01", "r03", "r04"}
+    with pytest.raises(InputError, match="a study whose key was opened; needed drop-outs recorded before"):
+        drop_out(study, "r04", "too late")
+
+
+def test_the_command_says_what_remains(study: Path) -> None:
+    (study / "returned" / "r02.jsonl").unlink()
+    run = CliRunner().invoke(app, ["study", "drop-out", str(study), "r02", "--reason", "no time"])
+    assert run.exit_code == 0, run.output
+    assert "r02 has dropped out. Of the design remain " in run.stdout
+    assert [event.event for event in read_log(study, read_sealed(study).salt)][-1] == "dropped out"
+
+
+# What comes back
+
+
+def test_answers_come_from_the_page_of_their_rater(study: Path) -> None:
+    """Who has only another page, or none, cannot write a return that is taken: the chain needs the page's secret."""
+    rows, protocol = rows_of(study, "r02"), read_protocol(study)[0]
+    path = study / "returned" / "r02.jsonl"
+    for secret in ("", secret_of(study, "r01")):
+        path.write_text(write_return(rows, protocol.study_id, "r02", secret))
+        with pytest.raises(InputError, match="another page than that of r02 wrote them"):
+            unblind(study)
+    secrets = {secret_of(study, f"r{number + 1:02}") for number in range(RATERS)}
+    assert len(secrets) == RATERS
+    assert all(len(secret) == 64 for secret in secrets)
+
+
+def test_a_page_whose_secret_was_exchanged_is_no_page_of_the_study(study: Path) -> None:
+    page = study / "public" / "r02" / "viewer.html"
+    ours, theirs = secret_of(study, "r02"), "ab" * 32
+    page.write_bytes(page.read_bytes().replace(ours.encode(), theirs.encode()))
+    rewrite(study, "r02", rows_of(study, "r02"))
+    with pytest.raises(InputError, match="pages that the key was not sealed with"):
+        unblind(study)
+    assert any("r02/viewer.html" in str(finding) for finding in check_study(study).findings)
+
+
+WHOLE = {"side": "A", "shape": "box", "xy": [0, 0, 48, 48], "category": "other", "severity": "minor"}
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "no answer": ({"pref_quality": None}, "no pref_quality in task number 4"),
+    "times": ({"t_answered": 5}, "task number 4 answered before it was shown; needed times in order"),
+    "outside": ({"regions": [WHOLE | {"xy": [0, 0, 10, 49]}]}, "a box of 0, 0, 10, 49 in task number 4"),
+    "turned": ({"regions": [WHOLE | {"xy": [10, 0, 5, 9]}]}, "a box of 10, 0, 5, 9 in task number 4"),
+    "everything": ({"regions": [WHOLE]}, "a box of 0, 0, 48, 48 in task number 4; needed boxes of at most 50% of the image"),
+}
+
+
+@pytest.mark.parametrize("fault", WRONG)
+def test_what_is_no_answer_is_refused_with_its_task(study: Path, fault: str) -> None:
+    change, says = WRONG[fault]
+    rows = rows_of(study, "r02")
+    rewrite(study, "r02", [*rows[:4], rows[4] | change, *rows[5:]])
+    with pytest.raises(InputError, match=says):
+        unblind(study)
+    checked = {one.rater_id: one for one in check_returns(study)}
+    assert checked["r02"].fault
+    assert says in checked["r02"].said
+    assert not checked["r01"].fault
+
+
+def test_a_number_that_is_none_and_an_answer_given_twice_are_refused(study: Path) -> None:
+    secret, protocol = secret_of(study, "r02"), read_protocol(study)[0]
+    path = study / "returned" / "r02.jsonl"
+    line = path.read_text().splitlines()[0]
+    for old, new, says in (
+        (
+            '"regions":[',
+            '"regions":[{"category":"other","severity":"minor","shape":"point","side":"A","xy":[NaN,1]},',
+            "finite",
+        ),
+        ('"confidence":', '"confidence":1,"confidence":', "a question answered twice"),
+    ):
+        path.write_text(line.replace(old, new).replace(",]", "]") + "\n")
+        with pytest.raises(InputError, match=f"line 1, which is not an answer .*{says}"):
+            read_return(path, protocol.study_id, secret)
+
+
+def test_a_task_answered_twice_is_refused(study: Path) -> None:
+    rows = rows_of(study, "r02")
+    rewrite(study, "r02", [*rows, rows[3]])
+    with pytest.raises(InputError, match="task number 3 answered twice"):
+        unblind(study)
+
+
+def test_a_clock_that_was_set_back_is_told_and_taken(study: Path) -> None:
+    rows = rows_of(study, "r02")
+    earlier = {"t_shown": rows[3]["t_shown"] - 10**7, "t_answered": rows[3]["t_answered"] - 10**7}
+    rewrite(study, "r02", [*rows[:4], rows[4] | earlier, *rows[5:]])
+    said = next(one for one in check_returns(study) if one.rater_id == "r02")
+    assert not said.fault
+    assert "37 of 37 tasks answered, finished; 1 tasks shown before the one before was answered" in said.said
+    assert len(unblind(study).returns) == RATERS
+
+
+@pytest.mark.parametrize(
+    "mangle",
+    [
+        lambda content: content.replace(b"\n", b"\r\n"),
+        lambda content: b"\xef\xbb\xbf" + content,
+        lambda content: content + b"\n\n",
+        lambda content: content.rstrip(b"\n"),
+    ],
+)
+def test_what_mail_and_editors_do_to_a_file_changes_no_answer(study: Path, mangle: Any) -> None:
+    path = study / "returned" / "r02.jsonl"
+    path.write_bytes(mangle(path.read_bytes()))
+    assert len(unblind(study).returns) == RATERS
+
+
+@pytest.mark.parametrize("name", ["r02 (1).jsonl", "r02(2).jsonl", "r02 - Copy.jsonl"])
+def test_a_return_under_a_browsers_name_is_taken(study: Path, name: str) -> None:
+    path = study / "returned" / "r02.jsonl"
+    whole = path.read_bytes()
+    path.rename(path.with_name(name))
+    assert len(unblind(study).returns) == RATERS
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[:5]))  # an earlier export of the same answers
+    assert len(unblind(study).answers) == RATERS * 37
+
+
+def test_returns_that_differ_and_returns_of_nobody_are_named(study: Path) -> None:
+    path = study / "returned" / "r02.jsonl"
+    other = path.with_name("r02 (1).jsonl")
+    other.write_bytes(path.read_bytes().replace(b"\n", b" \n"))
+    with pytest.raises(InputError, match=r"returns of r02 that differ \(r02 \(1\)\.jsonl, r02\.jsonl\)"):
+        unblind(study)
+    other.rename(path.with_name("answers.jsonl"))
+    with pytest.raises(InputError, match=r"answers\.jsonl, named after no rater; needed returns named r01\.jsonl"):
+        unblind(study)
+    run = CliRunner().invoke(app, ["study", "check", str(study)])
+    assert run.exit_code == 2
+    assert "answers.jsonl, named after no rater" in run.stdout
+    assert "note: whoever has this package can apply median" in run.stdout
