@@ -47,6 +47,10 @@ def residual_sharing(scanned: ArrayLike, restored: ArrayLike, *, resamples: int 
     Below 0, **a likeness was made**: the restoration has moved the channels towards each other, and what told them apart
     stands in the residual with opposite signs. A channel that is left as it is shares nothing.
 
+    Below 0 is no fault by itself where noise is strong: the best linear estimate of structure with spectra S under noise of
+    variance v leaves a residual of covariance ``v^2 (S + v)^-1``, whose channels share ``-v^2 / det(S + v)`` of what the
+    input's do.
+
     Intervals are percentiles over resampled blocks of :data:`BLOCK` px (Efron and Tibshirani 1993, chapter 13).
     :class:`~srh_clinic.estimates.Undefined` stands where the blocks are few or the input's channels share nothing.
 

@@ -44,6 +44,19 @@ def test_channels_made_alike_share_with_the_other_sign() -> None:
         assert one.value == pytest.approx(-0.25, abs=0.08)
 
 
+def test_the_best_linear_estimate_makes_a_likeness_that_is_known() -> None:
+    rng = np.random.default_rng(1)
+    tissue = rng.normal(size=(8, 1, 128, 128)) * np.ones((1, 2, 1, 1)) + 0.5 * rng.normal(size=(8, 2, 128, 128))
+    scanned = tissue + rng.normal(size=tissue.shape)
+    spectra = np.array([[1.25, 1.0], [1.0, 1.25]])  # of the tissue; the noise has a variance of 1
+    best = spectra @ np.linalg.inv(spectra + np.eye(2))
+    restored = np.einsum("ij,njhw->nihw", best, scanned)
+    expected = -1 / np.linalg.det(spectra + np.eye(2))
+    for one in residual_sharing(scanned, restored):
+        assert one.low < expected < one.high
+        assert one.value == pytest.approx(expected, abs=0.05)
+
+
 def test_few_blocks_and_channels_without_likeness_have_no_answer() -> None:
     assert residual_sharing(SCANNED[:1], SCANNED[:1])[0] == Undefined("4 blocks, fewer than 8")
     strangers = RNG.normal(size=(4, 2, 128, 128))

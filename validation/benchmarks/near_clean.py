@@ -359,6 +359,7 @@ def _sharing(bench: Bench, methods: Sequence[Method], patches: Mapping[str, Coun
         rows,
         "What the two channels share of the residual, over what they share of the input, with 95 % intervals over blocks of "
         "64 px. Noise of two channels is independent, so what they share in what was taken away was tissue (above 0); below "
-        "0 the restoration has made the channels alike. No reference is needed: these patches' own noise makes a PSNR "
+        "0 the restoration has made the channels alike, as the best estimate does, too, where it has to draw one channel's "
+        "structure from both. No reference is needed: these patches' own noise makes a PSNR "
         "against them meaningless.",
     )
