@@ -1,6 +1,7 @@
 # make demo       install, simulate a degraded tumor case, restore and classify it
 # make test       install as a user gets it, then ruff, mypy and pytest
 # make benchmark  speed and memory of the restoration on this machine
+# make fuzz       FILES=200000 mutated files read in worker processes: each is read, or refused in a sentence
 # make train      the demonstration weights, from simulated tissue (hours)
 #
 # One environment serves all: the active one (venv or conda) when torch is in it, else ./.venv. When python3 itself has torch,
@@ -17,7 +18,7 @@ SRH := $(ENV)/bin/srh-clinic
 DEPENDENCIES := $(ENV)/.srh-clinic-dependencies
 PIP := "$(PYTHON)" -m pip install --disable-pip-version-check
 
-.PHONY: demo test benchmark train install clean
+.PHONY: demo test fuzz benchmark train install clean
 
 $(PYTHON):
 	@"$(PYTHON3)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -50,6 +51,10 @@ test: install
 	"$(PYTHON)" -m ruff format --check .
 	cd tests && "$(PYTHON)" -m mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p srh_clinic
 	cd tests && OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest -n auto --maxprocesses 4
+
+FILES ?= 20000
+fuzz: install
+	cd tests && "$(PYTHON)" fuzz/fuzz.py $(FILES)
 
 benchmark: install
 	"$(SRH)" benchmark speed

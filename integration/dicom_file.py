@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -41,6 +41,20 @@ def quiet_pydicom() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pydicom")
         yield
+
+
+class _WithinFile:
+    """A file of which no more is asked than it has: what a damaged header states as a length would be allocated first."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
+        self.name = file.name
+        self.tell, self.seek = file.tell, file.seek
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(self._size - self._file.tell(), 0)
+        return self._file.read(left if size is None or size < 0 else min(size, left))
 
 
 @dataclass(frozen=True)
@@ -100,12 +114,13 @@ def read_header(path: Path, keywords: list[str] | None = None) -> DicomFile:
         raise InputError("a file that is not DICOM", needed, path)
     with told_as("a damaged or truncated DICOM header", "a whole DICOM file", path), path.open("rb") as file:
         snapshot = _snapshot(file)
+        within = cast("BinaryIO", _WithinFile(file))
         try:
-            _check_syntax(file, path)
+            _check_syntax(within, path)
             file.seek(0)
             # nothing of a header is large but offset tables; a value above the limit is left where it is
             header: Dataset = dcmread(
-                file,
+                within,
                 stop_before_pixels=True,
                 specific_tags=list(keywords) if keywords else None,
                 defer_size=limits().header_bytes,

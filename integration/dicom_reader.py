@@ -27,7 +27,9 @@ from srh_clinic.integration.dicom_frames import DicomFrames, open_frames
 from srh_clinic.integration.dicom_layout import FrameTable, focal_planes, frame_table, header_z_um, is_sparse
 from srh_clinic.integration.dicom_pixel_size import pixel_size, volume_notes
 from srh_clinic.integration.frames import CACHE_BYTES, LOOKED_AT, FrameCache, FramedSlide, Frames, check_extent, dim_note
+from srh_clinic.integration.limits import limits
 from srh_clinic.integration.optical_path import statement_of
+from srh_clinic.integration.snapshot import content_of
 from srh_clinic.intensity import FULL_SCALE, RAMAN_SHIFTS
 from srh_clinic.slide import Identity
 
@@ -240,6 +242,9 @@ def _paths(files: list[DicomFile]) -> list[_Path]:
             statement = own if channel_of_words(own.words) is not None else statement_of(item, *more)
             known = paths.get((image, name))
             parts = (*known.parts, (file, at)) if known else ((file, at),)
+            if len(paths) > limits().channels:
+                found = f"more than {limits().channels} optical paths"
+                raise InputError(found, "at most as many, of which two are read", file.path)
             if known and known.parts[-1][0] is file:
                 raise InputError(f"two optical paths {name!r}", "an identifier for each", file.path)
             paths[image, name] = _Path(name, item, statement, parts)
@@ -416,6 +421,7 @@ def _identity(path: Path, files: list[DicomFile], both: list[_Path], order: Chan
         source=str(path),
         channel_order=str(order),
         sop_uids=tuple(str(each.get("SOPInstanceUID") or "") for each in headers),
+        content=content_of([(file.path, file.snapshot) for file in files]),
         attributes={
             "headers": tuple(headers),
             "z_um": z_um,

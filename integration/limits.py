@@ -27,6 +27,8 @@ class Limits:
         Most tiles, strips or frames of a file.
     pages
         Most pages of a TIFF.
+    channels
+        Most channels of a case, of which two are read.
     """
 
     frame_pixels: int = 2**27
@@ -34,6 +36,7 @@ class Limits:
     header_bytes: int = 2**28
     frames: int = 2**22
     pages: int = 2**16
+    channels: int = 64
 
 
 def limits() -> Limits:

@@ -10,6 +10,7 @@ from srh_clinic.integration.channels import ChannelOption, ChannelOrder, Channel
 from srh_clinic.integration.dicom_reader import read_dicom_files
 from srh_clinic.integration.frames import FramedSlide, check_extent
 from srh_clinic.integration.places import files_in, kind_of, tiffs_in
+from srh_clinic.integration.snapshot import content_of
 from srh_clinic.integration.tiff import read_tiff_channel
 from srh_clinic.integration.units import agree
 from srh_clinic.slide import Identity
@@ -66,13 +67,14 @@ def read_pair(
             f"channels of {sizes[0]:g} and {sizes[-1]:g} um per pixel", "one pixel size, or --um-per-px", files[1]
         )
     check_extent(ch2.shape, sizes[0], files[0])
+    opened = tuple((files[place], halves[place].snapshot) for place in order.places)
     return FramedSlide(
         shape=ch2.shape,
         um_per_px=sizes[0],
-        identity=Identity(source=str(source or files[0]), channel_order=str(order)),
+        identity=Identity(source=str(source or files[0]), channel_order=str(order), content=content_of(opened)),
         notes=tuple(dict.fromkeys((*ch2.notes, *ch3.notes, *order.notes))),
         planes=((ch2.frames,), (ch3.frames,)),
-        opened=tuple((files[place], halves[place].snapshot) for place in order.places),
+        opened=opened,
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from srh_clinic.errors import InputError
+from srh_clinic.files import fingerprint
 
 HEADER_BYTES = 4096
 """Bytes at a file's start whose hash is kept: a copy that keeps size and time shows itself there."""
@@ -47,3 +49,9 @@ class Snapshot:
             raise InputError(f"a file that cannot be read ({error.strerror})", "the file that was opened", path) from error
         if now != self:
             raise InputError("a file that was changed while it was read", "one that stays as it is; start anew", path)
+
+
+def content_of(opened: Iterable[tuple[Path, Snapshot]]) -> str:
+    """One name for what all files of a slide held when they were opened: another when one of them was changed since."""
+    files = [(path.name, one.size, one.mtime_ns, one.header) for path, one in opened]
+    return fingerprint(files=sorted(files))

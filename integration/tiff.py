@@ -15,7 +15,7 @@ from srh_clinic.integration.damage import told_as
 from srh_clinic.integration.depth import FULL_SCALE_OPTION, Depth, depth_of
 from srh_clinic.integration.frames import CACHE_BYTES, FrameCache, FramedSlide, Frames, check_extent, dim_note, is_dim
 from srh_clinic.integration.limits import limits
-from srh_clinic.integration.snapshot import Snapshot
+from srh_clinic.integration.snapshot import Snapshot, content_of
 from srh_clinic.integration.tiff_frames import NEEDED, check_packing, locate
 from srh_clinic.integration.tiff_header import (
     channel_statements,
@@ -177,6 +177,8 @@ def _open(
     shape = lengths["Y"], lengths["X"]
     n_planes = lengths["Z"] if kind is _Z_STACK else 1
     n_channels = _n_channels(series)
+    if n_channels > limits().channels:
+        raise InputError(f"a TIFF of {n_channels} channels", f"at most {limits().channels}, of which two are read", path)
     pixels = ome_pixels(tiff, at, path)
     size, notes = _pixel_size(tiff, series, um_per_px, path)
     check_extent(shape, size, path)
@@ -187,7 +189,8 @@ def _open(
     says = pixel_statements(tiff, series, pixels, used, path)
     depth = depth_of(says, full_scale, path)
     check_packing(series, path)
-    identity = Identity(source=str(path), channel_order=str(order))
+    opened = ((path, snapshot),)
+    identity = Identity(source=str(path), channel_order=str(order), content=content_of(opened))
     slides = []
     for plane in range(n_planes):
         first, second = (
@@ -202,7 +205,7 @@ def _open(
                 notes=(*notes, *order.notes, *depth.notes),
                 planes=((first,), (second,)),
                 cache=FrameCache(CACHE_BYTES // n_planes),
-                opened=((path, snapshot),),
+                opened=opened,
             )
         )
     slides[0].planes[0][0].source.load(0)  # an unknown compression shows itself here, not in the middle of the work

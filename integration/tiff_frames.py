@@ -55,10 +55,13 @@ class TiffFrames:
         with told_as(f"a TIFF whose strip or tile {index} cannot be decoded", NEEDED, self.path):
             try:
                 stored = self.stored(index)
+            except ImportError as error:
+                needed = f"the package {error.name or 'imagecodecs'}, or a TIFF without compression"
+                raise InputError(f"{self._compression} compression", needed, self.path) from error
             except DAMAGED as error:
                 if "requires the 'imagecodecs' package" in str(error):  # as tifffile says it
                     needed = "the package imagecodecs (pip install imagecodecs), or a TIFF without compression"
-                    raise InputError(f"{self._page.compression.name} compression", needed, self.path) from error
+                    raise InputError(f"{self._compression} compression", needed, self.path) from error
                 raise
             return self.depth.to_counts(stored, self.path)
 
@@ -96,6 +99,10 @@ class TiffFrames:
             return
         if size > most:
             raise InputError("a tile that inflates to more than its pixels", f"at most {most} bytes", self.path)
+
+    @property
+    def _compression(self) -> str:
+        return str(getattr(self._page.compression, "name", self._page.compression))
 
     @cached_property
     def _page(self) -> Any:

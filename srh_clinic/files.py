@@ -245,6 +245,20 @@ def fingerprint(**depends_on: Any) -> str:
     return hashlib.sha256(json.dumps(depends_on, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def parsed_json(text: str | bytes) -> Any:
+    """What JSON says.
+
+    Raises
+    ------
+    ValueError
+        When it is none, not text, nested deeper than Python follows, or holds a number of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal.
 

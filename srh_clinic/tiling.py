@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
-from srh_clinic.files import require_no_link, whole_file
+from srh_clinic.files import parsed_json, require_no_link, whole_file
 from srh_clinic.intensity import FULL_SCALE, Counts
 from srh_clinic.slide import Identity, Slide, check_region
 
@@ -102,12 +103,19 @@ def feather(tile: int, overlap: int) -> NDArray[np.float64]:
     return np.minimum(from_edge / (overlap + 1), 1.0)
 
 
+HEADER, TILES, JOURNAL = "store.json", "tiles.bin", "records.jsonl"
+"""The files of a :class:`TileStore`."""
+
+DAMAGED = ".damaged-"
+"""In the name of a store that was found damaged and set aside."""
+
+
 class TileStore:
     """Finished tiles of one run in a folder, whole after any cut.
 
     ``tiles.bin`` holds each tile at its own offset (sparse: what was never put takes no room), ``records.jsonl`` a line for
     each finished one, written after the tile and carrying the checksum of its bytes. Opening cuts off a half-written line and
-    forgets tiles whose bytes did not reach the disk.
+    forgets tiles whose bytes did not reach the disk. A folder of ours whose header is damaged is set aside, and begun anew.
 
     Parameters
     ----------
@@ -133,8 +141,8 @@ class TileStore:
             require_no_link(self.path.parent, self.path)
             self.path.mkdir(parents=True, exist_ok=True)
             self._claim()
-            self._tiles = _open_to_update(self.path / "tiles.bin")
-            self._journal = _open_to_update(self.path / "records.jsonl")
+            self._tiles = _open_to_update(self.path / TILES)
+            self._journal = _open_to_update(self.path / JOURNAL)
             self._recover()
 
     def put(self, index: int, counts: Counts, record: dict[str, Any]) -> None:
@@ -148,7 +156,7 @@ class TileStore:
         if counts.shape != self._shape or counts.dtype != np.uint16:
             raise ValueError(f"found {counts.dtype} {counts.shape}; needed uint16 {self._shape}.")
         content = np.ascontiguousarray(counts, dtype="<u2").tobytes()
-        line = {"index": index, "crc32": zlib.crc32(content), "record": record}
+        line = {"index": index, "crc32": _checksum(content, record), "record": record}
         with _writing(self.path):
             self._tiles.seek(index * len(content))
             _write_all(self._tiles, content)
@@ -198,12 +206,15 @@ class TileStore:
 
     def _claim(self) -> None:
         """Write whose tiles these are, or compare it with what is written."""
-        header = self.path / "store.json"
+        header = self.path / HEADER
         require_no_link(header)
         grid = {"shape": list(self.grid.shape), "tile": self.grid.tile, "overlap": self.grid.overlap}
         ours = {"fingerprint": self.fingerprint, "grid": grid}
+        if self._is_damaged():
+            self.path.replace(_free_name(self.path))
+            self.path.mkdir()
         if header.exists():
-            if header.read_text(encoding="utf-8") != json.dumps(ours):
+            if parsed_json(header.read_bytes()) != ours:
                 raise InputError(
                     "tiles of another run", "the same source, settings, seed and weights, or another folder", self.path
                 )
@@ -219,17 +230,36 @@ class TileStore:
         whole = 0
         for text in self._journal.readlines():
             try:
-                line = json.loads(text)
+                line = parsed_json(text)
             except ValueError:
                 break
-            if not text.endswith(b"\n"):
+            if not (text.endswith(b"\n") and self._is_ours(line)):
                 break
             whole += len(text)
             self._lines[line["index"]] = line
         self._journal.truncate(whole)
         for index, line in list(self._lines.items()):
-            if zlib.crc32(self._content(index)) != line["crc32"]:
+            if _checksum(self._content(index), line["record"]) != line["crc32"]:
                 del self._lines[index]
+
+    def _is_damaged(self) -> bool:
+        """Whether this folder was ours and is broken: a header that says nothing, a folder in the place of a file."""
+        header = self.path / HEADER
+        if not header.exists():
+            return False
+        if any((self.path / name).is_dir() for name in (HEADER, TILES, JOURNAL)):
+            return True
+        try:
+            said = parsed_json(header.read_bytes())
+        except ValueError:
+            return True
+        return not (isinstance(said, dict) and set(said) == {"fingerprint", "grid"} and isinstance(said["grid"], dict))
+
+    def _is_ours(self, line: Any) -> bool:
+        """Whether a line of the journal can be one of this grid's."""
+        if not isinstance(line, dict) or not isinstance(line.get("record"), dict):
+            return False
+        return type(line.get("index")) is int and 0 <= line["index"] < len(self.grid) and type(line.get("crc32")) is int
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,6 +340,16 @@ class MosaicSlide:
             part = sums[offset : offset + self.grid.tile]
             part += self._profile[: len(part)]
         return sums
+
+
+def _free_name(folder: Path) -> Path:
+    """Where a damaged folder is set aside: beside its place, under a name that says what it is."""
+    return folder.with_name(f"{folder.name}{DAMAGED}{secrets.token_hex(4)}")
+
+
+def _checksum(content: bytes, record: Any) -> int:
+    """CRC-32 of a tile's bytes and of what is to be known of it."""
+    return zlib.crc32(json.dumps(record, sort_keys=True).encode(), zlib.crc32(content))
 
 
 def _shifted(span: slice, origin: int) -> slice:

@@ -303,3 +303,44 @@ def test_a_large_mosaic_is_read_in_the_memory_of_a_few_tiles(tmp_path: Path) -> 
         tracemalloc.stop()
     # One region of 1,024 px takes 4 MB of counts and some copies in float32; the slide would take 6 GB.
     assert peak < 50e6
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"[" * 100_000, b"\xff\xfe"])
+def test_a_store_whose_header_is_damaged_is_set_aside_and_begun_anew(tmp_path: Path, content: bytes) -> None:
+    filled(tmp_path / "tiles", 0, 3).close()
+    (tmp_path / "tiles" / "store.json").write_bytes(content)
+    with filled(tmp_path / "tiles", 1) as store:
+        assert store.done.tolist() == [index == 1 for index in range(len(GRID))]
+    (aside,) = tmp_path.glob("tiles.damaged-*")
+    assert (aside / "store.json").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"1",
+        b"{}",
+        b'{"index": 10000, "crc32": 0, "record": {}}',
+        b'{"index": -1, "crc32": 0, "record": {}}',
+        b'{"index": "1", "crc32": 0, "record": {}}',
+        b'{"index": 1, "crc32": 0, "record": []}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_journal_that_says_what_nobody_wrote_is_cut_off_there(tmp_path: Path, line: bytes) -> None:
+    filled(tmp_path / "tiles", 0, 3).close()
+    journal = tmp_path / "tiles" / "records.jsonl"
+    first, second = journal.read_bytes().splitlines()
+    journal.write_bytes(first + b"\n" + line + b"\n" + second + b"\n")
+    with TileStore(tmp_path / "tiles", GRID, "run 1") as store:
+        assert store.done.tolist() == [index == 0 for index in range(len(GRID))]
+
+
+def test_a_tile_whose_record_was_changed_is_not_done(tmp_path: Path) -> None:
+    filled(tmp_path / "tiles", 0).close()
+    journal = tmp_path / "tiles" / "records.jsonl"
+    line = json.loads(journal.read_bytes())
+    line["record"]["steps"] = 999
+    journal.write_text(json.dumps(line) + "\n")
+    with TileStore(tmp_path / "tiles", GRID, "run 1") as store:
+        assert not store.done.any()

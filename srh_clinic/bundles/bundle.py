@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from srh_clinic.errors import InputError
-from srh_clinic.files import draft_of, flush, sha256_of
+from srh_clinic.files import draft_of, flush, parsed_json, sha256_of
 from srh_clinic.slide import UM_PER_PX
 
 if TYPE_CHECKING:
@@ -70,6 +70,10 @@ UM_PER_PX_RANGE = (0.05, 5.0)
 
 SIZE_RANGE = (16, 4096)
 """Edges of tiles and patches, in pixels."""
+
+
+LARGEST_WIDTH = 8192
+"""Of a layer of a network: beyond it a description is damaged."""
 
 
 @dataclass(frozen=True)
@@ -150,11 +154,18 @@ class Bundle:
         Raises
         ------
         InputError
-            When the bundle has no such part.
+            When the bundle has no such part, or its file cannot be read or is damaged.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        stored = load_file(self.holder(part).path / weights_file(part))
+        path = self.holder(part).path / weights_file(part)
+        try:
+            stored = load_file(path)
+        except OSError as error:
+            raise InputError(f"weights that cannot be read ({error.strerror or error})", "a readable file", path) from error
+        except (SafetensorError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(f"damaged weights of the {part}", "an undamaged bundle", path) from error
         return {key: value.float() if value.is_floating_point() else value for key, value in stored.items()}
 
     def load_network(self, create: Callable[[dict[str, Any]], nn.Module], part: str, device: torch.device) -> nn.Module:
@@ -170,13 +181,21 @@ class Bundle:
         InputError
             When the bundle has no such part, or its weights do not fit the description.
         """
-        network = create(self.config(part))
+        holder, tensors = self.holder(part).path, self.load_tensors(part)
+        config = self.config(part)
+        _check_widths(config, part, holder / INFERENCE)
         try:
-            network.load_state_dict(self.load_tensors(part))
+            network = create(config)
+        except InputError:
+            raise
+        except Exception as error:  # whatever torch, monai and timm make of a description that is none of theirs
+            found = f"a description of the {part} from which no network can be built ({error})"
+            raise InputError(found.splitlines()[0], "an undamaged bundle", holder / INFERENCE) from error
+        try:
+            network.load_state_dict(tensors)
         except RuntimeError as error:
-            raise InputError(
-                f"weights that do not fit the {part}'s configuration", "an undamaged bundle", self.path
-            ) from error
+            found = f"weights that do not fit the {part}'s configuration"
+            raise InputError(found, "an undamaged bundle", holder / weights_file(part)) from error
         return network.to(device).eval()
 
     def _find(self, part: str) -> Bundle | None:
@@ -255,6 +274,16 @@ def parent_reference(path: Path, name_or_path: str | Path) -> str:
     if str(name_or_path) in bundle_names():
         return str(name_or_path)
     return Path(os.path.relpath(parent.path.resolve(), path.resolve())).as_posix()
+
+
+def _check_widths(description: Any, part: str, path: Path) -> None:
+    """Refuse a number in a part's description that would have a network take all memory before its weights are looked at."""
+    values = description.values() if isinstance(description, dict) else description if isinstance(description, list) else ()
+    for value in values:
+        if isinstance(value, int | float) and abs(value) > LARGEST_WIDTH:
+            found = f"a description of the {part} with the number {value}"
+            raise InputError(found, f"a network whose layers are at most {LARGEST_WIDTH} wide", path)
+        _check_widths(value, part, path)
 
 
 def _check_metadata(metadata: dict[str, Any], path: Path) -> None:
@@ -456,8 +485,8 @@ def _stored(weights: dict[str, Tensor], part: str, storage: Literal["float32", "
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = parsed_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise InputError(f"a file that is not readable JSON ({error})", "a bundle's configuration", path) from error
     if not isinstance(content, dict):
         raise InputError(f"a {type(content).__name__}", "a JSON object", path)

@@ -27,7 +27,7 @@ from srh_clinic.progress import Progress, silent
 from srh_clinic.regions import in_words, placed
 from srh_clinic.resampling import ResampledSlide, thumbnail
 from srh_clinic.slide import Slide
-from srh_clinic.tiling import MosaicSlide, TileGrid, TileStore, read_tile
+from srh_clinic.tiling import DAMAGED, MosaicSlide, TileGrid, TileStore, read_tile
 from srh_clinic.tissue import TissueMask, tissue_mask
 
 if TYPE_CHECKING:
@@ -292,6 +292,7 @@ def _open_store(
     of_run = fingerprint(
         records=RECORDS,
         source=slide.identity.source,
+        content=slide.identity.content,
         um_per_px=slide.um_per_px,
         picture=hashlib.sha256(seen.picture.tobytes()).hexdigest(),
         restorer=restorer.name,
@@ -304,8 +305,9 @@ def _open_store(
 
 
 def _remove_tiles(store: TileStore) -> None:
-    """Remove a store, and the folder around it when nothing else is in it."""
+    """Remove a store, damaged ones that were set aside for it, and the folder around it when nothing else is in it."""
     store.close()
-    shutil.rmtree(store.path, ignore_errors=True)
+    for folder in (store.path, *store.path.parent.glob(f"{store.path.name}{DAMAGED}*")):
+        shutil.rmtree(folder, ignore_errors=True)
     if store.path.parent.is_dir() and not any(store.path.parent.iterdir()):
         store.path.parent.rmdir()

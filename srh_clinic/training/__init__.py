@@ -63,7 +63,7 @@ def read_settings(task: str, config: str | Path | None = None, **changes: Any) -
         raise InputError("no such file", f"a YAML file or one of the package's: {', '.join(shipped)}", path)
     try:
         values = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
         raise InputError(
             f"a file that is not readable YAML ({error})", f"a configuration of the {task}'s training", path
         ) from error

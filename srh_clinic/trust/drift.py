@@ -13,7 +13,6 @@ farther off than every validation case in any quantity; with k times as many, k 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from srh_clinic.errors import InputError, first_fault
-from srh_clinic.files import write_whole
+from srh_clinic.files import parsed_json, write_whole
 from srh_clinic.intensity import Counts
 
 Quantity = Literal["intensity", "steps", "embedding"]
@@ -351,7 +350,7 @@ def load_reference(path: str | Path) -> DriftReference:
     """
     needed = "a drift reference, as the validation writes it"
     try:
-        reference = DriftReference.model_validate(json.loads(Path(path).read_text(encoding="utf-8")))
+        reference = DriftReference.model_validate(parsed_json(Path(path).read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(error.strerror or str(error), needed, path) from error
     except ValidationError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from srh_clinic.diagnosis import USES, Use
 from srh_clinic.errors import InputError, first_fault
+from srh_clinic.files import parsed_json
 from srh_clinic.trust.conformal import CONFIDENCE
 
 NONDIAGNOSTIC = "nondiagnostic"
@@ -281,7 +281,7 @@ def load_policy(path: str | Path) -> SelectivePolicy:
         found = (error.strerror or str(error)) if isinstance(error, OSError) else "a file that is not text"
         raise InputError(found[0].lower() + found[1:], needed, path) from error
     try:
-        return SelectivePolicy.model_validate(json.loads(text))
+        return SelectivePolicy.model_validate(parsed_json(text))
     except ValidationError as error:
         raise InputError(first_fault(error), needed, path) from error
     except ValueError as error:

@@ -7,6 +7,7 @@ import torch
 
 from srh_clinic.bundles import load_bundle, parent_reference, save_bundle, update_bundle, verify_bundle
 from srh_clinic.errors import InputError
+from srh_clinic.files import sha256_of
 
 
 def weights(seed: int = 0) -> dict[str, torch.Tensor]:
@@ -250,3 +251,49 @@ def test_a_parent_is_named_as_seen_from_the_heir(heir, bundle, tmp_path):
     assert parent_reference(tmp_path / "a", "phantom-demo") == "phantom-demo"
     with pytest.raises(InputError, match="circle"):
         parent_reference(bundle.path, heir.path)
+
+
+def sealed(path):
+    """Make the table of sha256 sums that of the files as they are now."""
+    metadata = json.loads((path / "configs/metadata.json").read_text())
+    for name in metadata["sha256"]:
+        metadata["sha256"][name] = sha256_of(path / name)
+    (path / "configs/metadata.json").write_text(json.dumps(metadata))
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\xff" * 8 + b"{}", (8).to_bytes(8, "little") + b'{"a": 1}'])
+def test_damaged_weights_are_told_as_those_of_their_network(bundle, content):
+    (bundle.path / "models/calibrator.safetensors").write_bytes(content)
+    sealed(bundle.path)
+    with pytest.raises(InputError, match=r"calibrator\.safetensors: found damaged weights of the calibrator"):
+        load_bundle(bundle.path).load_tensors("calibrator")
+
+
+def test_weights_of_another_network_are_blamed_on_the_file_that_holds_them(heir, bundle):
+    def create(_):
+        return torch.nn.Linear(2, 2)
+
+    with pytest.raises(InputError, match=r"denoiser's configuration") as error:
+        load_bundle(heir.path).load_network(create, "denoiser", torch.device("cpu"))
+    # inherited: it lies in the folder of the bundle that is extended
+    assert error.value.path is not None
+    assert error.value.path.parents[1].name == "mine"
+
+
+def test_a_description_that_no_network_is_made_from_is_told_so(bundle):
+    def create(config):
+        return {}[config["channels"][0]]
+
+    with pytest.raises(InputError, match="a description of the denoiser from which no network can be built"):
+        bundle.load_network(create, "denoiser", torch.device("cpu"))
+    (bundle.path / "configs/inference.json").write_text(json.dumps({"denoiser": {"channels": [10**9]}, "calibrator": {}}))
+    sealed(bundle.path)
+    with pytest.raises(InputError, match="with the number 1000000000"):
+        load_bundle(bundle.path).load_network(lambda _: torch.nn.Identity(), "denoiser", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"um_per_px": ' + "1" * 5000 + "}"])
+def test_json_that_python_does_not_follow_is_told_as_damage(bundle, content):
+    (bundle.path / "configs/metadata.json").write_text(content)
+    with pytest.raises(InputError, match="not readable JSON"):
+        load_bundle(bundle.path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from srh_clinic.restorers.diffusion import DiffusionRestorer
 from srh_clinic.rscd import RSCD, RSCDSettings
 from srh_clinic.rscd.baselines import CCDF
 from srh_clinic.rscd.settings import CCDFSettings
-from srh_clinic.slide import ArraySlide, check_region
+from srh_clinic.slide import ArraySlide, Identity, check_region
 
 
 def test_the_calibrated_steps_are_the_noise_of_the_slide(result: CaseResult) -> None:
@@ -189,8 +189,12 @@ def test_a_run_that_was_cut_goes_on_and_ends_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "changed",
-    [lambda run: (run, noisy(2_999)), lambda _: (pipeline(cap=150), noisy(3_000))],
-    ids=["another slide", "another setting"],
+    [
+        lambda run: (run, noisy(2_999)),
+        lambda run: (run, replace(noisy(3_000), identity=Identity(content="a changed file"))),
+        lambda _: (pipeline(cap=150), noisy(3_000)),
+    ],
+    ids=["another slide", "a changed file", "another setting"],
 )
 def test_tiles_of_another_run_are_never_mixed_in(changed: Callable[[Any], tuple[Any, Any]], tmp_path: Path) -> None:
     pipeline()(noisy(3_000), work=tmp_path)

@@ -13,13 +13,40 @@ Edit = tuple[int, int, int]
 
 LARGEST = 2**32 - 1
 
-_NUMBERS = (0, 1, 2, 3, 7, 8, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFE, 0xFFFF, 2**24, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1)
+_NUMBERS = (
+    0,
+    1,
+    2,
+    3,
+    7,
+    8,
+    0x7F,
+    0x80,
+    0xFF,
+    0x100,
+    0x7FFF,
+    0x8000,
+    0xFFFE,
+    0xFFFF,
+    2**24,
+    2**31 - 1,
+    2**31,
+    2**32 - 2,
+    2**32 - 1,
+)
 _MOST_BYTES = 2**20
 
 
 def mutate(content: bytes, format: str, edits: list[Edit]) -> bytes:
     """The file after edits; those of its format come first, while its places are still known."""
-    structured = {"dicom": _dicom, "tiff": _tiff, "json": _json, "jsonl": _json_lines, "csv": _csv, "safetensors": _safetensors}
+    structured = {
+        "dicom": _dicom,
+        "tiff": _tiff,
+        "json": _json,
+        "jsonl": _json_lines,
+        "csv": _csv,
+        "safetensors": _safetensors,
+    }
     first, *rest = edits
     if first[0] % 4 and format in structured:
         content = structured[format](content, first)
@@ -100,11 +127,35 @@ def _nested(depth: int) -> bytes:
 
 
 _DICOM_VALUES = (
-    b"", b" ", b"0 ", b"-1", b"NaN ", b"1e400 ", b"99999999", b"1.5 ", b"\\", b"0\\0 ", b"\x00\x00", b"\xff\xff", b"\xff\xff\xff\xff",
-    b"\x00" * 4, b"\x01\x00\x00\x00", b"\x00\x00\x00\x80", b"\x10\x27", b"\x00" * 8, b"1.2.840.10008.1.2.5 ", b"1.2.840.10008.1.2.4.80",
-    b"1.2.840.10008.1.2.4.90", b"1.2.840.10008.1.2.1.99", b"TILED_SPARSE", b"TILED_FULL", b"\xe4\xf6", b"A" * 300, b"/etc/passwd ",
+    b"",
+    b" ",
+    b"0 ",
+    b"-1",
+    b"NaN ",
+    b"1e400 ",
+    b"99999999",
+    b"1.5 ",
+    b"\\",
+    b"0\\0 ",
+    b"\x00\x00",
+    b"\xff\xff",
+    b"\xff\xff\xff\xff",
+    b"\x00" * 4,
+    b"\x01\x00\x00\x00",
+    b"\x00\x00\x00\x80",
+    b"\x10\x27",
+    b"\x00" * 8,
+    b"1.2.840.10008.1.2.5 ",
+    b"1.2.840.10008.1.2.4.80",
+    b"1.2.840.10008.1.2.4.90",
+    b"1.2.840.10008.1.2.1.99",
+    b"TILED_SPARSE",
+    b"TILED_FULL",
+    b"\xe4\xf6",
+    b"A" * 300,
+    b"/etc/passwd ",
     b"../../x ",
-)  # fmt: skip
+)
 
 
 def _dicom(content: bytes, edit: Edit) -> bytes:
@@ -153,8 +204,38 @@ def _entries(content: bytes) -> tuple[tuple[int, int, str], ...]:
     return tuple(found)
 
 
-_TIFF_TAGS = (256, 257, 258, 259, 262, 266, 270, 273, 274, 277, 278, 279, 282, 284, 296, 301, 317, 320, 322, 323, 324, 325, 330, 338, 339,
-              50838, 50839, 42112, 42113, 285)  # fmt: skip
+_TIFF_TAGS = (
+    256,
+    257,
+    258,
+    259,
+    262,
+    266,
+    270,
+    273,
+    274,
+    277,
+    278,
+    279,
+    282,
+    284,
+    296,
+    301,
+    317,
+    320,
+    322,
+    323,
+    324,
+    325,
+    330,
+    338,
+    339,
+    50838,
+    50839,
+    42112,
+    42113,
+    285,
+)
 _COMPRESSIONS = (1, 2, 5, 6, 7, 8, 32773, 32946, 34712, 34925, 50000, 34887, 65000)
 
 
@@ -190,10 +271,36 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 _JSON_VALUES = (
-    "null", "true", "0", "-1", "1e999", "-1e999", "NaN", "Infinity", "1" * 5000, "0.5", '""', '"x"', '"/etc/passwd"', '"../../x"', "[]", "{}",
-    "[1, [2]]", '{"a": 1}', "[" * 20000, '{"a":' * 5000 + "1" + "}" * 5000, '"\\ud800"', '"\\u0000"', "2147483648", "1000000000000",
-    "[" * 900 + "]" * 900, '"' + "A" * 5000 + '"', "99999999", "[1e9, 1e9]", "100000",
-)  # fmt: skip
+    "null",
+    "true",
+    "0",
+    "-1",
+    "1e999",
+    "-1e999",
+    "NaN",
+    "Infinity",
+    "1" * 5000,
+    "0.5",
+    '""',
+    '"x"',
+    '"/etc/passwd"',
+    '"../../x"',
+    "[]",
+    "{}",
+    "[1, [2]]",
+    '{"a": 1}',
+    "[" * 20000,
+    '{"a":' * 5000 + "1" + "}" * 5000,
+    '"\\ud800"',
+    '"\\u0000"',
+    "2147483648",
+    "1000000000000",
+    "[" * 900 + "]" * 900,
+    '"' + "A" * 5000 + '"',
+    "99999999",
+    "[1e9, 1e9]",
+    "100000",
+)
 _MARK = '"\\u0001mutated\\u0001"'
 
 
@@ -223,7 +330,24 @@ def _json_lines(content: bytes, edit: Edit) -> bytes:
     return b"\n".join(lines) + b"\n"
 
 
-_CELLS = ("", "0", "-1", "nan", "inf", "1e400", "2", "tumor", '"', "\x00", "\udcff", "=1+1", "../../x", "/etc/passwd", "A" * 200000, "1" * 5000)
+_CELLS = (
+    "",
+    "0",
+    "-1",
+    "nan",
+    "inf",
+    "1e400",
+    "2",
+    "tumor",
+    '"',
+    "\x00",
+    "\udcff",
+    "=1+1",
+    "../../x",
+    "/etc/passwd",
+    "A" * 200000,
+    "1" * 5000,
+)
 
 
 def _csv(content: bytes, edit: Edit) -> bytes:

@@ -1,7 +1,7 @@
 """Reads mutated files in a process of its own, with a bound on memory and a watch on time and on what is opened.
 
-``python fuzz_worker.py GROUP EXAMPLES SEED KEEP`` prints one line of JSON: how many files ended how, and what was found. Files that
-were found to do harm are kept in the folder KEEP.
+``python fuzz_worker.py GROUP EXAMPLES SEED KEEP`` prints one line of JSON: how many files ended how, and what was found. Files
+that were found to do harm are kept in the folder KEEP.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import tempfile
 import time
 import traceback
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -34,8 +35,21 @@ SECONDS = 2.0
 STUCK_SECONDS = 20.0
 BYTES = 2**30
 
-_WATCHED = {"open", "os.listdir", "os.scandir", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "shutil.rmtree", "os.truncate",
-            "subprocess.Popen", "os.system", "socket.connect", "socket.getaddrinfo"}  # fmt: skip
+_WATCHED = {
+    "open",
+    "os.listdir",
+    "os.scandir",
+    "os.remove",
+    "os.rename",
+    "os.mkdir",
+    "os.rmdir",
+    "shutil.rmtree",
+    "os.truncate",
+    "subprocess.Popen",
+    "os.system",
+    "socket.connect",
+    "socket.getaddrinfo",
+}
 
 
 class Stuck(BaseException):
@@ -49,7 +63,7 @@ class Watch:
         self.folder = str(folder)
         self.on = False
         self.strays: list[str] = []
-        prefixes = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), str(Path(__file__).parents[1])}
+        prefixes = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), *filter(None, sys.path)}
         self.programs = (*prefixes, "/proc/self/", "/dev/urandom", "/dev/null", "/etc/localtime", "/usr/share/zoneinfo")
         sys.addaudithook(self.hook)
 
@@ -109,10 +123,8 @@ class Worker:
 
     def _open(self, one: Seed, place: Path) -> str | None:
         if one.prepare is not None:
-            try:
+            with suppress(ValueError, OSError, LookupError, TypeError):  # too damaged for its checksums to be made anew
                 one.prepare(place)
-            except (ValueError, OSError, LookupError, TypeError):
-                pass  # too damaged for its checksums to be made anew
         signal.setitimer(signal.ITIMER_PROF, STUCK_SECONDS)
         self.watch.on = True
         try:

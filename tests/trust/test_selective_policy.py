@@ -308,3 +308,10 @@ def test_a_policy_is_loaded_and_asked_without_a_network_library(tmp_path: Path) 
 
 def test_the_face_tells_all_its_names_before_any_is_loaded() -> None:
     assert set(trust.__all__) <= set(dir(trust))
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "1" * 5000])
+def test_a_policy_nested_too_deeply_or_of_endless_digits_is_no_json(tmp_path, content):
+    (tmp_path / "policy.json").write_text(content)
+    with pytest.raises(InputError, match="not valid JSON"):
+        load_policy(tmp_path / "policy.json")

@@ -256,7 +256,7 @@ def load_protocol(path: str | Path | None = None) -> Protocol:
     try:
         content = path.read_bytes()
         entries = yaml.load(content, Loader=_UniqueKeys)  # noqa: S506 - a safe loader that refuses a key said twice
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError, AttributeError, RecursionError, TypeError, ValueError) as error:
         raise InputError(f"a file that is not readable YAML ({error})", "a protocol", path) from error
     if not isinstance(entries, dict):
         raise InputError(f"a {type(entries).__name__}", "a table of the protocol's entries", path)

@@ -23,7 +23,7 @@ from srh_clinic.errors import InputError
 from srh_clinic.files import fingerprint, write_whole
 from srh_clinic.integration import read_slide
 from srh_clinic.progress import Progress, silent
-from srh_clinic.slide import Reading
+from srh_clinic.slide import Reading, Slide
 from srh_clinic.validation.shift.manifest import Manifest, ManifestRow, case_of
 from srh_clinic.validation.shift.records import Cohort, Exclusion, Prediction, ShiftCase
 
@@ -75,8 +75,9 @@ def run_cases(
         folder = out / "cases" / f"{number + 1:04d}-{_safe(Path(row['case']).stem)}"
         path = manifest.case_path(row)
         try:
-            key = _key(path, pipeline, reading)
-            kept = _kept(folder, key, row) or _run(folder, path, key, row, pipeline, reading)
+            slide = _opened(path, reading)
+            key = _key(slide, pipeline, reading)
+            kept = _kept(folder, key, row) or _run(folder, slide, key, row, pipeline)
         except InputError as error:
             excluded.append(Exclusion(row["case"], f"found {error.found}"))
             continue
@@ -101,17 +102,21 @@ def _safe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:40] or "case"
 
 
-def _key(path: Path, pipeline: RestoreThenClassify, reading: Reading) -> str:
-    """Everything that a result depends on; of the image the names, sizes and times of its files."""
+def _opened(path: Path, reading: Reading) -> Slide:
+    """A case as it lies there now, its siblings included; no pixel is kept."""
     if not path.exists():
         raise InputError("no such file", "a DICOM file or folder, or a two-channel TIFF", path)
-    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+    return read_slide(path, reading.um_per_px, reading.full_scale)
+
+
+def _key(slide: Slide, pipeline: RestoreThenClassify, reading: Reading) -> str:
+    """Everything that a result depends on; of the image what its files held when it was opened."""
     return fingerprint(
         version=(__version__, KEPT),
         weights=pipeline.bundle.weights_sha256,
         restorer=(pipeline.restorer.name, pipeline.restorer.settings),
         asked=(pipeline.seed, pipeline.conservative, pipeline.seeds, reading.um_per_px, reading.full_scale),
-        files=[(one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in files],
+        content=slide.identity.content,
     )
 
 
@@ -126,10 +131,7 @@ def _kept(folder: Path, key: str, row: ManifestRow) -> dict[str, Any] | None:
     return kept if kept.get("key") == key and kept.get("truth") == row["truth"] else None
 
 
-def _run(
-    folder: Path, path: Path, key: str, row: ManifestRow, pipeline: RestoreThenClassify, reading: Reading
-) -> dict[str, Any]:
-    slide = read_slide(path, reading.um_per_px, reading.full_scale)
+def _run(folder: Path, slide: Slide, key: str, row: ManifestRow, pipeline: RestoreThenClassify) -> dict[str, Any]:
     result = pipeline(slide, origin=origin_of(slide, identity=False))  # a cohort's report travels; its manifest says whose
     if is_harm(outcome(row["truth"], result.before.diagnosis), outcome(row["truth"], result.diagnosis)):
         result.save(folder)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
-from srh_clinic.files import write_whole
+from srh_clinic.files import parsed_json, write_whole
 from srh_clinic.validation.study.questions import AS_SCANNED, MARK_WORDING, QUESTIONS, Wording, wording
 from srh_clinic.validation.study.records import LARGEST_MARK, SCHEMA_VERSION, Kind, Task, canonical
 from srh_clinic.validation.study.returns import RECEIPT
@@ -135,7 +134,7 @@ def read_viewer(path: str | Path) -> ViewerContents:
     head, tasks, rest = _between(content, TASKS_BEGIN, END, "list of tasks", path)
     middle, pictures, tail = _between(rest, IMAGES_BEGIN, IMAGES_END, "part with images", path)
     try:
-        listed = json.loads(tasks)
+        listed = parsed_json(tasks)
     except ValueError as error:
         raise InputError(f"tasks that are not valid JSON ({error})", NEEDED, path) from error
     if not isinstance(listed, list) or not all(isinstance(task, dict) for task in listed):

@@ -14,9 +14,10 @@ from srh_clinic.bundles import Bundle
 from srh_clinic.case import pipeline as pipeline_module
 from srh_clinic.cli.app import app
 from srh_clinic.errors import InputError
+from srh_clinic.integration import write_wsi
 from srh_clinic.simulation import simulate_cohort
 from srh_clinic.simulation.cohort import SEVERITY_AT_SURFACE
-from srh_clinic.slide import Reading
+from srh_clinic.slide import ArraySlide, Reading
 from srh_clinic.validation.shift import running
 from srh_clinic.validation.shift.cohort import write_cohort
 from srh_clinic.validation.shift.manifest import read_manifest
@@ -113,3 +114,18 @@ def test_a_wrong_manifest_ends_in_one_sentence_and_nothing_written(tmp_path: Pat
     assert done.exit_code == 2
     assert "Traceback" not in done.output
     assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_changed_sibling_of_a_case_asks_for_another_result(pipeline: RestoreThenClassify, tmp_path: Path) -> None:
+    counts = np.arange(2 * 40 * 50, dtype=np.uint16).reshape(2, 40, 50)
+    files = write_wsi(ArraySlide(counts, 0.47), tmp_path / "case", transfer_syntax="raw")
+
+    def key() -> str:
+        return running._key(running._opened(files[0], Reading()), pipeline, Reading())
+
+    was = key()
+    assert key() == was
+    content = bytearray(files[1].read_bytes())
+    content[-1] ^= 1
+    files[1].write_bytes(content)
+    assert key() != was

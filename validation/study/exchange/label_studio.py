@@ -22,7 +22,7 @@ from PIL import Image
 
 from srh_clinic.display import RGB, ColourWindow
 from srh_clinic.errors import InputError
-from srh_clinic.files import write_whole
+from srh_clinic.files import parsed_json, write_whole
 from srh_clinic.validation.study.exchange.answers import answer_row, one_rater
 from srh_clinic.validation.study.questions import AS_SCANNED, MARK_WORDING, WORDING, Wording, wording
 from srh_clinic.validation.study.records import CATEGORIES, SEVERITIES, Question, Task, Window
@@ -227,7 +227,7 @@ def _choices(parent: ET.Element, name: str, side: str, asked: Wording) -> ET.Ele
 
 def _entries(path: Path) -> list[Any]:
     try:
-        entries = json.loads(path.read_bytes())
+        entries = parsed_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f"a file that is not readable JSON ({error})", EXPORT, path) from error
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
