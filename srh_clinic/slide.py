@@ -20,9 +20,9 @@ class Identity:
     """Who and what a slide shows, as its file says; never printed by default.
 
     ``source`` is the file or folder it came from; ``channel_order`` says which of its channels was taken for CH2 and CH3, and
-    why; ``sop_uids`` are the DICOM instances that its pixels come from; ``content`` names what its files held at opening, so that
-    a result of yesterday is taken for no other file's; ``attributes`` holds what a writer needs to make a derived object of the
-    same study (for DICOM: the header data set), opaque to the core.
+    why; ``sop_uids`` are the DICOM instances that its pixels come from; ``content`` names what its files held at opening, and
+    changes with any of them; ``attributes`` holds what a writer needs to make a derived object of the same study (for DICOM:
+    the header data set), opaque to the core.
     """
 
     patient_id: str = ""
