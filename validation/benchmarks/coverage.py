@@ -17,6 +17,7 @@ from srh_clinic.diagnosis import CLASSES
 from srh_clinic.estimates import Finding, Interval, Undefined, proportion
 from srh_clinic.progress import Progress, silent
 from srh_clinic.validation.bench.cells import Row
+from srh_clinic.validation.benchmarks.agreement_coverage import agreement_coverage
 from srh_clinic.validation.reporting.report import CRITERIA, Column, Report, Table, provenance, write_report
 from srh_clinic.validation.shift.simulated import Scenario, SimulatedCohort, simulate
 from srh_clinic.validation.statistics.clusters import clustered_proportion, difference, naive_difference
@@ -299,6 +300,9 @@ STUDY_LEAST, STUDY_MOST, WIDEST = 0.92, 0.995, 1.5
 REFERENCE_STUDIES = 4000
 """Further simulated studies that the true standard error is taken from: known to about 1 %."""
 
+AGREEMENT_STUDIES = 5
+"""Simulated studies of agreement for each of the preference rate."""
+
 ROUNDING = 1e-12
 """By how much a mean may stand beside an end that is the truth itself."""
 
@@ -389,7 +393,9 @@ def study_coverage(
 
 
 def run_study_coverage(out: str | Path, studies: int = 200, seed: int = 0) -> Report:
-    """Make the report of :func:`study_coverage` and write it into ``out`` as Markdown and JSON.
+    """Make the report of :func:`study_coverage` and of agreement, and write it into ``out`` as Markdown and JSON.
+
+    Agreement is simulated five times as often: its truths are many rare answers, whose coverage is wanted to within 1 %.
 
     Raises
     ------
@@ -397,6 +403,10 @@ def run_study_coverage(out: str | Path, studies: int = 200, seed: int = 0) -> Re
         When the folder cannot be written.
     """
     made = study_coverage(studies, seed)
+    criteria, agreement = agreement_coverage(AGREEMENT_STUDIES * studies, seed)
+    asked, preference = made.tables
+    asked = replace(asked, rows=[*asked.rows, *criteria])
+    made = replace(made, title="Coverage of a rater study's intervals", tables=(asked, preference, agreement))
     write_report(made, out)
     return made
 
@@ -474,7 +484,7 @@ def _study_criteria(rows: Sequence[Row]) -> list[Row]:
     held, widths = [row["coverage"].value for row in rows], [row["width"] for row in rows]
     return [
         {
-            "asked": f"coverage of the 95 % interval from {STUDY_LEAST:.1%} to {STUDY_MOST:.1%}, every row",
+            "asked": f"coverage of the preference rate's 95 % interval from {STUDY_LEAST:.1%} to {STUDY_MOST:.1%}, every row",
             "measured": f"{min(held):.1%} to {max(held):.1%}",
             "met": min(held) >= STUDY_LEAST and max(held) <= STUDY_MOST,
         },

@@ -20,6 +20,9 @@ from srh_clinic.estimates import Finding, Interval, Undefined, codes, draws, pro
 SMALLEST_P = 1e-15
 """Of a p-value: beyond, one less it is no number of its own."""
 
+NO_WIDTH = 1e-12
+"""Of an interval of shares: what remains of rounding where all resamples are alike."""
+
 
 @dataclass(frozen=True)
 class TwoWay:
@@ -64,14 +67,19 @@ class TwoWay:
     def p_value(self, null: float = 0.5) -> float:
         """Two-sided p-value against a rate of ``null``: one less the highest level whose interval excludes it.
 
-        Not told apart below 1e-15.
+        Where all scores are 0, or all 1, that is the exact binomial p over images if it is the larger one, as the interval is
+        the wider one. Not told apart below 1e-15.
         """
         distance = abs(self.value - null) / float(np.sqrt(null * (1 - null) / self.effective))
         if distance == 0:
             return 1.0
+        exact = 0.0
+        if not self.variance and self.value in (0.0, 1.0):
+            exact = min(2 * (null if self.value else 1 - null) ** self.images, 1.0)
         if distance >= self.quantile(1 - SMALLEST_P):
-            return SMALLEST_P
-        return float(np.exp(brentq(lambda log_p: self.quantile(1 - np.exp(log_p)) - distance, np.log(SMALLEST_P), 0.0)))
+            return max(SMALLEST_P, exact)
+        found = brentq(lambda log_p: self.quantile(1 - np.exp(log_p)) - distance, np.log(SMALLEST_P), 0.0)
+        return max(float(np.exp(found)), exact)
 
 
 def two_way(scores: ArrayLike, images: Sequence[object] | NDArray, raters: Sequence[object] | NDArray) -> TwoWay | Undefined:
@@ -146,12 +154,14 @@ def preference_rate(
     return found if isinstance(found, Undefined) else found.interval(level)
 
 
-def mean_difference(
-    differences: ArrayLike, images: Sequence[object] | NDArray, raters: Sequence[object] | NDArray, *, level: float = 0.95
-) -> Finding:
-    """The mean of paired differences ``(N,)`` in [-1, 1] with the headline interval, carried over by ``(d + 1) / 2``."""
-    rate = preference_rate((np.asarray(differences, dtype=np.float64) + 1) / 2, images, raters, level=level)
-    return rate if isinstance(rate, Undefined) else around_zero(rate)
+def paired_two_way(
+    differences: ArrayLike, images: Sequence[object] | NDArray, raters: Sequence[object] | NDArray
+) -> TwoWay | Undefined:
+    """:func:`two_way` of paired differences ``(N,)`` in [-1, 1], each taken as the score ``(d + 1) / 2``.
+
+    No difference is a rate of 1/2; :func:`around_zero` carries its interval back.
+    """
+    return two_way((np.asarray(differences, dtype=np.float64) + 1) / 2, images, raters)
 
 
 def around_zero(rate: Interval) -> Interval:
@@ -188,6 +198,8 @@ def two_way_bootstrap(
     weight = ((drawn_images @ count) * drawn_raters).sum(axis=1)
     means = ((drawn_images @ total) * drawn_raters).sum(axis=1)[weight > 0] / weight[weight > 0]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    if high - low < NO_WIDTH:
+        return Undefined("every resample of images and raters gives the same, which says nothing of the next ones")
     return Interval(float(y.mean()), float(low), float(high), of_images, level)
 
 

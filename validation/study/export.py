@@ -221,7 +221,7 @@ def _protocol(
         repeat_gap=order_with_repeats(tasks_each, repeats, np.random.default_rng(0))[1],
         sentinels=plan.planned_sentinels,
         questions=QUESTIONS[plan.kind],
-        sample_size=sample_size(np.array(compared), plan.seed),
+        sample_size=sample_size(np.array(compared), plan.seed, max(len(plan.restorers) - 1, 1)),
         imbalance=assignment.imbalance,
         sources=f"{len(sources)} sources of scanned tissue" if sources else "simulated tissue",
         notice=said,

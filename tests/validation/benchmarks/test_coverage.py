@@ -12,6 +12,7 @@ from simulated_cohort import simulated_cohort
 
 from srh_clinic.diagnosis import OUTCOMES
 from srh_clinic.validation.benchmarks import coverage
+from srh_clinic.validation.benchmarks.agreement_coverage import AgreementTruth, agreement_coverage, simulated_codes
 from srh_clinic.validation.benchmarks.coverage import (
     HARM,
     SHIFT_TRUTHS,
@@ -93,3 +94,26 @@ def test_the_headline_interval_covers_where_the_naive_one_does_not() -> None:
     assert one["coverage"].value > 0.88 > one["naive"]
     assert everything["naive"] < 0.8
     assert 1 < one["width"] < 1.5
+
+
+@pytest.mark.parametrize("kappa", [0.0, 0.5, 0.8])
+@pytest.mark.parametrize("prevalence", [0.02, 0.5])
+def test_simulated_raters_have_the_kappa_that_they_were_given(prevalence: float, kappa: float) -> None:
+    truth = AgreementTruth(prevalence, kappa, 6, images=20_000)
+    codes = simulated_codes(truth, 1, np.random.default_rng(0))[0].astype(float)
+    # 20,000 images, of which 400 say yes at least: standard errors of about .02 and .001.
+    assert np.corrcoef(codes.T)[0, 1] == pytest.approx(kappa, abs=0.06)
+    assert codes.mean() == pytest.approx(prevalence, abs=0.006)
+    assert truth.true["percent agreement"] == pytest.approx((codes[:, 0] == codes[:, 1]).mean(), abs=0.01)
+
+
+def test_intervals_of_kappa_cover_where_a_percentile_bootstrap_covered_one_study_in_fifteen() -> None:
+    truth = AgreementTruth(0.02, 0.0, 1)
+    asked, table = agreement_coverage(60, 0, [truth])
+    kappa = table.rows[0]
+    assert kappa["n"] + kappa["undefined"] == 60
+    # Of 55 intervals that cover 95 %, fewer than 47 do with chance .001.
+    assert kappa["coverage"].value > 47 / 55
+    assert kappa["width"] > 0.3
+    assert [row["asked"] for row in asked] == [row["asked"] for row in agreement_coverage(60, 0, [truth])[0]]
+    assert agreement_coverage(60, 0, [truth])[1] == table

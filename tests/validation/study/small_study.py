@@ -50,7 +50,7 @@ def build(folder: Path, salt: bytes = bytes(32)) -> Path:
     return folder
 
 
-def no_power(ratings: np.ndarray, seed: int) -> dict[str, Any]:
+def no_power(ratings: np.ndarray, seed: int, comparisons: int) -> dict[str, Any]:
     """The sample size's simulation takes longer than the rest of an export."""
     bound = {"bound": 0.05, "images_needed": {}}
     return {"power": 0.9, "alpha": 0.01, "rater_sd": 0.7, "image_sd": 1.5, "comparisons": [], "hallucinations": bound}

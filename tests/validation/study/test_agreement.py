@@ -4,12 +4,18 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import cohen_kappa_score
+from statsmodels.stats.proportion import proportion_confint
 
 from srh_clinic.metrics import Interval, Undefined
 from srh_clinic.validation.statistics.agreement import (
+    ac1,
+    alpha,
+    cohen,
     cohen_kappa,
     cohen_pairs,
+    fleiss,
     fleiss_kappa,
     gwet_ac1,
     krippendorff_alpha,
@@ -76,15 +82,15 @@ def test_ac1_of_two_raters_is_the_published_one():
     found = gwet_ac1(ABSTRACTORS, 3)
     assert found.value == pytest.approx(0.8493305, abs=1e-7)
     # irrCAC's table form divides by n where the raw form, and ours, divides by n - 1.
-    assert (found.high - found.value) / 1.984217 == pytest.approx(0.04321747 * np.sqrt(100 / 99), rel=1e-5)
+    assert ac1(ABSTRACTORS, 3).variance ** 0.5 == pytest.approx(0.04321747 * np.sqrt(100 / 99), rel=1e-5)
 
 
 def test_ac1_with_missing_ratings_is_the_published_one():
     found = gwet_ac1(FOUR_RATERS, 5)
     assert found.value == pytest.approx(0.77544, abs=5e-6)
-    # Published standard error .14295; Student's t of 11 degrees of freedom.
-    assert (found.value - found.low) / 2.200985 == pytest.approx(0.14295, abs=5e-6)
-    assert found.high == 1
+    # Published standard error .14295.
+    assert ac1(FOUR_RATERS, 5).variance ** 0.5 == pytest.approx(0.14295, abs=5e-6)
+    assert found.low < 0.77544 < found.high < 1
     assert percent_agreement(FOUR_RATERS, 5).value == pytest.approx(0.8182, abs=5e-5)
 
 
@@ -115,7 +121,7 @@ def test_cohens_interval_is_the_published_one():
     found = cohen_kappa(ABSTRACTORS, 3)
     # irrCAC: 0.7964094, standard error 0.05891072 by another estimator of the same variance.
     assert found.value == pytest.approx(0.7964094, abs=1e-7)
-    assert (found.high - found.value) / 1.96 == pytest.approx(0.05891072, rel=0.01)
+    assert cohen(ABSTRACTORS, 3).variance ** 0.5 == pytest.approx(0.05891072, rel=0.02)
 
 
 def test_fleiss_kappa_is_his_example():
@@ -136,6 +142,77 @@ def test_fleiss_kappa_is_his_example():
     found = fleiss_kappa(codes, 5)
     assert found.value == pytest.approx(0.210, abs=5e-4)
     assert found == fleiss_kappa(codes, 5)
+
+
+def rare(both: int, one: int, neither: int) -> np.ndarray:
+    """Units of two raters of whom both, one or none said yes."""
+    return np.repeat([[1, 1], [0, 1], [0, 0]], [both, one, neither], axis=0)
+
+
+@pytest.mark.parametrize("of", [fleiss_kappa, krippendorff_alpha, cohen_kappa])
+def test_one_agreed_finding_in_150_says_nothing_of_kappa(of):
+    codes = rare(1, 0, 149)
+    found = of(codes) if of is krippendorff_alpha else of(codes, 2)
+    assert isinstance(found, Undefined)
+    assert found.why.startswith("1 image holds an answer other than the commonest")
+
+
+@pytest.mark.parametrize("of", [fleiss_kappa, krippendorff_alpha])
+def test_rare_answers_without_an_agreed_one_leave_kappa_open_above(of):
+    codes = rare(0, 6, 144)
+    found = of(codes) if of is krippendorff_alpha else of(codes, 2)
+    # 12 answers to 150 units, 2 % say yes: kappa is -.02, its lowest, and 0, the truth by chance alone, must not be excluded.
+    assert found.value == pytest.approx(-0.0204, abs=4e-3)
+    assert found.low == pytest.approx(found.value, abs=1e-12)
+    assert found.low < 0 < 0.4 < found.high < 0.7
+
+
+def test_agreed_rare_answers_bound_kappa_from_below_as_so_many_successes_do():
+    found = fleiss_kappa(rare(6, 0, 144), 2)
+    assert (found.value, found.high) == (1, 1)
+    # Wilson's 6 of 6 pairs: c >= 6 / (6 + z^2), and kappa = least + (1 - least) 2 c / (1 + c).
+    c, least = 6 / (6 + stats.t.ppf(0.975, 149) ** 2), -0.04 / 0.96
+    assert found.low == pytest.approx(least + (1 - least) * 2 * c / (1 + c), rel=1e-12)
+
+
+def test_of_independent_rare_pairs_the_effective_number_is_that_of_the_pairs_that_speak():
+    made = fleiss(rare(20, 20, 100_000), 2)
+    interval = made.interval()
+    low, high = proportion_confint(20, 40, method="wilson")
+    # Given 40 pairs with a rare answer, the share of those that agree is binomial. The jackknife has 39 degrees of freedom.
+    assert (interval.low, interval.high) == pytest.approx((2 * low / (1 + low), 2 * high / (1 + high)), abs=5e-3)
+
+
+def test_the_jackknife_is_the_large_sample_variance_of_two_raters():
+    codes = rare(300, 400, 800)
+    n, p = 1500, 1000 / 3000
+    kappa = 1 - (400 / n) / (2 * p * (1 - p))
+    # Bloch and Kraemer 1989, Biometrics 45:269, of the intraclass kappa.
+    variance = (1 - kappa) / n * ((1 - kappa) * (1 - 2 * kappa) + kappa * (2 - kappa) / (2 * p * (1 - p)))
+    assert fleiss(codes, 2).value == pytest.approx(kappa)
+    assert fleiss(codes, 2).variance == pytest.approx(variance, rel=0.01)
+    assert alpha(codes).variance == pytest.approx(variance, rel=0.01)
+
+
+def test_the_lowest_alpha_is_that_of_raters_who_disagree_as_far_as_they_can():
+    # Every answer but "none" met "none": 0 against 1, 0 against 2, and otherwise 0 against 0.
+    codes = np.repeat([[0, 1], [0, 2], [0, 0]], [3, 2, 20], axis=0)
+    found = alpha(codes, "ordinal")
+    assert found.least == pytest.approx(found.value, abs=1e-12)
+    better = np.repeat([[1, 1], [0, 1], [2, 2], [0, 0]], [1, 1, 1, 22], axis=0)
+    assert alpha(better, "ordinal").least == pytest.approx(independent_alpha(codes, ordinal=True), abs=1e-12)
+
+
+@pytest.mark.parametrize("of", [fleiss_kappa, gwet_ac1, percent_agreement])
+def test_an_image_that_says_it_six_times_says_it_once(of):
+    codes = rare(4, 5, 60)
+    once, six = of(codes, 2), of(np.repeat(codes, 6, axis=0), 2, np.repeat(np.arange(69), 6))
+    assert (six.value, six.low, six.high, six.n) == (
+        pytest.approx(once.value),
+        pytest.approx(once.low),
+        pytest.approx(once.high),
+        69,
+    )
 
 
 def test_where_raters_agree_by_chance_percent_is_high_and_kappa_is_not():

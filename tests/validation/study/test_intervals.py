@@ -9,8 +9,9 @@ from srh_clinic.metrics import Interval, Undefined, proportion
 from srh_clinic.validation.benchmarks.coverage import PreferenceTruth, simulated_scores
 from srh_clinic.validation.statistics.two_way import (
     TwoWay,
-    mean_difference,
+    around_zero,
     naive_wilson,
+    paired_two_way,
     preference_rate,
     two_way,
     two_way_bootstrap,
@@ -84,6 +85,38 @@ def test_the_p_value_is_below_5_percent_where_the_interval_excludes_a_half(ones)
     assert min(abs(edge.low - 0.5), abs(edge.high - 0.5)) < 1e-9
 
 
+def test_four_of_four_are_no_evidence_at_5_percent():
+    result = found(np.ones(4), np.arange(4), np.arange(4))
+    # Exact: 2 / 2^4. The normal approximation said .046 beside an interval from .398 on.
+    assert result.p_value() == pytest.approx(0.125)
+    assert result.interval().low == pytest.approx(0.025**0.25)
+    assert found(np.ones(6), np.arange(6), np.arange(6)).p_value() == pytest.approx(2 / 2**6)
+
+
+def test_over_random_studies_p_is_below_5_percent_where_the_interval_excludes_the_null():
+    random = np.random.default_rng(0)
+    unanimous = 0
+    for _ in range(600):
+        images, raters = random.integers(2, 12), random.integers(1, 5)
+        n = int(random.integers(max(images, 2), 4 * images + 1))
+        image, rater = random.integers(0, images, n), random.integers(0, raters, n)
+        scores = random.choice([0, 0.5, 1], n, p=random.choice([[0, 0, 1], [0.1, 0.1, 0.8], [0.4, 0.1, 0.5]]))
+        result = two_way(scores, image, rater)
+        if isinstance(result, Undefined):
+            continue
+        interval = result.interval()
+        unanimous += interval.value == 1
+        assert (result.p_value() < 0.05) == (not interval.low <= 0.5 <= interval.high)
+        assert interval.high > interval.low
+    assert unanimous > 100
+
+
+def test_equal_answers_give_no_bootstrap_interval():
+    drawn = two_way_bootstrap(np.ones(12), IMAGES, RATERS)
+    assert isinstance(drawn, Undefined)
+    assert "every resample" in drawn.why
+
+
 def test_the_quantile_lies_between_those_of_images_and_of_raters():
     result = found()
     assert stats.t.ppf(0.975, 5) <= result.quantile() <= stats.t.ppf(0.975, 2)
@@ -121,7 +154,7 @@ def test_scores_outside_0_to_1_are_refused():
 
 
 def test_a_mean_difference_is_on_the_scale_of_differences():
-    interval = mean_difference([1.0, 0.0, 0.0, -1.0, 1.0, 1.0], list("aabbcc"), list("xyyxxy"))
+    interval = around_zero(paired_two_way([1.0, 0.0, 0.0, -1.0, 1.0, 1.0], list("aabbcc"), list("xyyxxy")).interval())
     assert isinstance(interval, Interval)
     assert interval.value == pytest.approx(2 / 6)
     assert -1 <= interval.low < interval.value < interval.high <= 1

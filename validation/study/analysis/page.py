@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 from srh_clinic.validation.reporting.page import write_reports
@@ -127,7 +126,7 @@ def _guards(unblinded: Unblinded, of: Views, seed: int) -> Report:
 
 
 def _raters(unblinded: Unblinded, of: Views, seed: int) -> Report:
-    tables = [raters_table(of), agreement_table(of, seed), pairs_table(of), repeats_table(of)]
+    tables = [raters_table(of), agreement_table(of), pairs_table(of), repeats_table(of)]
     if of.protocol.kind == "preference":
         tables += [blinding_table(of), sides_table(of)]
     tables.append(time_table(of))
@@ -152,7 +151,6 @@ def _report(
         returns=", ".join(f"{rater}: {sha256}" for rater, sha256 in sorted(unblinded.returns.items())) or None,
         notice=protocol.notice or None,
         log=unblinded.log or None,
-        evalica=metadata.version("evalica"),
     )
     summary = " ".join(one for one in (_missing(unblinded), summary) if one)
     return Report(name, _marked(unblinded, title), summary, tuple(tables), made, figures)

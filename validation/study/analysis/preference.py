@@ -7,19 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import evalica
 import numpy as np
 from numpy.typing import NDArray
 
 from srh_clinic.estimates import Finding, Interval, Undefined, draws, proportion
 from srh_clinic.validation.reporting.report import Column, Table, reasoned_table
-from srh_clinic.validation.statistics.two_way import naive_wilson, two_way, two_way_bootstrap
+from srh_clinic.validation.statistics.bradley_terry import davidson
+from srh_clinic.validation.statistics.two_way import NO_WIDTH, naive_wilson, two_way, two_way_bootstrap
 from srh_clinic.validation.study.analysis.views import ASPECTS, CHOSEN, Aspect, Choice, Row, Views, rate
 
 ALL = "all baselines"
-
-ITERATIONS = 20_000
-"""evalica's own limit of 100 stops far from the maximum where there are few ties."""
 
 COLUMNS = (
     Column("baseline", "Against"),
@@ -53,7 +50,8 @@ def preference_table(views: Views, aspect: Aspect, rows: Sequence[Row]) -> Table
     """The rows of :func:`preference_rows`."""
     note = (
         f"A tie counts half. {_intervals_note(views)} The naive interval takes every rating as independent and is shown to be "
-        "distrusted. p is against a rate of 1/2, from the same variance; Holm over the baselines."
+        "distrusted. p is against a rate of 1/2: it is below 0.05 where the 95 % interval of the rate leaves 1/2 out. Holm "
+        "over the baselines."
     )
     return reasoned_table(f"Preference for {views.protocol.test}, {aspect}", COLUMNS, rows, note)
 
@@ -89,12 +87,11 @@ def preference_rows(views: Views, aspect: Aspect, seed: int) -> list[dict[str, A
 
 
 def bradley_terry(choices: Sequence[Choice], *, resamples: int = 200, seed: int = 0) -> BradleyTerry | Undefined:
-    """Strengths by the Bradley-Terry model with ties (Davidson 1970, as iterated by Newman 2023, JMLR 24:238; evalica).
+    """Strengths by the Bradley-Terry model with ties (Davidson 1970), fitted by :func:`.bradley_terry.davidson`.
 
-    With strengths ``pi``, i beats j with probability ``pi_i / (pi_i + pi_j + 2 v sqrt(pi_i pi_j))``. Intervals are percentiles
-    of a bootstrap over images. A baseline that never won nor tied has strength 0, one that the method under test never beat
-    nor tied an infinite one: its comparisons then carry nothing about the others, they are fitted without it, and its chance
-    has the exact interval over images.
+    Intervals are percentiles of a bootstrap over images. A baseline that never won nor tied has strength 0, one that the
+    method under test never beat nor tied an infinite one: its comparisons then carry nothing about the others, they are fitted
+    without it, and its chance has the exact interval over images.
     """
     clusters = sorted({one.cluster for one in choices})
     names = sorted({one.baseline for one in choices})
@@ -108,9 +105,9 @@ def bradley_terry(choices: Sequence[Choice], *, resamples: int = 200, seed: int 
         counts[place[one.cluster], names.index(one.baseline), CHOSEN.index(one.chosen)] += 1
     fitted = _fit(counts.sum(axis=0))
     if fitted is None:
-        return Undefined("the iteration for Bradley-Terry strengths did not converge")
+        return Undefined("every comparison is a tie or won by the same method, so no strengths are the likeliest")
     drawn = draws(np.random.default_rng(seed), len(clusters), resamples)
-    found = [fit for weights in drawn if (fit := _fit(np.tensordot(weights, counts, 1), 1e-5)) is not None]
+    found = [fit for weights in drawn if (fit := _fit(np.tensordot(weights, counts, 1))) is not None]
     if len(found) < resamples / 2:
         return Undefined("most resamples of images determine no Bradley-Terry strengths")
     resampled = np.array([chances for chances, _ in found])
@@ -123,6 +120,9 @@ def bradley_terry(choices: Sequence[Choice], *, resamples: int = 200, seed: int 
             # Resamples of nothing but wins are all alike; the exact interval over images is not.
             images = int((counts[:, at].sum(axis=1) > 0).sum())
             value = proportion(round(value.value * images), images)
+        if value.high - value.low < NO_WIDTH:
+            chance[name] = strength[name] = Undefined("every resample of images gives the same")
+            continue
         chance[name] = value
         finite = value.low > 0 and value.high < 1
         strength[name] = (
@@ -215,7 +215,7 @@ def _logit(p: float) -> float:
     return float(np.log(p / (1 - p)))
 
 
-def _fit(counts: NDArray[np.float64], tolerance: float = 1e-8) -> tuple[NDArray[np.float64], float] | None:
+def _fit(counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], float] | None:
     """Each baseline's chance against the method under test, and the tie parameter, from counts ``(baselines, 3)``.
 
     NaN for a baseline without comparison; None where nothing is determined.
@@ -229,27 +229,11 @@ def _fit(counts: NDArray[np.float64], tolerance: float = 1e-8) -> tuple[NDArray[
         return (chances, 0.0) if np.isfinite(chances).any() else None
     if not (test[kept] + baseline[kept]).any():
         return None
-    names: list[str] = []
-    winners: list[evalica.Winner] = []
-    weights: list[float] = []
-    for outcome, number in ((evalica.Winner.X, test), (evalica.Winner.Y, baseline), (evalica.Winner.Draw, tie)):
-        for at in kept[number[kept] > 0]:
-            names.append(str(at))
-            winners.append(outcome)
-            weights.append(float(number[at]))
-    ours = ["test"] * len(names)
-    if tie[kept].any():
-        newman = evalica.newman(ours, names, winners, weights=weights, tolerance=tolerance, limit=ITERATIONS)
-        if newman.iterations >= ITERATIONS:
-            return None
-        scores, parameter = newman.scores, float(newman.v)
-    else:
-        # Newman's iteration, which updates all strengths at once, swings between two points where there are no ties.
-        plain = evalica.bradley_terry(ours, names, winners, weights=weights, tolerance=tolerance, limit=ITERATIONS)
-        scores, parameter = plain.scores, 0.0
-    for at in kept:
-        chances[at] = scores[str(at)] / (scores[str(at)] + scores["test"])
-    return chances, parameter
+    fitted = davidson(test[kept], tie[kept], baseline[kept])
+    if fitted is None:
+        return None
+    chances[kept] = fitted.chance
+    return chances, fitted.tie
 
 
 def side_rows(views: Views) -> list[Row]:

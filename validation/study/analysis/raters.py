@@ -51,7 +51,7 @@ def raters_table(views: Views) -> Table:
     return reasoned_table("Raters", columns, rows, note)
 
 
-def agreement_table(views: Views, seed: int) -> Table:
+def agreement_table(views: Views) -> Table:
     """Agreement on each question."""
     columns = (
         Column("question", "Question"),
@@ -74,15 +74,16 @@ def agreement_table(views: Views, seed: int) -> Table:
                 "percent": percent_agreement(codes, categories, clusters),
                 "chance": float((proportions**2).sum()) if categories > 2 else random_agreement(float(proportions[1])),
                 "ac1": gwet_ac1(codes, categories, clusters),
-                "fleiss": fleiss_kappa(codes, categories, clusters, seed=seed),
-                "alpha": krippendorff_alpha(codes, "ordinal" if ordinal else "nominal", seed=seed),
+                "fleiss": fleiss_kappa(codes, categories, clusters),
+                "alpha": krippendorff_alpha(codes, "ordinal" if ordinal else "nominal", clusters),
             }
         )
     note = (
         "Real tasks; preferences are compared by method, not by side. A unit is a task, or one side of it where "
         "hallucinations are asked of. By chance alone: raters who answer at random with the shares seen. Alpha of "
-        f"hallucinations is ordinal (none, possible, definite). AC1 by Gwet's variance over {views.cluster_name}s, kappa by "
-        "a bootstrap over them, alpha by Krippendorff's bootstrap of pairs. Percent agreement is high wherever an answer is "
+        f"hallucinations is ordinal (none, possible, definite). Intervals are over {views.cluster_name}s and of these "
+        "raters: AC1 by Gwet's variance, kappa and alpha by the jackknife, each in Wilson's form on the scale of the rarer "
+        "answers, so that agreement on nothing does not count as knowledge. Percent agreement is high wherever an answer is "
         "rare; read AC1 and kappa."
     )
     return reasoned_table("Agreement between raters", columns, rows, note)
@@ -92,7 +93,9 @@ def pairs_table(views: Views) -> Table:
     """Cohen's kappa of each pair of raters."""
     questions = _questions(views)
     raters = [rater.rater_id for rater in views.protocol.raters]
-    kappas = {question: cohen_pairs(codes, categories) for question, (codes, _, categories) in questions.items()}
+    kappas = {
+        question: cohen_pairs(codes, categories, clusters) for question, (codes, clusters, categories) in questions.items()
+    }
     rows: list[Row] = []
     for a, b in itertools.combinations(range(len(raters)), 2):
         row: dict[str, Any] = {"pair": f"{raters[a]}, {raters[b]}"}
@@ -107,7 +110,7 @@ def pairs_table(views: Views) -> Table:
         "Cohen's kappa of each pair",
         columns,
         rows,
-        "Unweighted kappa, asymptotic intervals, which have no width where two raters agree on everything.",
+        f"Unweighted kappa, jackknife over {views.cluster_name}s, in Wilson's form on the scale of the rarer answers.",
     )
 
 
@@ -143,12 +146,17 @@ def repeats_table(views: Views) -> Table:
 def bang_index(right: int, wrong: int, unsure: int) -> Interval | Undefined:
     """Bang's blinding index (2004, Control. Clin. Trials 25:143) of one arm, with its multinomial interval.
 
-    ``(right - wrong) / n``: 0 for guesses by chance, 1 when all are right, -1 when all are wrong.
+    ``(right - wrong) / n``: 0 for guesses by chance, 1 when all are right, -1 when all are wrong. Guesses that are all alike
+    have no variance; up to ``u`` of all may yet be of another kind, Clopper and Pearson's bound for none among n, and the
+    interval is ``[c - u (c + 1), c + u (1 - c)]`` for an index of c.
     """
     n = right + wrong + unsure
     if not n:
         return Undefined("nobody was asked for a guess")
     value = (right - wrong) / n
+    if n in (right, wrong, unsure):
+        other = proportion(0, n).high
+        return Interval(value, value - other * (value + 1), value + other * (1 - value), n)
     half = 1.96 * float(np.sqrt(((right + wrong) / n - value**2) / n))
     return Interval(value, max(value - half, -1.0), min(value + half, 1.0), n)
 

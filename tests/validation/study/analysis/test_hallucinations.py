@@ -73,6 +73,18 @@ def test_mcnemars_pairs_are_the_tasks_of_a_baseline(study, sections):
     assert row["p"] == pytest.approx(binomtest(ours, ours + theirs).pvalue)
 
 
+def test_each_p_stands_beside_the_interval_that_it_inverts(sections):
+    of_tasks = of_ratings = 0
+    for row in table(sections["study_hallucinations"], "Hallucinations against").rows:
+        if row["share"] is not None:
+            assert (row["p"] < 0.05) == (not row["share"].low <= 0.5 <= row["share"].high)
+            of_tasks += 1
+        assert (row["p_difference"] < 0.05) == (not row["difference"].low <= 0 <= row["difference"].high)
+        of_ratings += 1
+    assert of_tasks >= 8
+    assert of_ratings == 10
+
+
 def test_an_incomplete_design_says_why_there_is_no_cochran(sections):
     found = table(sections["study_hallucinations"], "All methods at once")
     assert all(row["q"] is None for row in found.rows)

@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 from simulated_study import simulated_unblinded
 
 from srh_clinic.metrics import Undefined
+from srh_clinic.validation.statistics.bradley_terry import davidson as davidson_fit
 from srh_clinic.validation.study.analysis.preference import BradleyTerry, bradley_terry, preference_rows
 from srh_clinic.validation.study.analysis.views import Choice, views
 from srh_clinic.validation.study.simulated_raters import Truth
@@ -47,6 +48,20 @@ def test_bradley_terry_strengths_maximise_the_likelihood():
     # BFGS ends within 1e-5 of the maximum.
     assert {name: one.value for name, one in found.strength.items()} == pytest.approx(strengths, abs=1e-4)
     assert found.tie == pytest.approx(tie, abs=1e-4)
+
+
+@pytest.mark.parametrize("counts", [(10, 5, 10), (50, 30, 20), (3, 40, 1), (0.5, 7.25, 12)])
+def test_two_methods_have_their_strengths_in_closed_form(counts):
+    wins, ties, losses = counts
+    found = davidson_fit(*(np.array([one], float) for one in counts))
+    assert found.chance[0] == pytest.approx(losses / (wins + losses), rel=1e-9)
+    # 10 wins, 5 ties, 10 losses: 0.25, since 5 / 25 is 2 v / (2 + 2 v).
+    assert found.tie == pytest.approx(ties / (2 * np.sqrt(wins * losses)), rel=1e-9)
+
+
+def test_a_likelihood_that_grows_without_end_has_no_maximum():
+    # Only wins and ties: the strength is 0 and ties ever likelier.
+    assert davidson_fit(np.array([8.0]), np.array([3.0]), np.array([0.0])) is None
 
 
 def test_without_ties_strengths_are_the_log_odds():

@@ -31,6 +31,13 @@ def test_bangs_index_is_his_example():
     assert isinstance(bang_index(0, 0, 0), Undefined)
 
 
+@pytest.mark.parametrize(("guesses", "low", "high"), [((9, 0, 0), 1 - 2 * 0.33627, 1), ((0, 0, 9), -0.33627, 0.33627)])
+def test_guesses_that_are_all_alike_leave_the_index_open(guesses, low, high):
+    found = bang_index(*guesses)
+    # None of 9 are of another kind: Clopper and Pearson's 1 - .025 ** (1 / 9) = .33627.
+    assert (found.low, found.high) == (pytest.approx(low, abs=1e-5), pytest.approx(high, abs=1e-5))
+
+
 def test_raters_who_know_the_method_are_not_blind():
     known = views(simulated_unblinded(dataclasses.replace(TRUTH, recognition=1.0), seed=1))
     row = blinding_table(known).rows[-1]
