@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from srh_clinic.errors import InputError
+from srh_clinic.integration.channels import ChannelOption
 from srh_clinic.integration.dicom_reader import DicomSlide
 from srh_clinic.integration.dicom_writer import write_wsi
 from srh_clinic.integration.reader import read_slide
@@ -16,19 +17,23 @@ def convert(
     out: str | Path,
     um_per_px: float | None = None,
     full_scale: int | None = None,
+    channels: ChannelOption | None = None,
+    plane: int | None = None,
 ) -> list[Path]:
-    """Make a DICOM slide of a two-channel TIFF.
+    """Make a DICOM slide of a two-channel TIFF, or of two TIFFs of one channel each.
 
     Parameters
     ----------
     inputs
-        The TIFF.
+        The TIFF, or those of CH2 and CH3.
     out
         A ``.dcm`` file (both optical paths), or a folder (one instance per Raman shift).
     um_per_px
         Pixel edge in micrometres, where the TIFF does not state it.
     full_scale
         Stored value at unit intensity 1, where the TIFF does not state it.
+    channels, plane
+        As in :func:`~srh_clinic.integration.reader.read_slide`.
 
     Returns
     -------
@@ -41,9 +46,9 @@ def convert(
         When the input is not one such stack, or the output cannot be written.
     """
     paths = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    if len(paths) != 1:
-        raise InputError(f"{len(paths)} inputs", "one two-channel TIFF")
-    slide = read_slide(paths[0], um_per_px, full_scale)
+    if len(paths) not in (1, 2):
+        raise InputError(f"{len(paths)} inputs", "one two-channel TIFF, or one of each channel")
+    slide = read_slide(paths, um_per_px, full_scale, channels, plane)
     if isinstance(slide, DicomSlide):
         raise InputError("a slide that is already DICOM", "a two-channel TIFF", paths[0])
     return write_wsi(slide, out)

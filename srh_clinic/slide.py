@@ -64,6 +64,14 @@ class Slide(Protocol):
         """
 
 
+@runtime_checkable
+class ChangeableSlide(Protocol):
+    """A slide that lies in files, which others may change while it is read."""
+
+    def check_unchanged(self) -> None:
+        """Raise ``InputError`` that names a file which is no longer what it was when the slide was opened."""
+
+
 def check_region(shape: tuple[int, int], y: int, x: int, height: int, width: int) -> None:
     """Raise ``ValueError`` unless the region lies within ``shape`` and is not empty."""
     if height < 1 or width < 1 or y < 0 or x < 0 or y + height > shape[0] or x + width > shape[1]:

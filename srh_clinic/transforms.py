@@ -12,7 +12,7 @@ the transforms pickle and work under a ``DataLoader`` with workers; workers that
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +59,7 @@ class LoadSRH(Transform):
         ``(y, x, height, width)`` in pixels of the size that is returned. When not given, the whole slide is held in memory.
     spacing
         Pixel edge in micrometres that the image is resampled to, usually the bundle's; as in the file when not given.
-    um_per_px, full_scale
+    um_per_px, full_scale, channels, plane
         What the file does not state, see :func:`srh_clinic.integration.read_slide`.
     """
 
@@ -69,14 +69,18 @@ class LoadSRH(Transform):
         spacing: float | None = None,
         um_per_px: float | None = None,
         full_scale: int | None = None,
+        channels: str | Sequence[str | int] | None = None,
+        plane: int | None = None,
     ) -> None:
         self.region = region
         self.spacing = spacing
         self.um_per_px = um_per_px
         self.full_scale = full_scale
+        self.channels = channels
+        self.plane = plane
 
-    def __call__(self, path: str | Path) -> MetaTensor:
-        """Counts ``(2, H, W)`` of the case at ``path``.
+    def __call__(self, path: str | Path | Sequence[str | Path]) -> MetaTensor:
+        """Counts ``(2, H, W)`` of the case at ``path``, or of the two files of its channels.
 
         Raises
         ------
@@ -85,19 +89,23 @@ class LoadSRH(Transform):
         """
         from srh_clinic.integration import read_slide
 
-        slide: Slide = read_slide(path, self.um_per_px, self.full_scale)
+        slide: Slide = read_slide(path, self.um_per_px, self.full_scale, self.channels, self.plane)
         if self.spacing is not None:
             slide = ResampledSlide(slide, self.spacing)
         region = self.region or (0, 0, *slide.shape)
         try:
             counts = slide.read(*region)
+        except InputError:
+            raise
         except ValueError as error:
-            raise InputError(f"the region {region}", f"one within a slide of {slide.shape} pixels", path) from error
+            needed = f"one within a slide of {slide.shape} pixels"
+            raise InputError(f"the region {region}", needed, slide.identity.source or None) from error
         meta = {
             "um_per_px": slide.um_per_px,
             "notes": "; ".join(slide.notes),
             "region": list(region),
-            "filename_or_obj": str(path),
+            "filename_or_obj": str(path if isinstance(path, str | Path) else path[0]),
+            "channel_order": slide.identity.channel_order,
         }
         return MetaTensor(torch.from_numpy(counts.astype(np.float32)), meta=meta)
 

@@ -42,11 +42,12 @@ from srh_clinic.case.restoring import (
 from srh_clinic.case.result import CaseResult
 from srh_clinic.case.scrutiny import Scrutiny, scrutinise, unexamined
 from srh_clinic.errors import InputError
+from srh_clinic.guards.channels import channel_flags, look_at_channels
 from srh_clinic.inference import network_seconds
 from srh_clinic.intensity import Counts
 from srh_clinic.progress import Progress, silent
 from srh_clinic.resampling import thumbnail
-from srh_clinic.slide import Slide
+from srh_clinic.slide import ChangeableSlide, Slide
 from srh_clinic.tiling import TileGrid, TileStore
 from srh_clinic.tissue import TissueMask
 
@@ -275,6 +276,8 @@ class RestoreThenClassify:
         with network_seconds() as in_networks:
             found = self._find(slide, work, progress or silent)
         regions = rescan_regions(found.restored, slide)
+        if isinstance(slide, ChangeableSlide):
+            slide.check_unchanged()
         decision = self._decide(found)
         total = time.perf_counter() - began
         after = found.after.diagnosis
@@ -294,7 +297,12 @@ class RestoreThenClassify:
             provenance=self.made_by,
             origin=origin or origin_of(slide),
             made=made_now(),
-            slide={"height": slide.shape[0], "width": slide.shape[1], "um_per_px": slide.um_per_px},
+            slide={
+                "height": slide.shape[0],
+                "width": slide.shape[1],
+                "um_per_px": slide.um_per_px,
+                "channel_order": slide.identity.channel_order,
+            },
             maps=found.maps,
             restored=found.restored,
             decision=decision,
@@ -307,6 +315,8 @@ class RestoreThenClassify:
             view, reading = at_pixel_size(slide, self.bundle.metadata["um_per_px"])
             report("reading", 0, 1)
             seen = look_over(view)
+            pair = look_at_channels(slide, seen.mask, view.um_per_px)
+            reading += () if pair is None else channel_flags(pair)
             report("reading", 1, 1)
             restored = restore_slide(view, seen, self.restorer, self.bundle, seed=self.seed, work=work, progress=report)
             scrutiny = self._scrutinise(view, restored, slide, partial(report, "examining"))

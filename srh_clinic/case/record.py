@@ -193,6 +193,8 @@ class ScannedSlide(_Part):
     """In pixels."""
     um_per_px: float = Field(gt=0)
     """Edge of a pixel in micrometres."""
+    channel_order: str
+    """Which of the file's channels was taken for CH2 and which for CH3, and why; empty when there was nothing to choose."""
 
 
 class Timing(_Part):

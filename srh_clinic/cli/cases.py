@@ -13,9 +13,12 @@ from rich.console import Console
 from srh_clinic.cli.options import (
     BundleOption,
     CaseArgument,
+    ChannelsOption,
     DeviceOption,
     DicomArgument,
     FullScaleOption,
+    OtherChannelOption,
+    PlaneOption,
     ProfileOption,
     RestorerOption,
     SamplerOption,
@@ -80,15 +83,19 @@ def cohort_simulate(
 
 @guarded
 def convert(
-    inputs: Annotated[list[Path], typer.Argument(metavar="IN...", readable=False, help="A two-channel TIFF.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="IN...", readable=False, help="A two-channel TIFF, or CH2's and CH3's.")
+    ],
     out: DicomArgument,
     um_per_px: UmPerPxOption = None,
     full_scale: FullScaleOption = None,
+    channels: ChannelsOption = None,
+    plane: PlaneOption = None,
 ) -> None:
     """Convert a slide in another file format to DICOM."""
     from srh_clinic.integration import convert as to_dicom
 
-    for path in to_dicom(inputs, out, um_per_px=um_per_px, full_scale=full_scale):
+    for path in to_dicom(inputs, out, um_per_px, full_scale, channels, plane):
         typer.echo(path)
 
 
@@ -104,6 +111,9 @@ def restore(
     seed: SeedOption = 0,
     um_per_px: UmPerPxOption = None,
     full_scale: FullScaleOption = None,
+    channels: ChannelsOption = None,
+    plane: PlaneOption = None,
+    ch3: OtherChannelOption = None,
 ) -> None:
     """Restore a case and write it as a derived DICOM slide."""
     from srh_clinic.bundles import load_bundle
@@ -113,7 +123,7 @@ def restore(
     from srh_clinic.restorers import create_restorer
     from srh_clinic.slide import pixels_sha256
 
-    slide = read_slide(case, um_per_px, full_scale)
+    slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane)
     loaded = load_bundle(bundle)
     works = create_restorer(restorer, bundle=bundle, device=device, **settings_of(sampler, profile))
     made_by = provenance(loaded, works, seed, tile=loaded.metadata["tile"], overlap=OVERLAP)
@@ -147,6 +157,9 @@ def diagnose(
     seed: SeedOption = 0,
     um_per_px: UmPerPxOption = None,
     full_scale: FullScaleOption = None,
+    channels: ChannelsOption = None,
+    plane: PlaneOption = None,
+    ch3: OtherChannelOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     html: Annotated[bool, typer.Option("--html", help="Also write case.html, a page to look at the case offline.")] = False,
     dicom_out: Annotated[
@@ -193,7 +206,7 @@ def diagnose(
 
     selective = None if policy is None else load_policy(policy)
     compared = None if reference is None else load_reference(reference)
-    slide = read_slide(case, um_per_px, full_scale)
+    slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane)
     if out is None and (html or not json):
         out = Path(f"{case.resolve().stem}-diagnosis")
     if out is not None:

@@ -74,6 +74,19 @@ UmPerPxOption = Annotated[float | None, typer.Option(help="Pixel size in um, whe
 FullScaleOption = Annotated[
     int | None, typer.Option(help="Stored value at full scale, where the file does not state it: 4096 for 12 bits.")
 ]
+ChannelsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CH3,CH2",
+        help="What each channel is, in the file's order ('-' for one that is neither), where the file does not say it; or the "
+        "positions (2,1) or names of CH2 and CH3.",
+    ),
+]
+PlaneOption = Annotated[int | None, typer.Option(min=1, help="Focal plane, from 1, of a case with several.")]
+OtherChannelOption = Annotated[
+    Path | None,
+    typer.Option("--ch3", metavar="FILE", readable=False, help="CH3's file, where each channel has one and CASE is CH2's."),
+]
 DataOption = Annotated[
     str, typer.Option(metavar="DIR|phantom", help="Folder of training data, or phantom to simulate the data.")
 ]

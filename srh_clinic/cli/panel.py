@@ -124,6 +124,8 @@ def _making(result: CaseResult, out: Path | None) -> Iterator[Row]:
     yield "Time", spent
     weights = f"{escape(made_by['bundle'])} {made_by['weights_sha256'][:12]}"
     yield "Made by", f"srh-clinic {made_by['version']}, {weights}, seed {made_by['seed']}"
+    if order := result.slide.get("channel_order"):
+        yield "Channels", escape(order)
     if out is not None:
         yield "Pictures", escape(str(out / "summary.png"))
         yield "", escape(str(out))

@@ -182,8 +182,8 @@ def _said(check: ChannelCheck) -> Iterator[tuple[str, str]]:
             far = distance > FAR_SHIFTED_PX
             code = "channels-far-shifted" if far else "channels-shifted"
             yield code, f"CH3 lies {distance:.1f} px from CH2 ({down:+.1f} down, {right:+.1f} right)"
-    if (said := _looks_swapped(check)) is not None:
-        yield "channels-swapped", f"CH2 and CH3 may be swapped: {said}; see --channels"
+    if (swapped := _looks_swapped(check)) is not None:
+        yield "channels-swapped", f"CH2 and CH3 may be swapped: {swapped}; see --channels"
 
 
 def _looks_swapped(check: ChannelCheck) -> str | None:

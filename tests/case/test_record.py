@@ -57,7 +57,7 @@ WHOLE: dict[str, Any] = {
     "notes": ["rescan: 1 region of poor image quality"],
     "warnings": [],
     "doubts": [],
-    "slide": {"height": 400, "width": 420, "um_per_px": 0.47},
+    "slide": {"height": 400, "width": 420, "um_per_px": 0.47, "channel_order": ""},
     "timing": {
         **{"total_s": 2.0, "restoring_s": 1.0, "examining_s": 0.25, "classifying_s": 0.25},
         **{"networks_s": 1.5, "outside_networks_s": 0.5, "tiles_per_s": 3.0},

@@ -84,7 +84,7 @@ def test_another_pixel_size_is_resampled_and_flagged() -> None:
     assert at_pixel_size(ArraySlide(slide.counts, 0.5), 0.47)[1] == ()
     result = pipeline()(slide)
     assert result.maps.um_per_px == 0.47
-    assert result.slide == {"height": 200, "width": 260, "um_per_px": 0.35}
+    assert result.slide == {"height": 200, "width": 260, "um_per_px": 0.35, "channel_order": ""}
 
 
 def test_a_bright_speck_of_debris_changes_nothing_else() -> None:

@@ -354,7 +354,8 @@ class TestConvert:
         path = stack(counts)
         (tmp_path / "text.tif").write_text("text")
         made = convert(path, tmp_path / "case.dcm", 0.35)
-        for inputs, found in [([path, path], "2 inputs"), ([], "0 inputs"), (made, "already DICOM"),
+        for inputs, found in [([path, path], "one file twice"), ([path] * 3, "3 inputs"), ([], "0 inputs"),
+                              (made, "already DICOM"),
                               (tmp_path / "text.tif", "a text file"), (path, "does not state its pixel size")]:  # fmt: skip
             with pytest.raises(InputError, match=found):
                 convert(inputs, tmp_path / "out.dcm")
