@@ -23,10 +23,15 @@ LITTLE_TISSUE = 0.1
 """A slide of which less than this fraction was taken for tissue is flagged: it is small, or the mask has lost it."""
 
 
-NOTES = frozenset({"reading", "resampled", "rescan", "withheld"})
+NOTES = frozenset({"reading", "resampled", "rescan", "withheld", "channels-shifted"})
 """Codes of flags that say how the image was read and treated: nothing is wrong."""
 
-DOUBTS = frozenset({"diagnosis-changed", "policy", "unsure", "few-patches", "guards"})
+DOUBTS = frozenset(
+    {
+        *("diagnosis-changed", "policy", "unsure", "few-patches", "guards"),
+        *("channels-swapped", "channels-of-two-fields", "channels-same", "channel-dark", "channel-noise"),
+    }
+)
 """Codes of flags that speak against the diagnosis; all others are warnings."""
 
 SURE = 0.6
