@@ -17,7 +17,7 @@ import numpy as np
 from srh_clinic.bundles import load_bundle
 from srh_clinic.case.provenance import notice
 from srh_clinic.errors import InputError
-from srh_clinic.files import whole_folder
+from srh_clinic.files import claimed, require_no_link, whole_folder
 from srh_clinic.intensity import Counts
 from srh_clinic.progress import Progress, silent
 from srh_clinic.slide import Reading
@@ -90,35 +90,54 @@ def export_study(
         When the plan cannot be met with these images and weights, ``out`` is taken, or the audit finds a leak.
     """
     plan, out = plan or StudyPlan(), Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("a file, or a folder that is not empty", "a new or empty folder for the study", out)
-    protocol = load_protocol()
+    # Weights that are missing are told before anything is written.
     work = out.resolve().with_name(f".{out.resolve().name}.partial")
-    bench = Bench(protocol, load_bundle(bundle), work, device, None, report, Path(weights))
+    bench = Bench(load_protocol(), load_bundle(bundle), work, device, None, report, Path(weights))
     for name in plan.restorers:
         method = study_method(name, bench)
         for part in method.parts:
             bench.bundle_of(method).config(part)
-    secret = _salt_of(work) if salt is None else salt
-    images, real = _images(plan, [Path(source) for source in sources], reading or Reading(), per_case, secret)
+    try:
+        with claimed(out):
+            _require_free(out)
+            secret = _salt_of(work) if salt is None else salt
+            images, real = _images(plan, [Path(source) for source in sources], reading or Reading(), per_case, secret)
+            return _export(out, plan, bench, images, real, sources, secret)
+    except OSError as error:
+        raise InputError(error.strerror or str(error), "room and permission to write a study", out) from error
+
+
+def _require_free(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError("a file, or a folder that is not empty", "a new or empty folder for the study", out)
+
+
+def _export(
+    out: Path,
+    plan: StudyPlan,
+    bench: Bench,
+    images: Sequence[StudyImage],
+    real: int,
+    sources: Sequence[str | Path],
+    secret: bytes,
+) -> StudyProtocol:
+    """Restore the images, write the study, audit it, and give it its name."""
     assignment = _assignment(plan, real, secret)
     restored = RestoredImages(bench, images)
     restored.restore(_wanted(plan, assignment, range(real, len(images))))
     sentinels = _sentinels(plan, restored, range(real, len(images)), secret)
     described = _protocol(plan, assignment, real, sources, secret, notice(bench.bundle))
-    try:
-        with whole_folder(out.resolve()) as draft:
-            write_study(draft, plan, described, restored, assignment, sentinels, Blinding(secret))
-            require_blind(draft)
-    except OSError as error:
-        raise InputError(error.strerror or str(error), "room and permission to write a study", out) from error
-    shutil.rmtree(work, ignore_errors=True)
+    with whole_folder(out.resolve()) as draft:
+        write_study(draft, plan, described, restored, assignment, sentinels, Blinding(secret))
+        require_blind(draft)
+    shutil.rmtree(bench.out, ignore_errors=True)
     return described
 
 
 def _salt_of(work: Path) -> bytes:
     """The salt of the export that was cut here, or a new one, for its owner alone."""
     path = work / "salt"
+    require_no_link(work, path)
     if path.is_file() and len(kept := path.read_bytes()) == SALT_BYTES:
         return kept
     salt = secrets.token_bytes(SALT_BYTES)

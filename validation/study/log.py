@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from srh_clinic.errors import InputError, first_fault
-from srh_clinic.files import write_whole
+from srh_clinic.files import claimed, write_whole
 from srh_clinic.validation.study.records import Hash, Record, canonical, line_hash
 
 LOG = "study.log"
@@ -58,8 +58,13 @@ def log_event(study: Path, salt: bytes, event: str, **more: Any) -> Event:
     Raises
     ------
     InputError
-        When the log is not what it was, or cannot be written.
+        When the log is not what it was, cannot be written, or somebody else writes to it.
     """
+    with claimed(study / LOG):
+        return _log_event(study, salt, event, more)
+
+
+def _log_event(study: Path, salt: bytes, event: str, more: Mapping[str, Any]) -> Event:
     path = study / LOG
     before = read_log(study, salt)
     kept = path.read_text(encoding="utf-8") if path.is_file() else ""

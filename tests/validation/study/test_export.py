@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import stat
+import sys
 from dataclasses import replace
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import numpy as np
 import pytest
@@ -90,6 +92,20 @@ def test_an_export_that_was_cut_goes_on_to_make_the_same_study(tmp_path: Path, m
     export_study(out, plan, device="cpu")
     assert (out / "sealed" / "salt").read_bytes() == salts[0]
     assert [path.name for path in tmp_path.iterdir()] == ["study"]
+
+
+def test_a_second_export_into_one_folder_is_told(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    # From another process, as the same one may claim a place again.
+    claim = "from pathlib import Path; from srh_clinic.files import claimed"
+    script = f"{claim}\nwith claimed(Path('study')): print(1, flush=True); input()"
+    with Popen([sys.executable, "-c", script], stdin=PIPE, stdout=PIPE, cwd=tmp_path) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(InputError, match="study: found a run that writes there now"):
+            export_study(out, replace(PLAN, images=2, sentinels={}, repeats=0), device="cpu")
+        other.communicate(b"\n")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_study_goes_from_answers_to_figure_6(study: Path, tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ Box = tuple[float, float, float, float]
 NEAR = 2.0
 """A point within so many radii of a planted nucleus is a mark of it: who clicks beside a nucleus means that nucleus."""
 
+LARGEST_FIND = 8.0
+"""Edge, in radii of a planted nucleus, of the largest box that is a mark of it: one around much of the image finds nothing."""
+
 LISTED = 60
 """Rows at most of a list of single regions."""
 
@@ -128,12 +131,14 @@ def detected(answer: Answer) -> bool:
 def marks(region: Region, planted: tuple[float, float, float]) -> bool:
     """Whether a region is a mark of the nucleus at ``x, y`` with a radius, px.
 
-    A point counts within twice the radius, a box that comes within the radius.
+    A point counts within twice the radius, a box no longer than :data:`LARGEST_FIND` radii that comes within the radius.
     """
     x, y, radius = planted
     if region.shape == "point":
         return bool(np.hypot(region.xy[0] - x, region.xy[1] - y) <= NEAR * radius)
     left, top, right, bottom = box_of(region)
+    if max(right - left, bottom - top) > LARGEST_FIND * radius:
+        return False
     nearest = np.clip(x, left, right), np.clip(y, top, bottom)
     return bool(np.hypot(nearest[0] - x, nearest[1] - y) <= radius)
 
@@ -181,8 +186,9 @@ def sentinel_table(views: Views) -> Table:
     ]
     note = (
         "Noticed is: called possible or definite on the edited side, or a region marked at the place (a point within two "
-        "radii, a box that touches it). A call on an unedited restoration may be of a hallucination that it really has, so "
-        "false alarms are at most this many; two answers to two equal sides are certainly one error."
+        "radii, a box no longer than eight radii that touches it). A call on an unedited restoration may be of a "
+        "hallucination that it really has, so false alarms are at most this many; two answers to two equal sides are "
+        "certainly one error."
     )
     rows = [row for row in rows if row["answers"]] if any(row["answers"] for row in rows) else []
     return reasoned_table("Sentinels", columns, rows, note)

@@ -39,6 +39,9 @@ def test_a_mark_at_the_planted_place_counts_as_noticed(study):
     assert not marks(region((x + 2.1 * radius, y)), (x, y, radius))
     assert marks(region((x + 0.9 * radius, y, x + 40, y + 40)), (x, y, radius))
     assert not marks(region((x + 1.1 * radius, y, x + 40, y + 40)), (x, y, radius))
+    # A box around everything holds the place and finds nothing.
+    assert marks(region((x - 4 * radius, y - 4 * radius, x + 4 * radius, y + 4 * radius)), (x, y, radius))
+    assert not marks(region((x - 4 * radius, y - 4 * radius, x + 4.1 * radius, y + 4 * radius)), (x, y, radius))
     silent = answer.rating.model_copy(update={"halluc_A": "none", "halluc_B": "none", "regions": ()})
     assert not detected(dataclasses.replace(answer, rating=silent))
     for on, noticed in ((side, True), ("B" if side == "A" else "A", False)):
