@@ -23,6 +23,7 @@ FLOORS = {
         "errors",
         "progress",
         "files",
+        "escaping",
         "diagnosis",
         "estimates",
         "intensity",

@@ -8,7 +8,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from srh_clinic.case.scrutiny import WORDS
 from srh_clinic.casepage.pyramid import Pyramid, data_uri, make_pyramids
 from srh_clinic.diagnosis import CLASS_WORDS
 from srh_clinic.display import RGB, ColourWindow, class_colours, colour_window, srh_colours
+from srh_clinic.escaping import page_text
 from srh_clinic.files import whole_file
 from srh_clinic.intensity import Counts
 from srh_clinic.resampling import block_mean, blocks
@@ -74,16 +74,11 @@ def case_page(result: CaseResult, name: str) -> str:
     pyramids, factor, quality = _pictures(result)
     seen, origin = result.restored.slide, result.origin
     scale = result.slide["um_per_px"] / seen.um_per_px / factor
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("srh_clinic.casepage", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     said = result.to_dict()
     ground = pyramids["after"]
-    return environment.get_template("page.html").render(
+    return page_text(
+        [Path(__file__).parent],
+        "page.html",
         name=name,
         identity={"Patient": origin.patient_id, "Specimen": origin.specimen_id},
         result=said,

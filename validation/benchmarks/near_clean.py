@@ -23,9 +23,10 @@ from srh_clinic.metrics.sharing import SHARING_BANDS
 from srh_clinic.progress import Progress, silent
 from srh_clinic.resampling import block_mean
 from srh_clinic.simulation import Sources, degrade
+from srh_clinic.slide import Reading
 from srh_clinic.validation.bench.bench import Bench, PhantomRestorer
 from srh_clinic.validation.bench.cells import CellStore, Row
-from srh_clinic.validation.bench.images import Reading, read_patches, tiles_sha256
+from srh_clinic.validation.bench.images import read_patches, tiles_sha256
 from srh_clinic.validation.bench.methods import METHODS, WHOLE, Method, chosen_methods
 from srh_clinic.validation.bench.protocol import load_protocol
 from srh_clinic.validation.benchmarks.seams import REAL_UM_PER_PX

@@ -71,7 +71,28 @@ def svg_figure(name: str, title: str, caption: str, size: tuple[float, float], d
     svg = svg[svg.index("<svg") :]
     # Ids that are the same in every plot would clash on one page.
     svg = re.sub(r'(id="|href="#|url\(#)', rf"\1{name}-", svg)
-    return Figure(name, title, caption, svg=svg)
+    return Figure(name, title, caption, svg=_without_styles(svg))
+
+
+STYLE_ELEMENT = re.compile(r"<style\b[^>]*>(.*?)</style>\s*", re.DOTALL)
+FONT = re.compile(r"(?:(?P<style>italic|oblique) )?(?:(?P<weight>bold|\d+) )?(?P<size>[\d.]+px) (?P<family>.+)")
+"""The shorthand of a font, which is no attribute of SVG."""
+
+
+def _without_styles(svg: str) -> str:
+    """The same drawing with attributes in place of CSS, which a page that lets only its own styles work would not show."""
+
+    def attributes(found: re.Match[str]) -> str:
+        stated = dict(one.split(":", 1) for one in found[1].split(";") if one.strip())
+        named = {name.strip(): value.strip() for name, value in stated.items()}
+        if (font := FONT.fullmatch(named.pop("font", ""))) is not None:
+            named |= {f"font-{name}": value for name, value in font.groupdict().items() if value}
+        return " ".join(f'{name}="{value}"' for name, value in named.items())
+
+    # Matplotlib's one rule is of all elements; lines inherit the same from the drawing.
+    svg = STYLE_ELEMENT.sub("", svg).replace("<defs>\n </defs>\n", "", 1)
+    svg = svg.replace("<svg ", '<svg stroke-linejoin="round" stroke-linecap="butt" ', 1)
+    return re.sub(r'style="([^"]*)"', attributes, svg)
 
 
 def image_grid(rows: Sequence[Sequence[Panel]], *, edge: float = 2.0) -> bytes:

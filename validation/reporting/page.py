@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import re
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
+from srh_clinic.escaping import csv_text, page_text
 from srh_clinic.estimates import Interval
 from srh_clinic.files import write_whole
 from srh_clinic.validation.reporting.report import Report, Section, Table, write_report
@@ -18,7 +17,7 @@ TEMPLATES = Path(__file__).parent
 
 
 def write_reports(reports: Sequence[Report], out: Path, name: str, title: str, notice: str) -> list[Path]:
-    """Each report as Markdown, JSON and CSV, its figures as PNG, and all of them on the page ``out/NAME.html``.
+    """Each report as Markdown and JSON, its tables as CSV, its figures as PNG, and all of them on the page ``out/NAME.html``.
 
     Returns
     -------
@@ -32,7 +31,7 @@ def write_reports(reports: Sequence[Report], out: Path, name: str, title: str, n
     written: list[Path] = []
     for report in reports:
         written += write_report(report, out)
-        written.append(write_whole(out / f"{report.name}.csv", tables_csv(report.tables)))
+        written += write_tables(report.tables, out, report.name)
         written += [write_whole(out / "figures" / f"{figure.name}.png", figure.png) for figure in report.figures]
     shown = page([report.section for report in reports], title, notice)
     return [write_whole(out / f"{name}.html", shown), *written]
@@ -47,27 +46,42 @@ def page(sections: Sequence[Section], title: str, notice: str, template: Path | 
         One that extends ``page.html`` and is given ``more``; None for ``page.html`` itself.
     """
     template = template or TEMPLATES / "page.html"
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([template.parent, TEMPLATES]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    return environment.get_template(template.name).render(title=title, notice=notice, sections=sections, **more)
+    folders = [template.parent, TEMPLATES]
+    return page_text(folders, template.name, title=title, notice=notice, sections=sections, **more)
 
 
-def tables_csv(tables: Sequence[Table]) -> str:
-    """Tables one below another, numbers unrounded; an interval takes three columns."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+def write_tables(tables: Sequence[Table], folder: Path, name: str) -> list[Path]:
+    """A CSV for each table, ``NAME-TITLE.csv`` in ``folder``, numbers unrounded; an interval takes three columns.
+
+    Raises
+    ------
+    InputError
+        When the folder cannot be written.
+    """
+    written: list[Path] = []
     for table in tables:
-        wide = {column.key for column in table.columns if any(isinstance(row.get(column.key), Interval) for row in table.rows)}
-        writer.writerow(["table", table.title])
-        writer.writerow([heading for column in table.columns for heading in _headings(column.key, column.key in wide)])
-        for row in table.rows:
-            writer.writerow([one for column in table.columns for one in _cells(row.get(column.key), column.key in wide)])
-        writer.writerow([])
-    return buffer.getvalue()
+        path = _free(folder / f"{name}-{_slug(table.title)}.csv", written)
+        written.append(write_whole(path, table_csv(table), "a table"))
+    return written
+
+
+def table_csv(table: Table) -> str:
+    """One table as CSV under its columns' keys, numbers unrounded; an interval takes three columns."""
+    wide = {column.key for column in table.columns if any(isinstance(row.get(column.key), Interval) for row in table.rows)}
+    head = [heading for column in table.columns for heading in _headings(column.key, column.key in wide)]
+    rows = ([one for column in table.columns for one in _cells(row.get(column.key), column.key in wide)] for row in table.rows)
+    return csv_text([head, *rows])
+
+
+def _slug(title: str) -> str:
+    """A title as part of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:48].rstrip("-") or "table"
+
+
+def _free(path: Path, taken: Sequence[Path]) -> Path:
+    """The path, with a number where an earlier table has it."""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
+    return path if path not in taken else next(one for one in numbered if one not in taken)
 
 
 def _headings(key: str, wide: bool) -> list[str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from srh_clinic.escaping import csv_text
 from srh_clinic.files import write_whole
 from srh_clinic.integration import write_wsi
 from srh_clinic.progress import Progress, silent
@@ -49,6 +48,4 @@ def write_cohort(
         write_wsi(ArraySlide(image.phantom.counts, image.phantom.um_per_px, identity), folder / name)
         rows.append([name, image.patient, image.truth, image.site, image.depth, image.subtype, image.severity])
     report("simulating", total, total)
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([COLUMNS, *rows])
-    return write_whole(folder / "manifest.csv", buffer.getvalue().encode())
+    return write_whole(folder / "manifest.csv", csv_text([COLUMNS, *rows]))

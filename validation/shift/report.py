@@ -11,7 +11,7 @@ from typing import Any
 
 from srh_clinic.errors import InputError
 from srh_clinic.files import write_whole
-from srh_clinic.validation.reporting.page import page, tables_csv
+from srh_clinic.validation.reporting.page import page, write_tables
 from srh_clinic.validation.reporting.report import Section, plain
 from srh_clinic.validation.shift.sections.first_page import FirstPage
 
@@ -64,7 +64,7 @@ class ShiftReport:
 
 
 def write_report_files(report: ShiftReport, out: Path, *, pdf: bool = False) -> list[Path]:
-    """``report.html``, ``report.json``, a CSV for each section's tables in ``tables``, and ``report.pdf`` when asked for.
+    """``report.html``, ``report.json``, each table as ``tables/SECTION-TITLE.csv``, and ``report.pdf`` when asked for.
 
     Raises
     ------
@@ -75,8 +75,9 @@ def write_report_files(report: ShiftReport, out: Path, *, pdf: bool = False) -> 
     content = json.dumps(report.numbers, indent=2, allow_nan=False) + "\n"
     written = [write_whole(out / "report.html", html), write_whole(out / "report.json", content)]
     for section in report.sections:
-        if section.tables:
-            written.append(write_whole(out / "tables" / f"{section.name}.csv", tables_csv(section.tables)))
+        written += write_tables(section.tables, out / "tables", section.name)
+    for earlier in set((out / "tables").glob("*.csv")) - set(written):
+        earlier.unlink()  # a table of an earlier report, which this one does not have
     if pdf:
         written.append(write_whole(out / "report.pdf", _pdf(html, out)))
     return written

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import jinja2
+from pathlib import Path
 
+from srh_clinic.escaping import page_text
 from srh_clinic.validation.study.questions import wording
 from srh_clinic.validation.study.records import StudyProtocol
 
@@ -18,14 +19,9 @@ SENTINEL_TEXTS = {
 
 def protocol_page(protocol: StudyProtocol, commitment: str = "") -> str:
     """The protocol as HTML that needs no network, with the commitment to the key; what comes from outside is shown as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("srh_clinic.validation.study", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("protocol.html").render(
+    return page_text(
+        [Path(__file__).parent],
+        "protocol.html",
         protocol=protocol,
         commitment=commitment,
         questions=[wording(protocol.kind, question) for question in protocol.questions],

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +14,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
+from srh_clinic.escaping import page_text
 from srh_clinic.files import parsed_json, write_whole
 from srh_clinic.validation.study.questions import AS_SCANNED, MARK_WORDING, QUESTIONS, Wording, wording
 from srh_clinic.validation.study.records import LARGEST_MARK, SCHEMA_VERSION, Kind, Task, canonical
@@ -144,21 +143,14 @@ def read_viewer(path: str | Path) -> ViewerContents:
 
 def _code(page: Page) -> tuple[bytes, bytes, bytes]:
     """The page before its tasks, between tasks and images, and after the images."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("srh_clinic.validation.study", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style, script = (_text(name) for name in ("viewer.css", "viewer.js"))
-    rendered = environment.get_template("viewer.html").render(
+    rendered = page_text(
+        [Path(__file__).parent],
+        "viewer.html",
+        policy=["connect-src 'self'"],
         page=page,
         kind=page.kind,
-        style=style,
-        script=script,
-        style_hash=_csp_hash(style),
-        script_hash=_csp_hash(script),
+        style=_text("viewer.css"),
+        script=_text("viewer.js"),
         questions=[wording(page.kind, question) for question in QUESTIONS[page.kind]],
         as_scanned=AS_SCANNED,
         terms=_terms(page),
@@ -230,11 +222,6 @@ def _images(content: bytes, path: Path) -> dict[str, bytes]:
             raise InputError(f"an image {name} that is not valid base64 ({error})", NEEDED, path) from error
         place = match.end()
     return found
-
-
-def _csp_hash(content: str) -> str:
-    """What a Content-Security-Policy names so that this inline style or script, and no other, is taken."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
 
 
 def _text(name: str) -> str:

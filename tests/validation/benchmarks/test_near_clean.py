@@ -12,8 +12,8 @@ from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts, counts_to_unit
 from srh_clinic.metrics import psnr
 from srh_clinic.simulation import simulate_patch
+from srh_clinic.slide import Reading
 from srh_clinic.validation.bench.bench import Bench
-from srh_clinic.validation.bench.images import Reading
 from srh_clinic.validation.bench.methods import METHODS, WHOLE, chosen_methods
 from srh_clinic.validation.benchmarks.near_clean import (
     BRIGHTEST,

@@ -73,7 +73,7 @@ def test_the_same_manifest_and_seed_give_the_same_bytes(tmp_path: Path) -> None:
     for out in ("one", "two"):
         validate_cohort(source, tmp_path / out, seed=3)
     names = sorted(str(path.relative_to(tmp_path / "one")) for path in (tmp_path / "one").rglob("*") if path.is_file())
-    assert {"report.html", "report.json", "policy.json", "tables/harm.csv"} <= set(names)
+    assert {"report.html", "report.json", "policy.json", "tables/harm-harm-and-benefit.csv"} <= set(names)
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 

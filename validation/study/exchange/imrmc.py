@@ -6,13 +6,12 @@ data frame of its R package (https://cran.r-project.org/package=iMRMC, ``doIMRMC
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
 from srh_clinic.errors import InputError
+from srh_clinic.escaping import csv_text
 from srh_clinic.files import write_whole
 from srh_clinic.validation.study.records import Hallucination, KeyEntry, Rating
 from srh_clinic.validation.study.unblinding import Unblinded
@@ -83,13 +82,10 @@ def imrmc_export(unblinded: Unblinded, out: Path) -> tuple[Path, Path]:
         *(f"-1,{case},0,{present}" for case, present in truth.items()),
         *(",".join(map(str, row)) for row in rows),
     ]
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([*(("truth", case, "truth", present) for case, present in truth.items()), *rows])
+    table = csv_text([COLUMNS, *(("truth", case, "truth", present) for case, present in truth.items()), *rows])
     return (
         write_whole(out / "hallucination.imrmc", "".join(f"{line}\n" for line in lines)),
-        write_whole(out / "hallucination.csv", table.getvalue()),
+        write_whole(out / "hallucination.csv", table),
     )
 
 

@@ -1,0 +1,108 @@
+"""Words from files and names on their way out: a terminal, a CSV cell and a page each get them as text and as nothing else.
+
+Everything that prints goes through :func:`terminal_text`, every CSV through :func:`csv_text`, every page through
+:func:`page_text`.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+BLANKS = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
+"""What starts a new line or moves along one."""
+
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal obeys or reorders a line by (C0, C1, bidirectional marks), and halves of characters that it cannot print."""
+
+FORMULA = re.compile(r"^\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|^[\t\r\n]")
+"""How a cell begins that a spreadsheet may compute, full-width forms too."""
+
+NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?%?$", re.IGNORECASE)
+
+MARK = '<meta charset="utf-8">'
+"""After which a page's policy is written, so that it holds for everything that follows."""
+
+
+def terminal_text(words: object) -> str:
+    """Words on one line of a terminal: what it would obey is shown as an escape, what would start a line as a blank."""
+    return CONTROLS.sub(_shown, BLANKS.sub(" ", str(words)))
+
+
+def csv_cell(value: Any) -> Any:
+    """A cell that no spreadsheet computes: an apostrophe stands before text that it would. Numbers stay numbers."""
+    if isinstance(value, str) and FORMULA.match(value) and not NUMBER.match(value):
+        return f"'{value}"
+    return value
+
+
+def csv_text(rows: Iterable[Iterable[Any]], end: str = "\n") -> str:
+    """Rows as CSV, each cell as of :func:`csv_cell`."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator=end).writerows([csv_cell(cell) for cell in row] for row in rows)
+    return buffer.getvalue()
+
+
+PICTURES = "img-src data: blob:"
+"""Lets pictures stand in a page."""
+
+
+def page_text(folders: Sequence[Path], template: str, /, *, policy: Sequence[str] = (PICTURES,), **values: Any) -> str:
+    """A page made of a template in one of the folders: values are shown as text, and only what the template owns may run.
+
+    The page states a Content-Security-Policy: the styles and scripts that the template passes through the filter ``own``, as
+    in ``<style>{{ style|own("style") }}</style>``, by their hashes, what ``policy`` adds, and nothing else from anywhere.
+
+    Parameters
+    ----------
+    policy
+        Further directives, for example ``connect-src 'self'`` for a page that asks the server it came from.
+    values
+        By their names in the template. One that it asks for and nobody gave is an error (``jinja2.UndefinedError``).
+
+    Raises
+    ------
+    ValueError
+        When the template does not state its character set in the usual words, after which the policy belongs.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    owned: dict[str, dict[str, None]] = {"style": {}, "script": {}}
+
+    def own(content: str, kind: str) -> Markup:
+        owned[kind][f"'{csp_hash(str(content))}'"] = None
+        return Markup(content)  # noqa: S704 - what a template owns is ours
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folders),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["own"] = own
+    page = environment.get_template(template).render(values)
+    before, found, after = page.partition(MARK)
+    if not found:
+        raise ValueError(f"found no {MARK} in {template}; needed it at the head of the page.")
+    owns = [" ".join((f"{kind}-src", *hashes)) for kind, hashes in owned.items() if hashes]
+    parts = ["default-src 'none'", *owns, *policy, "base-uri 'none'", "form-action 'none'"]
+    return f'{before}{MARK}\n<meta http-equiv="Content-Security-Policy" content="{"; ".join(parts)}">{after}'
+
+
+def csp_hash(content: str) -> str:
+    """The name by which a Content-Security-Policy lets an inline style or script run; browsers read CR LF as LF."""
+    text = content.replace("\r\n", "\n").replace("\r", "\n")
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _shown(found: re.Match[str]) -> str:
+    code = ord(found.group())
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
