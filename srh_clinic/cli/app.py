@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from srh_clinic import __version__
 from srh_clinic.cli.benchmark import benchmark_app
 from srh_clinic.cli.bundle import bundle_app, train
 from srh_clinic.cli.cases import cohort_app, convert, diagnose, restore, simulate, validate
 from srh_clinic.cli.options import guarded
+from srh_clinic.cli.output import Terminal, tell, words
 from srh_clinic.cli.study import study_app
 from srh_clinic.errors import ExitCode
 
@@ -32,7 +32,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"srh-clinic {__version__}")
+        tell(f"srh-clinic {__version__}")
         raise typer.Exit
 
 
@@ -53,12 +53,11 @@ def doctor() -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     checks = check_health()
     for check in checks:
-        table.add_row(
-            "[green]ok[/]" if check.good else "[red]missing[/]" if check.needed else "[yellow]no[/]", check.name, check.found
-        )
+        mark = "[green]ok[/]" if check.good else "[red]missing[/]" if check.needed else "[yellow]no[/]"
+        table.add_row(mark, words(check.name), words(check.found))
         if not check.good:
-            table.add_row("", "", f"[dim]{check.remedy}[/]")
-    Console(highlight=False).print(table)
+            table.add_row("", "", f"[dim]{words(check.remedy)}[/]")
+    Terminal().print(table)
     if any(check.needed and not check.good for check in checks):
         raise typer.Exit(ExitCode.INPUT)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from srh_clinic.cli.options import (
     BundleOption,
@@ -21,6 +20,7 @@ from srh_clinic.cli.options import (
     guarded,
     shown_progress,
 )
+from srh_clinic.cli.output import Terminal, tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -228,7 +228,7 @@ def _tables_command(name: str, parts: tuple[str, ...], says: str) -> None:
         with shown_progress() as progress:
             reports = run_benchmark("tables", out, only=parts, options=options, bundle=bundle, device=device, report=progress)
         _print_reports(reports, out)
-        typer.echo(out / ("tables.html" if len(reports) > 1 else f"{reports[0].name}.html"))
+        tell(out / ("tables.html" if len(reports) > 1 else f"{reports[0].name}.html"))
 
 
 TABLES = {
@@ -293,7 +293,7 @@ def benchmark_raters(
 def _print_reports(reports: Sequence[Report], out: Path) -> None:
     from srh_clinic.validation import rich_tables
 
-    console = Console(highlight=False)
+    console = Terminal()
     for report in reports:
         for table in rich_tables(report, console.width):
             console.print(table)

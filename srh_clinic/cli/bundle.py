@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from srh_clinic.cli.options import BundleArgument, BundleFolderArgument, DataOption, DeviceOption, guarded, shown_progress
+from srh_clinic.cli.output import Terminal, tell
 from srh_clinic.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def bundle_list() -> None:
     from srh_clinic.bundles import bundle_names
 
     for name in bundle_names():
-        typer.echo(name)
+        tell(name)
 
 
 @bundle_app.command("show")
@@ -39,13 +39,9 @@ def bundle_show(name: BundleArgument) -> None:
     from srh_clinic.bundles import load_bundle
 
     loaded = load_bundle(name)
-    console = Console()
-    console.print(Markdown((loaded.path / "docs" / "README.md").read_text(encoding="utf-8")))
-    for part in loaded.parts:
-        console.print(f"{part}: in {loaded.holder(part).name}", highlight=False)
-    for line in _promises(loaded):
-        console.print(line, highlight=False)
-    console.print(f"\nweights_sha256 {loaded.weights_sha256}\n{loaded.path}", highlight=False, soft_wrap=True)
+    Terminal().print(Markdown((loaded.path / "docs" / "README.md").read_text(encoding="utf-8")))
+    tell(*(f"{part}: in {loaded.holder(part).name}" for part in loaded.parts))
+    tell(*_promises(loaded), "", f"weights_sha256 {loaded.weights_sha256}", loaded.path)
 
 
 def _promises(bundle: Bundle) -> Iterator[str]:
@@ -54,9 +50,11 @@ def _promises(bundle: Bundle) -> Iterator[str]:
 
     policy = guard_policy_of(bundle)
     if policy is None:
-        yield "\nguards: no thresholds for these weights; srh-clinic bundle calibrate makes them"
+        yield ""
+        yield "guards: no thresholds for these weights; srh-clinic bundle calibrate makes them"
         return
-    yield "\nguards:"
+    yield ""
+    yield "guards:"
     for promise in policy.promises:
         said = f"at most {promise.alpha:.0%} of tiles with something wrong go unflagged (confidence {promise.confidence:.0%})"
         yield f"  {said}: flags from {promise.threshold:.3f}"
@@ -76,7 +74,7 @@ def bundle_card(
     """Write a bundle's model card anew, with the scores of its weights."""
     from srh_clinic.validation.benchmarks.model_card import write_model_card
 
-    typer.echo(write_model_card(bundle, reports).path / "docs" / "README.md")
+    tell(write_model_card(bundle, reports).path / "docs" / "README.md")
 
 
 @bundle_app.command("calibrate")
@@ -92,7 +90,7 @@ def bundle_calibrate(
     with shown_progress() as progress:
         calibrated = calibrate_guards(bundle, work, device=device, report=progress)
     for line in _promises(calibrated):
-        typer.echo(line)
+        tell(line)
 
 
 @bundle_app.command("verify")
@@ -106,14 +104,14 @@ def bundle_verify(name: BundleArgument) -> None:
     loaded = load_bundle(name)
     for bundle in loaded.lineage:
         for file in verify_bundle(bundle.path):
-            typer.echo(f"{file if bundle is loaded else f'{bundle.name}: {file}'}: as listed")
+            tell(f"{file if bundle is loaded else f'{bundle.name}: {file}'}: as listed")
     if {"denoiser", "calibrator"} <= set(loaded.parts):
         create_restorer("rscd", bundle=name, device="cpu")
     for part in set(loaded.parts) & set(RESTORERS):
         create_restorer(part, bundle=name, device="cpu")
     if "classifier" in loaded.parts:
         load_classifier(loaded, "cpu")
-    typer.echo(f"{loaded.name}: complete, with {', '.join(loaded.parts)}")
+    tell(f"{loaded.name}: complete, with {', '.join(loaded.parts)}")
 
 
 @guarded
@@ -148,7 +146,7 @@ def train(
     from srh_clinic.training.together import train_rscd
 
     def report(line: dict[str, Any]) -> None:
-        typer.echo("  ".join(f"{name} {_short(value)}" for name, value in line.items()), err=True)
+        tell("  ".join(f"{name} {_short(value)}" for name, value in line.items()), err=True)
 
     if task == "rscd":
         if config is not None or start_from is not None or extends is not None:
@@ -156,10 +154,10 @@ def train(
                 "rscd with --config, --start-from or --extends", "denoiser or calibrator, one at a time, for these"
             )
         for name, step in train_rscd(data, out, seconds=seconds, device=device, report=report).items():
-            typer.echo(f"{out}: {name} after {step} steps")
+            tell(f"{out}: {name} after {step} steps")
         return
     step = fit(task, data, config, out, seconds=seconds, start_from=start_from, extends=extends, device=device, report=report)
-    typer.echo(f"{out}: {task} after {step} steps")
+    tell(f"{out}: {task} after {step} steps")
 
 
 def _short(value: Any) -> str:

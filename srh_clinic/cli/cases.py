@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from srh_clinic.cli.options import (
     BundleOption,
@@ -30,6 +29,7 @@ from srh_clinic.cli.options import (
     settings_of,
     shown_progress,
 )
+from srh_clinic.cli.output import Terminal, tell
 from srh_clinic.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def simulate(
     phantom = simulate_case(diagnosis, quality, size, seed)  # type: ignore[arg-type] # refused there if it is none of them
     identity = Identity(patient_id="PHANTOM", specimen_id=f"{diagnosis}-{seed}")
     for path in write_wsi(ArraySlide(phantom.counts, phantom.um_per_px, identity), out):
-        typer.echo(path)
+        tell(path)
 
 
 @cohort_app.command("simulate")
@@ -78,7 +78,7 @@ def cohort_simulate(
 
     check_place(out, folder=True)
     with shown_progress() as progress:
-        typer.echo(write_cohort(out, patients, sites, depth, size, seed, tissue or KINDS, report=progress))
+        tell(write_cohort(out, patients, sites, depth, size, seed, tissue or KINDS, report=progress))
 
 
 @guarded
@@ -96,7 +96,7 @@ def convert(
     from srh_clinic.integration import convert as to_dicom
 
     for path in to_dicom(inputs, out, um_per_px, full_scale, channels, plane):
-        typer.echo(path)
+        tell(path)
 
 
 @guarded
@@ -134,9 +134,9 @@ def restore(
         restored = restore_slide(view, look_over(view), works, loaded, seed=seed, work=work, progress=progress)
         written = write_wsi(restored.slide, out, derived_from=slide, provenance=made_by)
     for flag in flags:
-        typer.echo(flag, err=True)
+        tell(flag, err=True)
     for path in written:
-        typer.echo(path)
+        tell(path)
 
 
 @guarded
@@ -236,7 +236,8 @@ def diagnose(
     else:
         from srh_clinic.cli.panel import result_panel
 
-        Console(highlight=False).print(result_panel(name, result, out))
+        terminal = Terminal()
+        terminal.print(result_panel(name, result, out, terminal.width))
     if strict and (result.warnings or result.doubts):
         raise typer.Exit(ExitCode.FLAGGED)
 
@@ -276,7 +277,7 @@ def validate(
             help="Test this policy, chosen on another cohort; by default one is chosen on this cohort and tested.",
         ),
     ] = None,
-    pdf: Annotated[bool, typer.Option("--pdf", help="Also write report.pdf (pip install 'srh-clinic[pdf]').")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Also write report.pdf (pip install 'srh-clinic\\[pdf]').")] = False,
 ) -> None:
     """Report how restoration shifts diagnostic accuracy, for whom, and whom it harms.
 
@@ -307,13 +308,13 @@ def validate(
         )
     first = report.first
     for sentence in (*first.sentences, *first.warnings):
-        typer.echo(sentence)
+        tell(sentence)
     for alarm in first.alarms:
-        typer.echo(f"Restoration harms: {alarm}")
+        tell(f"Restoration harms: {alarm}")
     if not first.alarms:
-        typer.echo(first.calm)
+        tell(first.calm)
     for missing in first.missing:
-        typer.echo(f"Not computed. {missing}")
-    typer.echo(out / "report.html")
+        tell(f"Not computed. {missing}")
+    tell(out / "report.html")
     if strict and first.alarms:
         raise typer.Exit(ExitCode.FLAGGED)

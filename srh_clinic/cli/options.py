@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
-from rich.console import Console
 
+from srh_clinic.cli.output import Terminal, nobody_reads_on, tell
 from srh_clinic.errors import ExitCode, InputError
 from srh_clinic.files import beside, claimed, require_no_link
 
@@ -102,17 +102,19 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
                 return command(*args, **kwargs)
         except InputError as error:
             sentence = str(error)
+        except BrokenPipeError as error:
+            raise nobody_reads_on() from error
         except OSError as error:
             sentence = _os_sentence(error)
         except KeyboardInterrupt as error:
             number = error.number if isinstance(error, Ended) else signal.SIGINT
-            typer.echo(ENDED[number], err=True)
+            tell(ENDED[number], err=True)
             raise typer.Exit(128 + number) from error
         except RuntimeError as error:
             if type(error).__name__ != "OutOfMemoryError":
                 raise
             sentence = "found too little memory on the device; needed a device with more memory, or --device cpu."
-        typer.echo(f"srh-clinic: {sentence}", err=True)
+        tell(f"srh-clinic: {sentence}", err=True)
         raise typer.Exit(ExitCode.INPUT)
 
     return run
@@ -186,7 +188,7 @@ def _work(out: Path) -> Iterator[Path]:
         yield work
     except KeyboardInterrupt:
         if work.exists():
-            typer.echo("The tiles restored so far are kept: the same command goes on from there.", err=True)
+            tell("The tiles restored so far are kept: the same command goes on from there.", err=True)
         raise
     except BaseException:
         for made in set(work.iterdir()) - earlier if work.is_dir() else ():
@@ -211,7 +213,7 @@ def shown_progress() -> Iterator[Progress]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Bars(*columns, console=Console(stderr=True), speed_estimate_period=600) as bars:
+    with Bars(*columns, console=Terminal(stderr=True), speed_estimate_period=600) as bars:
         tasks: dict[str, Any] = {}
 
         def report(stage: str, done: int, total: int) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from srh_clinic.cli.output import words
 from srh_clinic.diagnosis import CLASS_WORDS
 
 if TYPE_CHECKING:
@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 REGIONS_SHOWN = 5
 """Flagged regions that the panel lists; all are in ``result.json``."""
 
+SIDE_BY_SIDE = 72
+"""Characters of a terminal in which the classes stand side by side with every number whole."""
+
 CLASS_STYLES = {"tumor": "dark_orange3", "normal": "green", "nondiagnostic": "grey62"}
 
 Row = tuple[str, str]
 """What a line is about, in the first line about it, and what it says, in rich's markup."""
 
 
-def result_panel(name: str, result: CaseResult, out: Path | None) -> RenderableType:
+def result_panel(name: str, result: CaseResult, out: Path | None, width: int = 100) -> RenderableType:
     """The diagnosis before and after, where not to trust it, and where the pictures are.
 
     Parameters
@@ -36,6 +39,8 @@ def result_panel(name: str, result: CaseResult, out: Path | None) -> RenderableT
         What came of it.
     out
         Folder that the result was saved to, if it was.
+    width
+        Characters of the terminal, at least :data:`~srh_clinic.cli.output.LEAST_WIDTH`.
     """
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
@@ -43,16 +48,30 @@ def result_panel(name: str, result: CaseResult, out: Path | None) -> RenderableT
     for rows in (_decision(result), _quality(result), _trust(result, out), _flags(result), _making(result, out)):
         for row in rows:
             facts.add_row(*row)
-    warning = f"[bold yellow]{escape(result.provenance['notice'])}[/]"
-    return Panel(Group(warning, "", _classes(result), "", facts), title=escape(name), title_align="left", padding=(1, 2))
+    warning = f"[bold yellow]{words(result.provenance['notice'])}[/]"
+    classes = _classes(result) if width >= SIDE_BY_SIDE else _narrow_classes(result)
+    side = 2 if width >= SIDE_BY_SIDE else 1
+    return Panel(Group(warning, "", classes, "", facts), title=words(name), title_align="left", padding=(1, side))
+
+
+def _word(diagnosis: str) -> str:
+    return f"[bold {CLASS_STYLES[diagnosis]}]{CLASS_WORDS[diagnosis]}[/]"
+
+
+def _narrow_classes(result: CaseResult) -> Group:
+    """The same as :func:`_classes` but for the policy, which has a line of its own, a class a row."""
+    classes = Table(box=None, pad_edge=False, show_edge=False)
+    classes.add_column("", no_wrap=True)
+    classes.add_column("Scanned", justify="right", no_wrap=True)
+    classes.add_column("Restored", justify="right", no_wrap=True)
+    for one, style in CLASS_STYLES.items():
+        shares = (f"{said.probabilities[one]:.1%}" for said in (result.before, result))
+        classes.add_row(CLASS_WORDS[one], *shares, style=style)
+    return Group(f"as scanned: {_word(result.before.diagnosis)}", f"after restoration: {_word(result.diagnosis)}", "", classes)
 
 
 def _classes(result: CaseResult) -> Table:
     """Diagnosis and probabilities before and after, and what a policy makes of them."""
-
-    def word(diagnosis: str) -> str:
-        return f"[bold {CLASS_STYLES[diagnosis]}]{CLASS_WORDS[diagnosis]}[/]"
-
     classes = Table(box=None, pad_edge=False, show_edge=False)
     classes.add_column("")
     classes.add_column("Diagnosis", min_width=14)
@@ -62,9 +81,9 @@ def _classes(result: CaseResult) -> Table:
         ("as scanned", result.before.diagnosis, result.before.probabilities),
         ("after restoration", result.diagnosis, result.probabilities),
     ):
-        classes.add_row(when, word(diagnosis), *(f"{probabilities[one]:.1%}" for one in CLASS_STYLES))
+        classes.add_row(when, _word(diagnosis), *(f"{probabilities[one]:.1%}" for one in CLASS_STYLES))
     if result.decision is not None:
-        classes.add_row("by the policy", word(result.decision.said), *("" for _ in CLASS_STYLES))
+        classes.add_row("by the policy", _word(result.decision.said), *("" for _ in CLASS_STYLES))
     return classes
 
 
@@ -75,7 +94,7 @@ def _decision(result: CaseResult) -> Iterator[Row]:
             "original": "the diagnosis of the original stands",
             "nondiagnostic": "the diagnosis of neither image stands",
         }[decided.use]
-        yield "Policy", escape(f"{stands}: {decided.why}")
+        yield "Policy", words(f"{stands}: {decided.why}")
 
 
 def _quality(result: CaseResult) -> Iterator[Row]:
@@ -97,7 +116,7 @@ def _trust(result: CaseResult, out: Path | None) -> Iterator[Row]:
     if trust.threshold is not None:
         places = len(trust.regions)
         says = f"restored image differs from its input at {places} {'place' if places == 1 else 'places'}"
-        see = f", see {escape(str(out / 'trust_map.png'))}" if places and out is not None else ""
+        see = f", see {words(str(out / 'trust_map.png'))}" if places and out is not None else ""
         yield "Trust", f"[yellow]{says}{see}[/]" if places else says
         for number, flagged in enumerate(trust.regions[:REGIONS_SHOWN], start=1):
             place = _place(flagged.y_um, flagged.x_um)
@@ -112,7 +131,7 @@ def _trust(result: CaseResult, out: Path | None) -> Iterator[Row]:
 
 def _flags(result: CaseResult) -> Iterator[Row]:
     for number, flag in enumerate(result.flags):
-        yield "Flags" if number == 0 else "", f"[yellow]{escape(flag)}[/]"
+        yield "Flags" if number == 0 else "", f"[yellow]{words(flag)}[/]"
 
 
 def _making(result: CaseResult, out: Path | None) -> Iterator[Row]:
@@ -122,13 +141,13 @@ def _making(result: CaseResult, out: Path | None) -> Iterator[Row]:
     if result.scrutiny.threshold is not None:
         spent += f"; {timing['examining_s']:.1f} s ({timing['examining_s'] / timing['total_s']:.0%}) in the guards"
     yield "Time", spent
-    weights = f"{escape(made_by['bundle'])} {made_by['weights_sha256'][:12]}"
+    weights = f"{words(made_by['bundle'])} {made_by['weights_sha256'][:12]}"
     yield "Made by", f"srh-clinic {made_by['version']}, {weights}, seed {made_by['seed']}"
     if order := result.slide.get("channel_order"):
         yield "Channels", escape(order)
     if out is not None:
-        yield "Pictures", escape(str(out / "summary.png"))
-        yield "", escape(str(out))
+        yield "Pictures", words(str(out / "summary.png"))
+        yield "", words(str(out))
 
 
 def _place(y_um: float, x_um: float) -> str:

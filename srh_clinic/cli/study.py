@@ -18,6 +18,7 @@ from srh_clinic.cli.options import (
     guarded,
     shown_progress,
 )
+from srh_clinic.cli.output import tell
 from srh_clinic.errors import InputError
 
 study_app = typer.Typer(help="Blinded rater studies: export, rate, unblind, analyse.", no_args_is_help=True)
@@ -103,10 +104,10 @@ def study_export(
             report=progress,
         )
     ratings = made.tasks * made.raters_per_task
-    typer.echo(f"{made.images} images, {made.tasks} tasks, {ratings} ratings by {len(made.raters)} raters")
+    tell(f"{made.images} images, {made.tasks} tasks, {ratings} ratings by {len(made.raters)} raters")
     spreads = "; ".join(f"{what}: {spread}" for what, spread in made.imbalance.items())
-    typer.echo(f"{spreads} (largest less smallest)")
-    typer.echo(f"{made.notice}\nfor the raters: {study / 'public'}\nsealed, for nobody yet: {study / 'sealed'}")
+    tell(f"{spreads} (largest less smallest)")
+    tell(made.notice, f"for the raters: {study / 'public'}", f"sealed, for nobody yet: {study / 'sealed'}")
 
 
 def _numbers(text: str) -> dict[Any, int]:
@@ -128,20 +129,20 @@ def study_check(study: StudyArgument) -> None:
 
     audit = check_study(study)
     for check in audit.checks:
-        typer.echo(f"checked: {check}")
+        tell(f"checked: {check}")
     for note in audit.notes:
-        typer.echo(f"note: {note}")
+        tell(f"note: {note}")
     for finding in audit.findings:
-        typer.echo(f"LEAK: {finding}")
+        tell(f"LEAK: {finding}")
     returns = check_returns(study)
     for one in returns:
-        typer.echo(f"return {one.rater_id}: {one.said}")
+        tell(f"return {one.rater_id}: {one.said}")
     if audit.findings:
         needed = "a study whose public folder says nothing of methods, cases or people"
         raise InputError(f"{len(audit.findings)} leaks", needed, study)
     if faults := [one for one in returns if one.fault]:
         raise InputError(f"{len(faults)} returns with a fault", "returns as the raters' pages write them", study / "returned")
-    typer.echo(f"{audit.tasks} tasks: no leak")
+    tell(f"{audit.tasks} tasks: no leak")
 
 
 @study_app.command("serve")
@@ -159,7 +160,7 @@ def study_serve(
     from srh_clinic.validation import serve_study
 
     with serve_study(study, port) as serving:
-        typer.echo(f"{serving.url} (this machine only; Ctrl-C ends it)")
+        tell(f"{serving.url} (this machine only; Ctrl-C ends it)")
         serving.wait()
 
 
@@ -170,8 +171,8 @@ def study_rehearse(study: StudyArgument, seed: RatersSeedOption = 0) -> None:
     from srh_clinic.validation import rehearse_study
 
     for path in rehearse_study(study, seed=seed):
-        typer.echo(path)
-    typer.echo("These answers are simulated: they say nothing about any method.")
+        tell(path)
+    tell("These answers are simulated: they say nothing about any method.")
 
 
 @study_app.command("drop-out")
@@ -184,7 +185,7 @@ def study_drop_out(
     """Record that a rater gives up: the study goes on without, keeps what was answered, and every report says so."""
     from srh_clinic.validation import drop_out
 
-    typer.echo(f"{rater} has dropped out. Of the design remain {drop_out(study, rater, reason)}.")
+    tell(f"{rater} has dropped out. Of the design remain {drop_out(study, rater, reason)}.")
 
 
 @study_app.command("unblind")
@@ -207,10 +208,10 @@ def study_unblind(
             raise InputError(f"the receipt {one!r}", "RATER=CODE")
         codes[rater] = code
     opened = unblind(study, interim=interim, receipts=codes)
-    typer.echo(f"{len(opened.answers)} answers of {len(opened.returns)} raters{', INTERIM' if opened.interim else ''}")
+    tell(f"{len(opened.answers)} answers of {len(opened.returns)} raters{', INTERIM' if opened.interim else ''}")
     if opened.early:
-        typer.echo(f"Every report says from now on that the key was opened early ({', '.join(sorted(set(opened.early)))}).")
-    typer.echo(study / "unblinded.json")
+        tell(f"Every report says from now on that the key was opened early ({', '.join(sorted(set(opened.early)))}).")
+    tell(study / "unblinded.json")
 
 
 @study_app.command("analyse")
@@ -223,7 +224,7 @@ def study_analyse(
     """Write the report of an unblinded study: preferences, hallucinations, agreement, Figure 6."""
     from srh_clinic.validation import load_unblinded, write_analysis
 
-    typer.echo(write_analysis(load_unblinded(study), out or study / "analysis", seed)[0])
+    tell(write_analysis(load_unblinded(study), out or study / "analysis", seed)[0])
 
 
 @study_app.command("convert")
@@ -246,7 +247,7 @@ def study_convert(
     from srh_clinic.validation import export_answers
 
     for path in export_answers(study, to, out, case or ()):
-        typer.echo(path)
+        tell(path)
 
 
 @study_app.command("import")
@@ -260,4 +261,4 @@ def study_import(
     """Import a rater's answers from another program."""
     from srh_clinic.validation import import_answers
 
-    typer.echo(import_answers(study, source, file, rater))
+    tell(import_answers(study, source, file, rater))

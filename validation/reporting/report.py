@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from srh_clinic import __version__
+from srh_clinic.escaping import terminal_text
 from srh_clinic.estimates import Interval, Undefined
 from srh_clinic.files import write_whole
 
@@ -281,8 +282,8 @@ def _rich_table(table: Table, width: float) -> RichTable:
         note.append(f"Columns in the report, for which there is no room here: {', '.join(hidden)}.")
     # As Text, for what stands in square brackets is no markup.
     rich = RichTable(
-        title=Text(table.title),
-        caption=Text(" ".join(note)) if note else None,
+        title=Text(terminal_text(table.title)),
+        caption=Text(terminal_text(" ".join(note))) if note else None,
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -292,11 +293,11 @@ def _rich_table(table: Table, width: float) -> RichTable:
     columns = table.columns[: len(widths)]
     for column, least in zip(columns, widths, strict=True):
         if column.is_text:
-            rich.add_column(Text(column.title), min_width=least, overflow="fold")
+            rich.add_column(Text(terminal_text(column.title)), min_width=least, overflow="fold")
         else:
-            rich.add_column(Text(column.title), width=least, justify="right", overflow="fold")
+            rich.add_column(Text(terminal_text(column.title)), width=least, justify="right", overflow="fold")
     for row in table.rows:
-        rich.add_row(*(Text(cell(column, row)) for column in columns))
+        rich.add_row(*(Text(terminal_text(cell(column, row))) for column in columns))
     return rich
 
 
@@ -308,7 +309,9 @@ def _fitting(table: Table, width: float) -> tuple[list[int], Written]:
         ends = list(accumulate(one + GUTTER for one in widths))
         if ends[-1] <= width:
             return widths, cell
-    return widths[: max(2, sum(end <= width for end in ends))], Column.short
+    fitting = sum(end <= width for end in ends)
+    # Text beside the first column may fold; a number that does not fit is left out.
+    return widths[: max(fitting, 1 + table.columns[1].is_text)], Column.short
 
 
 def _width(column: Column, table: Table, cell: Written, fold: int) -> int:

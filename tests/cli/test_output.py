@@ -1,0 +1,67 @@
+"""What is printed is whole, is text, and ends quietly when nobody reads on."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from calling import Run
+from rich.console import Console
+from test_options import COMMANDS
+
+from srh_clinic.cli.output import LEAST_WIDTH
+from srh_clinic.cli.panel import CLASS_STYLES, SIDE_BY_SIDE, _classes, _narrow_classes
+
+NUMBER = re.compile(r"\d+\.\d%")
+
+
+@pytest.mark.parametrize("width", [*range(LEAST_WIDTH, 104, 3), 57, SIDE_BY_SIDE - 1, SIDE_BY_SIDE])
+def test_probabilities_are_whole_in_every_terminal(width: int) -> None:
+    sure = dict.fromkeys(CLASS_STYLES, 0.0) | {"nondiagnostic": 1.0}
+    said = SimpleNamespace(diagnosis="nondiagnostic", probabilities=sure)
+    result = SimpleNamespace(before=said, decision=None, **vars(said))
+    console = Console(file=io.StringIO(), width=width - (6 if width >= SIDE_BY_SIDE else 4))
+    console.print((_classes if width >= SIDE_BY_SIDE else _narrow_classes)(result))  # type: ignore[operator, arg-type]
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert sorted(NUMBER.findall(shown)) == sorted(2 * ["100.0%", "0.0%", "0.0%"])
+    assert "…" not in shown
+
+
+@pytest.mark.parametrize("width", [LEAST_WIDTH, 57])
+def test_numbers_of_a_model_card_are_whole_in_a_narrow_terminal(run: Run, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    shown = run("bundle", "show", "phantom-demo").out
+    assert all(number in shown for number in ("1,393,952", "186,898", "1,235,973", "+0.1033", "1.102"))
+
+
+def test_what_a_file_says_moves_no_terminal(run: Run, tmp_path: Path) -> None:
+    name = "\x1b[2J\x1b]0;evil\x07"
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(f"case,patient,truth\na,P1,{name}\n", encoding="utf-8")
+    ran = run("validate", manifest, "--out", tmp_path / "out")
+    assert ran.code == 2
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", ran.out + ran.err)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash, whose pipes this is about")
+def test_a_reader_that_goes_ends_it_quietly() -> None:
+    code = (
+        "from srh_clinic.cli.app import main; import sys; sys.argv = ['srh-clinic', 'bundle', 'show', 'phantom-demo']; main()"
+    )
+    call = 'set -o pipefail; "$0" -c "$1" | exec true'
+    done = subprocess.run(["bash", "-c", call, sys.executable, code], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.returncode in (0, 141)
+
+
+def test_help_keeps_what_stands_in_square_brackets(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    assert "pip install 'srh-clinic[pdf]'" in run("validate", "--help").out
+    helps = [getattr(parameter, "help", None) or "" for command in COMMANDS.values() for parameter in command.params]
+    assert not [text for text in helps if re.search(r"(?<!\\)\[[a-z]", text)], "rich takes it for markup"
