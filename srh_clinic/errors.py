@@ -21,6 +21,8 @@ class ExitCode(IntEnum):
     """The call or its input is wrong; one sentence on stderr says how."""
     FLAGGED = 3
     """Done, but the result carries flags (only with ``--strict``)."""
+    INCOMPLETE = 4
+    """Done, but without what could not be used (not with ``--allow-missing``)."""
 
 
 class InputError(ValueError):

@@ -23,7 +23,8 @@ app = typer.Typer(
     name="srh-clinic",
     help="Restore stimulated Raman histology, then classify it as tumor, normal or non-diagnostic. "
     "Research software, not a medical device.",
-    epilog="Exit codes: 0 done; 2 the call or its input is wrong; 3 done, but flagged (with --strict); 1 a defect of ours.",
+    epilog="Exit codes: 0 done; 2 the call or its input is wrong; 3 done, but flagged (with --strict); 4 done, "
+    "but without what could not be used; 1 a defect of ours.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,

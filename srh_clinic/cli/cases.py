@@ -277,6 +277,15 @@ def validate(
             help="Test this policy, chosen on another cohort; by default one is chosen on this cohort and tested.",
         ),
     ] = None,
+    join_labels: Annotated[
+        bool,
+        typer.Option(
+            "--join-labels", help="Take patients, sites and other labels that differ only in how they are written for one."
+        ),
+    ] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Exit with code 0, not 4, when rows of the manifest cannot be used.")
+    ] = False,
     pdf: Annotated[bool, typer.Option("--pdf", help="Also write report.pdf (pip install 'srh-clinic\\[pdf]').")] = False,
 ) -> None:
     """Report how restoration shifts diagnostic accuracy, for whom, and whom it harms.
@@ -302,13 +311,13 @@ def validate(
             seed=seed,
             reading=Reading(um_per_px, full_scale),
             policy=tried,
+            join_labels=join_labels,
             pdf=pdf,
             report=progress,
             **settings_of(sampler, profile),
         )
     first = report.first
-    for sentence in (*first.sentences, *first.warnings):
-        tell(sentence)
+    tell(*first.left_out, *first.warnings, *first.sentences)
     for alarm in first.alarms:
         tell(f"Restoration harms: {alarm}")
     if not first.alarms:
@@ -316,5 +325,7 @@ def validate(
     for missing in first.missing:
         tell(f"Not computed. {missing}")
     tell(out / "report.html")
+    if first.left_out and not allow_missing:
+        raise typer.Exit(ExitCode.INCOMPLETE)
     if strict and first.alarms:
         raise typer.Exit(ExitCode.FLAGGED)

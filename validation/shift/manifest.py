@@ -6,14 +6,16 @@ import csv
 import hashlib
 import io
 import math
+import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from srh_clinic.diagnosis import CLASSES
 from srh_clinic.errors import InputError
-from srh_clinic.validation.shift.records import STRATA, WHEN, Cohort, Exclusion, Prediction, ShiftCase
+from srh_clinic.validation.shift.labels import alike_labels
+from srh_clinic.validation.shift.records import STRATA, WHEN, Cohort, Exclusion, ManifestRow, Prediction, ShiftCase
 
 REQUIRED = ("case", "patient", "truth")
 PREDICTIONS = tuple(f"{when}_{name}" for when in WHEN for name in CLASSES)
@@ -24,19 +26,20 @@ NUMBERS = {"t_pred": "steps_predicted", "trust": "trust", "agreement": "agreemen
 
 OPTIONAL = (*STRATA, "slide", *NUMBERS, *(f"{when}_{what}" for when in WHEN for what in ("said", "support")))
 
-SUM_TOLERANCE = 1e-3
-"""How far the probabilities of a case may be from 1 in all: what rounding to three digits leaves."""
+SUM_TOLERANCE = 1.5e-3 + 1e-9
+"""How far the probabilities of a case may be from 1 in all: what rounding three of them to three digits leaves."""
 
+NEEDED = "a manifest with the columns case, patient, truth"
 
-@dataclass(frozen=True)
-class ManifestRow:
-    """A row as it stands: its line in the file, and its cells by column."""
+SEPARATORS = (",", ";", "\t")
 
-    line: int
-    cells: Mapping[str, str]
+DECIMAL_COMMA = re.compile(r"\s*-?\d+,\d+\s*")
 
-    def __getitem__(self, column: str) -> str:
-        return self.cells.get(column, "")
+CODES = frozenset({"na", "n/a", "null", "missing", "-1", "-9", "-99", "-999", "-9999", "."})
+"""How tables write that a value is missing."""
+
+CODED = ("patient", *OPTIONAL, *PREDICTIONS)
+"""Columns in which a code of :data:`CODES` is no value: nothing here is negative."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,47 +71,100 @@ class Manifest:
         return self.path.parent / row["case"]
 
 
-def read_manifest(path: str | Path) -> Manifest:
+def read_manifest(path: str | Path, *, join_labels: bool = False) -> Manifest:
     """Read a manifest and check everything that can be checked without its images.
+
+    Parameters
+    ----------
+    join_labels
+        Take labels that differ only in how they are written for one; otherwise a warning tells them.
 
     Raises
     ------
     InputError
-        When it cannot be read, lacks a column, has no row, or a row has no case or patient, a truth that is no class, a case
-        twice, or probabilities that are none.
+        When it cannot be read, lacks a column, has no row, or a row has another number of cells, no case or patient, a truth
+        that is no class, a case twice, or probabilities that are none.
     """
     path = Path(path)
-    try:
-        content = path.read_bytes()
-        # utf-8-sig: spreadsheets put a mark before the first column's name.
-        rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
-    except OSError as error:
-        raise InputError(error.strerror or str(error), "a manifest that can be read", path) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"a file that is not CSV in UTF-8 ({error})", "a manifest with the columns case, patient, truth", path
-        ) from error
-    if not rows:
-        raise InputError("an empty file", "a manifest with the columns case, patient, truth", path)
-    header = [name.strip().lower() for name in rows[0]]
+    lines, sha256 = _lines(path)
+    header = [name.strip().lower() for name in lines[0].cells]
     _check_header(header, path)
-    found = tuple(
-        ManifestRow(line, dict(zip(header, (cell.strip() for cell in cells), strict=False)))
-        for line, cells in enumerate(rows[1:], start=2)
-        if any(cell.strip() for cell in cells)
-    )
+    found = [_row(one, header, path) for one in lines[1:] if any(cell.strip() for cell in one.cells)]
     if not found:
         raise InputError("no rows", "one row for each case", path)
+    found, notes = alike_labels(found, join=join_labels)
+    found, codes = _without_codes(found)
     _check_rows(found, path)
     unread = [name for name in header if name and name not in (*REQUIRED, *OPTIONAL, *PREDICTIONS)]
     warnings = [f"The columns {', '.join(unread)} are not read."] if unread else []
     return Manifest(
         path,
-        found,
-        hashlib.sha256(content).hexdigest(),
+        tuple(found),
+        sha256,
         has_predictions=all(name in header for name in PREDICTIONS),
-        warnings=(*warnings, *_warnings(found)),
+        warnings=(*notes, *codes, *warnings, *_warnings(found)),
     )
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A row of the file before it is anything: the line that it begins in, and its cells."""
+
+    line: int
+    cells: list[str]
+
+
+def _lines(path: Path) -> tuple[list[_Line], str]:
+    """The file's rows, whichever of :data:`SEPARATORS` it is written with, and its sha256."""
+    try:
+        content = path.read_bytes()
+        # utf-8-sig: spreadsheets put a mark before the first column's name.
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(error.strerror or str(error), "a manifest that can be read", path) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"a file that is not CSV in UTF-8 ({error})", NEEDED, path) from error
+    head = text.lstrip("\r\n").partition("\n")[0].lower()
+    separator = max(SEPARATORS, key=lambda one: sum(name.strip(' "\r') in REQUIRED for name in head.split(one)))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    lines, line = [], 1
+    try:
+        for cells in reader:
+            lines.append(_Line(line, [_decimal(cell) for cell in cells] if separator != "," else cells))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"a file that is not CSV in UTF-8 ({error})", NEEDED, path) from error
+    while lines and not any(cell.strip() for cell in lines[0].cells):
+        lines.pop(0)
+    if not lines:
+        raise InputError("an empty file", NEEDED, path)
+    return lines, hashlib.sha256(content).hexdigest()
+
+
+def _decimal(cell: str) -> str:
+    """A number with a decimal comma, as spreadsheets write it where columns are not separated by commas."""
+    return cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell
+
+
+def _row(one: _Line, header: Sequence[str], path: Path) -> ManifestRow:
+    beyond = [cell for cell in one.cells[len(header) :] if cell.strip()]
+    if len(one.cells) < len(header) or beyond:
+        found = f"{len(one.cells)} cells in line {one.line} under {len(header)} columns"
+        raise InputError(found, "a cell for each column, in quotes where it holds the separator", path)
+    return ManifestRow(one.line, dict(zip(header, (cell.strip() for cell in one.cells), strict=False)))
+
+
+def _without_codes(rows: Sequence[ManifestRow]) -> tuple[list[ManifestRow], list[str]]:
+    """The rows without codes for what is missing, where they are none of the values that a column can have; and a sentence."""
+    found: dict[tuple[str, str], int] = defaultdict(int)
+    kept = []
+    for row in rows:
+        codes = {name for name in CODED if row[name].lower() in CODES}
+        for name in codes:
+            found[name, row[name]] += 1
+        kept.append(ManifestRow(row.line, {**row.cells, **dict.fromkeys(codes, "")}) if codes else row)
+    said = [f"{name} {code} ({count} rows)" for (name, code), count in found.items()]
+    return kept, [f"Taken for missing: {', '.join(said)}."] if said else []
 
 
 def cohort_from_predictions(manifest: Manifest) -> Cohort:
@@ -124,14 +180,17 @@ def cohort_from_predictions(manifest: Manifest) -> Cohort:
     cases, excluded = [], []
     for row in manifest.rows:
         if not all(row[name] for name in PREDICTIONS):
-            excluded.append(Exclusion(row["case"], "no prediction in the manifest"))
+            lacking = [name for name in PREDICTIONS if not row[name]]
+            some = "" if len(lacking) == len(PREDICTIONS) else f": {', '.join(lacking)} missing"
+            excluded.append(Exclusion(row["case"], f"no prediction in the manifest{some}"))
             continue
         before, after = (_prediction(row, when, manifest.path) for when in WHEN)
         numbers = {name: _number(row, column, manifest.path) if row[column] else None for column, name in NUMBERS.items()}
         cases.append(case_of(row, before, after, slide=row["slide"] or row["case"], **numbers))
     if not cases:
         raise InputError("no row with predictions", f"values in the columns {', '.join(PREDICTIONS)}", manifest.path)
-    patches = len({case.slide for case in cases}) < len(cases)
+    # Slides may be numbered within their patient.
+    patches = len({(case.patient, case.slide) for case in cases}) < len(cases)
     return Cohort(tuple(cases), "patch" if patches else "slide", tuple(excluded), manifest.warnings)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,17 @@ WHEN: tuple[When, ...] = ("before", "after")
 
 STRATA = ("site", "depth", "subtype", "severity")
 """Columns of a manifest that a case may be broken down by."""
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """A row as it stands: its line in the file, and its cells by column."""
+
+    line: int
+    cells: Mapping[str, str]
+
+    def __getitem__(self, column: str) -> str:
+        return self.cells.get(column, "")
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ class ShiftReport:
         return {
             "provenance": dict(self.provenance),
             "first_page": {
+                "left_out": list(self.first.left_out),
                 "sentences": list(self.first.sentences),
                 "alarms": list(self.first.alarms),
                 "warnings": list(self.first.warnings),

@@ -24,8 +24,8 @@ from srh_clinic.files import fingerprint, write_whole
 from srh_clinic.integration import read_slide
 from srh_clinic.progress import Progress, silent
 from srh_clinic.slide import Reading, Slide
-from srh_clinic.validation.shift.manifest import Manifest, ManifestRow, case_of
-from srh_clinic.validation.shift.records import Cohort, Exclusion, Prediction, ShiftCase
+from srh_clinic.validation.shift.manifest import Manifest, case_of
+from srh_clinic.validation.shift.records import Cohort, Exclusion, ManifestRow, Prediction, ShiftCase
 
 KEPT = 2
 """Version of what a case's ``case.json`` holds; those of another are run anew."""
@@ -63,13 +63,15 @@ def run_cases(
     Raises
     ------
     InputError
-        When no case can be read, or ``out`` cannot be written.
+        When no case can be read, two are one image, or ``out`` cannot be written.
     """
+    _require_different_files(manifest)
     slides: list[ShiftCase] = []
     patches: list[ShiftCase] = []
     excluded: list[Exclusion] = []
     profiles: dict[str, dict[str, Any]] = {}
     made_by: dict[str, Any] = {}
+    lines: dict[str, int] = {}
     for number, row in enumerate(manifest.rows):
         report("cases", number, len(manifest.rows))
         folder = out / "cases" / f"{number + 1:04d}-{_safe(Path(row['case']).stem)}"
@@ -81,6 +83,9 @@ def run_cases(
         except InputError as error:
             excluded.append(Exclusion(row["case"], f"found {error.found}"))
             continue
+        earlier = lines.setdefault(kept["result"]["case"]["pixels_sha256"], row.line)
+        if earlier != row.line:
+            raise _one_image_twice(earlier, row.line, manifest)
         slides.append(_slide(row, kept, folder))
         patches += _patches(row, kept)
         profiles[row["case"]] = kept["profile"]
@@ -95,6 +100,22 @@ def run_cases(
     return Run(
         Cohort(tuple(slides), "slide", *history), Cohort(tuple(patches), "patch", *history), made_by, profiles, made_with
     )
+
+
+def _require_different_files(manifest: Manifest) -> None:
+    """Refuse a file or folder that two rows name, by whichever paths, before anything is restored."""
+    lines: dict[tuple[int, int], int] = {}
+    for row in manifest.rows:
+        try:
+            found = manifest.case_path(row).stat()
+        except (OSError, ValueError):
+            continue  # the run says why it takes no part
+        if (earlier := lines.setdefault((found.st_dev, found.st_ino), row.line)) != row.line:
+            raise _one_image_twice(earlier, row.line, manifest)
+
+
+def _one_image_twice(earlier: int, later: int, manifest: Manifest) -> InputError:
+    return InputError(f"one image in lines {earlier} and {later}", "each image once", manifest.path)
 
 
 def _safe(name: str) -> str:

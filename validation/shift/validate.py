@@ -52,6 +52,7 @@ def validate_cohort(
     seed: int = 0,
     reading: Reading | None = None,
     policy: SelectivePolicy | None = None,
+    join_labels: bool = False,
     pdf: bool = False,
     report: Progress = silent,
     **settings: Any,
@@ -74,6 +75,8 @@ def validate_cohort(
         Of the restorer's noise, of resamples, permutations and the split of the selective policy.
     policy
         Of another cohort, to be tried on all patients; None chooses one on half of them, and tries it on the others.
+    join_labels
+        Take labels that differ only in how they are written for one; see :mod:`~srh_clinic.validation.shift.labels`.
     pdf
         Also write ``report.pdf``, with WeasyPrint.
 
@@ -82,7 +85,7 @@ def validate_cohort(
     InputError
         When the manifest is wrong, no case can be read, or ``out`` cannot be written.
     """
-    found, out = read_manifest(manifest), Path(out)
+    found, out = read_manifest(manifest, join_labels=join_labels), Path(out)
     if pdf:
         require_pdf()
     if found.has_predictions:
@@ -192,7 +195,8 @@ def patch_level(cohort: Cohort, seed: int) -> Section:
     tables = [table for section in sections for table in section.tables if not table.title.startswith("Every harmed")]
     policy = selective(study_policy(cohort, seed=seed))
     tables += policy.tables[:2]
-    text = [f"{len(cohort)} patches of {len({case.slide for case in cohort.cases})} slides, each with the truth of its slide."]
+    slides = len({(case.patient, case.slide) for case in cohort.cases})
+    text = [f"{len(cohort)} patches of {slides} slides, each with the truth of its slide."]
     text += policy.text
     named = [replace(table, title=f"{table.title}, patches") for table in tables]
     return Section("patches", "At the level of patches", text, named, missing=policy.missing)

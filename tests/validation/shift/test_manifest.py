@@ -94,3 +94,63 @@ def test_rows_without_a_prediction_are_left_out_and_say_so(tmp_path: Path) -> No
 def test_several_rows_of_one_slide_are_patches(tmp_path: Path) -> None:
     rows = [f"{name},P1,tumor,0.7,0.2,0.1,0.1,0.8,0.1,s1," for name in "ab"]
     assert cohort_from_predictions(read_manifest(written(tmp_path, PREDICTED, *rows))).level == "patch"
+
+
+CELLS = ["a", "P1", "tumor", *["0,5", "0,25", "0,25"] * 2, "s1", "1,5"]
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_columns_may_be_separated_as_spreadsheets_do(tmp_path: Path, separator: str) -> None:
+    lines = [
+        PREDICTED.replace(",", separator),
+        separator.join(CELLS),
+    ]
+    (case,) = cohort_from_predictions(read_manifest(written(tmp_path, *lines))).cases
+    assert (case.before.probabilities, case.trust) == ((0.5, 0.25, 0.25), 1.5)
+
+
+@pytest.mark.parametrize("line", ["b,P2,tumor", "b,P2,tumor,A,more"])
+def test_a_row_with_another_number_of_cells_is_refused_with_its_line(tmp_path: Path, line: str) -> None:
+    with pytest.raises(InputError, match=r"cells in line 4 under 4 columns"):
+        read_manifest(written(tmp_path, HEAD, '"a\na",P1,tumor,A', line))
+
+
+def test_probabilities_rounded_to_three_digits_are_taken(tmp_path: Path) -> None:
+    rows = ["a,P1,tumor,0.333,0.333,0.333,0.3335,0.3335,0.3335,,"]
+    (case,) = cohort_from_predictions(read_manifest(written(tmp_path, PREDICTED, *rows))).cases
+    assert sum(case.before.probabilities) == pytest.approx(1)
+
+
+def test_codes_for_missing_values_are_told(tmp_path: Path) -> None:
+    lines = [PREDICTED, "a,P1,tumor,0.7,0.2,0.1,0.1,0.8,0.1,NA,-99", "b,P2,normal,-1,-1,-1,0.1,0.8,0.1,,"]
+    cohort = cohort_from_predictions(read_manifest(written(tmp_path, *lines)))
+    assert cohort.cases[0].trust is None
+    assert [one.case for one in cohort.excluded] == ["b"]
+    assert "before_tumor, before_normal, before_nondiagnostic missing" in cohort.excluded[0].why
+    (told,) = [one for one in cohort.warnings if one.startswith("Taken for missing")]
+    assert all(one in told for one in ("slide NA (1 rows)", "trust -99 (1 rows)", "before_tumor -1 (1 rows)"))
+    with pytest.raises(InputError, match="no patient in line 2"):
+        read_manifest(written(tmp_path, HEAD, "a,NA,tumor,A"))
+
+
+def test_slides_numbered_within_patients_stay_slides(tmp_path: Path) -> None:
+    rows = [f"{name},{patient},tumor,0.7,0.2,0.1,0.1,0.8,0.1,1," for name, patient in (("a", "P1"), ("b", "P2"))]
+    assert cohort_from_predictions(read_manifest(written(tmp_path, PREDICTED, *rows))).level == "slide"
+
+
+ALIKE = ["P01", "p1", "P 1", "P1\u200b", "\uff301", "P1"]
+
+
+def test_labels_in_two_spellings_are_told_and_joined_when_asked(tmp_path: Path) -> None:
+    rows = [
+        f"c{place},{patient},tumor,{site}"
+        for place, (patient, site) in enumerate(zip(ALIKE, ["1", "1.0", "01", "A", "a", "B"], strict=True))
+    ]
+    rows += ["c8,Caf\u00e9,tumor,2", "c9,Cafe\u0301,tumor,20"]
+    path = written(tmp_path, HEAD, *rows)
+    apart, joined = read_manifest(path), read_manifest(path, join_labels=True)
+    assert len({row["patient"] for row in apart.rows}) == 8
+    assert any("Labels of patient" in one and "counted as different (--join-labels" in one for one in apart.warnings)
+    assert len({row["patient"] for row in joined.rows}) == 2
+    assert len({row["site"] for row in joined.rows}) == 5
+    assert any("Labels of site" in one and "joined as one" in one for one in joined.warnings)

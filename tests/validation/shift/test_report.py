@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from srh_clinic.cli.app import app
 from srh_clinic.diagnosis import CLASSES
 from srh_clinic.validation.shift.harm import TRANSITIONS, harm_rows, ledger
 from srh_clinic.validation.shift.records import Cohort, Prediction, ShiftCase
@@ -142,3 +144,18 @@ def test_the_screen_seldom_cries_wolf() -> None:
         alarmed += any(group.alarm for group in screen(Cohort(tuple(cases))))
     # Each of 5 %: the 99.9 % quantile of Bin(20, 0.1) is 7.
     assert alarmed <= 7
+
+
+def test_what_takes_no_part_stands_first_and_in_the_exit_code(tmp_path: Path) -> None:
+    source = manifest(tmp_path / "m.csv", 12)
+    lines = source.read_text(encoding="utf-8").splitlines()
+    cells = lines[1].split(",")
+    header = lines[0].split(",")
+    cells[header.index("before_tumor")] = "-99"
+    source.write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n", encoding="utf-8")
+    call = ["validate", str(source), "--out", str(tmp_path / "out")]
+    done, allowed = (CliRunner().invoke(app, [*call, *more]) for more in ([], ["--allow-missing"]))
+    assert (done.exit_code, allowed.exit_code) == (4, 0)
+    assert done.stdout.splitlines()[0].startswith(f"1 of {len(lines) - 1} rows take no part: no prediction in the manifest")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.index("rows take no part") < page.index("classified as scanned and after restoration")

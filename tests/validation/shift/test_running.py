@@ -89,6 +89,22 @@ def test_images_that_cannot_be_read_are_left_out_by_name(cohort: Path, pipeline:
         run_cases(read_manifest(nothing), tmp_path / "none", pipeline, Reading())
 
 
+@pytest.mark.parametrize("how", ["path", "link", "copy"])
+def test_one_image_by_two_paths_is_refused(cohort: Path, pipeline: RestoreThenClassify, tmp_path: Path, how: str) -> None:
+    with cohort.open(encoding="utf-8") as file:
+        header, row, *_ = list(csv.reader(file))
+    name = f"./{row[0]}" if how == "path" else f"{how}.dcm"
+    if how == "link":
+        (cohort.parent / name).symlink_to(row[0])
+    elif how == "copy":
+        (cohort.parent / name).write_bytes((cohort.parent / row[0]).read_bytes())
+    manifest = cohort.parent / f"{how}.csv"
+    with manifest.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, row, [name, "P9", *row[2:]]])
+    with pytest.raises(InputError, match="one image in lines 2 and 3; needed each image once"):
+        run_cases(read_manifest(manifest), tmp_path, pipeline, Reading())
+
+
 def test_a_harmed_case_has_its_page_and_the_command_line_its_report(
     cohort: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

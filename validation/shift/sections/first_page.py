@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,15 @@ from srh_clinic.validation.shift.records import Cohort
 from srh_clinic.validation.shift.sections.outcomes import bars
 from srh_clinic.validation.shift.subgroups import Subgroup
 
+NAMED = 5
+"""Cases that a sentence of the first page names; the section on the flow of cases has all."""
+
 
 @dataclass(frozen=True, eq=False)
 class FirstPage:
-    """What a reader sees first: the change, the harm, alarms, and what is missing."""
+    """What a reader sees first: rows that took no part, the change, the harm, alarms, and what is missing."""
+
+    left_out: tuple[str, ...]
 
     sentences: tuple[str, ...]
     numbers: tuple[Mapping[str, str], ...]
@@ -73,7 +79,21 @@ def first_page(
         "No subgroup is harmed beyond chance by the screen of the section Subgroups; it can see only what the manifest names, "
         "and in small subgroups only large harm."
     )
-    return FirstPage(sentences, numbers, tuple(alarms), calm, cohort.warnings, tuple(missing), bars(cohort, "first"))
+    return FirstPage(
+        _left_out(cohort), sentences, numbers, tuple(alarms), calm, cohort.warnings, tuple(missing), bars(cohort, "first")
+    )
+
+
+def _left_out(cohort: Cohort) -> tuple[str, ...]:
+    """Which rows of the manifest took no part, a sentence for each reason."""
+    cases: dict[str, list[str]] = defaultdict(list)
+    for one in cohort.excluded:
+        cases[one.why].append(one.case)
+    rows = len(cohort.excluded) + len(cohort)
+    return tuple(
+        f"{len(names)} of {rows} rows take no part: {why} ({', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''})."
+        for why, names in cases.items()
+    )
 
 
 def _proportion(row: Mapping[str, Any], when: str) -> str:

@@ -1,0 +1,58 @@
+"""Labels that differ only in how they are written: told, and joined when asked."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from decimal import Decimal
+
+from srh_clinic.validation.shift.records import STRATA, ManifestRow
+
+COLUMNS = ("patient", *STRATA)
+"""Columns whose labels group cases: one label in two spellings makes two patients of one, or two sites."""
+
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+LEADING_ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")
+TOLD = 5
+"""Labels of a column that the sentence names; it counts the others."""
+
+
+def spelling_key(label: str) -> str:
+    """What labels have in common that differ only in case, blanks, invisible characters, the form of accents and of digits,
+    leading zeros, or a decimal part of nothing but zeros: ``"P01"``, ``"p 1"`` and ``"P1\\u200b"`` are one.
+    """
+    text = unicodedata.normalize("NFKC", label)
+    shown = "".join(one for one in text if unicodedata.category(one) not in ("Cf", "Cc"))
+    text = "".join(unicodedata.normalize("NFC", shown.casefold()).split())
+    if NUMBER.fullmatch(text):
+        return str(Decimal(text).normalize())
+    return LEADING_ZEROS.sub("", text)
+
+
+def alike_labels(rows: Sequence[ManifestRow], *, join: bool) -> tuple[list[ManifestRow], list[str]]:
+    """Rows, with labels that are alike under their most frequent spelling if ``join``; and a sentence for each column."""
+    joined: dict[str, dict[str, str]] = {}
+    said = []
+    for column in COLUMNS:
+        spellings: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for row in rows:
+            if row[column]:
+                spellings[spelling_key(row[column])][row[column]] += 1
+        several = [found for found in spellings.values() if len(found) > 1]
+        if not several:
+            continue
+        joined[column] = {label: max(found, key=lambda one: found[one]) for found in several for label in found}
+        named = "; ".join(" = ".join(map(ascii, found)) for found in several[:TOLD])
+        more = f"; and {len(several) - TOLD} more" if len(several) > TOLD else ""
+        told = "joined as one" if join else "counted as different (--join-labels joins them)"
+        said.append(f"Labels of {column} that differ only in spelling, {told}: {named}{more}.")
+    if not join or not joined:
+        return list(rows), said
+    return [_joined(row, joined) for row in rows], said
+
+
+def _joined(row: ManifestRow, joined: dict[str, dict[str, str]]) -> ManifestRow:
+    cells = {column: labels.get(row[column], row[column]) for column, labels in joined.items()}
+    return ManifestRow(row.line, {**row.cells, **cells})
