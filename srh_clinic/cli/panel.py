@@ -144,7 +144,7 @@ def _making(result: CaseResult, out: Path | None) -> Iterator[Row]:
     weights = f"{words(made_by['bundle'])} {made_by['weights_sha256'][:12]}"
     yield "Made by", f"srh-clinic {made_by['version']}, {weights}, seed {made_by['seed']}"
     if order := result.slide.get("channel_order"):
-        yield "Channels", escape(order)
+        yield "Channels", words(order)
     if out is not None:
         yield "Pictures", words(str(out / "summary.png"))
         yield "", words(str(out))
