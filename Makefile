@@ -1,5 +1,6 @@
 # make demo       install, simulate a degraded tumor case, restore and classify it
 # make test       install as a user gets it, then ruff, mypy and pytest
+# make kill       200 kills at random moments, and what the same calls make of it (minutes)
 # make benchmark  speed and memory of the restoration on this machine
 # make fuzz       FILES=200000 mutated files read in worker processes: each is read, or refused in a sentence
 # make train      the demonstration weights, from simulated tissue (hours)
@@ -18,7 +19,7 @@ SRH := $(ENV)/bin/srh-clinic
 DEPENDENCIES := $(ENV)/.srh-clinic-dependencies
 PIP := "$(PYTHON)" -m pip install --disable-pip-version-check
 
-.PHONY: demo test fuzz benchmark train install clean
+.PHONY: demo test kill fuzz benchmark train install clean
 
 $(PYTHON):
 	@"$(PYTHON3)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -55,6 +56,11 @@ test: install
 FILES ?= 20000
 fuzz: install
 	cd tests && "$(PYTHON)" fuzz/fuzz.py $(FILES)
+
+KILLS ?= 200
+
+kill: install
+	cd tests && OMP_NUM_THREADS=1 "$(PYTHON)" killing.py --kills $(KILLS)
 
 benchmark: install
 	"$(SRH)" benchmark speed
