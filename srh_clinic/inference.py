@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 
 import torch
@@ -24,8 +24,45 @@ _METERS: ContextVar[tuple[_Meter, ...]] = ContextVar("meters", default=())
 
 
 @contextmanager
+def undisturbed() -> Iterator[None]:
+    """With torch's own defaults, whatever the caller has set: float32, tensors on the CPU, no autocast.
+
+    What the caller has set is in force again afterwards. The default dtype is one for all threads of a process.
+    """
+    dtype = torch.get_default_dtype()
+    with ExitStack() as room:
+        if dtype != torch.float32:
+            torch.set_default_dtype(torch.float32)
+            room.callback(torch.set_default_dtype, dtype)
+        if torch.empty(0).device.type != "cpu":
+            room.enter_context(torch.device("cpu"))
+        for kind in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+            room.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+@contextmanager
+def made_apart() -> Iterator[None]:
+    """As :func:`undisturbed`, and the random numbers that are drawn here are not missing from the caller's."""
+    with undisturbed(), torch.random.fork_rng(range(torch.cuda.device_count())):
+        yield
+
+
+def same_for_any_threads(network: torch.nn.Module) -> torch.nn.Module:
+    """Let the convolutions of a network on a CPU give the same numbers with one thread as with several.
+
+    With one thread torch computes convolutions of one pixel by another library than with more, unless they are dilated: and to
+    dilate one pixel changes nothing else.
+    """
+    for part in network.modules():
+        if isinstance(part, torch.nn.Conv1d | torch.nn.Conv2d) and set(part.kernel_size) == {1}:
+            part.dilation = (2,) * len(part.kernel_size)
+    return network
+
+
+@contextmanager
 def inference() -> Iterator[None]:
-    """Without gradients, and in whole float32 also on a graphics card; a context and a decorator.
+    """Without gradients, and in whole float32 whatever the caller has set, also on a graphics card; a context and a decorator.
 
     By torch's default a card rounds the factors of a convolution to the 10 bits of TF32. Restored counts then differ from a
     processor's by more than rounding, and what was calibrated and validated on the one does not quite hold on the other.
@@ -38,7 +75,7 @@ def inference() -> Iterator[None]:
     kept = getattr(switch, name)
     setattr(switch, name, whole)
     try:
-        with _counted(), torch.inference_mode():
+        with _counted(), undisturbed(), torch.inference_mode():
             yield
     finally:
         setattr(switch, name, kept)

@@ -2,12 +2,16 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
 
+from srh_clinic.bundles import load_bundle
+from srh_clinic.classifiers import load_classifier
 from srh_clinic.inference import inference, network_seconds
 from srh_clinic.restorers import create_restorer
 
@@ -95,3 +99,56 @@ def test_each_of_two_threads_is_told_its_own_network_seconds() -> None:
     with ThreadPoolExecutor(2) as pool:
         seconds = [one.result() for one in [pool.submit(work), pool.submit(work)]]
     assert all(0.1 <= one < 0.5 for one in seconds)  # a busy machine wakes late, but neither counts the other's
+
+
+@contextmanager
+def as_set(**choices: object) -> Iterator[None]:
+    """What a caller may have set before he restores."""
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(choices.get("threads", threads))
+        torch.set_default_dtype(choices.get("dtype", torch.float32))
+        torch.set_default_device(choices.get("device"))
+        with torch.autocast("cpu", enabled="autocast" in choices):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+
+
+def noisy_tiles() -> np.ndarray:
+    y, x = np.mgrid[:64, :64]
+    tissue = 9_000 + 3_000 * np.sin(x / 9) * np.cos(y / 7)
+    noise = 1_500 * np.random.default_rng(0).standard_normal((2, 2, 64, 64))
+    return np.clip(tissue + noise, 0, 65_535).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("rscd", {}), ("rscd", {"estimator": "nonparametric"}), ("ccdf", {}), ("rrd", {})]
+)
+def test_restored_counts_are_the_same_whatever_the_caller_has_set(name: str, settings: dict[str, object]) -> None:
+    """Exactly: a convolution of one pixel was computed by another library in one thread than in several."""
+
+    def restored() -> np.ndarray:
+        return create_restorer(name, device="cpu", **settings).restore(noisy_tiles(), seed=1).counts
+
+    with as_set(threads=1):
+        expected = restored()
+    for choices in ({"threads": 2}, {"dtype": torch.float64}, {"device": "meta"}, {"autocast": True}):
+        with as_set(**choices):
+            np.testing.assert_array_equal(restored(), expected, err_msg=str(choices))
+            if "dtype" in choices:
+                assert torch.get_default_dtype() == torch.float64
+            if "device" in choices:
+                assert torch.empty(0).device.type == "meta"
+            assert torch.is_autocast_enabled("cpu") == ("autocast" in choices)
+
+
+def test_loading_networks_draws_none_of_the_callers_random_numbers() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    create_restorer("rscd", device="cpu")
+    load_classifier(load_bundle("phantom-demo"))
+    assert torch.equal(torch.rand(3), expected)

@@ -181,11 +181,14 @@ class Bundle:
         InputError
             When the bundle has no such part, or its weights do not fit the description.
         """
+        from srh_clinic.inference import made_apart, same_for_any_threads
+
         holder, tensors = self.holder(part).path, self.load_tensors(part)
         config = self.config(part)
         _check_widths(config, part, holder / INFERENCE)
         try:
-            network = create(config)
+            with made_apart():
+                network = create(config)
         except InputError:
             raise
         except Exception as error:  # whatever torch, monai and timm make of a description that is none of theirs
@@ -196,7 +199,8 @@ class Bundle:
         except RuntimeError as error:
             found = f"weights that do not fit the {part}'s configuration"
             raise InputError(found, "an undamaged bundle", holder / weights_file(part)) from error
-        return network.to(device).eval()
+        network = network.to(device).eval()
+        return same_for_any_threads(network) if device.type == "cpu" else network
 
     def _find(self, part: str) -> Bundle | None:
         return next((bundle for bundle in self.lineage if part in bundle._inference), None)

@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from srh_clinic.errors import InputError
@@ -66,8 +67,11 @@ def noise_level(image: ArrayLike) -> float:
     if len(patches) <= patches.shape[1]:
         return math.nan
     patches = patches - patches.mean(axis=0)
+    # One thread: how the sums are shared out changes their last digits, and with them the index that is nearest to the answer.
+    with threadpool_limits(1, "blas"):
+        eigenvalues = np.linalg.eigvalsh(patches.T @ patches / len(patches))
     # Rounding leaves the zero eigenvalues of a plain image on either side of zero.
-    eigenvalues = np.maximum(np.linalg.eigvalsh(patches.T @ patches / len(patches)), 0.0)
+    eigenvalues = np.maximum(eigenvalues, 0.0)
     return math.sqrt(noise_variance(eigenvalues))
 
 
