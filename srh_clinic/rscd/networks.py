@@ -141,8 +141,11 @@ class OverlapUNet(nn.Module):
         """The noise ``eps`` in a state; see :meth:`CompactUNet.forward`."""
         sigma = self.get_buffer("sigma")[t]
         condition = self.embed(self._waves(sigma))
-        smooth = F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), self.get_buffer("low_pass"), groups=RAMAN_CHANNELS)
-        features = self.stem(torch.cat([x, torch.asinh((x - smooth) / sigma[:, None, None, None])], dim=1))
+        # bfloat16 rounds an image by a third of the smallest sigma: the fine structure is taken out before it is rounded.
+        with torch.autocast(x.device.type, enabled=False):
+            smooth = F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), self.get_buffer("low_pass"), groups=RAMAN_CHANNELS)
+            fine = (x - smooth) / sigma[:, None, None, None]
+        features = self.stem(torch.cat([x, torch.asinh(fine)], dim=1))
         skips: list[Tensor] = []
         for level, blocks in enumerate(self.down):
             if level:

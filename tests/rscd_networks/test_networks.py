@@ -106,6 +106,19 @@ def test_a_pixel_out_of_reach_does_not_change_the_overlapping_denoisers_answer()
     assert torch.equal(before, after)
 
 
+def test_bfloat16_does_not_round_fine_structure_away():
+    network = drawn(OVERLAP)
+    t = torch.tensor([0])
+    x = 0.7 + 0.01 * torch.randn(1, 2, 32, 32)  # bfloat16 has steps of 0.004 there
+    seen = []
+    network.stem.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][:, 2:].float()))
+    with torch.inference_mode():
+        network(x, t)
+        with torch.autocast("cpu", torch.bfloat16):
+            network(x, t)
+    torch.testing.assert_close(seen[1], seen[0], atol=1e-6, rtol=1e-2)
+
+
 def test_levels_and_blocks_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="3 levels, blocks of 2 down and of 2 up"):
         create_denoiser({**OVERLAP, "down": [1, 1]})
