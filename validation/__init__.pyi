@@ -16,6 +16,7 @@ from .reporting.report import rich_tables as rich_tables
 from .reporting.report import write_report as write_report
 from .shift.cohort import write_cohort as write_cohort
 from .shift.validate import validate_cohort as validate_cohort
+from .study.amendment import add_rater as add_rater
 from .study.analysis.page import write_analysis as write_analysis
 from .study.audit import check_study as check_study
 from .study.conduct import drop_out as drop_out

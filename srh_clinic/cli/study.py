@@ -188,6 +188,22 @@ def study_drop_out(
     tell(f"{rater} has dropped out. Of the design remain {drop_out(study, rater, reason)}.")
 
 
+@study_app.command("amend")
+@guarded
+def study_amend(
+    study: StudyArgument,
+    like: Annotated[str, typer.Option("--like", metavar="RATER", help="The rater whose tasks the new rater gets.")],
+    reason: Annotated[str, typer.Option(help="Why, for the study's log and every report.")],
+) -> None:
+    """Add a rater, such as in the place of one who gave up: the same tasks in a new order, sides drawn anew."""
+    from srh_clinic.validation import add_rater, check_study
+
+    rater = add_rater(study, like, reason)
+    for finding in check_study(study).findings:
+        typer.echo(f"LEAK: {finding}")
+    typer.echo(f"{rater} was added: {study / 'public' / rater / 'viewer.html'}")
+
+
 @study_app.command("unblind")
 @guarded
 def study_unblind(

@@ -25,8 +25,8 @@ from pydantic import ValidationError
 
 from srh_clinic.errors import InputError, first_fault
 from srh_clinic.validation.study.disguises import SHORTEST_IN_PIXELS, disguises_of, encodings_of, occurs
-from srh_clinic.validation.study.folder import commitment, read_protocol, read_secrets, viewer_path
-from srh_clinic.validation.study.records import KeyEntry, StudyProtocol, Task
+from srh_clinic.validation.study.folder import amendments, commitment, read_amended, read_protocol, read_secrets, viewer_path
+from srh_clinic.validation.study.records import Amendment, KeyEntry, StudyProtocol, Task
 from srh_clinic.validation.study.viewer import Page, ViewerContents, read_viewer, viewer_code
 
 LEVEL = 1e-4
@@ -162,7 +162,15 @@ class Auditor:
             content: dict[str, Any] = json.loads(self.secrets[0])
         except ValueError as error:
             raise InputError(f"no readable key ({error})", "the sealed key of the study", self.study) from error
+        for amendment in self.amendments:
+            added = json.loads(read_amended(self.study, amendment))
+            content["entries"] = [*content["entries"], *added["entries"]]
+            content["pages"] = content.get("pages", {}) | added["pages"]
         return content
+
+    @cached_property
+    def amendments(self) -> list[Amendment]:
+        return amendments(self.study)
 
     @cached_property
     def key(self) -> dict[str, KeyEntry]:
@@ -225,6 +233,7 @@ class Auditor:
 
     def _files(self) -> Iterator[Leak]:
         expected = {"protocol.json", "protocol.html", "commitment.txt"}
+        expected |= {f"amendment-{amendment.number}.json" for amendment in self.amendments}
         expected |= {f"{rater.rater_id}/viewer.html" for rater in self.protocol.raters}
         for name in sorted(set(self.files) - expected):
             yield Leak("a file that no export writes", name)
@@ -246,8 +255,10 @@ class Auditor:
     def _code(self) -> Iterator[Leak]:
         key, salt = self.secrets
         page = Page(self.protocol.title, self.protocol.kind, self.protocol.notice, commitment=commitment(key, salt))
+        own = {amendment.rater.rater_id: amendment.commitment for amendment in self.amendments}
         for rater, viewer in self.viewers.items():
-            if viewer.code != viewer_code(replace(page, secret=self.sealed.get("pages", {}).get(rater, ""))):
+            secret = self.sealed.get("pages", {}).get(rater, "")
+            if viewer.code != viewer_code(replace(page, secret=secret, commitment=own.get(rater, page.commitment))):
                 yield Leak("holds something beside this version's viewer, its tasks and its images", f"{rater}/viewer.html")
         for rater, found in self.broken.items():
             yield Leak(f"cannot be taken apart: {found}", f"{rater}/viewer.html")

@@ -13,12 +13,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from srh_clinic.errors import InputError, first_fault
-from srh_clinic.validation.study.records import KeyEntry, StudyProtocol, Task
+from srh_clinic.validation.study.log import read_log
+from srh_clinic.validation.study.records import Amendment, KeyEntry, StudyProtocol, Task
 from srh_clinic.validation.study.viewer import ViewerContents, read_viewer
 
 
 def read_protocol(study: Path) -> tuple[StudyProtocol, str]:
-    """The protocol of a study, and the SHA-256 of its file.
+    """The protocol of a study, with the raters that amendments added, and the SHA-256 of its file.
 
     Raises
     ------
@@ -28,11 +29,30 @@ def read_protocol(study: Path) -> tuple[StudyProtocol, str]:
     path = study / "public" / "protocol.json"
     try:
         content = path.read_bytes()
-        return StudyProtocol.model_validate_json(content), hashlib.sha256(content).hexdigest()
+        protocol = StudyProtocol.model_validate_json(content)
+        added = tuple(amendment.rater for amendment in amendments(study))
+        return protocol.model_copy(update={"raters": protocol.raters + added}), hashlib.sha256(content).hexdigest()
     except OSError as error:
         raise InputError(f"no readable protocol ({error.strerror})", "the folder of an exported study", study) from error
     except ValidationError as error:
         raise InputError(first_fault(error), "the protocol of an exported study", path) from error
+
+
+def amendments(study: Path) -> list[Amendment]:
+    """The amendments of a study in their order, without gaps.
+
+    Raises
+    ------
+    InputError
+        When one cannot be read.
+    """
+    found: list[Amendment] = []
+    while (path := study / "public" / f"amendment-{len(found) + 1}.json").is_file():
+        try:
+            found.append(Amendment.model_validate_json(path.read_bytes()))
+        except ValidationError as error:
+            raise InputError(first_fault(error), "an amendment as study amend writes it", path) from error
+    return found
 
 
 def viewer_path(study: Path, rater: str) -> Path:
@@ -105,7 +125,32 @@ def read_sealed(study: Path) -> Sealed:
         )
     key: dict[str, Any] = json.loads(content)
     entries = {entry["task_id"]: KeyEntry.model_validate(entry) for entry in key["entries"]}
-    return Sealed(salt, key["study_id"], key["protocol_sha256"], entries, key.get("pages", {}))
+    pages = dict(key.get("pages", {}))
+    signed = {event.commitment for event in read_log(study, salt) if event.event == "amended"}
+    for amendment in amendments(study):
+        added = read_amended(study, amendment)
+        if amendment.commitment not in signed or not hmac.compare_digest(amendment.commitment, commitment(added, salt)):
+            found = f"the amendment {amendment.number}, which the study's log has not signed"
+            raise InputError(found, "amendments as study amend makes them", study)
+        more = json.loads(added)
+        entries |= {entry["task_id"]: KeyEntry.model_validate(entry) for entry in more["entries"]}
+        pages |= more["pages"]
+    return Sealed(salt, key["study_id"], key["protocol_sha256"], entries, pages)
+
+
+def read_amended(study: Path, amendment: Amendment) -> bytes:
+    """The sealed part of an amendment.
+
+    Raises
+    ------
+    InputError
+        When it is not there.
+    """
+    path = study / "sealed" / f"amendment-{amendment.number}.json"
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"no readable sealed amendment ({error.strerror})", "what study amend has sealed", path) from error
 
 
 def read_secrets(study: Path) -> tuple[bytes, bytes]:

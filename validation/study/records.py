@@ -81,6 +81,18 @@ class StudyProtocol(Record):
     notice: str = ""
 
 
+class Amendment(Record):
+    """A rater who was added after the export; public. What ``commitment`` commits to is sealed."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    number: int = Field(ge=1)
+    rater: Rater
+    like: str
+    """Whose tasks the rater has."""
+    reason: str
+    commitment: Hash
+
+
 class Window(Record):
     """How the two 8-bit planes of a task's images become colours; one for all three images.
 

@@ -46,6 +46,8 @@ class Unblinded:
         have stopped or changed something because of what there was to see.
     dropped
         Raters who dropped out, each with the day and the reason.
+    added
+        Raters whom amendments added, each with the day, whose tasks they have, and the reason.
     log
         The hash of the log's last line.
     """
@@ -56,6 +58,7 @@ class Unblinded:
     interim: bool = False
     early: tuple[str, ...] = ()
     dropped: Mapping[str, str] = field(default_factory=dict)
+    added: Mapping[str, str] = field(default_factory=dict)
     log: str = ""
 
 
@@ -217,7 +220,8 @@ def _opened(
     )
     hashes = {rater: returned.sha256 for rater, returned in returns.items()}
     interim = bool(openings) and openings[-1].interim
-    return Unblinded(protocol, answers, hashes, interim, tuple(early), _dropped(events), log_head(study))
+    added = {event.rater: f"{event.day}, {event.what}" for event in events if event.event == "amended"}
+    return Unblinded(protocol, answers, hashes, interim, tuple(early), _dropped(events), added, log_head(study))
 
 
 def _write(study: Path, opened: Unblinded) -> None:
@@ -227,6 +231,7 @@ def _write(study: Path, opened: Unblinded) -> None:
         "interim": opened.interim,
         "early": list(opened.early),
         "dropped": dict(opened.dropped),
+        "added": dict(opened.added),
         "answers": [
             {
                 "task": a.task.model_dump(mode="json"),

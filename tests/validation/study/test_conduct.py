@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from srh_clinic.cli.app import app
 from srh_clinic.errors import InputError
-from srh_clinic.validation import check_returns, check_study, drop_out, load_unblinded, rehearse_study, unblind
+from srh_clinic.validation import add_rater, check_returns, check_study, drop_out, load_unblinded, rehearse_study, unblind
 from srh_clinic.validation.study import export
 from srh_clinic.validation.study.analysis.page import analyse
 from srh_clinic.validation.study.folder import read_protocol, read_sealed
@@ -289,3 +289,77 @@ def test_returns_that_differ_and_returns_of_nobody_are_named(study: Path) -> Non
     assert run.exit_code == 2
     assert "answers.jsonl, named after no rater" in run.stdout
     assert "note: whoever has this package can apply median" in run.stdout
+
+
+# A rater is added
+
+
+def test_a_rater_who_is_added_has_the_tasks_of_another_newly_blinded(study: Path) -> None:
+    before = (study / "public" / "commitment.txt").read_bytes(), (study / "sealed" / "key.json").read_bytes()
+    drop_out(answerless(study, "r02"), "r02", "moved away")
+    assert add_rater(study, "r02", "r02 moved away") == "r05"
+    assert ((study / "public" / "commitment.txt").read_bytes(), (study / "sealed" / "key.json").read_bytes()) == before
+    assert check_study(study).findings == ()
+    entries = read_sealed(study).entries.values()
+    old, new = ([entry for entry in entries if entry.rater_id == rater] for rater in ("r02", "r05"))
+    for kind in ("real", "sentinel"):
+        shown = [
+            sorted((one.case_id, *sorted((one.side_A_method, str(one.side_B_method)))) for one in of if one.kind == kind)
+            for of in (old, new)
+        ]
+        assert shown[0] == shown[1]
+    sides = [{one.case_id: one.side_A_method for one in of if one.kind == "real"} for of in (old, new)]
+    assert 5 < sum(sides[0][case] != sides[1][case] for case in sides[0]) < 25
+    by_id = {one.task_id: one for one in new}
+    repeats = [one for one in new if one.kind == "repeat"]
+    assert len(repeats) == 3
+    for one in repeats:
+        first = by_id[str(one.repeat_of)]
+        assert (first.case_id, first.side_A_method) == (one.case_id, one.side_B_method)
+    assert not {one.task_id for one in old} & set(by_id)
+
+
+def test_the_pixels_of_an_added_rater_are_those_of_the_key(study: Path) -> None:
+    answerless(study, "r02")
+    add_rater(study, "r02", "more power")
+    entries = read_sealed(study).entries
+    shown: dict[tuple[str, str], set[bytes]] = {}
+    for rater in ("r02", "r05"):
+        page = read_viewer(study / "public" / rater / "viewer.html")
+        for task in page.tasks:
+            entry = entries[task["task_id"]]
+            if entry.kind == "sentinel":
+                continue
+            for side, method in (("img_A", entry.side_A_method), ("img_B", entry.side_B_method), ("lq_img", "scan")):
+                shown.setdefault((entry.case_id, str(method)), set()).add(page.images[task[side]])
+    assert {len(pixels) for pixels in shown.values()} == {1}
+
+
+def test_an_added_rater_is_awaited_counted_and_named(study: Path) -> None:
+    drop_out(answerless(study, "r02"), "r02", "moved away")
+    add_rater(study, "r02", "r02 moved away")
+    with pytest.raises(InputError, match="no return of r05"):
+        unblind(study)
+    page = read_viewer(study / "public" / "r05" / "viewer.html")
+    answers = dict.fromkeys(("pref_quality", "pref_fidelity", "method_guess"), "A")
+    said = {**answers, "halluc_A": "none", "halluc_B": "none", "confidence": 3, "t_shown": 1, "t_answered": 2}
+    rewrite(study, "r05", [{"seq": task["seq"], "task_id": task["task_id"], **said} for task in page.tasks])
+    opened = unblind(study)
+    assert set(opened.returns) == {"r01", "r03", "r04", "r05"}
+    assert load_unblinded(study) == opened
+    assert "r05 was added by an amendment (" in analyse(opened)[0].summary
+    with pytest.raises(InputError, match="a study whose key was opened"):
+        add_rater(study, "r01", "late")
+
+
+def test_an_amendment_that_the_log_has_not_signed_is_refused(study: Path) -> None:
+    add_rater(study, "r01", "more power")
+    path = study / "sealed" / "amendment-1.json"
+    path.write_bytes(path.read_bytes().replace(b'"side_A_method":"rscd"', b'"side_A_method":"median"', 1))
+    with pytest.raises(InputError, match="the amendment 1, which the study's log has not signed"):
+        read_sealed(study)
+
+
+def answerless(study: Path, rater: str) -> Path:
+    (study / "returned" / f"{rater}.jsonl").unlink()
+    return study

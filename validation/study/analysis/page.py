@@ -165,6 +165,7 @@ def _marked(unblinded: Unblinded, title: str) -> str:
 def _missing(unblinded: Unblinded) -> str:
     """What is missing, who dropped out, and whether somebody looked early."""
     said = [f"{rater} dropped out ({when_and_why})." for rater, when_and_why in sorted(unblinded.dropped.items())]
+    said += [f"{rater} was added by an amendment ({when_and_why})." for rater, when_and_why in sorted(unblinded.added.items())]
     if said:
         said.append(_balance(unblinded))
     if looks := [] if unblinded.interim else sorted(set(unblinded.early)):
