@@ -34,6 +34,8 @@ class Subgroup:
         Share of cases that are wrong and were not.
     excess
         That share less the share among all other cases, with an interval at Bonferroni's level.
+    worth
+        Mean change of what outcomes are worth (:data:`UTILITY`).
     p, p_holm
         Of the permutation within patients of what outcomes are worth (:data:`UTILITY`), before and after Holm's correction;
         None when there was nothing to permute.
@@ -50,6 +52,7 @@ class Subgroup:
     shift: Finding
     newly_wrong: Finding
     excess: Finding
+    worth: float
     p: float | None
     p_holm: float | None
     alarm: str
@@ -128,6 +131,7 @@ def screen(cohort: Cohort, seed: int = 0) -> list[Subgroup]:
                 shift=difference(right["after"][inside], right["before"][inside], members, seed=seed),
                 newly_wrong=clustered_proportion(new[inside], members, seed=seed),
                 excess=excess,
+                worth=gain,
                 p=p_values[name],
                 p_holm=corrected,
                 alarm="; ".join(alarms),

@@ -174,7 +174,8 @@ def clustered(
 
     Returns
     -------
-    Undefined with fewer than 8 patients, where all the cases do not determine it, or more than 5 % of the resamples do not.
+    Undefined with fewer than 8 patients, where all the cases do not determine it, more than 5 % of the resamples do not, or
+    all resamples are alike.
     """
     patient = codes(patients)
     n = len(np.unique(patient))
@@ -189,6 +190,8 @@ def clustered(
     if len(known) < (1 - MOST_DROPPED) * resamples:
         return Undefined(f"{resamples - len(known)} of {resamples} resamples of patients do not determine it")
     low, high = expanded(known, n, level)
+    if high - low <= 1e-12 * max(abs(value), 1.0):
+        return Undefined("every resample of patients gives the same, which says nothing of the next ones")
     return Interval(value, min(low, value), max(high, value), n, level)
 
 
@@ -197,6 +200,8 @@ def naive_difference(after: ArrayLike, before: ArrayLike, *, level: float = 0.95
     change = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
     if len(change) < 2:
         return Undefined("a variance needs two cases or more")
+    if np.ptp(change) == 0:
+        return Undefined("all rows changed by the same, so a variance over rows is 0 and says nothing")
     half = float(stats.norm.ppf((1 + level) / 2) * change.std(ddof=1) / np.sqrt(len(change)))
     value = float(change.mean())
     return Interval(value, value - half, value + half, len(change), level)

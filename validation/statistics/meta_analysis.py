@@ -67,8 +67,6 @@ def meta_analysis(
     ValueError
         When shapes differ or a variance is not above 0.
     """
-    from statsmodels.stats.meta_analysis import combine_effects
-
     effect, variance = np.asarray(effects, dtype=np.float64), np.asarray(variances, dtype=np.float64)
     if effect.ndim != 1 or not effect.shape == variance.shape == (len(names),):
         raise ValueError(f"found {effect.shape} effects, {variance.shape} variances, {len(names)} names; needed K of each.")
@@ -76,30 +74,21 @@ def meta_analysis(
         raise ValueError("found a variance of 0; needed all above 0.")
     if len(effect) < 2:
         return Undefined("how sites differ needs two of them")
-    with np.errstate(invalid="ignore"):  # of random effects with a tau2 below 0, which are not taken
-        found = combine_effects(effect, variance, method_re="dl")
-    if found.tau2 < 0:  # statsmodels does not cut it off at 0; without it, fixed effects are what is left
-        value, error, scaled, weights = (
-            float(found.mean_effect_fe),
-            float(found.sd_eff_w_fe),
-            float(found.var_hksj_fe),
-            np.asarray(found.weights_rel_fe),
-        )
-    else:
-        value, error, scaled, weights = (
-            float(found.mean_effect_re),
-            float(found.sd_eff_w_re),
-            float(found.var_hksj_re),
-            np.asarray(found.weights_rel_re),
-        )
+    fixed = 1 / variance
+    q = float((fixed * (effect - fixed @ effect / fixed.sum()) ** 2).sum())
+    tau2 = max((q - (len(effect) - 1)) / float(fixed.sum() - (fixed**2).sum() / fixed.sum()), 0.0)
+    weights = 1 / (variance + tau2)
+    error = float(weights.sum()) ** -0.5
+    weights = weights / weights.sum()
+    value = float(weights @ effect)
+    scaled = float(weights @ (effect - value) ** 2) / (len(effect) - 1)
     df, at = len(effect) - 1, (1 + level) / 2
     half = float(stats.t.ppf(at, df)) * max(error, float(np.sqrt(scaled)))
     normal = float(stats.norm.ppf(at)) * error
-    q = max(float(found.q), 0.0)  # a sum of squares, but for rounding
     return MetaAnalysis(
         Interval(value, value - half, value + half, len(effect), level),
         Interval(value, value - normal, value + normal, len(effect), level),
-        max(float(found.tau2), 0.0),
+        tau2,
         q,
         df,
         float(stats.chi2.sf(q, df)),

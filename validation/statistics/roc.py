@@ -16,6 +16,12 @@ from scipy.special import expit, logit
 from srh_clinic.estimates import Finding, Interval, Undefined, codes, proportion
 from srh_clinic.validation.statistics.clusters import FEWEST_PATIENTS, per_patient
 
+PERFECT = 1e-12
+"""How far an area may be from 0 or 1 and still be it: what remains of rounding."""
+
+ALL_TIED = "all cases have the same score, so nothing is ranked and the area has no variance"
+ALL_ALIKE = "every case scores alike against those of the other class, so the area has no variance"
+
 Components = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -102,7 +108,8 @@ def delong(positive: ArrayLike, before: ArrayLike, after: ArrayLike, *, level: f
         return Undefined(f"there are {m + n} cases; an interval needs {FEWEST_PATIENTS} or more")
     parts = [structural_components(score, is_positive) for score in (first, second)]
     covariance = np.cov([one[0] for one in parts]) / m + np.cov([one[1] for one in parts]) / n
-    return _two_aucs([float(one[0].mean()) for one in parts], covariance, m + n, min(m, n), None, level)
+    areas = [float(one[0].mean()) for one in parts]
+    return _two_aucs((first, second), areas, covariance, m + n, min(m, n), None, level)
 
 
 def obuchowski(
@@ -160,20 +167,29 @@ def obuchowski(
         + (cross + cross.T) / (m * n)
     )
     fewest = min(with_positive, with_negative)
-    return _two_aucs(areas, covariance, of, fewest, fewest - 1, level)
+    return _two_aucs((first, second), areas, covariance, of, fewest, fewest - 1, level)
 
 
 def _two_aucs(
-    areas: list[float], covariance: NDArray[np.float64], n: int, pairs: int, df: int | None, level: float
+    scores: tuple[NDArray[np.float64], NDArray[np.float64]],
+    areas: list[float],
+    covariance: NDArray[np.float64],
+    n: int,
+    pairs: int,
+    df: int | None,
+    level: float,
 ) -> TwoAucs:
     at = (1 + level) / 2
     quantile = float(stats.norm.ppf(at) if df is None else stats.t.ppf(at, df))
-    each = [_area(area, float(covariance[k, k]), n, pairs, quantile, level) for k, area in enumerate(areas)]
+    each = [
+        _area(score, area, float(covariance[k, k]), n, pairs, quantile, level)
+        for k, (score, area) in enumerate(zip(scores, areas, strict=True))
+    ]
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
     difference: Finding
     p: float | None = None
     if variance <= 1e-15:
-        difference = Undefined("before and after rank the cases alike, so their difference has no variance")
+        difference = Undefined(_why_no_variance(scores, areas))
     else:
         value, error = areas[1] - areas[0], float(np.sqrt(variance))
         low, high = max(value - quantile * error, -1.0), min(value + quantile * error, 1.0)
@@ -191,14 +207,31 @@ def _two_aucs(
     )
 
 
-def _area(area: float, variance: float, n: int, pairs: int, quantile: float, level: float) -> Finding:
-    if min(area, 1 - area) < 1e-12:
+def _area(
+    scores: NDArray[np.float64], area: float, variance: float, n: int, pairs: int, quantile: float, level: float
+) -> Finding:
+    if min(area, 1 - area) < PERFECT:
         exact = proportion(round(area) * pairs, pairs, level=level)
         return Interval(float(round(area)), exact.low, exact.high, n, level)
     if variance <= 1e-15:
-        return Undefined("every case scores alike against those of the other class, so the area has no variance")
+        return Undefined(ALL_TIED if np.ptp(scores) == 0 else ALL_ALIKE)
     half = quantile * float(np.sqrt(variance)) / (area * (1 - area))
     return Interval(area, float(expit(logit(area) - half)), float(expit(logit(area) + half)), n, level)
+
+
+def _why_no_variance(scores: tuple[NDArray[np.float64], NDArray[np.float64]], areas: list[float]) -> str:
+    """Why the difference of two areas has no variance."""
+    tied = [float(np.ptp(score)) == 0 for score in scores]
+    apart = [min(area, 1 - area) < PERFECT for area in areas]
+    if all(tied):
+        return "before and after all cases have the same score, so nothing is ranked"
+    if any(tied):
+        return f"{'before' if tied[0] else 'after'} {ALL_TIED}"
+    if all(apart):
+        return "before and after the classes are wholly apart, so the areas have no variance"
+    if np.array_equal(*(stats.rankdata(score) for score in scores)):
+        return "before and after rank the cases alike, so their difference has no variance"
+    return "the area of every case changes by the same, so their difference has no variance"
 
 
 def _checked(positive: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -112,6 +112,9 @@ def test_intervals_of_kappa_cover_where_a_percentile_bootstrap_covered_one_study
     asked, table = agreement_coverage(60, 0, [truth])
     kappa = table.rows[0]
     assert kappa["n"] + kappa["undefined"] == 60
+    sparse = agreement_coverage(20, 0, [AgreementTruth(0.005, 0.5, 1)])[1].rows[0]
+    assert sparse["n"] >= 10
+    assert sparse["undefined"] > sparse["n"]
     # Of 55 intervals that cover 95 %, fewer than 47 do with chance .001.
     assert kappa["coverage"].value > 47 / 55
     assert kappa["width"] > 0.3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from srh_clinic.cli.app import app
 from srh_clinic.diagnosis import CLASSES
+from srh_clinic.estimates import Interval
 from srh_clinic.validation.shift.harm import TRANSITIONS, harm_rows, ledger
 from srh_clinic.validation.shift.records import Cohort, Prediction, ShiftCase
 from srh_clinic.validation.shift.sections.checklists import SECTIONS
@@ -60,6 +62,36 @@ def test_harm_to_one_subgroup_is_on_the_first_page(tmp_path: Path) -> None:
     first = page[: page.index("<nav")]
     assert "Restoration harms" in first
     assert "subtype: tumor 1" in first
+
+
+def test_no_p_stands_beside_an_interval_that_it_does_not_invert(tmp_path: Path) -> None:
+    report = validate_cohort(manifest(tmp_path / "m.csv", 60, harmed="tumor 1"), tmp_path / "out")
+    beside = []
+    for part in report.sections:
+        for table in part.tables:
+            p_values = {column.key for column in table.columns} & {"p", "p_holm", "holm"}
+            intervals = any(isinstance(row.get(column.key), Interval) for column in table.columns for row in table.rows)
+            if p_values and intervals:
+                beside.append(table.title)
+                for row in table.rows:
+                    if row["p"] is not None and row["difference"] is not None:
+                        assert (row["p"] < 0.05) == (not row["difference"].low <= 0 <= row["difference"].high)
+    assert beside == ["Areas under the curve"]
+
+
+def test_no_library_warns_where_nothing_varies(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        names = ["case", "patient", "truth", "site", *(f"{when}_{one}" for when in ("before", "after") for one in CLASSES)]
+        said = [*SURE["tumor"].probabilities, *SURE["tumor"].probabilities]
+        rows = [[f"c{n}", f"P{n}", CLASSES[n % 2], f"site {n % 3}", *said] for n in range(24)]
+        csv.writer(file).writerows([names, *rows])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = validate_cohort(path, tmp_path / "out")
+    areas = next(table for part in report.sections for table in part.tables if table.title == "Areas under the curve")
+    assert "have the same score" in areas.note
+    assert "rank the cases alike" not in areas.note
 
 
 def test_a_cohort_that_is_only_helped_raises_no_alarm(tmp_path: Path) -> None:

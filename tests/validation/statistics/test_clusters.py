@@ -161,3 +161,15 @@ def test_the_variance_of_a_ratio_is_the_linearised_one() -> None:
     above, below = np.array([1.0, 0.0, 2.0, 1.0]), np.array([2.0, 1.0, 3.0, 4.0])
     by_hand = sum((a - 0.4 * b) ** 2 for a, b in zip(above, below, strict=True)) * 4 / 3 / 100
     assert ratio_variance(above, below) == pytest.approx(by_hand, rel=1e-12)
+
+
+def test_what_never_varies_has_no_interval_of_no_width() -> None:
+    patients = np.repeat(np.arange(12), 2)
+    constant = clustered(lambda weights: 0.25, patients)
+    assert isinstance(constant, Undefined)
+    assert "every resample" in constant.why
+    same = naive_difference(np.ones(24), np.zeros(24))
+    assert isinstance(same, Undefined)
+    assert "changed by the same" in same.why
+    # Over patients the bound of none among 12 that changed otherwise stands in.
+    assert difference(np.ones(24), np.zeros(24), patients).low < 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,9 @@ def test_the_bcg_trials_pool_as_published() -> None:
 
 
 def test_equal_sites_have_no_heterogeneity_and_no_narrower_interval_than_fixed_effects() -> None:
-    found = meta_analysis([0.2, 0.2, 0.2], [0.01, 0.01, 0.01], ["a", "b", "c"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = meta_analysis([0.2, 0.2, 0.2], [0.01, 0.01, 0.01], ["a", "b", "c"])
     assert (found.tau2, found.i2, found.p) == (0, 0, pytest.approx(1))
     # Hartung and Knapp alone would give a width of 0; here it is t(2) x sqrt(.01 / 3).
     assert found.effect.high - 0.2 == pytest.approx(4.302653 * (0.01 / 3) ** 0.5, rel=1e-6)

@@ -136,3 +136,42 @@ def test_what_the_cases_do_not_determine_is_undefined() -> None:
     assert isinstance(same.difference, Undefined)
     assert same.p is None
     assert isinstance(delong(score > 5, np.ones(12), score).before, Undefined)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        (np.ones(12), np.ones(12), "before and after all cases have the same score"),
+        (np.ones(12), np.arange(12.0), "before all cases have the same score"),
+        (np.arange(12.0), np.ones(12), "after all cases have the same score"),
+        (-np.arange(12.0), np.arange(12.0), "before and after the classes are wholly apart"),
+        (np.arange(12.0) % 5, np.arange(12.0) % 5 / 7, "before and after rank the cases alike"),
+    ],
+)
+def test_why_a_difference_has_no_variance_is_the_true_reason(before: np.ndarray, after: np.ndarray, why: str) -> None:
+    positive = np.arange(12) > 5
+    for found in (delong(positive, before, after), obuchowski(positive, before, after, np.arange(12))):
+        assert isinstance(found.difference, Undefined)
+        assert found.difference.why.startswith(why)
+        assert found.p is None
+
+
+def test_an_area_of_tied_cases_says_so() -> None:
+    found = delong(np.arange(12) > 5, np.ones(12), np.arange(12.0) % 5)
+    assert isinstance(found.before, Undefined)
+    assert found.before.why.startswith("all cases have the same score")
+
+
+def test_over_random_scores_p_is_below_5_percent_where_the_interval_excludes_no_difference() -> None:
+    random = np.random.default_rng(0)
+    below = 0
+    for _ in range(200):
+        n = int(random.integers(10, 60))
+        positive, patients = random.random(n) < 0.5, random.integers(0, 15, n)
+        before, after = random.normal(size=n), random.normal(size=n) + random.choice([0.0, 1.5]) * positive
+        for found in (delong(positive, before, after), obuchowski(positive, before, after, patients)):
+            if isinstance(found, Undefined) or isinstance(found.difference, Undefined):
+                continue
+            below += found.p < 0.05
+            assert (found.p < 0.05) == (not found.difference.low <= 0 <= found.difference.high)
+    assert 30 < below < 370

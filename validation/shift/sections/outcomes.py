@@ -301,7 +301,7 @@ def subgroups(found: Sequence[Subgroup]) -> Section:
             "group": one.name,
             **{
                 key: getattr(one, key)
-                for key in ("cases", "patients", "before", "after", "shift", "newly_wrong", "excess", "p_holm")
+                for key in ("cases", "patients", "before", "after", "shift", "newly_wrong", "excess", "p", "p_holm", "worth")
             },
             "alarm": "harmed" if one.alarm else "",
         }
@@ -316,16 +316,25 @@ def subgroups(found: Sequence[Subgroup]) -> Section:
         Column("shift", "Change", "+.1%"),
         Column("newly_wrong", "Newly wrong", ".1%"),
         Column("excess", "more than among others", "+.1%"),
+        Column("alarm", "Screen"),
+    )
+    screened = (
+        columns[0],
+        Column("worth", "Change of the worth of an outcome", "+.3f"),
+        Column("p", "p, permutation", ".2g"),
         Column("p_holm", "p after Holm", ".2g"),
         Column("alarm", "Screen"),
     )
     note = (
         "The screen: outcomes worth less after restoration by the permutation within patients (p after Holm's correction over "
-        "all subgroups below 0.05), or more newly wrong cases than among all others (Bonferroni's interval above 0)."
+        "all subgroups below 0.05), or more newly wrong cases than among all others (Bonferroni's interval above 0). p is of "
+        "the worth of outcomes, 1 correct, 0.5 non-diagnostic, 0 wrong, and no test of the change in accuracy."
     )
     drawn: list[tuple[str, Finding]] = [(f"{one.name} (n = {one.cases})", one.shift) for one in found]
     shown = [(label, shift) for label, shift in drawn if isinstance(shift, Interval)]
     marked = frozenset(f"{one.name} (n = {one.cases})" for one in found if one.alarm)
     caption = "Vermilion: the screen says that restoration harms it."
     plots = [forest("subgroups", "Change in accuracy by subgroup", shown, caption, marked=marked)] if shown else []
-    return Section("subgroups", "Subgroups", tables=[reasoned_table("By subgroup", columns, rows, note)], figures=plots)
+    tables = [reasoned_table("By subgroup", columns, rows, "95 % intervals over patients; the excess at Bonferroni's level.")]
+    tables.append(reasoned_table("Screen of subgroups", screened, rows, note))
+    return Section("subgroups", "Subgroups", tables=tables, figures=plots)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import pytest
 from analysed import TRUTH, table, with_answers
 from simulated_study import simulated_unblinded
 
+from srh_clinic.estimates import Interval
 from srh_clinic.validation.reporting.page import page
 from srh_clinic.validation.study.analysis.page import analyse, write_analysis
 
@@ -38,6 +40,23 @@ def test_an_interim_analysis_says_so_at_the_top(small, tmp_path):
     assert "NaN" not in "".join(one.read_text() for one in tmp_path.glob("*.json"))
     # With one rater there is nobody to agree with.
     assert "no unit was rated by two raters" in (tmp_path / "study_raters.md").read_text()
+
+
+def test_no_library_warns_of_a_study_and_no_interval_has_no_width(small):
+    alike = with_answers(small, halluc_A="none", halluc_B="none", pref_quality="A", pref_fidelity="tie", method_guess="unsure")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reports = [*analyse(small), *analyse(alike)]
+    seen = 0
+    for report in reports:
+        for one in report.tables:
+            for row in one.rows:
+                for column in one.columns:
+                    found = row.get(column.key)
+                    if isinstance(found, Interval):
+                        assert found.high - found.low > 1e-9, (report.name, one.title, column.key)
+                        seen += 1
+    assert seen > 100
 
 
 def test_a_study_without_any_answer_says_so_everywhere(study):
