@@ -26,7 +26,7 @@ from srh_clinic.integration.dicom_file import DicomFile, quiet_pydicom
 from srh_clinic.integration.dicom_frames import DicomFrames, open_frames
 from srh_clinic.integration.dicom_layout import FrameTable, focal_planes, frame_table, header_z_um, is_sparse
 from srh_clinic.integration.dicom_pixel_size import pixel_size, volume_notes
-from srh_clinic.integration.frames import CACHE_BYTES, LOOKED_AT, FrameCache, FramedSlide, Frames, check_extent, dim_note
+from srh_clinic.integration.frames import LOOKED_AT, FrameCache, FramedSlide, Frames, check_extent, dim_note
 from srh_clinic.integration.limits import limits
 from srh_clinic.integration.optical_path import statement_of
 from srh_clinic.integration.snapshot import content_of
@@ -200,7 +200,7 @@ def _assemble(
             identity=identity,
             notes=tuple(dict.fromkeys(notes)),
             planes=(ch2, ch3),
-            cache=FrameCache(CACHE_BYTES // n_planes),
+            cache=FrameCache(limits().cache_bytes // n_planes),
             opened=tuple((file.path, file.snapshot) for file in used),
         )
         planes.append((_depth_um(gathered, ranks, plane, identity), slide))

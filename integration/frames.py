@@ -18,10 +18,7 @@ from srh_clinic.integration.limits import limits
 from srh_clinic.integration.snapshot import Snapshot
 from srh_clinic.integration.units import UM_PER_PX_RANGE, is_credible
 from srh_clinic.intensity import Counts
-from srh_clinic.slide import Identity, check_region
-
-CACHE_BYTES = 64 * 2**20
-"""Decoded frames kept by a slide: two rows of 512-px tiles, both channels, of a slide 16,000 px wide."""
+from srh_clinic.slide import Identity, Slide, check_region
 
 LOOKED_AT = 8
 """Frames of a channel that are looked at, at most, when a file is opened."""
@@ -60,10 +57,13 @@ class Frames:
 
 
 class FrameCache:
-    """Decoded frames, least recently used leave first; bounded in bytes, shared by threads, pickled empty."""
+    """Decoded frames, least recently used leave first; bounded in bytes, shared by threads, pickled empty.
 
-    def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
-        self.max_bytes = max_bytes
+    Without ``max_bytes`` it keeps what :attr:`~srh_clinic.integration.limits.Limits.cache_bytes` allows.
+    """
+
+    def __init__(self, max_bytes: int | None = None) -> None:
+        self.max_bytes = limits().cache_bytes if max_bytes is None else max_bytes
         self._frames: OrderedDict[tuple[int, ...], Counts] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
@@ -147,6 +147,11 @@ class FramedSlide:
             frame = frames.source.load(int(frames.index[key[2]]))
             self.cache.put(key, frame)
         return frame
+
+
+def with_cache(slide: Slide, max_bytes: int) -> Slide:
+    """The same slide with a cache of its own of at most ``max_bytes``: the planes of a stack share what one slide may keep."""
+    return replace(slide, cache=FrameCache(max_bytes)) if isinstance(slide, FramedSlide) else slide
 
 
 def _paste(region: Counts, frame: Counts, top: int, left: int) -> None:

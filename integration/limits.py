@@ -29,6 +29,8 @@ class Limits:
         Most pages of a TIFF.
     channels
         Most channels of a case, of which two are read.
+    cache_bytes
+        Decoded frames that a slide keeps: both channels of 8,192 x 8,192 px.
     """
 
     frame_pixels: int = 2**27
@@ -37,6 +39,7 @@ class Limits:
     frames: int = 2**22
     pages: int = 2**16
     channels: int = 64
+    cache_bytes: int = 2**28
 
 
 def limits() -> Limits:

@@ -13,7 +13,7 @@ from srh_clinic.errors import InputError
 from srh_clinic.integration.channels import ANSWER, ChannelOption, ChannelOrder, ChannelStatement, decide_channels
 from srh_clinic.integration.damage import told_as
 from srh_clinic.integration.depth import FULL_SCALE_OPTION, Depth, depth_of
-from srh_clinic.integration.frames import CACHE_BYTES, FrameCache, FramedSlide, Frames, check_extent, dim_note, is_dim
+from srh_clinic.integration.frames import FrameCache, FramedSlide, Frames, check_extent, dim_note, is_dim
 from srh_clinic.integration.limits import limits
 from srh_clinic.integration.snapshot import Snapshot, content_of
 from srh_clinic.integration.tiff_frames import NEEDED, check_packing, locate
@@ -204,7 +204,7 @@ def _open(
                 identity=identity,
                 notes=(*notes, *order.notes, *depth.notes),
                 planes=((first,), (second,)),
-                cache=FrameCache(CACHE_BYTES // n_planes),
+                cache=FrameCache(limits().cache_bytes // n_planes),
                 opened=opened,
             )
         )

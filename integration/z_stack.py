@@ -17,6 +17,8 @@ from srh_clinic.files import check_place
 from srh_clinic.integration.channels import ChannelOption
 from srh_clinic.integration.dicom_case import series_in
 from srh_clinic.integration.dicom_reader import DicomSlide, read_dicom, read_dicom_planes
+from srh_clinic.integration.frames import with_cache
+from srh_clinic.integration.limits import limits
 from srh_clinic.integration.places import TIFF_SUFFIXES, kind_of, layout_of, tiffs_in
 from srh_clinic.integration.plane_numbers import plane_files
 from srh_clinic.integration.reader import read_slide
@@ -90,7 +92,8 @@ def read_z_stack(
     else:
         planes = _planes_of_dicom(source, options, spacing_um)
     _check_one_field(planes, source)
-    return planes
+    each = limits().cache_bytes // len(planes)
+    return [FocalPlane(plane.depth_um, with_cache(plane.slide, each)) for plane in planes]
 
 
 def write_z_stack(planes: Sequence[tuple[float | None, Slide]], out: str | Path) -> Path:

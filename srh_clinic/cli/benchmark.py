@@ -290,6 +290,30 @@ def benchmark_raters(
     _print_reports([run_study_coverage(out, studies, seed)], out)
 
 
+@benchmark_app.command("reading")
+@guarded
+def benchmark_reading(
+    slide: Annotated[
+        Path | None, typer.Option(help="A DICOM slide in one file; by default noise, written as JPEG-LS.")
+    ] = None,
+    edge: Annotated[int, typer.Option(min=512, help="Edge in pixels of the slide that is made.")] = 6000,
+    regions: Annotated[int, typer.Option(min=1, help="Random regions of 256 px, of both channels.")] = 150,
+) -> None:
+    """Reading of regions, and opening, beside wsidicom where it is installed; seconds of the processor and their ratios."""
+    from srh_clinic.validation.benchmarks.reading import run_reading
+
+    found = run_reading(slide, edge, regions)
+    for name, one in found.items():
+        typer.echo(f"{name}: opening {one.open_s:.3f} s, {regions} regions {one.cold_s:.3f} s, again {one.warm_s:.3f} s")
+    if "wsidicom" not in found:
+        typer.echo("wsidicom is not installed (pip install wsidicom): nothing to compare with")
+        return
+    ours, theirs = found["srh-clinic"], found["wsidicom"]
+    typer.echo(
+        f"speed as a multiple of wsidicom's: {theirs.cold_s / ours.cold_s:.2f}, again {theirs.warm_s / ours.warm_s:.2f}"
+    )
+
+
 def _print_reports(reports: Sequence[Report], out: Path) -> None:
     from srh_clinic.validation import rich_tables
 

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 SHARES = {"dicom": 0.35, "tiff": 0.3, "z_stack": 0.15, "json": 0.17, "bundle": 0.03}
 """Of all files, by group; bundles load torch and take longest."""
 
-MOST_A_PROCESS = 4000
+MOST_A_PROCESS = 2000
 SECONDS = 3600
 """After which a worker is stopped; what it was reading last is kept."""
 
@@ -41,12 +41,14 @@ def fuzz(group: str, files: int, seed: int, keep: Path) -> dict[str, Any]:
 
 
 def parts(files: int, seed: int) -> Iterator[tuple[str, int, int]]:
-    """Group, number of files and seed of each process."""
-    for group, share in SHARES.items():
-        left = max(round(files * share), 1)
-        while left > 0:
-            yield group, min(left, MOST_A_PROCESS), seed
-            left, seed = left - MOST_A_PROCESS, seed + 1
+    """Group, number of files and seed of each process; every group has its turn."""
+    left = {group: max(round(files * share), 1) for group, share in SHARES.items()}
+    while any(left.values()):
+        for group in SHARES:
+            if left[group]:
+                yield group, min(left[group], MOST_A_PROCESS), seed
+                left[group] -= min(left[group], MOST_A_PROCESS)
+                seed += 1
 
 
 def main(files: int, seed: int = 0) -> int:

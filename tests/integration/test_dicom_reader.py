@@ -24,6 +24,7 @@ from srh_clinic.integration.channels import channel_in_words, channel_of_words, 
 from srh_clinic.integration.dicom_frames import DicomFrames
 from srh_clinic.integration.dicom_header import image_header
 from srh_clinic.integration.frames import FrameCache
+from srh_clinic.integration.limits import VARIABLE
 from srh_clinic.integration.optical_path import PUMP_NM, optical_path, statement_of
 from srh_clinic.slide import ArraySlide
 
@@ -385,6 +386,11 @@ class TestLaziness:
         cache.put((2,), frames[2])
         assert cache.get((1,)) is None
         assert cache.get((0,)) is frames[0]
+
+    def test_regions_of_a_6000_px_slide_are_decoded_once_and_the_bound_is_a_setting(self, monkeypatch):
+        assert FrameCache().max_bytes >= 2 * 2 * 6144**2  # with 64 MiB half of its tiles were decoded again
+        monkeypatch.setenv(VARIABLE, "cache_bytes=1000")
+        assert FrameCache().max_bytes == 1000
 
     def test_a_slide_travels_to_workers_and_is_shared_by_threads(self, case, counts):
         slide = pickle.loads(pickle.dumps(read_slide(case)))  # noqa: S301  our own bytes
