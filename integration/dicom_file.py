@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -43,18 +44,16 @@ def quiet_pydicom() -> Iterator[None]:
         yield
 
 
-class _WithinFile:
+class _WithinFile(io.BufferedReader):
     """A file of which no more is asked than it has: what a damaged header states as a length would be allocated first."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._size = os.fstat(file.fileno()).st_size
-        self.name = file.name
-        self.tell, self.seek = file.tell, file.seek
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = os.fstat(self.fileno()).st_size
 
-    def read(self, size: int = -1) -> bytes:
-        left = max(self._size - self._file.tell(), 0)
-        return self._file.read(left if size is None or size < 0 else min(size, left))
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(self._size - self.tell(), 0)
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 @dataclass(frozen=True)
@@ -112,15 +111,14 @@ def read_header(path: Path, keywords: list[str] | None = None) -> DicomFile:
     kind = kind_of(path, needed)
     if kind != "dicom":
         raise InputError("a file that is not DICOM", needed, path)
-    with told_as("a damaged or truncated DICOM header", "a whole DICOM file", path), path.open("rb") as file:
+    with told_as("a damaged or truncated DICOM header", "a whole DICOM file", path), _WithinFile(path) as file:
         snapshot = _snapshot(file)
-        within = cast("BinaryIO", _WithinFile(file))
         try:
-            _check_syntax(within, path)
+            _check_syntax(file, path)
             file.seek(0)
             # nothing of a header is large but offset tables; a value above the limit is left where it is
             header: Dataset = dcmread(
-                within,
+                file,
                 stop_before_pixels=True,
                 specific_tags=list(keywords) if keywords else None,
                 defer_size=limits().header_bytes,
