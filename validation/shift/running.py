@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from srh_clinic import __version__
+from srh_clinic.bundles.bundle import MODEL_CARD
 from srh_clinic.case.pictures import SquareMap
 from srh_clinic.case.pipeline import RestoreThenClassify
 from srh_clinic.case.provenance import drift_made_with, origin_of
@@ -26,6 +27,7 @@ from srh_clinic.progress import Progress, silent
 from srh_clinic.slide import Reading, Slide
 from srh_clinic.validation.shift.manifest import Manifest, case_of
 from srh_clinic.validation.shift.records import Cohort, Exclusion, ManifestRow, Prediction, ShiftCase
+from srh_clinic.validation.shift.sections.materials import scan_facts
 
 KEPT = 2
 """Version of what a case's ``case.json`` holds; those of another are run anew."""
@@ -45,6 +47,12 @@ class Run:
     """What the drift check compares, by case."""
     made_with: Mapping[str, str]
     """What a case must have in common with these to be compared with them."""
+    scans: Sequence[Mapping[str, Any]] = ()
+    """What the images' headers say of their acquisition."""
+    card: str = ""
+    """The bundle's model card."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """The bundle's."""
 
 
 def run_cases(
@@ -72,6 +80,7 @@ def run_cases(
     profiles: dict[str, dict[str, Any]] = {}
     made_by: dict[str, Any] = {}
     lines: dict[str, int] = {}
+    scans: list[dict[str, Any]] = []
     for number, row in enumerate(manifest.rows):
         report("cases", number, len(manifest.rows))
         folder = out / "cases" / f"{number + 1:04d}-{_safe(Path(row['case']).stem)}"
@@ -88,6 +97,7 @@ def run_cases(
             raise _one_image_twice(earlier, row.line, manifest)
         slides.append(_slide(row, kept, folder))
         patches += _patches(row, kept)
+        scans.append(scan_facts(slide))
         profiles[row["case"]] = kept["profile"]
         made_by = kept["result"]["provenance"]
     report("cases", len(manifest.rows), len(manifest.rows))
@@ -97,9 +107,11 @@ def run_cases(
         )
     history = tuple(excluded), manifest.warnings
     made_with = drift_made_with(pipeline.bundle, pipeline.restorer, pipeline.conservative)
-    return Run(
-        Cohort(tuple(slides), "slide", *history), Cohort(tuple(patches), "patch", *history), made_by, profiles, made_with
-    )
+    levels = Cohort(tuple(slides), "slide", *history), Cohort(tuple(patches), "patch", *history)
+    bundle = pipeline.bundle
+    card = bundle.path / MODEL_CARD
+    said = card.read_text(encoding="utf-8") if card.is_file() else ""
+    return Run(*levels, made_by, profiles, made_with, scans, said, bundle.metadata)
 
 
 def _require_different_files(manifest: Manifest) -> None:

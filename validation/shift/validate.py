@@ -22,6 +22,14 @@ from srh_clinic.validation.shift.report import ShiftReport, require_pdf, write_r
 from srh_clinic.validation.shift.sections.checklists import tables as checklist_tables
 from srh_clinic.validation.shift.sections.first_page import first_page
 from srh_clinic.validation.shift.sections.gallery import gallery
+from srh_clinic.validation.shift.sections.materials import (
+    acquisition,
+    development,
+    known_facts,
+    model,
+    preprocessing,
+    size,
+)
 from srh_clinic.validation.shift.sections.outcomes import (
     change_rows,
     flow,
@@ -34,7 +42,7 @@ from srh_clinic.validation.shift.sections.outcomes import (
 )
 from srh_clinic.validation.shift.sections.policy import DRIFT_LEVEL, drift, remembered, selective
 from srh_clinic.validation.shift.sections.probabilities import calibration, discrimination, sites
-from srh_clinic.validation.shift.sections.texts import limitations, use, versions
+from srh_clinic.validation.shift.sections.texts import abstract, limitations, use, versions
 from srh_clinic.validation.shift.selective import SelectiveStudy, study_policy, try_policy
 from srh_clinic.validation.shift.subgroups import screen
 
@@ -121,8 +129,14 @@ def _report(
     else:
         study = try_policy(policy, Cohort((), cohort.level), cohort, seed=seed)
     profiled = [] if run is None else _profiled(run)
+    scans, card, metadata = ((), "", {}) if run is None else (run.scans, run.card, run.metadata)
     sections = [
+        abstract(cohort, changes),
         use(notice),
+        acquisition(scans),
+        preprocessing(made_by.get("settings", {})),
+        model(card, metadata),
+        size(cohort),
         flow(cohort, len(manifest.rows)),
         outcomes(cohort, changes),
         transitions(cohort),
@@ -136,12 +150,14 @@ def _report(
         *([patch_level(run.patches, seed)] if run is not None and len(run.patches) else []),
         selective(study),
         drift(profiled, "the manifest brought predictions, so there are no images to compare", seed),
+        development(cohort, scans, metadata, card),
         gallery(cohort, out),
         limitations(notice),
         versions(provenance),
     ]
     filled = {one.name for one in sections if one.filled}
-    checked = Section("checklists", "Checklists", [CHECKLISTS], checklist_tables({*filled, "checklists"} - {"patches"}))
+    known = known_facts(cohort, scans)
+    checked = Section("checklists", "Checklists", [CHECKLISTS], checklist_tables({*filled, "checklists"} - {"patches"}, known))
     sections.append(checked)
     first = first_page(cohort, changes, groups, _unavailable(sections))
     return _Made(
@@ -150,8 +166,8 @@ def _report(
 
 
 CHECKLISTS = (
-    "Which items of STARD-AI, TRIPOD+AI and CLAIM this report answers and in which section, in our own short words; what it "
-    "cannot know is left to the author of a paper."
+    "Which items of STARD-AI, TRIPOD+AI, CLAIM, DECIDE-AI and FUTURE-AI this report answers and in which section, in our own "
+    "short words; what it cannot know is left to the author of a paper."
 )
 
 

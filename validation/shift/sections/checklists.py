@@ -1,4 +1,4 @@
-"""What STARD-AI, TRIPOD+AI and CLAIM ask of a study, and which section of a report answers it: ``checklists.yaml``, typed."""
+"""What reporting checklists ask of a study, and which section of a report answers it: ``checklists.yaml``, typed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from srh_clinic.errors import InputError, first_fault
 from srh_clinic.validation.reporting.report import Column, Table
 
 SectionName = Literal[
+    "abstract",
     "use",
+    "acquisition",
+    "preprocessing",
+    "model",
+    "size",
     "flow",
     "outcomes",
     "transitions",
@@ -28,6 +33,7 @@ SectionName = Literal[
     "sites",
     "selective",
     "drift",
+    "development",
     "gallery",
     "limitations",
     "checklists",
@@ -60,14 +66,16 @@ class Item(_Entry):
     """An item of a checklist.
 
     ``asks`` is told in our own words. ``section`` is the one that answers it, None unless the item is present; ``note`` says
-    why an item is not applicable, or what is left to the author.
+    why an item is not applicable, or what is left to the author; ``needs`` names what manifest or headers must say for the
+    section to answer it.
     """
 
-    item: Annotated[str, Field(pattern=r"^[1-9]\d?[a-g]?$")]
+    item: Annotated[str, Field(pattern=r"^(F|U|T|Us|R|E|G)?[1-9]\d?[a-g]?$|^[IVX]+$")]
     asks: Words
     state: State
     section: SectionName | None = None
     note: str = ""
+    needs: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -83,7 +91,7 @@ class Item(_Entry):
 class Checklist(_Entry):
     """A checklist with its items in the order of their numbers; ``source`` is the address of its publication."""
 
-    list: Literal["STARD-AI", "TRIPOD+AI", "CLAIM"]
+    list: Literal["STARD-AI", "TRIPOD+AI", "CLAIM", "DECIDE-AI", "FUTURE-AI"]
     edition: Words
     source: Annotated[str, Field(pattern=r"^https://doi\.org/10\.")]
     rows: Annotated[tuple[Item, ...], Field(min_length=1)]
@@ -118,13 +126,16 @@ def checklists(path: Path | None = None) -> tuple[Checklist, ...]:
         raise InputError(first_fault(error), "checklists whose items are complete", path) from error
 
 
-def tables(present: Collection[str]) -> tuple[Table, ...]:
+def tables(present: Collection[str], known: Collection[str] | None = None) -> tuple[Table, ...]:
     """How many items of each checklist are answered, then each checklist item by item.
 
     Parameters
     ----------
     present
         The sections that the report could fill. An item whose section is not among them is for the author, and says so.
+
+    known
+        What manifest and headers say, of which an item may need some; None for everything.
 
     Raises
     ------
@@ -143,7 +154,7 @@ def tables(present: Collection[str]) -> tuple[Table, ...]:
     )
     summary, drawn = [], []
     for one in checklists():
-        rows = [_answered(row, present) for row in one.rows]
+        rows = [_answered(row, present, known) for row in one.rows]
         counts = Counter(row.state for row in rows)
         by_state: dict[str, int] = {state: counts[state] for state in STATES}
         summary.append({"list": one.list, "rows": len(rows), **by_state})
@@ -164,9 +175,12 @@ def tables(present: Collection[str]) -> tuple[Table, ...]:
     return (Table("Reporting checklists", (*totals, *states), summary), *drawn)
 
 
-def _answered(row: Item, present: Collection[str]) -> Item:
+def _answered(row: Item, present: Collection[str], known: Collection[str] | None) -> Item:
     """The item as this report answers it."""
-    if row.section is None or row.section in present:
+    lacking = [] if known is None else [one for one in row.needs if one not in known]
+    if row.section is None or (row.section in present and not lacking):
         return row
     missing = f"Section {row.section} would answer it, which this report could not fill."
+    if row.section in present:
+        missing = f"Section {row.section} would answer it if manifest or headers stated: {', '.join(lacking)}."
     return row.model_copy(update={"state": "author", "section": None, "note": f"{missing} {row.note}".strip()})

@@ -84,7 +84,12 @@ def flow(cohort: Cohort, rows: int) -> Section:
     truths = [f"{sum(case.truth == name for case in cohort.cases)} {name}" for name in CLASSES]
     diagram = flow_diagram(shown[0], shown[1:], kept, truths)
     each = len(cohort) / max(len(set(cohort.patients.tolist())), 1)
-    text = [f"{each:.1f} {cohort.level}s a patient on average. {' '.join(cohort.warnings)}".strip()]
+    text = [
+        "Every row of the manifest is taken, in this order: one of three truths and a patient, an image that is no other "
+        "row's, two channels whose pixel size and scale are known; a row without predictions, or whose image cannot be read, "
+        "is left out with its reason.",
+        f"{each:.1f} {cohort.level}s a patient on average. {' '.join(cohort.warnings)}".strip(),
+    ]
     return Section("flow", "Flow of cases", text, tables, [diagram])
 
 
