@@ -19,6 +19,7 @@ from .shift.validate import validate_cohort as validate_cohort
 from .study.amendment import add_rater as add_rater
 from .study.analysis.page import write_analysis as write_analysis
 from .study.audit import check_study as check_study
+from .study.audit import what_raters_can_compute as what_raters_can_compute
 from .study.conduct import drop_out as drop_out
 from .study.exchange.formats import export_answers as export_answers
 from .study.exchange.formats import import_answers as import_answers

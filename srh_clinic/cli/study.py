@@ -74,7 +74,7 @@ def study_export(
 ) -> None:
     """Export a blinded study: a page for each rater, and the sealed key; checked for leaks."""
     from srh_clinic.slide import Reading
-    from srh_clinic.validation import StudyPlan, export_study
+    from srh_clinic.validation import StudyPlan, export_study, what_raters_can_compute
 
     if bool(sources) == (phantom is not None):
         found = "sources and --phantom" if sources else "neither sources nor --phantom"
@@ -107,6 +107,7 @@ def study_export(
     tell(f"{made.images} images, {made.tasks} tasks, {ratings} ratings by {len(made.raters)} raters")
     spreads = "; ".join(f"{what}: {spread}" for what, spread in made.imbalance.items())
     tell(f"{spreads} (largest less smallest)")
+    tell(*(f"note: {note}" for note in what_raters_can_compute(made)))
     tell(made.notice, f"for the raters: {study / 'public'}", f"sealed, for nobody yet: {study / 'sealed'}")
 
 
@@ -200,8 +201,8 @@ def study_amend(
 
     rater = add_rater(study, like, reason)
     for finding in check_study(study).findings:
-        typer.echo(f"LEAK: {finding}")
-    typer.echo(f"{rater} was added: {study / 'public' / rater / 'viewer.html'}")
+        tell(f"LEAK: {finding}")
+    tell(f"{rater} was added: {study / 'public' / rater / 'viewer.html'}")
 
 
 @study_app.command("unblind")

@@ -103,6 +103,19 @@ def require_blind(study: str | Path) -> Audit:
     return audit
 
 
+def what_raters_can_compute(protocol: StudyProtocol) -> tuple[str, ...]:
+    """Sentences about methods that need no network: whoever has the package can apply them to the image as scanned."""
+    from srh_clinic.restorers.registry import FILTERS
+
+    used = [name for name in (protocol.test, *protocol.baselines) if name in FILTERS]
+    if not used or protocol.kind != "preference":
+        return ()
+    return (
+        f"whoever has this package can apply {', '.join(used)} to the image as scanned and so find its side in every task; no "
+        "file prevents it, so raters must not have the package at hand",
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Auditor:
     """Looks through one study."""
@@ -130,18 +143,7 @@ class Auditor:
             ("pixels carry no mark: rounding and fixed places", self._marks),
         )
         findings = [finding for _, check in checks for finding in check()]
-        return Audit(tuple(findings), tuple(name for name, _ in checks), len(self.key), tuple(self._notes()))
-
-    def _notes(self) -> Iterator[str]:
-        """Methods that need no network can be applied to the image as scanned by whoever has the package."""
-        from srh_clinic.restorers.registry import FILTERS
-
-        used = [name for name in (self.protocol.test, *self.protocol.baselines) if name in FILTERS]
-        if used and self.protocol.kind == "preference":
-            yield (
-                f"whoever has this package can apply {', '.join(used)} to the image as scanned and so find its side in every "
-                "task; no file prevents it, so raters must not have the package at hand"
-            )
+        return Audit(tuple(findings), tuple(name for name, _ in checks), len(self.key), what_raters_can_compute(self.protocol))
 
     @cached_property
     def public(self) -> Path:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from srh_clinic.escaping import csv_text
 from srh_clinic.estimates import Interval
 from srh_clinic.files import write_whole
 from srh_clinic.validation.reporting.report import Column, Report, Table
@@ -59,31 +58,22 @@ def latex_tables(reports: Sequence[Report]) -> str:
 
 def tidy_csv(reports: Sequence[Report]) -> str:
     """One line for each number or word of each table, unrounded."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(TIDY)
-    for report in reports:
-        for table in report.tables:
-            for number, row in enumerate(table.rows, start=1):
-                what = _words(table.columns[0].cell(row))
-                for column in table.columns[1:]:
-                    for value in _values(row.get(column.key)):
-                        writer.writerow([report.name, _words(table.title), number, what, column.key, *value])
-    return text.getvalue()
+    rows = [
+        (report.name, table.title, number, table.columns[0].cell(row), column.key, *value)
+        for report in reports
+        for table in report.tables
+        for number, row in enumerate(table.rows, start=1)
+        for column in table.columns[1:]
+        for value in _values(row.get(column.key))
+    ]
+    return csv_text([TIDY, *rows])
 
 
 def _values(value: Any) -> Iterator[tuple[Any, ...]]:
-    if value is None:
-        return
     if isinstance(value, Interval):
         yield value.value, value.low, value.high, value.level, value.n
-    else:
-        yield _words(value) if isinstance(value, str) else value, "", "", "", ""
-
-
-def _words(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{text}" if text[:1] in "=+-@\t\r" and text[:1] else text
+    elif value is not None:
+        yield value, "", "", "", ""
 
 
 def _latex(report: Report, table: Table) -> str:
