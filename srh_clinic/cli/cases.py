@@ -277,6 +277,10 @@ def validate(
             help="Test this policy, chosen on another cohort; by default one is chosen on this cohort and tested.",
         ),
     ] = None,
+    previous_bundle: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|DIR", help="Also write impact.html: what changing from this bundle to --bundle changes."),
+    ] = None,
     join_labels: Annotated[
         bool,
         typer.Option(
@@ -312,6 +316,7 @@ def validate(
             reading=Reading(um_per_px, full_scale),
             policy=tried,
             join_labels=join_labels,
+            previous_bundle=previous_bundle,
             pdf=pdf,
             report=progress,
             **settings_of(sampler, profile),
@@ -324,7 +329,7 @@ def validate(
         tell(first.calm)
     for missing in first.missing:
         tell(f"Not computed. {missing}")
-    tell(out / "report.html")
+    tell(out / "report.html", *([] if previous_bundle is None else [out / "impact.html"]))
     if first.left_out and not allow_missing:
         raise typer.Exit(ExitCode.INCOMPLETE)
     if strict and first.alarms:

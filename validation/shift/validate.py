@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srh_clinic import __version__
+from srh_clinic.errors import InputError
 from srh_clinic.estimates import Undefined
 from srh_clinic.files import write_whole
 from srh_clinic.progress import Progress, silent
@@ -61,6 +62,7 @@ def validate_cohort(
     reading: Reading | None = None,
     policy: SelectivePolicy | None = None,
     join_labels: bool = False,
+    previous_bundle: str | Path | None = None,
     pdf: bool = False,
     report: Progress = silent,
     **settings: Any,
@@ -85,6 +87,9 @@ def validate_cohort(
         Of another cohort, to be tried on all patients; None chooses one on half of them, and tries it on the others.
     join_labels
         Take labels that differ only in how they are written for one; see :mod:`~srh_clinic.validation.shift.labels`.
+    previous_bundle
+        Also restore and classify with this bundle, into ``previous/cases``, and write ``impact.html``: what the change from it
+        to ``bundle`` changes.
     pdf
         Also write ``report.pdf``, with WeasyPrint.
 
@@ -97,6 +102,10 @@ def validate_cohort(
     if pdf:
         require_pdf()
     if found.has_predictions:
+        if previous_bundle is not None:
+            raise InputError(
+                "a previous bundle and ready predictions", "a manifest of images, which both bundles see", manifest
+            )
         return _written(_report(found, cohort_from_predictions(found), None, out, seed, policy), out, pdf)
     # Predictions need none of the networks' libraries.
     from srh_clinic.case.pipeline import RestoreThenClassify
@@ -104,6 +113,12 @@ def validate_cohort(
 
     pipeline = RestoreThenClassify.from_bundle(str(bundle), restorer, device, seed, profiled=True, **settings)
     run = run_cases(found, out, pipeline, reading or Reading(), report=report)
+    if previous_bundle is not None:
+        from srh_clinic.validation.shift.impact import write_impact
+
+        earlier = RestoreThenClassify.from_bundle(str(previous_bundle), restorer, device, seed, profiled=True, **settings)
+        previous = run_cases(found, out / "previous", earlier, reading or Reading(), report=report)
+        write_impact(previous, run, found.sha256, out, seed)
     report("writing", 0, 1)
     made = _written(_report(found, run.slides, run, out, seed, policy), out, pdf)
     report("writing", 1, 1)
