@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -193,3 +194,14 @@ def test_what_takes_no_part_stands_first_and_in_the_exit_code(tmp_path: Path) ->
     assert done.stdout.splitlines()[0].startswith(f"1 of {len(lines) - 1} rows take no part: no prediction in the manifest")
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert page.index("rows take no part") < page.index("classified as scanned and after restoration")
+
+
+def test_the_abstract_says_what_the_first_page_says(tmp_path: Path) -> None:
+    report = validate_cohort(manifest(tmp_path / "m.csv", 24, harmed="tumor 1"), tmp_path / "out")
+    abstract = " ".join(next(part for part in report.sections if part.name == "abstract").text)
+    correct, wrong = (one.split("; ")[0] for one in (abstract.partition("correct were ")[2], abstract.partition("wrong ")[2]))
+    before, after = (float(share) for share in re.findall(r"([\d.]+)%", correct)[:2])
+    wrong_before, wrong_after = (float(share) for share in re.findall(r"([\d.]+)%", wrong)[:2])
+    first = report.first.sentences[1]
+    assert f"{before}% were correct as scanned and {after}% restored" in first
+    assert f"Confidently wrong: {wrong_before}%, then {wrong_after}%" in first

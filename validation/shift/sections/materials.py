@@ -27,8 +27,9 @@ TOLD = ("Training data", "Limits", "Training", "Networks", "Guards")
 
 
 def known_facts(cohort: Cohort, scans: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Names of what manifest and headers say, which items of the checklists may need: strata, ``devices``, ``dates``."""
+    """What manifest and headers say, of which an item of a checklist may need some: strata, images, devices, dates."""
     facts = {name for name in STRATA if any(getattr(case, name) for case in cohort.cases)}
+    facts |= {"images"} if scans else set()
     facts |= {"devices"} if scans and all(scan["device"] for scan in scans) else set()
     return facts | ({"dates"} if scans and all(scan["acquired"] for scan in scans) else set())
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from srh_clinic.diagnosis import OUTCOMES
 from srh_clinic.estimates import Undefined
 from srh_clinic.validation.reporting.report import Column, Section, Table
 from srh_clinic.validation.shift.records import Cohort
@@ -13,7 +14,7 @@ from srh_clinic.validation.shift.records import Cohort
 
 def abstract(cohort: Cohort, changes: Sequence[Mapping[str, Any]]) -> Section:
     """The report in short, by parts."""
-    correct, _, wrong = changes
+    rows = dict(zip(OUTCOMES, changes, strict=True))
     patients = len(set(cohort.patients.tolist()))
 
     def told(row: Mapping[str, Any]) -> str:
@@ -30,7 +31,7 @@ def abstract(cohort: Cohort, changes: Sequence[Mapping[str, Any]]) -> Section:
         "first changes the accuracy of the diagnosis, and whom it harms.",
         f"Methods: {len(cohort)} {cohort.level}s of {patients} patients with known truth, each classified before and after; "
         "the main measure is the change in accuracy, with an interval by the bootstrap over patients.",
-        f"Results: correct were {told(correct)}; confidently wrong {told(wrong)}.",
+        f"Results: correct were {told(rows['correct'])}; confidently wrong {told(rows['wrong'])}.",
         "Interpretation: of these versions, weights and data only; the section Limitations says what else to keep in mind.",
     ]
     return Section("abstract", "Abstract", text)
@@ -44,12 +45,15 @@ def use(notice: str) -> Section:
         "restored pixels are an estimate, that flags and doubts go with a result, and that the scan stays beside it.",
         "Population: whoever the cases of the manifest stand for. Objective: the change in accuracy and its harm; the "
         "hypothesis that is tested is of no change, in either direction.",
-        "The truth is one of three categories that the manifest states before anything is run. The software is given images "
-        "alone: no truth, no clinical data, no other result.",
         "This report compares the diagnoses of a patch classifier on stimulated Raman histology as scanned with those on the "
         "same images restored. It speaks of the versions, weights, settings and data named here and of no others.",
         notice or "The predictions were brought by the manifest; what made them is for its author to say.",
     ]
+    if notice:  # the networks were run here, so it is known what they were given
+        text.append(
+            "The truth is one of three categories that the manifest states before anything is run. The software is given "
+            "images alone: no truth, no clinical data, no other result."
+        )
     return Section("use", "Intended use", text)
 
 
