@@ -52,7 +52,7 @@ MEASURES = (
     Column("psnr_difference", "PSNR of CH3 - CH2 (dB)", ".2f"),
     Column("ssim", "SSIM", ".4f"),
     Column("ssim_difference", "SSIM of CH3 - CH2", ".4f"),
-    Column("micro_ssim", "MicroSSIM", ".4f"),
+    Column("micro_ssim", "Micro-SSIM", ".4f"),
     Column("gain", "Smallest gain of any field (dB)", "+.2f"),
     Column("checkerboard", "Checkerboard", ".5f"),
     Column("rows", "Rows", ".5f"),
