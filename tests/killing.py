@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -233,7 +234,9 @@ def kill_one(command: Command, work: Path, kills: int, rng: np.random.Generator,
             raise SystemExit((before / "said.log").read_text())
         older = contents(before)
     tell(f"a whole call takes {takes:.1f} s")
-    for number in range(kills):
+    for number in itertools.count():
+        if tally.kills == kills:
+            break
         with_earlier = bool(command.earlier) and number % 2 == 1
         place = Path(shutil.copytree(work / "before" if with_earlier else sources, work / "trial"))
         (place / TILES).unlink(missing_ok=True)
@@ -255,8 +258,9 @@ def kill_one(command: Command, work: Path, kills: int, rng: np.random.Generator,
         tally.left_behind += len(left)
         if wrong or left:
             tally.faults.append(f"trial {number}: wrong {wrong[:5]}, left behind {left[:5]}")
-        tally.tiles_kept += finished
-        tally.tiles_twice += twice(place)[1]
+        if code is None:  # a call that had come to its end has cleaned up, and the next one begins anew
+            tally.tiles_kept += finished
+            tally.tiles_twice += twice(place)[1]
         shutil.rmtree(place)
     shutil.rmtree(plain)
     shutil.rmtree(work / "before", ignore_errors=True)
