@@ -32,6 +32,9 @@ HEMATOXYLIN = np.array([0.5626, 0.7201, 0.4062])
 EOSIN = np.array([0.2159, 0.8012, 0.5581])
 """Optical densities of the stains in red, green and blue (Macenko et al. 2009)."""
 
+HE_STRENGTH = (1.4, 0.6)
+"""How much of each stain, hematoxylin and eosin, virtual H&E lays on where the window ends."""
+
 CLASS_COLOURS = np.array([[213, 94, 0], [0, 158, 115], [120, 130, 150]], dtype=np.float64)
 """Tumor, normal, nondiagnostic: vermilion, green, grey (Okabe and Ito 2008, told apart by every kind of colour vision)."""
 
@@ -90,7 +93,7 @@ def virtual_he(counts: Counts, window: ColourWindow | None = None) -> RGB:
         The window shared with other images; the image's own when not given.
     """
     difference, ch2, _ = (window or colour_window(counts)).scale(counts)
-    density = 1.4 * difference[..., None] * HEMATOXYLIN + 0.6 * ch2[..., None] * EOSIN
+    density = HE_STRENGTH[0] * difference[..., None] * HEMATOXYLIN + HE_STRENGTH[1] * ch2[..., None] * EOSIN
     return np.rint(255 * np.exp(-density)).astype(np.uint8)
 
 

@@ -347,7 +347,7 @@ class RestoreThenClassify:
     ) -> Scrutiny:
         if self.guard_policy is None:
             return unexamined()
-        changed = ~restored.left_alone
+        changed = ~restored.left_alone & (self.restorer.name != "none")
         return scrutinise(
             view,
             restored.slide,

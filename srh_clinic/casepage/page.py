@@ -18,7 +18,16 @@ from srh_clinic.case.result import CaseResult
 from srh_clinic.case.scrutiny import WORDS
 from srh_clinic.casepage.pyramid import Pyramid, data_uri, make_pyramids
 from srh_clinic.diagnosis import CLASS_WORDS
-from srh_clinic.display import RGB, ColourWindow, class_colours, colour_window, srh_colours
+from srh_clinic.display import (
+    EOSIN,
+    HE_STRENGTH,
+    HEMATOXYLIN,
+    RGB,
+    ColourWindow,
+    class_colours,
+    colour_window,
+    srh_colours,
+)
 from srh_clinic.escaping import page_text
 from srh_clinic.files import whole_file
 from srh_clinic.intensity import Counts
@@ -38,8 +47,8 @@ BLOCK = 1024
 DEVIATION_SHOWN = 0.05
 """Upper end of the scale of the deviation over seeds, unit intensity."""
 
-OVERLAY_OPACITY = 120
-"""Of 255."""
+DENSITIES = 33
+"""Points of the curve by which the page turns optical densities of virtual H&E into light."""
 
 DIFFERENCE_SATURATED = 0.5
 """Percentage of the pixels at which the difference's scale ends, at either side."""
@@ -97,6 +106,7 @@ def case_page(result: CaseResult, name: str) -> str:
             "um_per_px": seen.um_per_px * factor,
             "quality": quality,
         },
+        he=_he_filter(),
         keys={"steps": STEPS_SHOWN, "strength": STRENGTH_SHOWN, "deviation": DEVIATION_SHOWN},
     )
 
@@ -114,6 +124,14 @@ def _pictures(result: CaseResult) -> tuple[dict[str, Pyramid], int, int]:
         if made := make_pyramids(pictures, BUDGET):
             return made[0], factor, made[1]
         factor *= 2
+
+
+def _he_filter() -> dict[str, list[Any]]:
+    """:func:`~srh_clinic.display.virtual_he` of pixels in the SRH colours, as an SVG filter takes it: a matrix and a curve."""
+    densities = np.stack([HE_STRENGTH[0] * HEMATOXYLIN, HE_STRENGTH[1] * EOSIN, np.zeros(3)], axis=1)
+    most = float(densities.sum(axis=1).max())
+    matrix = [[*(round(float(value), 5) for value in row / most), 0, 0] for row in densities]
+    return {"matrix": matrix, "table": [round(float(np.exp(-most * at)), 5) for at in np.linspace(0, 1, DENSITIES)]}
 
 
 def _picture(slide: Slide, factor: int, window: ColourWindow) -> RGB:
@@ -153,7 +171,7 @@ def _overlays(maps: CaseMaps) -> dict[str, str]:
 
     def painted(values: NDArray[np.float32], colours: RGB) -> str:
         outside = np.isnan(values if values.ndim == 2 else values[..., 0])
-        return data_uri(Image.fromarray(np.dstack([colours, np.where(outside, 0, OVERLAY_OPACITY).astype(np.uint8)])))
+        return data_uri(Image.fromarray(np.dstack([colours, np.where(outside, 0, 255).astype(np.uint8)])))
 
     steps, trust = (part.painted(maps.shape, maps.factor) for part in (maps.steps, maps.trust))
     before, after = (part.painted(maps.shape, maps.factor) for part in (maps.classes_before, maps.classes_after))

@@ -65,12 +65,21 @@
     const shown = side ? "before" : layer;
     for (const [name, item] of Object.entries(main.layers)) item.setOpacity(name === shown ? 1 : 0);
     for (const [name, item] of Object.entries(main.maps || {})) {
-      item.setOpacity(name === overlay ? 1 : 0);
+      item.setOpacity(name === overlay ? Number(one("#opacity").value) : 0);
       if (name === overlay) main.world.setItemIndex(item, main.world.getItemCount() - 1);
     }
   }
 
+  // One filter for both canvases. What lies over the tissue has colours of its own: under it the image is in the SRH colours.
+  let view = "srh";
+  function look() {
+    const coloured = view !== "srh" && overlay === "none" && (side || layer !== "difference");
+    const filter = `${coloured ? `url(#view_${view}) ` : ""}contrast(${one("#contrast").value})`;
+    for (const canvas of all("#viewer canvas, #second canvas")) if (!canvas.closest(".navigator")) canvas.style.filter = filter;
+  }
+
   function say() {
+    look();
     const shown = side ? "left as scanned, right restored" : TITLES[layer];
     one("#status").textContent = [shown, OVERLAYS[overlay], place].filter(Boolean).join("; ");
   }
@@ -108,6 +117,37 @@
     for (const viewer of [main, second]) viewer.forceResize();
     setTimeout(() => follow(main, second, true), 100);
   }
+
+  // Two clicks measure; the line moves with the image.
+  let measuring = false, ends = [];
+  function setMeasure(on) {
+    measuring = on;
+    ends = [];
+    one("[data-do=measure]").setAttribute("aria-pressed", String(on));
+    ruler();
+    if (on) one("#status").textContent = "Click two points.";
+  }
+
+  function ruler() {
+    const line = one("#ruler");
+    line.hidden = ends.length < 2;
+    if (line.hidden || !main.viewport) return;
+    const [from, to] = ends.map((end) => main.viewport.pixelFromPoint(end, true));
+    const um = Math.hypot(ends[1].x - ends[0].x, ends[1].y - ends[0].y) * frame.width * frame.um_per_px;
+    line.style.left = `${from.x}px`;
+    line.style.top = `${from.y - 1}px`;
+    line.style.width = `${Math.hypot(to.x - from.x, to.y - from.y)}px`;
+    line.style.transform = `rotate(${Math.atan2(to.y - from.y, to.x - from.x)}rad)`;
+    line.firstElementChild.textContent = `${um < 100 ? um.toFixed(1) : um.toFixed(0)} µm`;
+  }
+  main.addHandler("canvas-click", (event) => {
+    if (!measuring || !event.quick) return;
+    if (ends.length === 2) ends = [];
+    ends.push(main.viewport.pointFromPixel(event.position));
+    ruler();
+    if (ends.length === 2) one("#status").textContent = `Measured: ${one("#ruler span").textContent}`;
+  });
+  for (const name of ["animation", "update-viewport", "resize"]) main.addHandler(name, ruler);
 
   let following = false;
   function follow(from, to, now = false) {
@@ -156,6 +196,7 @@
     home: () => main.viewport.goHome(),
     flicker: () => setFlicker(!flicker),
     side: () => setSide(!side),
+    measure: () => setMeasure(!measuring),
   };
   for (const button of all("[data-do]")) button.addEventListener("click", () => DO[button.dataset.do]());
   for (const input of all("input[name=layer]")) input.addEventListener("change", () => { if (side) setSide(false); if (flicker) setFlicker(false); show(input.value); });
@@ -165,9 +206,13 @@
     jump(button);
   });
 
+  for (const input of all("input[name=view]")) input.addEventListener("change", () => { view = input.value; say(); });
+  one("#contrast").addEventListener("input", look);
+  one("#opacity").addEventListener("input", refresh);
+
   const LAYER_KEYS = { 1: "before", 2: "after", 3: "difference" };
   const OVERLAY_KEYS = { 4: "none", 5: "steps", 6: "trust", 7: "classes_before", 8: "classes_after", 9: "certainty" };
-  const KEYS = { f: DO.flicker, s: DO.side, n: () => step(1), p: () => step(-1), "+": DO.in, "=": DO.in, "-": DO.out, 0: DO.home };
+  const KEYS = { f: DO.flicker, s: DO.side, m: DO.measure, n: () => step(1), p: () => step(-1), "+": DO.in, "=": DO.in, "-": DO.out, 0: DO.home };
   // Before the viewer's own keys, which would pan on S and flip on F.
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -195,5 +240,7 @@
   main.addHandler("update-viewport", scalebar);
   main.addHandler("resize", scalebar);
   keys(); say();
+  setSide(true);
+  setTimeout(() => main.viewport.goHome(true), 150); // when both know their half of the width
   window.srhCase = { main, second, state: () => ({ layer, overlay, side, flicker: Boolean(flicker) }) };
 })();

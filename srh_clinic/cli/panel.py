@@ -45,7 +45,14 @@ def result_panel(name: str, result: CaseResult, out: Path | None, width: int = 1
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
     facts.add_column()
-    for rows in (_decision(result), _quality(result), _trust(result, out), _flags(result), _making(result, out)):
+    for rows in (
+        _doubts(result),
+        _decision(result),
+        _quality(result),
+        _trust(result, out),
+        _flags(result),
+        _making(result, out),
+    ):
         for row in rows:
             facts.add_row(*row)
     warning = f"[bold yellow]{words(result.provenance['notice'])}[/]"
@@ -58,6 +65,11 @@ def _word(diagnosis: str) -> str:
     return f"[bold {CLASS_STYLES[diagnosis]}]{CLASS_WORDS[diagnosis]}[/]"
 
 
+def _last_word(result: CaseResult) -> str:
+    """The diagnosis after restoration, called doubtful where something speaks against it."""
+    return _word(result.diagnosis) + (" [yellow](doubtful)[/]" if result.doubts else "")
+
+
 def _narrow_classes(result: CaseResult) -> Group:
     """The same as :func:`_classes` but for the policy, which has a line of its own, a class a row."""
     classes = Table(box=None, pad_edge=False, show_edge=False)
@@ -67,7 +79,7 @@ def _narrow_classes(result: CaseResult) -> Group:
     for one, style in CLASS_STYLES.items():
         shares = (f"{said.probabilities[one]:.1%}" for said in (result.before, result))
         classes.add_row(CLASS_WORDS[one], *shares, style=style)
-    return Group(f"as scanned: {_word(result.before.diagnosis)}", f"after restoration: {_word(result.diagnosis)}", "", classes)
+    return Group(f"as scanned: {_word(result.before.diagnosis)}", f"after restoration: {_last_word(result)}", "", classes)
 
 
 def _classes(result: CaseResult) -> Table:
@@ -77,11 +89,11 @@ def _classes(result: CaseResult) -> Table:
     classes.add_column("Diagnosis", min_width=14)
     for diagnosis, style in CLASS_STYLES.items():
         classes.add_column(CLASS_WORDS[diagnosis], justify="right", style=style)
-    for when, diagnosis, probabilities in (
-        ("as scanned", result.before.diagnosis, result.before.probabilities),
-        ("after restoration", result.diagnosis, result.probabilities),
+    for when, word, probabilities in (
+        ("as scanned", _word(result.before.diagnosis), result.before.probabilities),
+        ("after restoration", _last_word(result), result.probabilities),
     ):
-        classes.add_row(when, _word(diagnosis), *(f"{probabilities[one]:.1%}" for one in CLASS_STYLES))
+        classes.add_row(when, word, *(f"{probabilities[one]:.1%}" for one in CLASS_STYLES))
     if result.decision is not None:
         classes.add_row("by the policy", _word(result.decision.said), *("" for _ in CLASS_STYLES))
     return classes
@@ -99,7 +111,10 @@ def _decision(result: CaseResult) -> Iterator[Row]:
 
 def _quality(result: CaseResult) -> Iterator[Row]:
     tiles, steps = result.tiles, result.steps
-    yield "Tiles", f"{tiles.restored} of {tiles.total} restored, {tiles.skipped} left alone, {tiles.capped} capped"
+    if _unrestored(result):
+        yield "Tiles", f"{tiles.total}, shown and classified as scanned: the restorer none changes nothing"
+    else:
+        yield "Tiles", f"{tiles.restored} of {tiles.total} restored, {tiles.skipped} left alone, {tiles.capped} capped"
     if set(steps.stop_reasons) - {"filtered"}:
         yield "Image quality", f"median {steps.median} steps of restoration, worst tenth {steps.p90} or more (0 is clean)"
     for number, region in enumerate(result.rescan, start=1):
@@ -113,7 +128,11 @@ def _trust(result: CaseResult, out: Path | None) -> Iterator[Row]:
     from srh_clinic.case.scrutiny import WORDS
 
     trust = result.scrutiny
-    if trust.threshold is not None:
+    if _unrestored(result):
+        yield "Trust", "nothing was restored, so nothing can have been invented"
+    elif trust.threshold is None:
+        yield "Trust", "[yellow]not examined: nobody looked for what restoration may have invented[/]"
+    else:
         places = len(trust.regions)
         says = f"restored image differs from its input at {places} {'place' if places == 1 else 'places'}"
         see = f", see {words(str(out / 'trust_map.png'))}" if places and out is not None else ""
@@ -129,9 +148,21 @@ def _trust(result: CaseResult, out: Path | None) -> Iterator[Row]:
         yield "Certainty", f"{uncertain} shown by at most half of {sure.seeds + 1} restorations"
 
 
+def _doubts(result: CaseResult) -> Iterator[Row]:
+    """What speaks against the diagnosis, first of all."""
+    for number, doubt in enumerate(result.doubts):
+        yield "[yellow]Doubtful[/]" if number == 0 else "", f"[yellow]{words(doubt)}[/]"
+
+
 def _flags(result: CaseResult) -> Iterator[Row]:
-    for number, flag in enumerate(result.flags):
-        yield "Flags" if number == 0 else "", f"[yellow]{words(flag)}[/]"
+    for number, flag in enumerate(result.warnings):
+        yield "Warnings" if number == 0 else "", f"[yellow]{words(flag)}[/]"
+    for number, flag in enumerate(result.notes):
+        yield "Notes" if number == 0 else "", words(flag)
+
+
+def _unrestored(result: CaseResult) -> bool:
+    return bool(result.provenance["settings"]["restorer"] == "none")
 
 
 def _making(result: CaseResult, out: Path | None) -> Iterator[Row]:

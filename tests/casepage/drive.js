@@ -6,6 +6,7 @@
   const key = (name) => document.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
   await until(() => window.srhCase);
   const { main, second, state } = window.srhCase;
+  report.began = state().side;
   const items = () => [...Object.values(main.layers), ...Object.values(main.maps)];
   await until(() => items().length === 7);
   const settled = async () => {
@@ -57,6 +58,18 @@
   report.side.followed = second.viewport.getZoom() / main.viewport.getZoom();
   key("s");
   report.scale = document.querySelector("#scalebar span").textContent;
+  report.scaleLines = document.querySelector("#scalebar span").getClientRects().length;
+  report.views = {};
+  for (const input of document.querySelectorAll("input[name=view]")) {
+    input.click();
+    report.views[input.value] = getComputedStyle(document.querySelector("#viewer canvas")).filter;
+  }
+  document.querySelector("[data-do=measure]").click();
+  for (const x of [100, 200]) main.raiseEvent("canvas-click", { quick: true, position: new OpenSeadragon.Point(x, 100) });
+  report.measured = parseFloat(document.querySelector("#ruler span").textContent);
+  const frame = JSON.parse(document.getElementById("case").textContent).frame;
+  const [from, to] = [100, 200].map((x) => main.viewport.pointFromPixel(new OpenSeadragon.Point(x, 100)));
+  report.expected = (to.x - from.x) * frame.width * frame.um_per_px;
   report.title = document.title;
   return report;
 })()

@@ -21,6 +21,7 @@ from srh_clinic.case.result import CaseResult
 from srh_clinic.casepage import page as page_module
 from srh_clinic.casepage import write_case_page
 from srh_clinic.casepage.pyramid import TILE, halved, make_pyramids
+from srh_clinic.display import colour_window, srh_colours, virtual_he
 from srh_clinic.restorers import create_restorer
 from srh_clinic.simulation import simulate_case
 from srh_clinic.slide import ArraySlide, Identity
@@ -117,6 +118,30 @@ def test_layers_show_the_slide_at_every_level(page: Path) -> None:
     assert set(data["overlays"]) == {"steps", "trust", "classes_before", "classes_after"}
 
 
+def test_the_pages_virtual_he_is_that_of_the_pictures(result: CaseResult) -> None:
+    """To 2 of 255: the filter's curve is linear between its points, and the page's pixels are whole numbers."""
+    window = colour_window(result.maps.before, result.maps.after)
+    shown = srh_colours(result.maps.before, window) / 255
+    he = page_module._he_filter()
+    densities = np.clip(shown @ np.array(he["matrix"])[:, :3].T, 0, 1)
+    curve = np.interp(densities, np.linspace(0, 1, len(he["table"])), he["table"])
+    assert np.abs(255 * curve - virtual_he(result.maps.before, window)).max() < 2
+
+
+def test_doubts_stand_before_everything_else(page: Path, result: CaseResult) -> None:
+    doubtful = replace(result, flags=(*result.flags, "unsure: near even"))
+    text = page_module.case_page(doubtful, "case")
+    assert "(doubtful)</span>" in text
+    aside = text[text.index("<aside") :]
+    assert (
+        aside.index("unsure: near even")
+        < aside.index("<fieldset")
+        < aside.index('id="flagged"')
+        < aside.index("<h2>Probabilities")
+    )
+    assert ("(doubtful)" in page.read_text(encoding="utf-8")) == bool(result.doubts)
+
+
 def test_halves_are_means_of_four() -> None:
     picture = np.arange(5 * 6 * 3, dtype=np.uint8).reshape(5, 6, 3)
     half = halved(picture)
@@ -179,4 +204,8 @@ def test_in_a_browser_without_a_network(page: Path, browser: Any) -> None:
         "followed": pytest.approx(1, rel=0.01),
     }
     assert re.fullmatch(r"[125]0* µm", report["scale"])
+    assert report["began"] is True
+    assert report["scaleLines"] == 1
+    assert len(set(report["views"].values())) == 4
+    assert report["measured"] == pytest.approx(report["expected"], rel=0.01)
     assert report["title"] != "1"

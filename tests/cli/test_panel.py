@@ -41,3 +41,16 @@ def test_the_panel_says_where_the_restored_image_is_not_to_be_trusted(
     assert (result["trust"]["flagged"], result["trust"]["withheld"]) == (4, 0)
     careful = json.loads(run(*call, "--conservative", "--json").out)
     assert (careful["trust"]["withheld"], careful["diagnosis"]) == (4, "nondiagnostic")
+
+
+def test_a_doubtful_diagnosis_is_called_so_and_what_was_not_restored_is_not_distrusted(
+    run: Run, call_of_case: tuple[object, ...], tiny_bundle: Path, wary_bundle: Path
+) -> None:
+    of_case = tuple(wary_bundle if part == tiny_bundle else part for part in call_of_case)
+    said = " ".join(run("diagnose", *of_case, "--restorer", "none", "--out", "out").out.replace("│", " ").split())
+    assert "(doubtful)" in said
+    assert "Doubtful unsure: over the patches" in said
+    assert "nothing was restored, so nothing can have been invented" in said
+    assert "differs" not in said
+    said = " ".join(run("diagnose", *call_of_case, "--restorer", "median", "--out", "out").out.replace("│", " ").split())
+    assert "not examined: nobody looked for what restoration may have invented" in said
