@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from srh_clinic.estimates import Finding, Interval, Undefined, proportion
+from srh_clinic.estimates import Finding, Interval, proportion
 from srh_clinic.validation.bench.cells import Row
 from srh_clinic.validation.reporting.report import Column, Table
 from srh_clinic.validation.statistics.agreement import fleiss_kappa, gwet_ac1, krippendorff_alpha, percent_agreement
@@ -125,7 +125,7 @@ def _row(true: float, found: Sequence[Finding]) -> Row:
     known = [one for one in found if isinstance(one, Interval)]
     row: Row = {"truth": true, "n": len(known), "undefined": len(found) - len(known)}
     if not known:
-        return row | {"coverage": Undefined("no study determined it")}
+        return row
     above, below = sum(one.high < true for one in known), sum(one.low > true for one in known)
     return row | {
         "coverage": proportion(len(known) - above - below, len(known)),

@@ -115,6 +115,8 @@ def test_intervals_of_kappa_cover_where_a_percentile_bootstrap_covered_one_study
     sparse = agreement_coverage(20, 0, [AgreementTruth(0.005, 0.5, 1)])[1].rows[0]
     assert sparse["n"] >= 10
     assert sparse["undefined"] > sparse["n"]
+    never = agreement_coverage(1, 0, [AgreementTruth(0.0001, 0.8, 1, images=20)])[1]
+    assert [column.cell(never.rows[0]) for column in never.columns][3:6] == ["0", "10", "–"]
     # Of 55 intervals that cover 95 %, fewer than 47 do with chance .001.
     assert kappa["coverage"].value > 47 / 55
     assert kappa["width"] > 0.3
