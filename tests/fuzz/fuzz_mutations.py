@@ -364,3 +364,12 @@ def _safetensors(content: bytes, edit: Edit) -> bytes:
         return _NUMBERS[edit[2] % len(_NUMBERS)].to_bytes(8, "little") + content[8:]
     header = _json(content[8 : 8 + length], edit)
     return len(header).to_bytes(8, "little") + header + content[8 + length :]
+
+
+def changed_element(content: bytes, tag: str, value: bytes) -> bytes:
+    """A DICOM file with another value in the first element of a tag such as ``0028,0010``, of whatever length."""
+    group, number = (int(part, 16) for part in tag.split(","))
+    wanted = struct.pack("<HH", group, number)
+    element = next(one for one in _elements(content) if content[one.start : one.start + 4] == wanted)
+    length = len(value).to_bytes(element.length_size, "little")
+    return content[: element.length_at] + length + value + content[element.end :]
