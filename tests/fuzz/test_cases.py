@@ -1,4 +1,4 @@
-"""Bad files of the past, each a dated folder: a valid file of :mod:`fuzz_seeds`, what was done to it, and the sentence it earns."""
+"""Bad files of the past, each a dated folder: a valid file of ``fuzz_seeds``, what was done to it, and what is said of it."""
 
 from __future__ import annotations
 
