@@ -232,17 +232,30 @@ def bundle_exists(path: Path) -> bool:
 def load_bundle(name_or_path: str | Path) -> Bundle:
     """A bundle by the name of an embedded one or by its folder, verified, with those that it extends.
 
+    A :class:`~pathlib.Path` of a bundle, or a text with a separator (``"./phantom-demo"``), is a folder.
+
     Raises
     ------
     InputError
-        When there is none, :func:`verify_bundle` finds it or one that it extends wrong, its metadata state no possible size of
-        pixels, tiles or patches, or the bundles extend each other in a circle.
+        When there is none, a name is also that of a folder here that holds another bundle, :func:`verify_bundle` finds it or one
+        that it extends wrong, its metadata state no possible size of pixels, tiles or patches, or the bundles extend each other
+        in a circle.
     """
-    path = EMBEDDED / name_or_path if str(name_or_path) in bundle_names() else Path(name_or_path)
+    path = Path(name_or_path)
+    if str(name_or_path) in bundle_names():
+        here = bundle_exists(path)
+        if here and isinstance(name_or_path, str) and _differ(path, EMBEDDED / path):
+            needed = f"./{path} for the folder, or a working folder without it for the one in the package"
+            raise InputError("the name of a bundle in the package, and here a folder with another", needed, path)
+        path = path if here and isinstance(name_or_path, Path) else EMBEDDED / path
     if not bundle_exists(path):
         known = ", ".join(bundle_names()) or "none"
         raise InputError("no bundle", f"a bundle's folder, or the name of a bundle in the package ({known})", path)
     return _load_bundle(path, ())
+
+
+def _differ(one: Path, other: Path) -> bool:
+    return (one / METADATA).read_bytes() != (other / METADATA).read_bytes()
 
 
 def _load_bundle(path: Path, heirs: tuple[Path, ...]) -> Bundle:
@@ -317,13 +330,14 @@ def verify_bundle(path: Path) -> dict[str, str]:
     if not isinstance(table, dict) or not table:
         raise InputError("no table of sha256 sums", "a bundle whose metadata lists the sha256 of its files", path / METADATA)
     for file, expected in table.items():
-        inside = (path / file).resolve()
-        if not inside.is_relative_to(path.resolve()) or not inside.is_file():
+        # A link, as in the cache of a hub, may lead anywhere: what it leads to has the sum that is asked for.
+        inside = path / file
+        if Path(file).is_absolute() or ".." in Path(file).parts or not inside.is_file():
             raise InputError("no such file", f"the file that {METADATA} lists", path / file)
         found = sha256_of(inside)
         if found != expected:
             raise InputError(f"sha256 {found}", f"{expected}, which {METADATA} lists", path / file)
-    unlisted = {str(file.relative_to(path).as_posix()) for file in path.glob("models/*.safetensors")} - set(table)
+    unlisted = {str(file.relative_to(path).as_posix()) for file in path.glob("models/[!.]*.safetensors")} - set(table)
     for part in _read_json(path / INFERENCE):
         unlisted |= {weights_file(part), INFERENCE} - set(table)
     if unlisted:

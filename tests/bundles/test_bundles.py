@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -297,3 +298,22 @@ def test_json_that_python_does_not_follow_is_told_as_damage(bundle, content):
     (bundle.path / "configs/metadata.json").write_text(content)
     with pytest.raises(InputError, match="not readable JSON"):
         load_bundle(bundle.path)
+
+
+def test_links_of_a_hubs_cache_and_files_of_a_mac_are_no_damage(bundle, tmp_path):
+    (tmp_path / "blobs").mkdir()
+    for file in list(bundle.path.rglob("*.*")):
+        if file.is_file():
+            blob = file.rename(tmp_path / "blobs" / file.name)
+            file.symlink_to(blob)
+    (bundle.path / "models" / "._denoiser.safetensors").write_bytes(b"Mac OS X")
+    assert load_bundle(bundle.path).weights_sha256 == bundle.weights_sha256
+
+
+def test_a_folder_of_an_embedded_bundles_name_is_used_or_the_clash_is_told(bundle, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(bundle.path, "phantom-demo")
+    assert load_bundle("./phantom-demo").weights_sha256 == bundle.weights_sha256
+    assert load_bundle(Path("phantom-demo")).weights_sha256 == bundle.weights_sha256
+    with pytest.raises(InputError, match=r"here a folder with another; needed \./phantom-demo for the folder"):
+        load_bundle("phantom-demo")
