@@ -237,9 +237,9 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
     Raises
     ------
     InputError
-        When there is none, a name is also that of a folder here that holds another bundle, :func:`verify_bundle` finds it or one
-        that it extends wrong, its metadata state no possible size of pixels, tiles or patches, or the bundles extend each other
-        in a circle.
+        When there is none, a name is also that of a folder here that holds another bundle, :func:`verify_bundle` finds it or
+        one that it extends wrong, its metadata state no possible size of pixels, tiles or patches, or the bundles extend each
+        other in a circle.
     """
     path = Path(name_or_path)
     if str(name_or_path) in bundle_names():
