@@ -122,6 +122,7 @@ def test_a_signal_ends_a_call_as_ctrl_c_does(
     call_of_case: tuple[object, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
     number: signal.Signals,
     code: int,
     word: str,
@@ -136,6 +137,8 @@ def test_a_signal_ends_a_call_as_ctrl_c_does(
             os.kill(os.getpid(), number)
 
     monkeypatch.setattr(TileStore, "put", put_and_end)
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup the tests themselves do not hear a hang-up
+    request.addfinalizer(lambda: signal.signal(number, before))
     ran = run(*call)
     assert ran.code == code
     assert ran.err.strip().splitlines()[-1] == word

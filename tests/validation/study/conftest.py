@@ -102,7 +102,12 @@ class RaterAtBrowser(_pipe.Browser):  # type: ignore[name-defined]
         """Wait until an expression is true in the page."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            found = self.send("Runtime.evaluate", expression=f"Boolean({condition})", returnByValue=True)
+            try:
+                found = self.send("Runtime.evaluate", expression=f"Boolean({condition})", returnByValue=True)
+            except AssertionError as error:  # the browser's word where the question met the page's replacement
+                if "navigated" not in str(error):
+                    raise
+                continue
             if found["result"].get("value"):  # throws while the page is being replaced
                 return
             time.sleep(0.02)
