@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def channel_in_words(text: str) -> int | None:
     Sub- and superscripts, ``CH-3``, ``2,930``, markup (``CH<sub>3</sub>``, ``CH$_3$``) and ImageJ's escapes are understood.
     """
     named = _named(text)
-    return named.pop() if len(named) == 1 else None
+    return next(iter(named)) if len(named) == 1 else None
 
 
 def _plain(text: str) -> str:
@@ -101,14 +102,15 @@ def _plain(text: str) -> str:
     return _MARKUP.sub("", text)
 
 
-def _named(text: str) -> set[int]:
+@lru_cache(maxsize=256)  # asked of a channel's words several times in one reading
+def _named(text: str) -> frozenset[int]:
     text = _plain(text)
     named = {int(match) - 2 for match in _STRETCH.findall(text)}
     for number in _SHIFT.findall(text):
         named |= {
             c for c, shift in enumerate(RAMAN_SHIFTS) if abs(float(re.sub("[^0-9.]", "", number)) - shift) <= SHIFT_TOLERANCE
         }
-    return named | {channel for channel, shows in enumerate(_SHOWS) if shows.search(text)}
+    return frozenset(named | {channel for channel, shows in enumerate(_SHOWS) if shows.search(text)})
 
 
 def _understood(statement: ChannelStatement) -> str:
@@ -120,7 +122,7 @@ def _understood(statement: ChannelStatement) -> str:
 
 def channel_of_words(words: Sequence[str]) -> int | None:
     """The channel that several texts about one channel name; ``None`` for none, -1 when together they name both."""
-    named = set().union(*map(_named, words)) if words else set()
+    named: set[int] = set().union(*map(_named, words))
     return None if not named else _BOTH if len(named) > 1 else named.pop()
 
 

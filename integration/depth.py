@@ -114,11 +114,12 @@ class Depth:
         return scaled.astype(np.uint16)
 
     def _meant(self, stored: NDArray[Any], path: Path) -> NDArray[Any]:
+        low, high = self.padding or (1, 0)
+        padded = (stored >= low) & (stored <= high) if self.padding is not None else None
         if self.bits < 8 * stored.dtype.itemsize:
             stored = stored & stored.dtype.type(2**self.bits - 1)
-        padded = None
-        if self.padding is not None:
-            padded = (stored >= self.padding[0]) & (stored <= self.padding[1])
+        if padded is not None:
+            padded |= (stored >= low) & (stored <= high)
             stored = np.where(padded, stored.dtype.type(self.zero), stored)
         if not self.zero:
             return stored
@@ -168,7 +169,8 @@ def depth_of(says: PixelStatements, full_scale: int | None, path: Path) -> Depth
     scale = stated if full_scale is None else full_scale
     if zero and full_scale is None:
         scale = FULL_SCALE
-    return Depth(scale, min(bits, says.allocated), zero, says.padding, contradicted)
+    valid = bits if says.high_bit is not None else says.allocated  # only DICOM says what may stand above the bits stored
+    return Depth(scale, valid, zero, says.padding, contradicted)
 
 
 def _zero(calibration: Iterable[tuple[float, float]], path: Path) -> int:

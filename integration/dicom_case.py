@@ -70,7 +70,7 @@ def find_case(path: Path) -> tuple[list[DicomFile], list[str]]:
     _check_one_scan(slides)
     largest = max(_area(slide.header) for slide in slides)
     level = [slide for slide in slides if _area(slide.header) == largest]
-    return [read_header(slide.path) for slide in level], unreadable
+    return [slide if slide.whole else read_header(slide.path) for slide in level], unreadable
 
 
 def headers_of(files: list[Path]) -> list[DicomFile]:
@@ -85,7 +85,7 @@ def headers_of(files: list[Path]) -> list[DicomFile]:
     if len(found) < len(files):
         raise InputError("a file that is no 16-bit monochrome volume image", NEEDED, files[0])
     _check_one_scan(found)
-    return [read_header(file) for file in files]
+    return found
 
 
 def series_in(folder: Path) -> list[Path]:
@@ -108,8 +108,8 @@ def series_in(folder: Path) -> list[Path]:
 
 
 def _named(path: Path) -> DicomFile:
-    """The summary of a file that a caller names; ``InputError`` when it is no whole slide image."""
-    named = read_header(path, _SUMMARY)
+    """The header of a file that a caller names; ``InputError`` when it is no whole slide image."""
+    named = read_header(path)
     if named.is_directory:
         raise InputError("a DICOMDIR, the index of a folder of files", "the folder or a file of the slide", path)
     if _is_truncated(named):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,11 @@ TRUNCATED_HEADER = "a truncated file: it ends before its pixel data"
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 """SOP class of a DICOMDIR, the index of a file set."""
 
+NEEDED = "a DICOM whole slide image"
+
+_START_BYTES = 2**15  # within which the header of a slide ends, unless it states the place of each of many frames
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
+_NOT_BY_REGION = tuple(str(uid).encode() for uid in (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian))
 _PIXEL_VRS = (b"OW", b"OB", b"UN")
 
 
@@ -60,7 +65,8 @@ class _WithinFile(io.BufferedReader):
 class DicomFile:
     """A file's header without its pixel data, and the offset in bytes of its Pixel Data element, if it has one.
 
-    ``implicit_vr`` is how the data set is encoded, whatever its transfer syntax says.
+    ``implicit_vr`` is how the data set is encoded, whatever its transfer syntax says; ``whole`` is false where only some
+    attributes were asked for and the header is long.
     """
 
     path: Path
@@ -68,6 +74,7 @@ class DicomFile:
     pixel_offset: int | None
     implicit_vr: bool
     snapshot: Snapshot
+    whole: bool
 
     def required(self, keyword: str) -> Any:
         """The attribute's value; ``InputError`` naming it when it is absent, empty or damaged."""
@@ -100,40 +107,64 @@ class DicomFile:
 
 
 def read_header(path: Path, keywords: list[str] | None = None) -> DicomFile:
-    """Read a DICOM file up to its pixel data; with ``keywords`` only those attributes.
+    """Read a DICOM file up to its pixel data; with ``keywords`` of a long header only those attributes.
 
     Raises
     ------
     InputError
         When the file cannot be read, is not DICOM, or is damaged.
     """
-    needed = "a DICOM whole slide image"
-    kind = kind_of(path, needed)
-    if kind != "dicom":
-        raise InputError("a file that is not DICOM", needed, path)
+    if kind_of(path, NEEDED) != "dicom":
+        raise InputError("a file that is not DICOM", NEEDED, path)
     with told_as("a damaged or truncated DICOM header", "a whole DICOM file", path), _WithinFile(path) as file:
-        snapshot = _snapshot(file)
+        start = file.read(_START_BYTES)
+        snapshot = _snapshot(file, start)
         try:
-            _check_syntax(file, path)
-            file.seek(0)
-            # nothing of a header is large but offset tables; a value above the limit is left where it is
-            header: Dataset = dcmread(
-                file,
-                stop_before_pixels=True,
-                specific_tags=list(keywords) if keywords else None,
-                defer_size=limits().header_bytes,
-            )
+            header, end, element = _parse(start, len(start) < snapshot.size, path)
+            whole = element[:4] == _PIXEL_DATA or len(start) == snapshot.size
+            if not whole:  # a header that is longer than what was read of it
+                _check_syntax(file, path)
+                header, end, element = _read(file, keywords)
         except InvalidDicomError as error:
-            raise InputError("a file that is not DICOM", needed, path) from error
-        end = file.tell()
-        element = file.read(6)
+            raise InputError("a file that is not DICOM", NEEDED, path) from error
         at_pixels = element[:4] == _PIXEL_DATA
         # a value representation stands where an implicit data set has the length, which is even: no VR here is
-        return DicomFile(path, header, end if at_pixels else None, element[4:] not in _PIXEL_VRS, snapshot)
+        implicit_vr = element[4:] not in _PIXEL_VRS
+        return DicomFile(path, header, end if at_pixels else None, implicit_vr, snapshot, whole or not keywords)
+
+
+def _parse(start: bytes, goes_on: bool, path: Path) -> tuple[Dataset, int, bytes]:
+    """What :func:`_read` finds in the first bytes of a file; nothing, where it breaks off and the file goes on."""
+    if any(uid in start for uid in _NOT_BY_REGION):
+        _check_syntax(io.BytesIO(start), path)
+    try:
+        return _read(io.BytesIO(start), None)
+    except InputError:
+        raise
+    except (EOFError, struct.error, *DAMAGED):
+        if not goes_on:
+            raise
+        return Dataset(), 0, b""
+
+
+def _read(file: BinaryIO, keywords: list[str] | None) -> tuple[Dataset, int, bytes]:
+    """A header, where it ends, and what begins there: tag and value representation."""
+    file.seek(0)
+    # nothing of a header is large but offset tables; a value above the limit is left where it is
+    header: Dataset = dcmread(
+        file,
+        stop_before_pixels=True,
+        specific_tags=list(keywords) if keywords else None,
+        defer_size=limits().header_bytes,
+    )
+    header.buffer = None  # pydicom keeps what it has read from, which cannot be sent to other processes
+    end = file.tell()
+    return header, end, file.read(6)
 
 
 def _check_syntax(file: BinaryIO, path: Path) -> None:
     """Refuse what cannot be read by region before anything is inflated or swapped."""
+    file.seek(0)
     read_preamble(file, False)
     syntax = _read_file_meta_info(file).get("TransferSyntaxUID")
     if syntax == DeflatedExplicitVRLittleEndian:
@@ -142,8 +173,7 @@ def _check_syntax(file: BinaryIO, path: Path) -> None:
         raise InputError("a big-endian DICOM file", "a little-endian one", path)
 
 
-def _snapshot(file: BinaryIO) -> Snapshot:
+def _snapshot(file: BinaryIO, start: bytes) -> Snapshot:
     status = os.fstat(file.fileno())
-    start = file.read(HEADER_BYTES)
-    file.seek(0)
-    return Snapshot(status.st_size, status.st_mtime_ns, status.st_ino, hashlib.blake2b(start, digest_size=16).hexdigest())
+    header = hashlib.blake2b(start[:HEADER_BYTES], digest_size=16).hexdigest()
+    return Snapshot(status.st_size, status.st_mtime_ns, status.st_ino, header)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -43,6 +45,8 @@ class DicomFrames:
     bits_stored: int
     depth: Depth
     spans: NDArray[np.int64]
+    pixels_at: int
+    """First byte of the value of Pixel Data."""
 
     def load(self, index: int) -> Counts:
         """Decode one frame to counts ``(rows, columns)``; pixels of the padding value become 0."""
@@ -57,15 +61,28 @@ class DicomFrames:
         InputError
             When it does not decode, or to another size.
         """
-        start, end = (int(byte) for byte in self.spans[index])
         with told_as(f"frame {index + 1}, which cannot be decoded", "undamaged pixel data", self.path):
-            with self.path.open("rb") as file:
-                file.seek(start)
-                encoded = file.read(end - start)
+            encoded = self._read(self.spans[index])
+            if self.transfer_syntax.is_encapsulated and not _is_chain(encoded):
+                encoded = self._read(self._walked[index])
             stored = self._decode(encoded, index)
         if stored.shape != self.frame_shape:
             raise InputError(f"frame {index + 1} of shape {stored.shape}", f"one of {self.frame_shape}", self.path)
         return stored
+
+    def _read(self, span: NDArray[np.int64]) -> bytes:
+        start, end = (int(byte) for byte in span)
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return file.read(end - start)
+
+    @cached_property
+    def _walked(self) -> NDArray[np.int64]:
+        """The spans by a walk over the items, whatever the table says."""
+        size = self.path.stat().st_size
+        with self.path.open("rb") as stream:
+            codec = codec_of(self.transfer_syntax)
+            return _walked_spans(stream, self.pixels_at, [], codec, len(self.spans), size, self.path)
 
     def _decode(self, encoded: bytes, index: int) -> NDArray[Any]:
         rows, columns = self.frame_shape
@@ -151,7 +168,8 @@ def open_frames(file: DicomFile, full_scale: int | None = None) -> DicomFrames:
     frame_shape = file.number("Rows"), file.number("Columns")
     check_frame_shape(frame_shape, path)
     syntax = _syntax(file)
-    frames = DicomFrames(path, frame_shape, syntax, says.bits or 16, depth, _locate(file, syntax, frame_shape))
+    spans, pixels_at = _locate(file, syntax, frame_shape)
+    frames = DicomFrames(path, frame_shape, syntax, says.bits or 16, depth, spans, pixels_at)
     frames.check_first(full_scale)
     return frames
 
@@ -227,8 +245,8 @@ def _syntax(file: DicomFile) -> UID:
     return stated
 
 
-def _locate(file: DicomFile, syntax: UID, frame_shape: tuple[int, int]) -> NDArray[np.int64]:
-    """Byte span of every frame, int64 ``(N, 2)``."""
+def _locate(file: DicomFile, syntax: UID, frame_shape: tuple[int, int]) -> tuple[NDArray[np.int64], int]:
+    """Byte span of every frame, int64 ``(N, 2)``, and the first byte of the pixel data."""
     n_frames = file.number("NumberOfFrames")
     size = file.snapshot.size
     truncated = InputError(
@@ -257,13 +275,13 @@ def _locate(file: DicomFile, syntax: UID, frame_shape: tuple[int, int]) -> NDArr
             if n_frames * frame_bytes > length:
                 raise InputError(f"{length} bytes of pixel data", f"{n_frames * frame_bytes} for {n_frames} frames", file.path)
             first = start + np.arange(n_frames, dtype=np.int64) * frame_bytes
-            return np.stack([first, first + frame_bytes], axis=1)
+            return np.stack([first, first + frame_bytes], axis=1), start
         if start + 8 * n_frames > size:  # an item takes eight bytes: nothing is allocated for frames that cannot be there
             raise truncated
         if n_frames > limits().frames:
             raise InputError(f"{n_frames} frames", f"at most {limits().frames}", file.path)
         try:
-            return _encapsulated_spans(stream, file, codec_of(syntax), n_frames, size)
+            return _encapsulated_spans(stream, file, codec_of(syntax), n_frames, size), start
         except EOFError:
             raise truncated from None
         except DAMAGED as error:
@@ -273,19 +291,39 @@ def _locate(file: DicomFile, syntax: UID, frame_shape: tuple[int, int]) -> NDArr
 
 
 def _encapsulated_spans(stream: BinaryIO, file: DicomFile, codec: str | None, n_frames: int, size: int) -> NDArray[np.int64]:
-    """First byte and end of each frame's items, by a walk over them.
+    """First byte and end of each frame's items: by a table that holds where it is looked at, or by a walk over the items.
+
+    A table of many frames is looked at in some places only; a frame of which it is wrong is found by the walk when it is read.
+    """
+    start = stream.tell()
+    table, items_at = _basic_table(stream, size)
+    table = [items_at + offset for offset in (_extended(file.header) or table)]
+    if len(table) == n_frames and table[0] == items_at and table[-1] < size and n_frames > 1:
+        first = np.array(table, dtype=np.int64)
+        looked_at = {0, (n_frames - 1) // 2, n_frames - 2}
+        holds = all(_items_end(stream, table[i], table[i + 1], size) == table[i + 1] for i in looked_at)
+        end = _items_end(stream, table[-1], None, size) if holds else None
+        if end is not None and (np.diff(first) > 0).all():
+            return np.stack([first, np.append(first[1:], end)], axis=1)
+    return _walked_spans(stream, start, table, codec, n_frames, size, file.path)
+
+
+def _walked_spans(
+    stream: BinaryIO, start: int, table: list[int], codec: str | None, n_frames: int, size: int, path: Path
+) -> NDArray[np.int64]:
+    """First byte and end of each frame's items, by a walk over all of them.
 
     Where there is one item a frame, that is all there is to know, whatever a table says. Where there are more, a table counts
     that names items; otherwise a frame starts where its codec's first marker stands.
     """
-    table, items, end = _walk(stream, size)
+    stream.seek(start)
+    items, end = _walk(stream, size)
     starts = np.array(items, dtype=np.int64)
     if len(items) < n_frames:
         raise EOFError(f"{len(items)} items for {n_frames} frames")
-    table = [items[0] + offset for offset in (_extended(file.header) or table)]
     by_table = len(table) == n_frames and table[0] == items[0] and set(table) <= set(items)
     if by_table and any(later <= earlier for earlier, later in pairwise(table)):
-        raise InputError("an offset table out of order", "an undamaged DICOM file", file.path)
+        raise InputError("an offset table out of order", "an undamaged DICOM file", path)
     if len(items) == n_frames:
         first = starts
     elif n_frames == 1:
@@ -293,46 +331,77 @@ def _encapsulated_spans(stream: BinaryIO, file: DicomFile, codec: str | None, n_
     elif by_table:
         first = np.array(table, dtype=np.int64)
     else:
-        first = np.array([item for item in items if codec and starts_frame(codec, _start_of(stream, item))], dtype=np.int64)
+        first = np.array([item for item in items if codec and starts_frame(codec, _at(stream, item + 8, 12))], dtype=np.int64)
         if len(first) != n_frames or first[0] != starts[0]:
             found = f"{len(items)} items that hold {n_frames} frames"
-            raise InputError(found, "an offset table that says how", file.path)
+            raise InputError(found, "an offset table that says how", path)
     return np.stack([first, np.append(first[1:], end)], axis=1)
 
 
-def _walk(stream: BinaryIO, size: int) -> tuple[list[int], list[int], int]:
-    """The basic offset table, first byte of each item, and where the last one ends."""
+def _basic_table(stream: BinaryIO, size: int) -> tuple[list[int], int]:
+    """The basic offset table at the stream's place, and the first byte of the items behind it."""
     if stream.read(4) != _ITEM:
         raise ValueError("no basic offset table")
     length = int.from_bytes(stream.read(4), "little")
     if stream.tell() + length > size:
         raise EOFError("the offset table ends after the file")
     raw = stream.read(length - length % 4)
-    table = list(struct.unpack(f"<{len(raw) // 4}L", raw))
-    at = stream.tell() + length % 4
+    return list(struct.unpack(f"<{len(raw) // 4}L", raw)), stream.tell() + length % 4
+
+
+def _items_end(stream: BinaryIO, at: int, wanted: int | None, size: int) -> int | None:
+    """Where items that start at a place end: at the place that is wanted, or the last at all; ``None`` when there is none."""
+    n_items = 0
+    while wanted is None or at < wanted:
+        item = _at(stream, at, 8)
+        if item[:4] != _ITEM:
+            return at if wanted is None and n_items and (item[:4] == _END or not item) else None
+        length = int.from_bytes(item[4:], "little")
+        if length == _UNDEFINED or at + 8 + length > size:
+            return None
+        at, n_items = at + 8 + length, n_items + 1
+    return at
+
+
+def _is_chain(encoded: bytes) -> bool:
+    """Whether bytes are whole items, one behind the other."""
+    at = 0
+    while at < len(encoded):
+        if encoded[at : at + 4] != _ITEM:
+            return False
+        at += 8 + int.from_bytes(encoded[at + 4 : at + 8], "little")
+    return at == len(encoded) > 0
+
+
+def _walk(stream: BinaryIO, size: int) -> tuple[list[int], int]:
+    """First byte of each item behind the basic offset table at the stream's place, and where the last one ends."""
+    _, at = _basic_table(stream, size)
     items: list[int] = []
     while True:
-        stream.seek(at)
-        tag, value = stream.read(4), stream.read(4)
+        item = _at(stream, at, 8)
+        tag = item[:4]
         if tag == _END or (not tag and items):
-            return table, items, at
-        if tag != _ITEM or len(value) < 4:
-            if len(tag) < 4 or len(value) < 4:
-                raise EOFError("an item ends after the file")
+            return items, at
+        if len(item) < 8:
+            raise EOFError("an item ends after the file")
+        if tag != _ITEM:
             raise ValueError("bytes between items")
-        length = int.from_bytes(value, "little")
+        length = int.from_bytes(item[4:], "little")
         if length == _UNDEFINED or at + 8 + length > size:
             raise EOFError("an item ends after the file")
         items.append(at)
         at += 8 + length
 
 
+def _at(stream: BinaryIO, place: int, n_bytes: int) -> bytes:
+    """Bytes at a place of a file; without its buffer, which would be filled anew for each item."""
+    if hasattr(os, "pread"):
+        return os.pread(stream.fileno(), n_bytes, place)
+    stream.seek(place)
+    return stream.read(n_bytes)
+
+
 def _extended(header: Dataset) -> list[int]:
     """The extended offset table; empty when it is absent, empty or no table."""
     raw = header.get("ExtendedOffsetTable")
     return [] if not raw or len(raw) % 8 else np.frombuffer(raw, dtype="<u8").astype(np.int64).tolist()
-
-
-def _start_of(stream: BinaryIO, item: int) -> bytes:
-    stream.seek(item + 8)
-    return stream.read(12)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,11 @@ from srh_clinic.integration.dicom_file import DicomFile, quiet_pydicom
 from srh_clinic.integration.dicom_frames import DicomFrames, open_frames
 from srh_clinic.integration.dicom_layout import FrameTable, focal_planes, frame_table, header_z_um, is_sparse
 from srh_clinic.integration.dicom_pixel_size import pixel_size, volume_notes
-from srh_clinic.integration.frames import LOOKED_AT, FrameCache, FramedSlide, Frames, check_extent, dim_note
+from srh_clinic.integration.frames import FrameCache, FramedSlide, Frames, check_extent
 from srh_clinic.integration.limits import limits
 from srh_clinic.integration.optical_path import statement_of
 from srh_clinic.integration.snapshot import content_of
-from srh_clinic.intensity import FULL_SCALE, RAMAN_SHIFTS
+from srh_clinic.intensity import RAMAN_SHIFTS
 from srh_clinic.slide import Identity
 
 NOTES_PREFIX = "srh-clinic: "
@@ -173,7 +172,7 @@ def _assemble(
     size, notes = pixel_size(files, um_per_px)
     check_extent(shape, size, path)
     _check_concatenations(files)
-    for file in files:
+    for file in files[1:]:
         _check_geometry(file, files[0])
     paths = _paths(files)
     order = _order(paths, asked, path, unreadable)
@@ -198,31 +197,14 @@ def _assemble(
             shape=shape,
             um_per_px=size,
             identity=identity,
-            notes=tuple(dict.fromkeys(notes)),
+            stated=tuple(dict.fromkeys(notes)),
             planes=(ch2, ch3),
             cache=FrameCache(limits().cache_bytes // n_planes),
             opened=tuple((file.path, file.snapshot) for file in used),
+            compare_bits=full_scale is None,
         )
         planes.append((_depth_um(gathered, ranks, plane, identity), slide))
-    return _looked_at(planes, sources, full_scale)
-
-
-def _looked_at(
-    planes: list[tuple[float | None, DicomSlide]], sources: dict[Path, DicomFrames], full_scale: int | None
-) -> list[tuple[float | None, DicomSlide]]:
-    """The same with a note where stored values contradict the bits that are stated; some frames alone are looked at."""
-    parts = [part for channel in planes[0][1].planes for part in channel]
-    notes: tuple[str, ...] = ()
-    if full_scale is None and all(source.depth.full_scale == FULL_SCALE for source in sources.values()):
-        notes += dim_note(parts)
-    for source in sources.values():
-        if source.depth.bits < 16:
-            looked_at = np.linspace(0, len(source.spans) - 1, min(len(source.spans), LOOKED_AT)).astype(int)
-            if any(int(source.stored(int(i)).max(initial=0)) >> source.depth.bits for i in looked_at):
-                notes += (
-                    f"values above the {source.depth.bits} bits that are stated to be stored; what is above them was left out",
-                )
-    return [(depth_um, slide.noted(notes)) for depth_um, slide in planes] if notes else planes
+    return planes
 
 
 def _paths(files: list[DicomFile]) -> list[_Path]:
@@ -425,6 +407,6 @@ def _identity(path: Path, files: list[DicomFile], both: list[_Path], order: Chan
         attributes={
             "headers": tuple(headers),
             "z_um": z_um,
-            "optical_paths": tuple(copy.deepcopy(one.item) for one in both),
+            "optical_paths": tuple(one.item for one in both),
         },
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -13,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
-from srh_clinic.integration.depth import DIM
+from srh_clinic.integration.depth import DIM, Depth
 from srh_clinic.integration.limits import limits
 from srh_clinic.integration.snapshot import Snapshot
 from srh_clinic.integration.units import UM_PER_PX_RANGE, is_credible
-from srh_clinic.intensity import Counts
+from srh_clinic.intensity import FULL_SCALE, Counts
 from srh_clinic.slide import Identity, Slide, check_region
 
 LOOKED_AT = 8
@@ -33,8 +35,14 @@ class FrameSource(Protocol):
     @property
     def frame_shape(self) -> tuple[int, int]: ...
 
+    @property
+    def depth(self) -> Depth: ...
+
     def load(self, index: int) -> Counts:
         """The frame, uint16 counts ``(h, w)``; raises ``InputError`` when the file does not give it."""
+
+    def stored(self, index: int) -> NDArray[Any]:
+        """The frame as the file holds it; raises ``InputError`` as :meth:`load`."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +104,24 @@ class FramedSlide:
     shape: tuple[int, int]
     um_per_px: float
     identity: Identity = field(repr=False)
-    notes: tuple[str, ...]
+    stated: tuple[str, ...]
+    """What the files and their caller say that a result must carry."""
     planes: tuple[tuple[Frames, ...], tuple[Frames, ...]] = field(repr=False)
     cache: FrameCache = field(default_factory=FrameCache, repr=False, compare=False)
     opened: tuple[tuple[Path, Snapshot], ...] = field(default=(), repr=False, compare=False)
     """What each file was when it was opened."""
+    compare_bits: bool = field(default=False, repr=False)
+    """Whether stored values are compared with the bits that the files state; not where the caller states the full scale."""
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What a result must say of the reading. Asked for the first time it looks at some frames: opening costs nothing."""
+        seen = bit_notes([frames for plane in self.planes for frames in plane]) if self.compare_bits else ()
+        return tuple(dict.fromkeys((*self.stated, *seen)))
 
     def noted(self, notes: Sequence[str]) -> Self:
         """The same slide with more notes."""
-        return replace(self, notes=tuple(dict.fromkeys((*self.notes, *notes))))
+        return replace(self, stated=(*self.stated, *notes))
 
     def check_unchanged(self) -> None:
         """Refuse a slide of which a file is no longer what it was at opening, header included; a result is of one input.
@@ -195,19 +212,31 @@ def check_frame_shape(frame_shape: tuple[int, int], path: Path) -> None:
 def is_dim(planes: Sequence[Frames], at_most: int | None = None) -> bool:
     """Whether no value of some frames is above 4,095; of every plane ``at_most`` evenly spread frames are looked at."""
     for frames in planes:
-        n_frames = len(frames.index)
-        looked_at = n_frames if at_most is None else min(n_frames, at_most)
-        middle_first = sorted(np.linspace(0, n_frames - 1, looked_at), key=lambda i: abs(i - n_frames / 2))
-        for i in middle_first:
-            if frames.source.load(int(frames.index[int(i)])).max(initial=0) > DIM:
+        for index in _some(frames, at_most):
+            if frames.source.load(index).max(initial=0) > DIM:
                 return False
     return True
 
 
-def dim_note(planes: Sequence[Frames]) -> tuple[str, ...]:
-    """What a result must say of 16 stated bits over values that fit into 12; looks at some frames alone."""
-    if not is_dim(planes, LOOKED_AT):
-        return ()
-    return (
-        "16 bits are stated, but no value above 4095 was met: 12-bit data would be read 16 times too dark (--full-scale 4096)",
-    )
+def bit_notes(planes: Sequence[Frames]) -> tuple[str, ...]:
+    """What a result must say where stored values contradict the bits that are stated; looks at some frames of each plane.
+
+    A frame that does not decode says nothing here: reading it tells.
+    """
+    notes: tuple[str, ...] = ()
+    with suppress(InputError):
+        if all(frames.source.depth.full_scale == FULL_SCALE for frames in planes) and is_dim(planes, LOOKED_AT):
+            said = "16 bits are stated, but no value above 4095 was met"
+            notes += (f"{said}: 12-bit data would be read 16 times too dark (--full-scale 4096)",)
+        for frames in planes:
+            bits = frames.source.depth.bits
+            if bits < 16 and any(int(frames.source.stored(int(i)).max(initial=0)) >> bits for i in _some(frames, LOOKED_AT)):
+                notes += (f"values above the {bits} bits that are stated to be stored; what is above them was left out",)
+    return notes
+
+
+def _some(frames: Frames, at_most: int | None) -> list[int]:
+    """Indices of evenly spread frames, the middle ones first."""
+    n_frames = len(frames.index)
+    spread = np.linspace(0, n_frames - 1, n_frames if at_most is None else min(n_frames, at_most))
+    return [int(frames.index[int(i)]) for i in sorted(spread, key=lambda i: abs(i - n_frames / 2))]

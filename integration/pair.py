@@ -11,7 +11,7 @@ from srh_clinic.integration.dicom_reader import read_dicom_files
 from srh_clinic.integration.frames import FramedSlide, check_extent
 from srh_clinic.integration.places import files_in, kind_of, tiffs_in
 from srh_clinic.integration.snapshot import content_of
-from srh_clinic.integration.tiff import read_tiff_channel
+from srh_clinic.integration.tiff import read_tiff_channel, require_stated_bits
 from srh_clinic.integration.units import agree
 from srh_clinic.slide import Identity
 
@@ -67,12 +67,18 @@ def read_pair(
             f"channels of {sizes[0]:g} and {sizes[-1]:g} um per pixel", "one pixel size, or --um-per-px", files[1]
         )
     check_extent(ch2.shape, sizes[0], files[0])
+    scales = [half.frames.source.depth.full_scale for half in (ch2, ch3)]
+    if scales[0] != scales[1]:
+        raise InputError(f"channels of full scales {scales[0]} and {scales[1]}", "two of one depth", files[1])
+    bits = ch2.bits if ch2.bits is not None else ch3.bits
+    require_stated_bits([ch2.frames, ch3.frames], full_scale, bits, files[0])
     opened = tuple((files[place], halves[place].snapshot) for place in order.places)
     return FramedSlide(
         shape=ch2.shape,
         um_per_px=sizes[0],
         identity=Identity(source=str(source or files[0]), channel_order=str(order), content=content_of(opened)),
-        notes=tuple(dict.fromkeys((*ch2.notes, *ch3.notes, *order.notes))),
+        stated=tuple(dict.fromkeys((*ch2.notes, *ch3.notes, *order.notes))),
+        compare_bits=full_scale is None and bits is not None,
         planes=((ch2.frames,), (ch3.frames,)),
         opened=opened,
     )

@@ -49,6 +49,8 @@ def kind_of(path: Path, needed: str) -> str:
                 raise InputError(f"{name}, no file", needed, path)
         with path.open("rb") as file:
             start = file.read(1024)
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError("no such file or folder", needed, path) from error
     except OSError as error:

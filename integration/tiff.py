@@ -12,8 +12,8 @@ from tifffile import PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
 from srh_clinic.errors import InputError
 from srh_clinic.integration.channels import ANSWER, ChannelOption, ChannelOrder, ChannelStatement, decide_channels
 from srh_clinic.integration.damage import told_as
-from srh_clinic.integration.depth import FULL_SCALE_OPTION, Depth, depth_of
-from srh_clinic.integration.frames import FrameCache, FramedSlide, Frames, check_extent, dim_note, is_dim
+from srh_clinic.integration.depth import FULL_SCALE_OPTION, depth_of
+from srh_clinic.integration.frames import FrameCache, FramedSlide, Frames, check_extent, is_dim
 from srh_clinic.integration.limits import limits
 from srh_clinic.integration.snapshot import Snapshot, content_of
 from srh_clinic.integration.tiff_frames import NEEDED, check_packing, locate
@@ -63,6 +63,7 @@ class TiffChannel:
     statement: ChannelStatement
     notes: tuple[str, ...]
     snapshot: Snapshot
+    bits: int | None
 
 
 def read_tiff(
@@ -144,13 +145,13 @@ def read_tiff_channel(path: Path, um_per_px: float | None, full_scale: int | Non
             size, notes = settle(sizes, um_per_px, path)
             if size is None and faults:
                 raise faults[0]
-            depth = depth_of(pixel_statements(tiff, series, pixels, [page], path), full_scale, path)
+            says = pixel_statements(tiff, series, pixels, [page], path)
+            depth = depth_of(says, full_scale, path)
             check_packing(series, path)
             frames = locate(path, tiff, at, 0, 0, depth)
             (statement,) = channel_statements(tiff, series, pixels, 1, [[page]], path)
-            notes += _check_depth([frames], depth, full_scale, pixel_statements(tiff, series, pixels, [page], path).bits, path)
             shape = int(series.shape[-2]), int(series.shape[-1])
-            return TiffChannel(frames, shape, size, statement, (*notes, *depth.notes), snapshot)
+            return TiffChannel(frames, shape, size, statement, (*notes, *depth.notes), snapshot, says.bits)
 
 
 def _read(
@@ -202,7 +203,8 @@ def _open(
                 shape=shape,
                 um_per_px=size,
                 identity=identity,
-                notes=(*notes, *order.notes, *depth.notes),
+                stated=tuple(dict.fromkeys((*notes, *order.notes, *depth.notes))),
+                compare_bits=full_scale is None and says.bits is not None,
                 planes=((first,), (second,)),
                 cache=FrameCache(limits().cache_bytes // n_planes),
                 opened=opened,
@@ -210,9 +212,7 @@ def _open(
         )
     slides[0].planes[0][0].source.load(0)  # an unknown compression shows itself here, not in the middle of the work
     frames = [plane for slide in slides for (plane,) in slide.planes]
-    dim = _check_depth(frames, depth, full_scale, says.bits, path)
-    if dim:
-        slides = [slide.noted(dim) for slide in slides]
+    require_stated_bits(frames, full_scale, says.bits, path)
     return list(zip(depths_um(tiff, pixels, n_planes, path), slides, strict=True))
 
 
@@ -314,12 +314,7 @@ def _is_not(series: TiffPageSeries, kind: _Kind) -> str | None:
     return None
 
 
-def _check_depth(frames: list[Frames], depth: Depth, full_scale: int | None, bits: int | None, path: Path) -> tuple[str, ...]:
-    """Refuse uint16 that may be 12-bit where nobody states the bits; note it where they are stated."""
-    if full_scale is not None or depth.full_scale != 65536:
-        return ()
-    if bits is not None:
-        return dim_note(frames)
-    if is_dim(frames):
+def require_stated_bits(frames: list[Frames], full_scale: int | None, bits: int | None, path: Path) -> None:
+    """Refuse uint16 that may be 12-bit, no value above 4,095, where neither the file nor its caller states the bits."""
+    if full_scale is None and bits is None and is_dim(frames):
         raise InputError("uint16 without a value above 4095 that does not state its bit depth", FULL_SCALE_OPTION, path)
-    return ()

@@ -1,0 +1,322 @@
+"""Shapes of folders, pairs of files and z-stacks: what each is read as, or why it is not."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import tifffile
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from shape import UM, Done, Made, Shape, counts
+from vendor_wsi import by_pydicom, frames_of, path_item, put_frames, save, vendor_wsi
+
+C = counts()
+CM = {"resolution": (1e4 / UM,) * 2, "resolutionunit": "CENTIMETER", "photometric": "minisblack"}
+SHAPES: list[Shape] = []
+
+
+def shape(name: str, title: str, done: Done, says: str = "", z_stack: bool = False) -> Callable[..., Any]:
+    def keep(make: Callable[[Path], Made]) -> Callable[[Path], Made]:
+        SHAPES.append(Shape(name, title, done, make, says, z_stack))
+        return make
+
+    return keep
+
+
+def dicomdir(path: Path) -> None:
+    index = Dataset()
+    index.file_meta = FileMetaDataset()
+    index.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    index.file_meta.MediaStorageSOPClassUID, index.file_meta.MediaStorageSOPInstanceUID = (
+        "1.2.840.10008.1.3.10",
+        generate_uid(),
+    )
+    index.FileSetID, index.FileSetConsistencyFlag, index.DirectoryRecordSequence = "TEST", 0, []
+    pydicom.dcmwrite(path, index, enforce_file_format=True)
+
+
+@shape("beside-dicomdir", "a case beside a DICOMDIR and macOS's ._ files", "read")
+def _(folder: Path) -> Made:
+    path = save(vendor_wsi(C), folder / "a.dcm")
+    dicomdir(folder / "DICOMDIR")
+    (folder / "._a.dcm").write_bytes(path.read_bytes()[:4096])
+    return Made(folder, C, by_pydicom(path))
+
+
+@shape("dicomdir", "a DICOMDIR by its name", "refused", "a DICOMDIR")
+def _(folder: Path) -> Made:
+    dicomdir(folder / "DICOMDIR")
+    return Made(folder / "DICOMDIR")
+
+
+@shape("export", "an export: a DICOMDIR and a folder", "refused", "a folder in it")
+def _(folder: Path) -> Made:
+    dicomdir(folder / "DICOMDIR")
+    (folder / "DICOM").mkdir()
+    save(vendor_wsi(C), folder / "DICOM" / "IM1")
+    return Made(folder)
+
+
+def dual(path: Path) -> Path:
+    """Make a raw DICOM file a TIFF as well, one page a channel (PS3.10 7.1): the pages lie behind trailing padding."""
+    header, content = pydicom.dcmread(path), bytearray(path.read_bytes())
+    start, per = bytes(content).rindex(header.PixelData), int(header.NumberOfFrames) // 2
+    frame_bytes, base = header.Rows * header.Columns * 2, len(content) + 12
+    out, directories = bytearray(), []
+    for channel in (0, 1):
+        offsets = base + len(out)
+        out += struct.pack(f"<{per}L", *[start + (channel * per + k) * frame_bytes for k in range(per)])
+        lengths = base + len(out)
+        out += struct.pack(f"<{per}L", *[frame_bytes] * per)
+        resolution = base + len(out)
+        out += struct.pack("<LL", round(1e4 / UM * 1000), 1000)
+        width, height = header.TotalPixelMatrixColumns, header.TotalPixelMatrixRows
+        tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 1), (277, 3, 1, 1),
+                (282, 5, 1, resolution), (283, 5, 1, resolution), (296, 3, 1, 3), (322, 4, 1, header.Columns),
+                (323, 4, 1, header.Rows), (324, 4, per, offsets), (325, 4, per, lengths)]  # fmt: skip
+        directories.append(base + len(out))
+        out += struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHLL", *tag) for tag in tags) + bytes(4)
+    at = directories[0] - base + 2 + 12 * 13
+    out[at : at + 4] = struct.pack("<L", directories[1])
+    content += b"\xfc\xff\xfc\xffOB\0\0" + struct.pack("<L", len(out)) + out
+    content[:8] = b"II*\0" + struct.pack("<L", directories[0])
+    path.write_bytes(content)
+    return path
+
+
+@shape("dual-personality", "a DICOM file whose preamble makes it a TIFF as well", "read")
+def _(folder: Path) -> Made:
+    items = [path_item("1", "SRS 2930 cm-1"), path_item("2", "SRS 2845 cm-1")]
+    path = dual(save(vendor_wsi(C[::-1], items), folder / "case.dcm"))
+    assert (tifffile.imread(path) == C[::-1]).all()
+    return Made(path, C, by_pydicom(path, order=(1, 0)))
+
+
+def halves(folder: Path, **attributes: Any) -> Path:
+    for number, text in enumerate(("SRS 2845 cm-1", "SRS 2930 cm-1")):
+        header = vendor_wsi(C[number : number + 1], [path_item("1", text)])
+        header.StudyInstanceUID, header.SeriesInstanceUID, header.FrameOfReferenceUID = "1.2.3", f"1.2.3.4{number}", "1.2.3.5"
+        for keyword, value in attributes.items():
+            setattr(header, keyword, value)
+        save(header, folder / f"{number}.dcm")
+    return folder
+
+
+def both_by_pydicom(folder: Path) -> np.ndarray:
+    return np.concatenate([by_pydicom(folder / f"{number}.dcm", order=(0,)) for number in (0, 1)])  # type: ignore[arg-type]
+
+
+@shape("two-series", "each Raman shift a series of its own in one study", "read")
+def _(folder: Path) -> Made:
+    return Made(halves(folder), C, both_by_pydicom(folder))
+
+
+@shape("two-series-named", "the same by one of its files", "read")
+def _(folder: Path) -> Made:
+    return Made(halves(folder) / "1.dcm", C, both_by_pydicom(folder))
+
+
+@shape("two-series-elsewhere", "two series without a common frame of reference", "refused", "two series of one case")
+def _(folder: Path) -> Made:
+    halves(folder)
+    header = pydicom.dcmread(folder / "1.dcm")
+    header.FrameOfReferenceUID = "1.2.3.6"
+    save(header, folder / "1.dcm")
+    return Made(folder)
+
+
+@shape("one-uid-two-contents", "two files of one SOP Instance UID and different pixels", "refused", "one SOP Instance UID")
+def _(folder: Path) -> Made:
+    header = vendor_wsi(C)
+    save(header, folder / "new.dcm")
+    put_frames(header, list(frames_of(header) // 2))
+    save(header, folder / "old.dcm")
+    return Made(folder)
+
+
+@shape("one-uid-named", "the same, one of both named", "read")
+def _(folder: Path) -> Made:
+    header = vendor_wsi(C)
+    save(header, folder / "new.dcm")
+    put_frames(header, list(frames_of(header) // 2))
+    save(header, folder / "old.dcm")
+    return Made(folder / "new.dcm", C, by_pydicom(folder / "new.dcm"))
+
+
+@shape("one-uid-twice", "two copies of one instance whose file meta differ", "read")
+def _(folder: Path) -> Made:
+    header = vendor_wsi(C)
+    save(header, folder / "a.dcm")
+    again = copy.deepcopy(header)
+    again.file_meta.SourceApplicationEntityTitle = "OTHER"
+    save(again, folder / "b.dcm")
+    return Made(folder, C, by_pydicom(folder / "a.dcm"))
+
+
+@shape("nio", "strips of an NIO imager", "refused", "strips of an NIO imager")
+def _(folder: Path) -> Made:
+    (folder / "strips" / "CH2").mkdir(parents=True)
+    (folder / "strips" / "CH3").mkdir()
+    return Made(folder)
+
+
+@shape("opensrh", "a folder of OpenSRH", "refused", "OpenSRH")
+def _(folder: Path) -> Made:
+    (folder / "meta").mkdir()
+    (folder / "meta" / "opensrh.json").write_text("{}")
+    return Made(folder)
+
+
+@shape("pipe", "a pipe in place of a file", "refused", "a pipe")
+def _(folder: Path) -> Made:
+    os.mkfifo(folder / "case.dcm")
+    return Made(folder / "case.dcm")
+
+
+@shape("device", "a device in place of a file", "refused", "a device")
+def _(folder: Path) -> Made:
+    return Made(Path(os.devnull))
+
+
+# pairs
+
+
+def single(folder: Path, name: str, image: np.ndarray, **more: Any) -> Path:
+    path = folder / name
+    tifffile.imwrite(path, image, **CM, **more)
+    return path
+
+
+@shape("pair", "two single-channel TIFFs, CH2's first", "read")
+def _(folder: Path) -> Made:
+    files = [single(folder, name, image) for name, image in zip(("a.tif", "b.tif"), C, strict=True)]
+    return Made(files, C, np.stack([tifffile.imread(file) for file in files]))
+
+
+@shape("pair-named", "two single-channel TIFFs whose names say which is which, in the other order", "read")
+def _(folder: Path) -> Made:
+    files = [single(folder, f"case_{name}.tif", image) for name, image in zip(("CH2", "CH3"), C, strict=True)]
+    return Made(files[::-1], C, np.stack([tifffile.imread(file) for file in files]))
+
+
+@shape("pair-answered", "two single-channel TIFFs with --channels CH3,CH2", "read")
+def _(folder: Path) -> Made:
+    files = [single(folder, name, image) for name, image in zip(("a.tif", "b.tif"), C[::-1], strict=True)]
+    return Made(files, C, np.stack([tifffile.imread(file) for file in files])[::-1], {"channels": "CH3,CH2"})
+
+
+@shape("pair-folder", "a folder of two single-channel TIFFs named by channel", "read")
+def _(folder: Path) -> Made:
+    files = [single(folder, f"{name}.tif", image) for name, image in zip(("lipid", "protein"), C, strict=True)]
+    return Made(folder, C, np.stack([tifffile.imread(file) for file in files]))
+
+
+@shape("pair-of-one", "two TIFFs of one Raman shift", "asked", "two channels of one Raman shift")
+def _(folder: Path) -> Made:
+    return Made([single(folder, f"{name}.tif", C[0]) for name in ("CH2_a", "CH2_b")])
+
+
+@shape("pair-of-two-sizes", "two TIFFs of two sizes", "refused", "two of one size|channels of")
+def _(folder: Path) -> Made:
+    return Made([single(folder, "a.tif", C[0]), single(folder, "b.tif", C[1, :64])])
+
+
+@shape("pair-dicom", "two DICOM files of one optical path each, by name", "read")
+def _(folder: Path) -> Made:
+    halves(folder)
+    return Made([folder / "1.dcm", folder / "0.dcm"], C, both_by_pydicom(folder))
+
+
+# z-stacks
+
+
+def planes(folder: Path, *names: str) -> np.ndarray:
+    """Two-channel TIFFs, the first as it is, each next one darker; what tifffile sees of each in the same order."""
+    for number, name in enumerate(names):
+        tifffile.imwrite(folder / name, (C // (number + 1) + 5000).astype(np.uint16), **CM)
+    return np.stack([tifffile.imread(folder / name) for name in names])
+
+
+def stack_of(*names: str) -> Callable[[Path], Made]:
+    def make(folder: Path) -> Made:
+        right = np.stack([(C // (number + 1) + 5000).astype(np.uint16) for number in range(len(names))])
+        return Made(folder, right, planes(folder, *names), {"spacing_um": 1.0})
+
+    return make
+
+
+shape("z-signed", "planes z-10, z-5, z0: signs count", "read", z_stack=True)(stack_of("z-10.tif", "z-5.tif", "z0.tif"))
+shape("z-decimal", "planes z_0.5, z_1.0, z_1.5", "read", z_stack=True)(stack_of("z_0.5.tif", "z_1.0.tif", "z_1.5.tif"))
+shape("z-numbers", "planes z2, z10", "read", z_stack=True)(stack_of("z2.tif", "z10.tif"))
+shape("z-before-channel", "planes a_z001_ch00, a_z002_ch00", "read", z_stack=True)(
+    stack_of("a_z001_ch00.tif", "a_z002_ch00.tif")
+)
+shape("z-dashed", "planes scan-001, scan-002: a dash between", "read", z_stack=True)(stack_of("scan-001.tif", "scan-002.tif"))
+
+
+@shape("z-unsure", "planes z-1, z-2: a sign or a dash between", "asked", "sign", z_stack=True)
+def _(folder: Path) -> Made:
+    planes(folder, "z-1.tif", "z-2.tif")
+    return Made(folder)
+
+
+@shape("z-two-numbers", "planes of which two numbers differ", "asked", "last number", z_stack=True)
+def _(folder: Path) -> Made:
+    planes(folder, "t1_p10.tif", "t2_p20.tif")
+    return Made(folder)
+
+
+@shape("z-p-decimal", "planes z0p5, z1p0", "asked", "decimal point", z_stack=True)
+def _(folder: Path) -> Made:
+    planes(folder, "z0p5.tif", "z1p0.tif")
+    return Made(folder)
+
+
+@shape("z-channel-files", "a file a plane and channel: z1_CH2, z1_CH3, z2_CH2, z2_CH3", "read", z_stack=True)
+def _(folder: Path) -> Made:
+    seen = []
+    for number in (1, 2):
+        for name, image in zip(("CH2", "CH3"), C // number, strict=True):
+            seen.append(tifffile.imread(single(folder, f"z{number}_{name}.tif", image)))
+    return Made(folder, np.stack([C, C // 2]), np.stack(seen).reshape(2, *C.shape))
+
+
+@shape("z-labels", "an ImageJ z-stack whose slice labels say 2930, 2845", "read", z_stack=True)
+def _(folder: Path) -> Made:
+    right = np.stack([C, C // 2])
+    about = {"axes": "ZCYX", "unit": "um", "spacing": 2.0, "Labels": ["2930", "2845"] * 2}
+    options = {"photometric": "minisblack", "imagej": True, "resolution": (1 / UM,) * 2}
+    tifffile.imwrite(folder / "z.tif", np.ascontiguousarray(right[:, ::-1]), **options, metadata=about)
+    return Made(folder / "z.tif", right, tifffile.imread(folder / "z.tif")[:, ::-1])
+
+
+@shape("z-plane", "one plane of a TIFF z-stack by --plane", "noted", "focal plane 2 of 2")
+def _(folder: Path) -> Made:
+    about = {"axes": "ZCYX", "PhysicalSizeX": UM, "PhysicalSizeY": UM, "Channel": {"Name": ["CH2", "CH3"]}}
+    tifffile.imwrite(folder / "z.ome.tif", np.stack([C, C // 2]), photometric="minisblack", ome=True, metadata=about)
+    return Made(folder / "z.ome.tif", C // 2, tifffile.imread(folder / "z.ome.tif")[1], {"plane": 2})
+
+
+@shape("z-series", "DICOM series at several depths beside a DICOMDIR", "read", z_stack=True)
+def _(folder: Path) -> Made:
+    for number in (1, 0):
+        header = vendor_wsi(C // (number + 1))
+        header.StudyInstanceUID = "1.2.3"
+        header.TotalPixelMatrixOriginSequence[0].ZOffsetInSlideCoordinateSystem = number * 2.0
+        save(header, folder / f"{1 - number}.dcm")
+    dicomdir(folder / "DICOMDIR")
+    return Made(folder, np.stack([C, C // 2]), np.stack([by_pydicom(folder / "1.dcm"), by_pydicom(folder / "0.dcm")]))
+
+
+@shape("json-in-place", "a file of another kind", "refused", "a text file")
+def _(folder: Path) -> Made:
+    (folder / "case.dcm").write_text(json.dumps({"a": 1}))
+    return Made(folder / "case.dcm")

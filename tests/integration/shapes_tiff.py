@@ -1,0 +1,382 @@
+"""Shapes of TIFFs: what each is read as, or why it is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from PIL import Image
+from shape import UM, Done, Made, Shape, counts
+
+C = counts()
+SWAPPED = np.ascontiguousarray(C[::-1])
+CM = {"resolution": (1e4 / UM,) * 2, "resolutionunit": "CENTIMETER"}
+OME = {"axes": "CYX", "PhysicalSizeX": UM, "PhysicalSizeY": UM}
+IMAGEJ = {"imagej": True, "resolution": (1 / UM,) * 2}
+D12 = C // 16
+
+SHAPES: list[Shape] = []
+
+
+def shape(name: str, title: str, done: Done, says: str = "", z_stack: bool = False) -> Callable[..., Any]:
+    def keep(make: Callable[[Path], Made]) -> Callable[[Path], Made]:
+        SHAPES.append(Shape(name, title, done, make, says, z_stack))
+        return make
+
+    return keep
+
+
+def write(folder: Path, array: np.ndarray, **options: Any) -> Path:
+    path = folder / options.pop("name", "a.tif")
+    tifffile.imwrite(path, array, photometric=options.pop("photometric", "minisblack"), **options)
+    return path
+
+
+def seen(path: Path) -> np.ndarray:
+    """What tifffile, asked for the whole, says the pixels are."""
+    return tifffile.imread(path)
+
+
+def named(folder: Path, names: list[str], **more: Any) -> Made:
+    """CH3 is stored first, and the OME header says so in some words."""
+    path = write(folder, SWAPPED, ome=True, metadata=OME | {"Channel": {"Name": names}} | more)
+    return Made(path, C, seen(path)[::-1])
+
+
+for _key, _names in {
+    "ch": ["CH3", "CH2"],
+    "dash": ["CH-3", "CH-2"],
+    "subscript": ["CH₃", "CH₂"],
+    "markup": ["CH<sub>3</sub>", "CH<sub>2</sub>"],
+    "shift": ["2930 cm-1", "2845 cm-1"],
+    "thousands": ["2,930 cm-1", "2,845 cm-1"],
+    "tissue": ["protein", "lipid"],
+    "nuclei": ["nuclei", "lipids"],
+}.items():
+    shape(f"ome-names-{_key}", f"OME channel names {_names[0]}, {_names[1]}", "read")(lambda f, n=_names: named(f, n))
+
+
+@shape("ome-wavelengths", "OME excitation wavelengths 1027.94, 1019.03 nm, names that are only positions", "read")
+def _(folder: Path) -> Made:
+    channel = {"Name": ["Channel 0", "Channel 1"], "ExcitationWavelength": [1027.94, 1019.03]}
+    path = write(folder, SWAPPED, ome=True, metadata=OME | {"Channel": channel})
+    return Made(path, C, seen(path)[::-1])
+
+
+@shape("ome-wavelengths-797", "OME wavelengths of a 797 nm pump (1030.7, 1039.8 nm)", "read")
+def _(folder: Path) -> Made:
+    channel = {"Name": ["C:0", "C:1"], "ExcitationWavelength": [1030.7, 1039.8]}
+    path = write(folder, C, ome=True, metadata=OME | {"Channel": channel})
+    return Made(path, C, seen(path))
+
+
+for _key, _names, _title in [
+    ("unknown", ["a", "b"], "names that say nothing of a shift (a, b)"),
+    ("detectors", ["Ch1", "Ch2"], "names of detectors: Ch2 may be the second or the CH2 stretch"),
+    ("twice", ["CH2", "2845"], "both channels of one Raman shift"),
+    ("difference", ["CH3-CH2", "CH2"], "a channel that is a difference"),
+    ("other-shift", ["2880 cm-1", "2700 cm-1"], "other Raman shifts"),
+]:
+    shape(f"ome-names-{_key}", f"OME: {_title}", "asked", "--channels")(
+        lambda f, n=_names: Made(write(f, C, ome=True, metadata=OME | {"Channel": {"Name": n}}))
+    )
+
+
+@shape("asked-and-answered", "the same with --channels CH3,CH2", "read")
+def _(folder: Path) -> Made:
+    made = named(folder, ["a", "b"])
+    return Made(made.path, C, made.other, {"channels": "CH3,CH2"})
+
+
+@shape("caller-against-names", "--channels that contradicts the names of the file", "noted", "stated by the caller")
+def _(folder: Path) -> Made:
+    made = named(folder, ["CH3", "CH2"])
+    return Made(made.path, SWAPPED, seen(made.path), {"channels": "CH2,CH3"})
+
+
+@shape("three-channels-named", "three channels of which two are CH2 and CH3", "read")
+def _(folder: Path) -> Made:
+    stack = np.stack([C[1], C[0] // 2, C[0]])
+    path = write(folder, stack, ome=True, metadata=OME | {"Channel": {"Name": ["CH3", "SHG", "CH2"]}})
+    return Made(path, C, seen(path)[[2, 0]])
+
+
+@shape("three-channels", "three channels without names", "asked", "--channels")
+def _(folder: Path) -> Made:
+    return Made(write(folder, np.concatenate([C, C[:1] // 2]), ome=True, metadata=OME))
+
+
+@shape("imagej-labels", "ImageJ slice labels 2930 cm-1, 2845 cm-1", "read")
+def _(folder: Path) -> Made:
+    path = write(folder, SWAPPED, **IMAGEJ, metadata={"axes": "CYX", "unit": "um", "Labels": ["2930 cm-1", "2845 cm-1"]})
+    return Made(path, C, seen(path)[::-1])
+
+
+@shape("imagej-labels-bioformats", "ImageJ slice labels as Bio-Formats makes them (c:1/2 - CH3)", "read")
+def _(folder: Path) -> Made:
+    path = write(folder, SWAPPED, **IMAGEJ, metadata={"axes": "CYX", "unit": "um", "Labels": ["c:1/2 - CH3", "c:2/2 - CH2"]})
+    return Made(path, C, seen(path)[::-1])
+
+
+@shape("json-names", "tifffile's JSON with names of channels", "read")
+def _(folder: Path) -> Made:
+    path = write(folder, SWAPPED, **CM, metadata={"axes": "CYX", "Channel": {"Name": ["CH3", "CH2"]}})
+    return Made(path, C, seen(path)[::-1])
+
+
+def pages(folder: Path, planes: np.ndarray, **tags: Any) -> Path:
+    path = folder / "pages.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        for number, plane in enumerate(planes):
+            own = {key: values[number] for key, values in tags.items()}
+            tiff.write(plane, photometric="minisblack", metadata=None, **own, **CM)
+    return path
+
+
+@shape("page-descriptions", "an ImageDescription a page", "read")
+def _(folder: Path) -> Made:
+    path = pages(folder, SWAPPED, description=["CH3 2930 cm-1", "CH2 2845 cm-1"])
+    return Made(path, C, seen(path)[::-1])
+
+
+@shape("page-json", "a JSON description a page", "read")
+def _(folder: Path) -> Made:
+    path = pages(folder, SWAPPED, description=[json.dumps({"channel": name}) for name in ("proteins", "lipids")])
+    return Made(path, C, seen(path)[::-1])
+
+
+@shape("page-names", "a PageName a page", "read")
+def _(folder: Path) -> Made:
+    path = pages(folder, SWAPPED, extratags=[[(285, "s", 0, name, True)] for name in ("CH3", "CH2")])
+    return Made(path, C, seen(path)[::-1])
+
+
+@shape("no-names", "two pages that name nothing: the file's order, which result.json says", "read")
+def _(folder: Path) -> Made:
+    path = write(folder, C, metadata=None, **CM)
+    return Made(path, C, seen(path))
+
+
+# what changes values
+
+
+@shape("imagej-signed", "ImageJ's signed 16 bits (values + 32768 and a calibration)", "read")
+def _(folder: Path) -> Made:
+    stored = (C // 4).astype(np.int32) + 32768
+    about = {"axes": "CYX", "unit": "um", "cf": 0, "c0": -32768.0, "c1": 1.0, "vunit": "gray value"}
+    path = write(folder, stored.astype(np.uint16), **IMAGEJ, metadata=about)
+    return Made(path, C // 4, (seen(path).astype(np.int32) - 32768).astype(np.uint16))
+
+
+@shape("imagej-calibration", "another ImageJ calibration", "refused", "calibration")
+def _(folder: Path) -> Made:
+    return Made(write(folder, C, **IMAGEJ, metadata={"axes": "CYX", "unit": "um", "cf": 0, "c0": 0.0, "c1": 2.0}))
+
+
+@shape("imagej-calibration-curve", "an ImageJ calibration by a curve", "refused", "calibration function 3")
+def _(folder: Path) -> Made:
+    return Made(write(folder, C, **IMAGEJ, metadata={"axes": "CYX", "unit": "um", "cf": 3, "c0": 0.0, "c1": 2.0}))
+
+
+@shape("miniswhite", "MINISWHITE", "refused", "dark means bright")
+def _(folder: Path) -> Made:
+    return Made(write(folder, C, photometric="miniswhite", **CM))
+
+
+def palette(folder: Path, ramp: np.ndarray) -> Path:
+    return write(folder, (C >> 8).astype(np.uint8), photometric="palette", colormap=np.stack([ramp * 257] * 3), **CM)
+
+
+@shape("palette-inverted", "8 bits behind a palette from bright to dark", "refused", "inverted palette")
+def _(folder: Path) -> Made:
+    return Made(palette(folder, np.arange(256, dtype=np.uint16)[::-1]))
+
+
+@shape("palette-gamma", "8 bits behind a palette that is no straight line", "refused", "colour map")
+def _(folder: Path) -> Made:
+    return Made(palette(folder, (255 * (np.arange(256) / 255) ** 2.2).astype(np.uint16)))
+
+
+@shape("8-bits", "8 bits", "noted", "x257")
+def _(folder: Path) -> Made:
+    path = write(folder, (C >> 8).astype(np.uint8), **CM)
+    return Made(path, (C >> 8) * np.uint16(257), seen(path).astype(np.uint16) * 257)
+
+
+@shape("12-bits-stated", "12 bits that OME states", "noted", "x16")
+def _(folder: Path) -> Made:
+    path = write(folder, D12, ome=True, metadata=OME | {"SignificantBits": 12})
+    return Made(path, D12 * 16, seen(path) * 16)
+
+
+@shape("12-bits-unstated", "uint16 without a value above 4095 and without statement", "asked", "--full-scale 4096")
+def _(folder: Path) -> Made:
+    return Made(write(folder, D12, **CM))
+
+
+@shape("12-bits-stated-as-16", "the same where 16 bits are stated", "noted", "no value above 4095")
+def _(folder: Path) -> Made:
+    path = write(folder, D12, ome=True, metadata=OME | {"SignificantBits": 16})
+    return Made(path, D12, seen(path))
+
+
+@shape("12-bits-packed", "12 bits packed without gaps (read where imagecodecs is installed)", "refused", "packed|12")
+def _(folder: Path) -> Made:
+    path = write(folder, D12, **CM, metadata=None)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        for page in tiff.pages:
+            page.tags["BitsPerSample"].overwrite(12)
+    return Made(path)
+
+
+@shape("orientation", "Orientation 4: the first row is the bottom", "refused", "Orientation 4")
+def _(folder: Path) -> Made:
+    return Made(write(folder, C, metadata=None, extratags=[(274, "H", 1, 4, True)], **CM))
+
+
+@shape("transfer-function", "a TransferFunction that is no straight line", "refused", "TransferFunction")
+def _(folder: Path) -> Made:
+    curve = [int(value) for value in 65535 * (np.arange(65536) / 65535) ** 0.5]
+    return Made(write(folder, C, metadata=None, extratags=[(301, "H", 65536, curve, False)], **CM))
+
+
+@shape("predictor", "deflated tiles with a predictor", "read")
+def _(folder: Path) -> Made:
+    path = write(folder, C, compression="zlib", predictor=True, tile=(64, 48), **CM)
+    return Made(path, C, seen(path))
+
+
+@shape("nodata", "GDAL's value that is no data", "read")
+def _(folder: Path) -> Made:
+    padded = C.copy()
+    padded[:, :40, :40] = 65535
+    path = write(folder, padded, metadata=None, extratags=[(42113, "s", 0, "65535", False)], **CM)
+    other = seen(path)
+    return Made(path, np.where(padded == 65535, 0, padded), np.where(other == 65535, 0, other))
+
+
+@shape("gdal-scale", "GDAL's scale of a band", "refused", "calibration")
+def _(folder: Path) -> Made:
+    said = '<GDALMetadata><Item name="SCALE" sample="0" role="scale">2</Item></GDALMetadata>'
+    return Made(write(folder, C, metadata=None, extratags=[(42112, "s", 0, said, False)], **CM))
+
+
+# pixel size
+
+
+@shape("ome-against-tags", "OME and the resolution tags state two pixel sizes", "refused", "two pixel sizes")
+def _(folder: Path) -> Made:
+    return Made(write(folder, C, ome=True, metadata=OME, resolution=(1e4 / 0.35,) * 2, resolutionunit="CENTIMETER"))
+
+
+@shape("imagej-against-tags", "ImageJ's unit and the resolution unit state two pixel sizes", "refused", "two pixel sizes")
+def _(folder: Path) -> Made:
+    about = {"axes": "CYX", "unit": "cm"}
+    return Made(write(folder, C, imagej=True, resolution=(1e4 / UM,) * 2, resolutionunit="INCH", metadata=about))
+
+
+@shape("caller-against-file", "--um-per-px that contradicts the file", "noted", "stated by the caller")
+def _(folder: Path) -> Made:
+    path = write(folder, C, ome=True, metadata=OME | {"PhysicalSizeX": 0.35, "PhysicalSizeY": 0.35})
+    return Made(path, C, seen(path), {"um_per_px": UM})
+
+
+@shape("no-resolution-unit", "resolution without a unit: inches, as TIFF 6.0 says", "read")
+def _(folder: Path) -> Made:
+    first, second = (Image.fromarray(channel) for channel in C)
+    path = folder / "pillow.tif"
+    resolution = 25400 / UM
+    first.save(path, save_all=True, append_images=[second], x_resolution=resolution, y_resolution=resolution)
+    return Made(path, C, seen(path))
+
+
+for _unit in ("micrometer", "Micrometre", "micron", "\\u00b5m"):
+    shape(f"imagej-unit-{_unit.strip(chr(92)).lower()}", f"ImageJ's unit spelled {_unit}", "read")(
+        lambda f, u=_unit: (lambda path: Made(path, C, seen(path)))(write(f, C, **IMAGEJ, metadata={"axes": "CYX", "unit": u}))
+    )
+
+
+@shape("decimal-comma", "PhysicalSizeX with a decimal comma", "asked", "0,47.*--um-per-px")
+def _(folder: Path) -> Made:
+    path = write(folder, C, ome=True, metadata=OME)
+    path.write_bytes(path.read_bytes().replace(b'"0.47"', b'"0,47"'))
+    return Made(path)
+
+
+@shape("72-dpi", "a resolution of 72 dpi, which nobody measured", "asked", "--um-per-px")
+def _(folder: Path) -> Made:
+    return Made(write(folder, C, resolution=(72, 72), resolutionunit="INCH"))
+
+
+# storage
+
+
+@shape("planes-apart-tiled", "two bands in one page, planes apart, tiled", "read")
+def _(folder: Path) -> Made:
+    path = write(folder, C, planarconfig="separate", tile=(64, 64), **CM)
+    return Made(path, C, seen(path))
+
+
+@shape("planes-apart-compressed", "two bands in one page, planes apart, compressed", "read")
+def _(folder: Path) -> Made:
+    path = write(folder, C, planarconfig="separate", compression="zlib", rowsperstrip=32, **CM)
+    return Made(path, C, seen(path))
+
+
+@shape("interleaved", "two bands in one page, pixel by pixel (GDAL's default)", "read")
+def _(folder: Path) -> Made:
+    path = write(
+        folder, np.moveaxis(C, 0, -1).copy(), planarconfig="contig", extrasamples=["unspecified"], metadata=None, **CM
+    )
+    return Made(path, C, np.moveaxis(seen(path), -1, 0))
+
+
+@shape("interleaved-tiled", "the same, tiled and compressed", "read")
+def _(folder: Path) -> Made:
+    bands = np.moveaxis(C, 0, -1).copy()
+    about = {"planarconfig": "contig", "extrasamples": ["unspecified"], "metadata": None, "tile": (64, 64)}
+    path = write(folder, bands, compression="zlib", **about, **CM)
+    return Made(path, C, np.moveaxis(seen(path), -1, 0))
+
+
+@shape("grey-and-opacity", "a grey image with its opacity as second band", "refused", "opacity")
+def _(folder: Path) -> Made:
+    bands = np.moveaxis(C, 0, -1).copy()
+    return Made(write(folder, bands, planarconfig="contig", extrasamples=["unassalpha"], metadata=None, **CM))
+
+
+@shape("bomb", "a tile of some kilobytes that inflates to gigabytes", "refused", "inflates to more")
+def _(folder: Path) -> Made:
+    import zlib
+
+    bomb = zlib.compress(bytes(2**25))
+    tiles = (bomb for _ in range(2))
+    path = folder / "bomb.tif"
+    layout = {"shape": (2, 64, 64), "dtype": "uint16", "tile": (64, 64), "compression": "zlib"}
+    tifffile.imwrite(path, tiles, photometric="minisblack", metadata={"axes": "CYX"}, **layout, **CM)
+    return Made(path)
+
+
+@shape("ome-other-files", "an OME header that has pixels in other files, which are not opened", "refused", "several files")
+def _(folder: Path) -> Made:
+    planes = "".join(
+        f'<TiffData FirstC="{c}" IFD="0" PlaneCount="1"><UUID FileName="../../{c}.tif">urn:uuid:{c}</UUID></TiffData>'
+        for c in (0, 1)
+    )
+    header = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+        'DimensionOrder="XYCZT" Type="uint16" SizeX="192" SizeY="128" SizeC="2" SizeZ="1" SizeT="1">'
+        f'<Channel ID="Channel:0:0"/><Channel ID="Channel:0:1"/>{planes}</Pixels></Image></OME>'
+    )
+    return Made(write(folder, C[0], description=header, metadata=None))
+
+
+@shape("ome-of-other-type", "an OME header of int16 over uint16 pixels", "refused", "int16")
+def _(folder: Path) -> Made:
+    path = write(folder, C, ome=True, metadata=OME)
+    path.write_bytes(path.read_bytes().replace(b'Type="uint16"', b'Type="int16" '))
+    return Made(path)
