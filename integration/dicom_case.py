@@ -13,7 +13,7 @@ from srh_clinic.integration.channels import channel_of_words
 from srh_clinic.integration.damage import DAMAGED
 from srh_clinic.integration.dicom_file import TRUNCATED_HEADER, DicomFile, read_header
 from srh_clinic.integration.optical_path import statement_of
-from srh_clinic.integration.places import files_in, layout_of
+from srh_clinic.integration.places import files_in, layout_of, tiffs_in
 
 NEEDED = "a 16-bit monochrome whole slide image of both Raman shifts (2845 and 2930 cm-1)"
 
@@ -126,6 +126,8 @@ def _nothing_in(folder: Path, unreadable: list[str]) -> str:
     layout = layout_of(folder)
     if layout is not None:
         return layout
+    if tiffs := tiffs_in(folder):
+        return f"a folder of {len(tiffs)} TIFFs and no DICOM file; a slide of TIFF is named by its file ({tiffs[0].name})"
     names = {file.name.upper() for file in files_in(folder)}
     folders = sorted(item.name for item in folder.iterdir() if item.is_dir())
     if "DICOMDIR" in names:

@@ -310,7 +310,8 @@ def stated_pixel_sizes(
     """Every credible statement of the pixel edge, and why others are none."""
     stated: list[StatedLength] = []
     faults: list[InputError] = []
-    for where, read in (("OME", _of_ome), ("ImageJ", _of_imagej), ("resolution tags", _of_tags)):
+    ways = ("OME", _of_ome), ("ImageJ", _of_imagej), ("JSON", _of_json), ("resolution tags", _of_tags)
+    for where, read in ways:
         try:
             edges = read(tiff, series, pixels, path)
         except InputError as error:
@@ -338,6 +339,17 @@ def _of_ome(tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None, p
             return None
         edges.append(value * unit)
     return edges[0], edges[1]
+
+
+def _of_json(tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None, path: Path) -> tuple[float, float] | None:
+    for said in _shaped(tiff, series):
+        if said.get("PhysicalSizeX"):
+            edges = [said["PhysicalSizeX"], said.get("PhysicalSizeY") or said["PhysicalSizeX"]]
+            units = [unit_um(str(said.get(f"PhysicalSize{axis}Unit", "µm"))) for axis in "XY"]
+            values = [number(edge, "PhysicalSizeX", path, "a decimal point, or --um-per-px") for edge in edges]
+            if units[0] is not None and units[1] is not None:
+                return values[0] * units[0], values[1] * units[1]
+    return None
 
 
 def _of_imagej(tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None, path: Path) -> tuple[float, float] | None:

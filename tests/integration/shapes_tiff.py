@@ -279,6 +279,17 @@ def _(folder: Path) -> Made:
     return Made(write(folder, C, imagej=True, resolution=(1e4 / UM,) * 2, resolutionunit="INCH", metadata=about))
 
 
+@shape("json-against-tags", "JSON and the resolution tags state two pixel sizes", "refused", "two pixel sizes")
+def _(folder: Path) -> Made:
+    return Made(write(folder, C, metadata={"axes": "CYX", "PhysicalSizeX": 0.25}, **CM))
+
+
+@shape("json-size", "a pixel size in tifffile's JSON alone", "read")
+def _(folder: Path) -> Made:
+    path = write(folder, C, metadata={"axes": "CYX", "PhysicalSizeX": UM, "PhysicalSizeY": UM})
+    return Made(path, C, seen(path))
+
+
 @shape("caller-against-file", "--um-per-px that contradicts the file", "noted", "stated by the caller")
 def _(folder: Path) -> Made:
     path = write(folder, C, ome=True, metadata=OME | {"PhysicalSizeX": 0.35, "PhysicalSizeY": 0.35})
