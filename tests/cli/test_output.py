@@ -25,7 +25,7 @@ NUMBER = re.compile(r"\d+\.\d%")
 def test_probabilities_are_whole_in_every_terminal(width: int) -> None:
     sure = dict.fromkeys(CLASS_STYLES, 0.0) | {"nondiagnostic": 1.0}
     said = SimpleNamespace(diagnosis="nondiagnostic", probabilities=sure)
-    result = SimpleNamespace(before=said, decision=None, **vars(said))
+    result = SimpleNamespace(before=said, decision=None, doubts=("few-patches: 1",), **vars(said))
     console = Console(file=io.StringIO(), width=width - (6 if width >= SIDE_BY_SIDE else 4))
     console.print((_classes if width >= SIDE_BY_SIDE else _narrow_classes)(result))  # type: ignore[operator, arg-type]
     shown = console.file.getvalue()  # type: ignore[attr-defined]
