@@ -14,7 +14,7 @@ import re
 import secrets
 import shutil
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -245,8 +245,8 @@ def fingerprint(**depends_on: Any) -> str:
     return hashlib.sha256(json.dumps(depends_on, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def parsed_json(text: str | bytes) -> Any:
-    """What JSON says.
+def parsed_json(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """What JSON says; ``pairs`` makes what stands for each of its objects, a dictionary when None.
 
     Raises
     ------
@@ -254,7 +254,7 @@ def parsed_json(text: str | bytes) -> Any:
         When it is none, not text, nested deeper than Python follows, or holds a number of thousands of digits.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=pairs)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 

@@ -211,7 +211,12 @@ class Bundle:
 
     @cached_property
     def _inference(self) -> dict[str, Any]:
-        return _read_json(self.path / INFERENCE)
+        described = _read_json(self.path / INFERENCE)
+        for part in PARTS:
+            if not isinstance(described.get(part, {}), dict):
+                found = f"a description of the {part} that is not a JSON object"
+                raise InputError(found, "the settings of its network by name", self.path / INFERENCE)
+        return described
 
 
 def weights_file(part: str) -> str:

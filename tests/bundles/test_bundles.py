@@ -293,6 +293,14 @@ def test_a_description_that_no_network_is_made_from_is_told_so(bundle):
         load_bundle(bundle.path).load_network(lambda _: torch.nn.Identity(), "denoiser", torch.device("cpu"))
 
 
+@pytest.mark.parametrize("description", [3, "unet", [1, 2], None])
+def test_a_description_that_is_no_object_is_told_so(bundle, description):
+    (bundle.path / "configs/inference.json").write_text(json.dumps({"denoiser": description, "calibrator": {}}))
+    sealed(bundle.path)
+    with pytest.raises(InputError, match="a description of the denoiser that is not a JSON object"):
+        load_bundle(bundle.path).config("denoiser")
+
+
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"um_per_px": ' + "1" * 5000 + "}"])
 def test_json_that_python_does_not_follow_is_told_as_damage(bundle, content):
     (bundle.path / "configs/metadata.json").write_text(content)

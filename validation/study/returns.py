@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from srh_clinic.errors import InputError, first_fault
+from srh_clinic.files import parsed_json
 from srh_clinic.validation.study.records import Closing, Rating, canonical, first_hash, line_hash
 
 RECEIPT = 8
@@ -125,14 +126,13 @@ def write_return(
 def _record(line: str, number: int, path: Path) -> Rating | Closing:
     model = Closing if '"record":"closing"' in line else Rating
     try:
-        json.loads(line, object_pairs_hook=_each_once)
+        parsed_json(line, _each_once)
         return model.model_validate_json(line)
-    except json.JSONDecodeError as error:
-        found = f"line {number}, which is not an answer ({error})"
-        raise InputError(found, "a return as the viewer exports it", path) from error
-    except ValidationError as error:
-        found = f"line {number}, which is not an answer ({first_fault(error)})"
-        raise InputError(found, "a return as the viewer exports it", path) from error
+    except ValueError as error:  # pydantic's ValidationError is one
+        why = first_fault(error) if isinstance(error, ValidationError) else error
+        raise InputError(
+            f"line {number}, which is not an answer ({why})", "a return as the viewer exports it", path
+        ) from error
 
 
 def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:

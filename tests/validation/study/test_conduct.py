@@ -363,3 +363,11 @@ def test_an_amendment_that_the_log_has_not_signed_is_refused(study: Path) -> Non
 def answerless(study: Path, rater: str) -> Path:
     (study / "returned" / f"{rater}.jsonl").unlink()
     return study
+
+
+@pytest.mark.parametrize("value", ["[" * 100_000, "1" * 5_000], ids=["nested", "digits"])
+def test_a_line_that_python_does_not_follow_is_no_answer(study: Path, value: str) -> None:
+    path = study / "returned" / "r02.jsonl"
+    path.write_text(f'{{"record": {value}\n')
+    with pytest.raises(InputError, match="line 1, which is not an answer"):
+        unblind(study)
