@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from srh_clinic.bundles import Bundle
 from srh_clinic.diagnosis import CLASSES
 from srh_clinic.display import RECIPES, Recipe, three_channel
+from srh_clinic.engine import each_alone
 from srh_clinic.errors import InputError
 from srh_clinic.inference import inference
 from srh_clinic.intensity import Counts
@@ -72,7 +73,8 @@ class PatchClassifier:
     def logits(self, patches: Counts) -> NDArray[np.float64]:
         """Logits before the temperature, float64 ``(N, 3)``; see :meth:`predict_proba`.
 
-        Batches are padded to one fixed size, so that a patch gets the same answer whatever is classified beside it.
+        A patch gets the same answer whatever is classified beside it: on a processor each goes through alone, on a card
+        batches are padded to one fixed size.
         """
         return self._batched(patches, self.network, len(CLASSES))
 
@@ -109,9 +111,13 @@ class PatchClassifier:
         rows = [np.empty((0, width))]
         for start in range(0, len(patches), BATCH_SIZE):
             chunk = patches[start : start + BATCH_SIZE]
-            batch = torch.zeros(BATCH_SIZE, 3, self.patch, self.patch)
-            batch[: len(chunk)] = torch.from_numpy(np.stack([three_channel(patch, self.recipe) for patch in chunk]))
-            rows.append(forward(batch.to(self.device))[: len(chunk)].double().cpu().numpy())
+            batch = torch.from_numpy(np.stack([three_channel(patch, self.recipe) for patch in chunk]))
+            if self.device.type == "cpu":
+                answer = each_alone(forward, batch)
+            else:
+                padding = torch.zeros(BATCH_SIZE - len(chunk), *batch.shape[1:])
+                answer = forward(torch.cat([batch, padding]).to(self.device))[: len(chunk)]
+            rows.append(answer.double().cpu().numpy())
         return np.concatenate(rows)
 
     def predict_proba(self, patches: Counts) -> NDArray[np.float64]:
@@ -145,7 +151,7 @@ def load_classifier(bundle: Bundle, device: str | torch.device = "cpu") -> Patch
     if recipe not in RECIPES:
         raise InputError(f"the colour recipe {recipe!r}", "one of " + ", ".join(RECIPES), bundle.path)
     where = torch.device(device)
-    network = bundle.load_network(create_classifier, "classifier", where)
+    network = bundle.load_network(create_classifier, "classifier", where).to(memory_format=torch.channels_last)
     return PatchClassifier(network, recipe, int(config["patch"]), float(config["temperature"]), where)
 
 

@@ -28,6 +28,7 @@ FLOORS = {
         "estimates",
         "intensity",
         "inference",
+        "engine",
         "slide",
         "tiling",
         "resampling",

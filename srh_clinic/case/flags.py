@@ -95,12 +95,12 @@ def promised_for(policy: GuardPolicy, restorer: Restorer) -> bool:
 
     Bundles that do not state them were calibrated with the defaults of RSCD and no exposure.
     """
-    from srh_clinic.rscd.settings import RSCDSettings
+    from srh_clinic.rscd.settings import ROUNDING, RSCDSettings
 
     stated = policy.calibration.get("settings")
     settings = RSCDSettings(exposure=None).model_dump() if stated is None else json.loads(str(stated))
-    ours = {name: value for name, value in restorer.settings.items() if name != "batch_size"}
-    return restorer.name == "rscd" and ours == {name: value for name, value in settings.items() if name != "batch_size"}
+    ours = {name: value for name, value in restorer.settings.items() if name not in ROUNDING}
+    return restorer.name == "rscd" and ours == {name: value for name, value in settings.items() if name not in ROUNDING}
 
 
 def trust_flags(scrutiny: Scrutiny, withheld: int, restored: int, promised: bool = True) -> Iterator[str]:

@@ -86,7 +86,9 @@ def made_now() -> Made:
 
 def drift_made_with(bundle: Bundle, restorer: Restorer, conservative: bool) -> dict[str, str]:
     """What a drift reference and the cases that are compared with it must have in common."""
-    settings = {name: value for name, value in restorer.settings.items() if name != "batch_size"}
+    from srh_clinic.rscd.settings import ROUNDING
+
+    settings = {name: value for name, value in restorer.settings.items() if name not in ROUNDING}
     return {
         "weights_sha256": bundle.weights_sha256,
         "restorer": restorer.name,

@@ -18,6 +18,7 @@ from srh_clinic.cli.options import (
     FullScaleOption,
     OtherChannelOption,
     PlaneOption,
+    PrecisionOption,
     ProfileOption,
     RestorerOption,
     SamplerOption,
@@ -108,6 +109,7 @@ def restore(
     sampler: SamplerOption = None,
     profile: ProfileOption = None,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = None,
     seed: SeedOption = 0,
     um_per_px: UmPerPxOption = None,
     full_scale: FullScaleOption = None,
@@ -125,7 +127,7 @@ def restore(
 
     slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane)
     loaded = load_bundle(bundle)
-    works = create_restorer(restorer, bundle=bundle, device=device, **settings_of(sampler, profile))
+    works = create_restorer(restorer, bundle=bundle, device=device, **settings_of(sampler, profile, precision))
     made_by = provenance(loaded, works, seed, tile=loaded.metadata["tile"], overlap=OVERLAP)
     made_by |= {"source_pixels_sha256": pixels_sha256(slide)}
     require_free_target(out, slide, made_by)
@@ -154,6 +156,7 @@ def diagnose(
     sampler: SamplerOption = None,
     profile: ProfileOption = None,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = None,
     seed: SeedOption = 0,
     um_per_px: UmPerPxOption = None,
     full_scale: FullScaleOption = None,
@@ -214,7 +217,7 @@ def diagnose(
     origin, name = origin_of(slide, identity=not no_identity), "Case" if no_identity else case.name
     if out is not None:
         require_own_folder(out, origin)
-    settings = settings_of(sampler, profile)
+    settings = settings_of(sampler, profile, precision)
     pipeline = RestoreThenClassify.from_bundle(
         bundle, restorer, device, seed, conservative, certainty, selective_policy=selective, reference=compared, **settings
     )
@@ -265,6 +268,7 @@ def validate(
     sampler: SamplerOption = None,
     profile: ProfileOption = None,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = None,
     seed: SeedOption = 0,
     um_per_px: UmPerPxOption = None,
     full_scale: FullScaleOption = None,
@@ -319,7 +323,7 @@ def validate(
             previous_bundle=previous_bundle,
             pdf=pdf,
             report=progress,
-            **settings_of(sampler, profile),
+            **settings_of(sampler, profile, precision),
         )
     first = report.first
     tell(*first.left_out, *first.warnings, *first.sentences)

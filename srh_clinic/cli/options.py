@@ -66,6 +66,10 @@ SamplerOption = Annotated[
 ProfileOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="When rscd stops: paper-text, paper-algorithm1 or official.")
 ]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="What the denoiser is computed in: float32 or bf16; by default the faster one here."),
+]
 DeviceOption = Annotated[str, typer.Option(metavar="NAME", help="Device to compute on: auto, cpu, cuda, cuda:1 and so on.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the restorer's noise.")]
 TissueSeedOption = Annotated[int, typer.Option(min=0, help="Seed of the tissue and of its degradation.")]
@@ -152,9 +156,10 @@ def _os_sentence(error: OSError) -> str:
     return f"{where}found {error.strerror or error}; needed a place that can be read and written."
 
 
-def settings_of(sampler: str | None, profile: str | None) -> dict[str, Any]:
+def settings_of(sampler: str | None, profile: str | None, precision: str | None = None) -> dict[str, Any]:
     """The restorer's settings that were given; a restorer without them says so."""
-    return {name: value for name, value in (("sampler", sampler), ("profile", profile)) if value is not None}
+    given = (("sampler", sampler), ("profile", profile), ("precision", precision))
+    return {name: value for name, value in given if value is not None}
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from pydantic import BaseModel
-from torch import nn
 
 from srh_clinic.bundles import Bundle, load_bundle
+from srh_clinic.engine import Engine, Precision, choose_precision
 from srh_clinic.inference import choose_device
-from srh_clinic.restorers.restorer import TileRestorer, size_multiple_of
+from srh_clinic.restorers.restorer import TileRestorer
 from srh_clinic.rscd.baselines import CCDF, RRD
 from srh_clinic.rscd.calibrator import StepCalibrator
 from srh_clinic.rscd.networks import create_calibrator, create_denoiser
@@ -32,6 +32,9 @@ class Diffusion(Protocol):
 
     def stream(self, tiles: Iterable[Tile], seed: int = 0) -> Iterator[RestoredTile]: ...
 
+
+CARD_BATCH = 8
+"""Images that the calibrator sees at once on a card, always so many."""
 
 Algorithm = TypeVar("Algorithm", bound=Diffusion)
 
@@ -73,11 +76,13 @@ def create_rscd(name: str, bundle: str, device: str, settings: RSCDSettings) -> 
         When the bundle or the device is not to be had.
     """
     loaded, where = load_bundle(bundle), choose_device(device)
-    denoiser, schedule = _load_denoiser(loaded, where)
+    precision = choose_precision(settings.precision, where)
+    settings = settings.model_copy(update={"precision": precision})
+    denoiser, schedule = _load_denoiser(loaded, where, precision)
     calibrator: Calibrator = partial(index_of_noise, schedule=schedule)
     if settings.estimator == "calibrator":
         calibrator = load_calibrator(loaded, where)
-    return DiffusionRestorer(name, RSCD(denoiser, calibrator, schedule, settings, where), size_multiple_of(denoiser))
+    return DiffusionRestorer(name, RSCD(denoiser, calibrator, schedule, settings, where), denoiser.size_multiple)
 
 
 def create_reverse_diffusion(
@@ -85,23 +90,26 @@ def create_reverse_diffusion(
 ) -> DiffusionRestorer[CCDF] | DiffusionRestorer[RRD]:
     """CCDF or RRD with a bundle's denoiser, and the schedule its metadata names; raises as :func:`create_rscd` does."""
     loaded, where = load_bundle(bundle), choose_device(device)
-    denoiser, schedule = _load_denoiser(loaded, where)
-    if isinstance(settings, CCDFSettings):
-        return DiffusionRestorer(name, CCDF(denoiser, schedule, settings, where), size_multiple_of(denoiser))
-    return DiffusionRestorer(name, RRD(denoiser, schedule, settings, where), size_multiple_of(denoiser))
+    precision = choose_precision(settings.precision, where)
+    denoiser, schedule = _load_denoiser(loaded, where, precision)
+    chosen = settings.model_copy(update={"precision": precision})
+    if isinstance(chosen, CCDFSettings):
+        return DiffusionRestorer(name, CCDF(denoiser, schedule, chosen, where), denoiser.size_multiple)
+    return DiffusionRestorer(name, RRD(denoiser, schedule, chosen, where), denoiser.size_multiple)
 
 
-def _load_denoiser(bundle: Bundle, device: torch.device) -> tuple[nn.Module, Schedule]:
+def _load_denoiser(bundle: Bundle, device: torch.device, precision: Precision) -> tuple[Engine, Schedule]:
     denoiser = bundle.load_network(create_denoiser, "denoiser", device)
-    return denoiser, create_schedule(bundle.metadata["schedule"])
+    return Engine(denoiser, device, precision), create_schedule(bundle.metadata["schedule"])
 
 
 def load_calibrator(bundle: Bundle, device: torch.device) -> Calibrator:
-    """A bundle's calibrator: model-space images to the index that each resembles.
+    """A bundle's calibrator: model-space images to the index that each resembles; in float32, for an index is soon another.
 
     Raises
     ------
     InputError
         When the bundle has none, or its weights do not fit.
     """
-    return StepCalibrator(bundle.load_network(create_calibrator, "calibrator", device), device=device).predict
+    network = Engine(bundle.load_network(create_calibrator, "calibrator", device), device)
+    return StepCalibrator(network, None if device.type == "cpu" else CARD_BATCH, device).predict

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from srh_clinic.bundles import load_bundle
+from srh_clinic.engine import Engine
 from srh_clinic.inference import choose_device, inference
 from srh_clinic.intensity import model_to_counts
 from srh_clinic.restorers.networks import create_conditional, create_regressor
-from srh_clinic.restorers.restorer import TileRestorer, size_multiple_of
+from srh_clinic.restorers.restorer import TileRestorer
 from srh_clinic.restorers.settings import ConditionalDiffusionSettings, LearnedSettings
 from srh_clinic.rscd.batches import batches, images, require_finite
 from srh_clinic.rscd.noise import block_noise
@@ -74,13 +75,12 @@ def create_regression_restorer(name: str, bundle: str, device: str, settings: Le
         When the bundle, its network or the device is not to be had.
     """
     where = choose_device(device)
-    network = load_bundle(bundle).load_network(create_regressor, name, where)
+    network = Engine(load_bundle(bundle).load_network(create_regressor, name, where), where)
 
     def apply(images: Tensor, corners: Sequence[tuple[int, int]], seed: int) -> Tensor:
-        restored: Tensor = network(images)
-        return restored
+        return network(images)
 
-    return LearnedRestorer(name, settings.model_dump(), apply, where, size_multiple_of(network))
+    return LearnedRestorer(name, settings.model_dump(), apply, where, network.size_multiple)
 
 
 def create_conditional_diffusion(
@@ -96,12 +96,12 @@ def create_conditional_diffusion(
     where = choose_device(device)
     loaded = load_bundle(bundle)
     schedule = create_schedule(loaded.config(name).get("schedule", "cosine"))
-    network = loaded.load_network(create_conditional, name, where)
+    network = Engine(loaded.load_network(create_conditional, name, where), where)
 
     def apply(images: Tensor, corners: Sequence[tuple[int, int]], seed: int) -> Tensor:
         return sample_conditional(network, images, corners, seed, schedule=schedule, evaluations=settings.steps)
 
-    return LearnedRestorer(name, settings.model_dump(), apply, where, size_multiple_of(network), evaluations=settings.steps)
+    return LearnedRestorer(name, settings.model_dump(), apply, where, network.size_multiple, evaluations=settings.steps)
 
 
 def sample_conditional(

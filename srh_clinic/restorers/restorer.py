@@ -112,11 +112,6 @@ class TileRestorer(ABC):
         """Restore tiles whose heights and widths are multiples of :attr:`size_multiple`."""
 
 
-def size_multiple_of(network: object) -> int:
-    """The number whose multiples a network takes for heights and widths; 1 for any that says nothing of it."""
-    return int(getattr(network, "size_multiple", 1))
-
-
 def _tiles(counts: Counts, positions: ArrayLike | None) -> Iterator[Tile]:
     """The tiles of an array, in its order; refuses what :meth:`Restorer.restore` refuses before any is restored."""
     if counts.ndim != 4 or counts.shape[1] != 2 or counts.dtype != np.uint16 or 0 in counts.shape[2:]:

@@ -98,22 +98,25 @@ def _complex_normal(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray
 
 
 class StepCalibrator:
-    """Asks a calibrator network in padded batches of one fixed size.
+    """Asks a calibrator network so that an image gets the same answer whatever else is in its batch.
 
-    Step indices are integers rounded from a float network, and rounding errors depend on the batch size: with one fixed size
-    an image gets the same answer whatever else is in its batch.
+    Step indices are integers rounded from a float network, and rounding errors depend on the batch size: batches are padded to
+    one fixed size, unless the network says the same of an image in any batch.
 
     Parameters
     ----------
     network
         Any callable ``(N, 2, H, W)`` model space -> float ``(N,)`` step indices; a module is put into evaluation mode.
     batch_size
-        Images in each forward pass.
+        Images in each forward pass; None for a network that sees each image alone, as :class:`~srh_clinic.engine.Engine`'s on
+        a processor do.
     device
         Where the network is.
     """
 
-    def __init__(self, network: Callable[[Tensor], Tensor], batch_size: int = 8, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self, network: Callable[[Tensor], Tensor], batch_size: int | None = 8, device: str | torch.device = "cpu"
+    ) -> None:
         if isinstance(network, torch.nn.Module):
             network = network.to(device).eval()
         self.network = network
@@ -123,9 +126,10 @@ class StepCalibrator:
     @inference()
     def predict(self, states: Tensor) -> NDArray[np.float64]:
         """Predicted step index, float64 ``(N,)``, not rounded, of model-space states ``(N, 2, H, W)``."""
-        t_pred = []
-        for chunk in states.split(self.batch_size):
-            padded = torch.zeros((self.batch_size, *chunk.shape[1:]), dtype=torch.float32, device=self.device)
+        t_pred = [np.empty(0, dtype=np.float64)]
+        size = self.batch_size or max(len(states), 1)
+        for chunk in states.split(size) if len(states) else ():
+            padded = torch.zeros((size, *chunk.shape[1:]), dtype=torch.float32, device=self.device)
             padded[: len(chunk)] = chunk
             t_pred.append(self.network(padded)[: len(chunk)].double().cpu().numpy())
-        return np.concatenate(t_pred) if t_pred else np.empty(0, dtype=np.float64)
+        return np.concatenate(t_pred)

@@ -15,6 +15,9 @@ Profile = Literal["paper-text", "paper-algorithm1", "official"]
 
 SamplerName = Literal["ancestral", "ddim", "mean"]
 
+ROUNDING = ("batch_size", "precision")
+"""Settings that say how a result is computed; they change it by float rounding at most."""
+
 
 class RestorerSettings(BaseModel):
     """Settings of a restorer; a name that is none of them is refused."""
@@ -64,7 +67,10 @@ class RSCDSettings(RestorerSettings):
     recalibrate: bool = True
     """False runs all steps of the first calibration in one round (an ablation)."""
     batch_size: int = Field(default=8, ge=1)
-    """Tiles in one evaluation; it changes no result but by float rounding."""
+    """Tiles in one evaluation; on a processor it changes no result, on a card none but by float rounding."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """What the denoiser is computed in; ``auto`` is the faster of the two here, and a restorer's settings say which that was
+    (:func:`~srh_clinic.engine.choose_precision`)."""
 
 
 LowPassName = Literal["official", "corrected"]
@@ -80,7 +86,10 @@ class ReverseSettings(RestorerSettings):
     ddim_stride: int = Field(default=4, ge=1)
     """Reverse steps to one evaluation of the denoiser, for ``sampler="ddim"``."""
     batch_size: int = Field(default=8, ge=1)
-    """Tiles in one evaluation; it changes no result but by float rounding."""
+    """Tiles in one evaluation; on a processor it changes no result, on a card none but by float rounding."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """What the denoiser is computed in; ``auto`` is the faster of the two here, and a restorer's settings say which that was
+    (:func:`~srh_clinic.engine.choose_precision`)."""
 
     @property
     def stride(self) -> int:

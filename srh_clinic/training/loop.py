@@ -21,6 +21,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
+from srh_clinic.engine import has_bf16
 from srh_clinic.errors import InputError
 from srh_clinic.files import whole_file, write_whole
 
@@ -47,7 +48,8 @@ class LoopSettings(BaseModel):
     """Decay of the weights' moving average, reached from below: ``min(ema_decay, (1 + step) / (10 + step))``."""
     seed: int = 0
     bf16: bool = False
-    """bfloat16 autocast where it is faster: on CUDA, and on a CPU with instructions for it (see :func:`has_bf16`)."""
+    """bfloat16 autocast where it is faster: on CUDA, and on a CPU with instructions for it, on others float32 (see
+    :func:`~srh_clinic.engine.has_bf16`)."""
     channels_last: bool = False
     log_every: int = Field(default=50, gt=0)
     """Steps between two lines of the log."""
@@ -114,14 +116,6 @@ def learning_rate(settings: LoopSettings, step: int) -> float:
     progress = (step - settings.warmup_steps) / max(settings.steps - settings.warmup_steps, 1)
     height = 0.5 * (1 + math.cos(math.pi * progress)) if settings.decay == "cosine" else 1 - progress
     return settings.learning_rate * (settings.final_rate + (1 - settings.final_rate) * height)
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is worth while: on CUDA, and on a CPU with AVX512-BF16 or AMX; on others it is many times slower."""
-    if device.type != "cpu":
-        return device.type == "cuda"
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # newer than the oldest torch that serves
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def fit(

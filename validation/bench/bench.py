@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from srh_clinic import __version__
 from srh_clinic.bundles import Bundle, load_bundle, weights_file
+from srh_clinic.engine import choose_precision, processor_name
 from srh_clinic.errors import InputError
 from srh_clinic.files import fingerprint
 from srh_clinic.guards import steps_left
@@ -109,6 +109,7 @@ class Bench:
             weights_sha256=self.bundle.weights_sha256,
             defaults=RSCDSettings().model_dump_json(),
             device=self.device,
+            precision=choose_precision("auto", choose_device(self.device)),
             limit=self.limit,
             **more,
         )
@@ -226,15 +227,7 @@ def machine_of(device: str) -> str:
     chosen = choose_device(device)
     if chosen.type == "cuda":
         return str(torch.cuda.get_device_name(chosen))
-    names = [line.split(":", 1)[1].strip() for line in _processor() if line.startswith("model name")]
-    return f"{(names or [platform.machine()])[0]}, {os.cpu_count()} cores"
-
-
-def _processor() -> list[str]:
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return []
+    return f"{processor_name()}, {os.cpu_count()} cores"
 
 
 def timed(bench: Bench, method: Method, images: Mapping[int, Counts]) -> tuple[float, str]:
