@@ -115,9 +115,9 @@ def test_the_noise_estimate_is_right_on_white_noise(sigma: float) -> None:
 
 def test_rscd_runs_from_a_bundle(tiny_bundle: Path) -> None:
     _, noisy = noisy_tiles(2, size=64)
-    restorer = create_restorer("rscd", bundle=str(tiny_bundle), device="cpu", sampler="ancestral")
+    restorer = create_restorer("rscd", bundle=str(tiny_bundle), device="cpu", sampler="ancestral", precision="float32")
     assert isinstance(restorer, Restorer)
-    assert restorer.settings == RSCDSettings(sampler="ancestral").model_dump()
+    assert restorer.settings == RSCDSettings(sampler="ancestral", precision="float32").model_dump()
     positions = [[0, 0], [0, 32]]
     result = restorer.restore(noisy, positions, seed=3)
     assert (result.counts.shape, result.counts.dtype) == (noisy.shape, np.uint16)
