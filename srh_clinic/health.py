@@ -49,6 +49,7 @@ def check_health() -> tuple[Check, ...]:
         Check("Python", sys.version_info >= (3, 11), platform.python_version(), "install Python 3.11 or newer"),
         _tried("torch", _torch, "pip install torch torchvision"),
         _tried("device", _device, "pip install torch torchvision"),
+        _tried("precision", _precision, "pip install torch torchvision"),
         *(_tried(NAMES.get(module, module), _library(module), remedy) for module, remedy in LIBRARIES.items()),
         _bundles(),
         _room(),
@@ -83,7 +84,16 @@ def _device() -> str:
 
     if torch.cuda.is_available():
         return f"cuda: {torch.cuda.get_device_name()}"
-    return f"cpu: {platform.processor() or platform.machine()}, {os.cpu_count()} cores (no CUDA device: slower, but works)"
+    from srh_clinic.engine import processor_name
+
+    return f"cpu: {processor_name()}, {os.cpu_count()} cores (no CUDA device: slower, but works)"
+
+
+def _precision() -> str:
+    from srh_clinic.engine import choose_precision
+    from srh_clinic.inference import choose_device
+
+    return f"{choose_precision('auto', choose_device('auto'))}, the faster one here"
 
 
 def _bundles() -> Check:
