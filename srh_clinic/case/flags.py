@@ -109,6 +109,8 @@ def trust_flags(scrutiny: Scrutiny, withheld: int, restored: int, promised: bool
         if restored:
             yield "unexamined: the bundle states no thresholds for its guards, so nobody looked for what was invented"
         return
+    if restored and not scrutiny.patterns:
+        yield "pattern-unexamined: the bundle states no limit for patterns of a grid, so nobody listened for them"
     if places := len(scrutiny.regions):
         yield f"differs: restored image differs from its input at {places} {'place' if places == 1 else 'places'}, see trust"
     if withheld:

@@ -25,7 +25,7 @@ from srh_clinic.regions import Region
 RESULT = "result.json"
 """What the file is called in a result's folder."""
 
-ChangeKind = Literal["added_nucleus", "removed_nucleus", "one_channel", "brightness", "structure", "steps_left"]
+ChangeKind = Literal["added_nucleus", "removed_nucleus", "one_channel", "brightness", "structure", "steps_left", "lattice"]
 """What may be wrong with a restored place."""
 
 Count = Annotated[int, Field(ge=0)]

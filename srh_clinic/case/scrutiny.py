@@ -39,6 +39,7 @@ KINDS: dict[str, ChangeKind] = {
     "brightness": "brightness",
     "structure": "structure",
     "steps_left": "steps_left",
+    "lattice": "lattice",
 }
 """What a flagged region is called after the guard that speaks."""
 
@@ -49,6 +50,7 @@ WORDS: dict[ChangeKind, str] = {
     "brightness": "a change of brightness",
     "structure": "structure among what was taken away",
     "steps_left": "noise that is left",
+    "lattice": "a pattern of a grid that the input does not have",
 }
 """Each kind for a reader."""
 
@@ -71,6 +73,8 @@ class Scrutiny:
         How many of the tiles asked for fewer or more steps than any that the promise was calibrated on.
     seconds
         How long it took.
+    patterns
+        Whether patterns of a grid were listened for, too: not before the policy has a limit for them.
     """
 
     index: NDArray[np.int64]
@@ -80,6 +84,7 @@ class Scrutiny:
     threshold: float | None
     outside: int
     seconds: float
+    patterns: bool = True
 
     @property
     def failed(self) -> NDArray[np.int64]:
@@ -137,16 +142,16 @@ def scrutinise(
     regions = []
     for number, examination in enumerate(_examinations(scanned, restored, grid, index, calibrator, progress)):
         y, x = (int(edge) for edge in grid.positions[index[number]])
-        strengths[number] = policy.strength(examination.scores) / threshold
-        loud = {
-            name: examination.scores[name] / policy.scales[name] / threshold
-            for name in policy.reasons(examination.scores, threshold)
-        }
+        said = policy.against(examination.scores, threshold)
+        strengths[number] = max(said.values(), default=0.0)
+        loud = {name: strength for name, strength in said.items() if strength >= 1}
         if set(loud) & set(NUCLEAR):
             places += _places(examination, policy, threshold, y, x, scanned.shape)
-        if others := [name for name in loud if name not in NUCLEAR]:
-            where = placed(y, x, min(y + grid.tile, scanned.shape[0]), min(x + grid.tile, scanned.shape[1]), scanned, source)
-            regions.append(FlaggedRegion(**where, kind=KINDS[others[0]], strength=round(loud[others[0]], 2)))
+        if others := [name for name in loud if name not in (*NUCLEAR, "lattice")]:
+            regions.append(_of_part((0, 0, grid.tile, grid.tile), others[0], loud[others[0]], y, x, scanned, source))
+        extent = examination.pattern.extent(policy.limits["lattice"]) if examination.pattern and "lattice" in loud else None
+        if extent is not None:
+            regions.append(_of_part(extent, "lattice", loud["lattice"], y, x, scanned, source))
     regions += [_of_place(strength, place, scanned, source) for strength, place in each_once(places, scanned.um_per_px)]
     fewest, most = policy.steps
     return Scrutiny(
@@ -157,6 +162,7 @@ def scrutinise(
         threshold=threshold,
         outside=int(((steps_predicted < fewest) | (steps_predicted > most)).sum()),
         seconds=time.perf_counter() - began,
+        patterns="lattice" in policy.limits,
     )
 
 
@@ -215,6 +221,15 @@ def _places(
         strength = place.strength / scales.get(place.kind, np.inf)
         if strength >= 1 and place.y + y < shape[0] and place.x + x < shape[1]:
             yield strength, Place(place.kind, place.y + y, place.x + x, place.radius, place.strength)
+
+
+def _of_part(
+    extent: tuple[int, int, int, int], guard: str, strength: float, y: int, x: int, seen: Slide, source: Slide
+) -> FlaggedRegion:
+    """The part of a tile at (y, x) that a guard speaks of: its first row and column and those after the last."""
+    top, left, bottom, right = extent
+    where = placed(y + top, x + left, min(y + bottom, seen.shape[0]), min(x + right, seen.shape[1]), seen, source)
+    return FlaggedRegion(**where, kind=KINDS[guard], strength=round(strength, 2))
 
 
 def _of_place(strength: float, place: Place, seen: Slide, source: Slide) -> FlaggedRegion:

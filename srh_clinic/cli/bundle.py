@@ -58,6 +58,10 @@ def _promises(bundle: Bundle) -> Iterator[str]:
     for promise in policy.promises:
         said = f"at most {promise.alpha:.0%} of tiles with something wrong go unflagged (confidence {promise.confidence:.0%})"
         yield f"  {said}: flags from {promise.threshold:.3f}"
+    if "lattice" in policy.limits:
+        yield f"  patterns of a grid: flags from {policy.limits['lattice']:.2f} times the amplitude around"
+    else:
+        yield "  patterns of a grid: no limit, nobody listens for them; srh-clinic bundle calibrate makes one"
     yield f"  for tiles that need {policy.steps[0]} to {policy.steps[1]} steps; calibrated on"
     for name, value in policy.calibration.items():
         yield f"    {name}: {value}"

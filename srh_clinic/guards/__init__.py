@@ -5,6 +5,7 @@ from srh_clinic.guards.channels import ChannelCheck, channel_flags, check_channe
 from srh_clinic.guards.evidence import Evidence, Place, one_channel_change, residual_evidence
 from srh_clinic.guards.examination import GUARDS, Examination, GuardName, examine
 from srh_clinic.guards.faithfulness import brightness_drift, residual_structure, steps_left
+from srh_clinic.guards.lattice import GridPattern, grid_pattern
 from srh_clinic.guards.residual import Residual
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "ChannelCheck",
     "Evidence",
     "Examination",
+    "GridPattern",
     "GuardName",
     "Place",
     "Residual",
@@ -20,6 +22,7 @@ __all__ = [
     "channel_flags",
     "check_channels",
     "examine",
+    "grid_pattern",
     "look_at_channels",
     "one_channel_change",
     "residual_evidence",

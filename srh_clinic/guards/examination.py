@@ -10,22 +10,26 @@ from numpy.typing import ArrayLike
 
 from srh_clinic.guards.evidence import Evidence, one_channel_change, residual_evidence
 from srh_clinic.guards.faithfulness import brightness_drift, residual_structure
+from srh_clinic.guards.lattice import GridPattern, grid_pattern
 from srh_clinic.guards.residual import Residual
 
-GuardName = Literal["added", "removed", "one_channel", "brightness", "structure", "steps_left"]
+GuardName = Literal["added", "removed", "one_channel", "brightness", "structure", "steps_left", "lattice"]
 GUARDS: tuple[GuardName, ...] = get_args(GuardName)
 
 
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """What each of :data:`GUARDS` says of a tile by name, the higher the worse, and the evidence with its places."""
+    """What each of :data:`GUARDS` says of a tile by name, the higher the worse; evidence and pattern with their places."""
 
     scores: dict[str, float]
     evidence: Evidence
+    pattern: GridPattern | None = None
 
 
-def examine(scanned: ArrayLike, restored: ArrayLike, um_per_px: float, steps_left: float | None = None) -> Examination:
-    """Ask every guard about a field.
+def examine(
+    scanned: ArrayLike, restored: ArrayLike, um_per_px: float, steps_left: float | None = None, *, control: bool = False
+) -> Examination:
+    """Ask every guard about a field; ``lattice`` has no score in one that is too small for it.
 
     Parameters
     ----------
@@ -33,6 +37,8 @@ def examine(scanned: ArrayLike, restored: ArrayLike, um_per_px: float, steps_lef
         Unit intensity ``(2, H, W)``.
     steps_left
         What :func:`~srh_clinic.guards.steps_left` says of it; None where no calibrator is at hand, and the guard is left out.
+    control
+        See :func:`~srh_clinic.guards.grid_pattern`.
 
     Raises
     ------
@@ -50,4 +56,7 @@ def examine(scanned: ArrayLike, restored: ArrayLike, um_per_px: float, steps_lef
     }
     if steps_left is not None:
         scores["steps_left"] = float(steps_left)
-    return Examination(scores, evidence)
+    pattern = grid_pattern(residual, control=control)
+    if pattern is not None:
+        scores["lattice"] = pattern.strength
+    return Examination(scores, evidence, pattern)

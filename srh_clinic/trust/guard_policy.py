@@ -35,7 +35,7 @@ class GuardPolicy(BaseModel):
     """What a bundle states about its guards (``trust`` in its metadata).
 
     A tile's strength is the largest of its guards' scores, each divided by that guard's scale, a high quantile of what it says
-    of faithful tiles.
+    of faithful tiles. Guards with a limit of their own take no part in that, nor in the promises: they flag from there on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,22 +47,36 @@ class GuardPolicy(BaseModel):
     """Number and kind of the tiles that it was calibrated on, their seeds and severities."""
     steps: tuple[int, int]
     """Fewest and most steps predicted on calibration tiles: outside of these nothing is promised."""
+    limits: dict[str, float] = Field(default_factory=dict)
+    """By guard, the score from which on it flags whatever was promised; bundles of earlier versions state none."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if not self.scales or min(self.scales.values()) <= 0:
             raise ValueError("found a scale of 0 or none; needed one above 0 for each guard")
+        if min(self.limits.values(), default=1.0) <= 0:
+            raise ValueError("found a limit of 0 or less; needed one above 0")
+        if twice := set(self.scales) & set(self.limits):
+            raise ValueError(f"found a scale and a limit for {', '.join(sorted(twice))}; needed one of them")
         return self
 
     def strength(self, scores: Scores) -> float:
-        """How strongly the guards speak against a tile; guards without a scale, or without a score, have no say."""
+        """How strongly the guards of the promises speak against a tile; those without a scale or a score have no say."""
         return max(self._strengths(scores).values(), default=0.0)
+
+    def against(self, scores: Scores, threshold: float) -> dict[str, float]:
+        """What each guard says against a tile in thresholds, 1 is just flagged, the strongest first.
+
+        A guard with a limit of its own has no say below it.
+        """
+        said = {name: strength / threshold for name, strength in self._strengths(scores).items()}
+        own = {name: scores[name] / limit for name, limit in self.limits.items() if name in scores}
+        said |= {name: strength for name, strength in own.items() if strength >= 1}
+        return dict(sorted(said.items(), key=lambda one: -one[1]))
 
     def reasons(self, scores: Scores, threshold: float) -> tuple[str, ...]:
         """The guards that alone would flag the tile, the strongest first."""
-        strengths = self._strengths(scores)
-        loud = [name for name in strengths if strengths[name] >= threshold]
-        return tuple(sorted(loud, key=lambda name: -strengths[name]))
+        return tuple(name for name, strength in self.against(scores, threshold).items() if strength >= 1)
 
     def _strengths(self, scores: Scores) -> dict[str, float]:
         """Each guard's score in its own scale."""
@@ -91,6 +105,7 @@ def calibrated_policy(
     steps: tuple[int, int],
     calibration: Mapping[str, str | int | float],
     shares: Mapping[str, float] | None = None,
+    limits: Mapping[str, float] | None = None,
 ) -> GuardPolicy:
     """A policy from tiles of which it is known whether something was invented or lost.
 
@@ -102,7 +117,7 @@ def calibrated_policy(
         Scores of *other* tiles where something is wrong, each from a field of its own, so that they are exchangeable.
     alphas
         Promised miss rates.
-    steps, calibration
+    steps, calibration, limits
         See :class:`GuardPolicy`.
     shares
         Share of faithful tiles below a guard's scale, by guard, where it is not :data:`FAITHFUL_SHARE`.
@@ -114,7 +129,8 @@ def calibrated_policy(
     """
     if not faithful:
         raise InputError("no faithful tiles", "at least one")
-    names = [name for name in faithful[0] if all(name in scores for scores in faithful)]
+    own = dict(limits or {})
+    names = [name for name in faithful[0] if name not in own and all(name in scores for scores in faithful)]
     below = {name: (shares or {}).get(name, FAITHFUL_SHARE) for name in names}
     scales = {name: float(np.quantile([scores[name] for scores in faithful], below[name])) for name in names}
     draft = GuardPolicy(
@@ -122,6 +138,7 @@ def calibrated_policy(
         promises=(Promise(alpha=0.5, threshold=0.0, confidence=CONFIDENCE),),
         calibration=dict(calibration),
         steps=steps,
+        limits=own,
     )
     strengths = [draft.strength(scores) for scores in wrong]
     promises = tuple(

@@ -204,6 +204,28 @@ def test_a_bundle_without_thresholds_says_that_nothing_was_examined() -> None:
     assert any(flag.startswith("unexamined") for flag in result.flags)
 
 
+def test_a_bundle_without_a_limit_for_patterns_says_that_nobody_listened_and_with_one_they_are_told() -> None:
+    assert any(flag.startswith("pattern-unexamined") for flag in diagnose().flags)
+    listening = POLICY.model_copy(update={"limits": {"lattice": 2.0}})
+    quiet = diagnose(guard_policy=listening)
+    assert not any(flag.startswith("pattern-unexamined") for flag in quiet.flags)
+    assert quiet.scrutiny.regions == ()
+    patterned = RestoreThenClassify(FakeBundle(), Checkered(()), BrightIsTumor(), guard_policy=listening)(noisy())  # type: ignore[arg-type]
+    assert {region.kind for region in patterned.scrutiny.regions} == {"lattice"}
+    assert len(patterned.scrutiny.failed) == len(patterned.scrutiny.index) == 9
+    assert all(region.strength > 1 and region.height == region.width == TILE for region in patterned.scrutiny.regions[:1])
+
+
+@dataclass(frozen=True)
+class Checkered(Inventing):
+    """Leaves a checkerboard of a hundredth of the brightness."""
+
+    def stream(self, tiles: Iterable[Tile], seed: int = 0) -> Iterator[RestoredTile]:
+        for tile in super().stream(tiles, seed):
+            signs = (-1.0) ** np.indices(tile.counts.shape[1:]).sum(axis=0)
+            yield replace(tile, counts=np.rint(tile.counts + 0.01 * FLAT * signs).astype(np.uint16))
+
+
 def test_tiles_beyond_what_the_promise_was_calibrated_on_are_counted() -> None:
     narrow = POLICY.model_copy(update={"steps": (100, 200)})
     result = diagnose(guard_policy=narrow)

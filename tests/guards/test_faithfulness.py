@@ -8,6 +8,7 @@ from srh_clinic.guards import (
     Residual,
     brightness_drift,
     examine,
+    grid_pattern,
     one_channel_change,
     residual_structure,
     seed_agreement,
@@ -112,5 +113,6 @@ def test_an_examination_asks_every_guard_what_it_says_alone():
         "brightness": brightness_drift(residual(scanned, restored)),
         "structure": residual_structure(residual(scanned, restored)),
         "steps_left": 3.0,
+        "lattice": grid_pattern(residual(scanned, restored)).strength,
     }
     assert "steps_left" not in examine(scanned, restored, UM_PER_PX).scores

@@ -27,6 +27,27 @@ def test_reasons_are_the_guards_that_alone_would_flag():
     assert POLICY.reasons(scores, 9.0) == ()
 
 
+def test_a_guard_with_a_limit_of_its_own_flags_from_there_on_and_has_no_part_in_the_promises():
+    policy = POLICY.model_copy(update={"limits": {"lattice": 2.0}})
+    assert policy.strength({"added": 1.0, "lattice": 50.0}) == 0.2
+    assert policy.against({"added": 6.0, "lattice": 5.0}, 1.5) == {"lattice": 2.5, "added": pytest.approx(0.8)}
+    assert list(policy.against({"added": 6.0, "lattice": 1.9}, 1.5)) == ["added"]  # below its limit it has no say
+    assert policy.reasons({"added": 9.0, "lattice": 5.0}, 1.5) == ("lattice", "added")
+    assert policy.reasons({"added": 9.0, "lattice": 1.9}, 1.5) == ("added",)
+    assert GuardPolicy.model_validate_json(policy.model_dump_json()) == policy
+    assert POLICY.limits == {}  # of a bundle that was calibrated before there was such a guard
+    for wrong, said in (({"lattice": 0.0}, "limit of 0"), ({"added": 1.0}, "a scale and a limit for added")):
+        with pytest.raises(ValidationError, match=said):
+            GuardPolicy(**POLICY.model_dump() | {"limits": wrong})
+
+
+def test_a_limit_given_to_a_calibration_keeps_its_guard_out_of_the_scales():
+    tiles = [{"added": float(i), "lattice": 100.0} for i in range(100)]
+    policy = calibrated_policy(tiles, tiles, [0.1], steps=(0, 9), calibration={}, limits={"lattice": 2.0})
+    assert list(policy.scales) == ["added"]
+    assert policy.limits == {"lattice": 2.0}
+
+
 def test_only_promises_that_were_made_are_kept():
     assert POLICY.promise() == POLICY.promise(0.1) == Promise(alpha=0.1, threshold=1.5, confidence=0.95)
     assert POLICY.promise(0.05).threshold == 1.2

@@ -6,15 +6,16 @@ restorations by methods that invent, judged against the clean phantom.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from srh_clinic.bundles import Bundle, annotate_bundle, load_bundle
 from srh_clinic.case.provenance import guard_policy_of
@@ -38,7 +39,7 @@ from srh_clinic.validation.reporting.figures import roc_curves
 from srh_clinic.validation.reporting.page import write_reports
 from srh_clinic.validation.reporting.report import CRITERIA, Column, Figure, Report, Table
 
-EXAMINED = 1
+EXAMINED = 2
 """Version of what :func:`examined` measures; cells of another are computed anew."""
 
 LEAST_AUC = 0.95
@@ -52,6 +53,18 @@ SMALLEST_ERASED_PX = 4.0
 
 SHARES = dict.fromkeys(("one_channel", "brightness", "structure", "steps_left"), 0.995)
 """Guards that do not look for nuclei speak in the extreme alone: each adds its false flags to those of the others."""
+
+PATTERN = "lattice"
+"""The guard that has a limit of its own and no part in the promises: a pattern is no nucleus."""
+
+CONTROL = "lattice_control"
+"""The strongest answer of the guard of patterns where no grid has a frequency: what it says without a pattern."""
+
+LEAST_PATTERN = 2.0
+"""A pattern of less than this many times the amplitude around it is never flagged: who sees it has to know of it."""
+
+PATTERN_FALSE_FLAGS = 0.005
+"""Share of tiles without a pattern that the limit of patterns may flag."""
 
 FAITHFUL, WRONG = "faithful", "wrong"
 """RSCD's own restorations, by what the clean phantom says of them."""
@@ -81,10 +94,13 @@ class Examiner:
         Its protocol says which phantoms.
     inventing
         Methods that invent beside RSCD, and the phantoms that each restores.
+    sparing
+        Examine of a phantom's edits the one that a promise is made of and no other, which is all that a calibration needs.
     """
 
     bench: Bench
     inventing: Sequence[tuple[Method, Sequence[int]]] = ()
+    sparing: bool = False
 
     def cases(self) -> list[Case]:
         """Every case; those that are not on disk yet are computed and put there."""
@@ -97,31 +113,43 @@ class Examiner:
         store = CellStore(self.bench.work / "guards.jsonl", ("method", "phantom"))
         calibrate = load_calibrator(self.bench.bundle, choose_device(self.bench.device))
         with PhantomRestorer(self.bench, method, keep=True) as restorer, ThreadPoolExecutor(os.cpu_count()) as threads:
-            key = fingerprint(version=EXAMINED, restored=restorer.fingerprint, edits=[CONTRASTS, ERASED])
-
-            def row(index: int, phantom: Phantom, restored: Counts, steps: int) -> dict[str, Any]:
-                groups = {
-                    group: self._examined(phantom, shown, calibrate)
-                    for group, shown in variants(method.name, index, phantom, restored)
-                }
-                return {"method": method.name, "phantom": index, "steps": steps, "groups": groups}
-
+            sparing = {"contrast": self.bench.protocol.guards.contrast} if self.sparing else {}
+            key = fingerprint(version=EXAMINED, restored=restorer.fingerprint, edits=[CONTRASTS, ERASED], **sparing)
             for members in chunks([i for i in indices if store.get(key, method.name, i) is None]):
-                phantoms = {i: self.bench.protocol.phantom(i) for i in members}
+                phantoms = dict(zip(members, threads.map(self.bench.protocol.phantom, members), strict=True))
                 made = restorer({i: phantom.counts for i, phantom in phantoms.items()})
-                work = [(i, phantoms[i], made[i].counts, made[i].steps_predicted or 0) for i in members]
-                for one in threads.map(lambda four: row(*four), work):
-                    store.put(key, **one)
+                drawn = threads.map(lambda i: list(variants(method.name, i, phantoms[i], made[i].counts)), members)  # noqa: B023
+                shown = [(i, group, image) for i, images in zip(members, drawn, strict=True) for group, image in images]
+                groups: dict[int, dict[str, Scores]] = {i: {} for i in members}
+                for (i, group, _), scores in zip(shown, self._examined(shown, phantoms, calibrate, threads), strict=True):
+                    groups[i][group] = scores
+                for i in members:
+                    steps = made[i].steps_predicted or 0
+                    store.put(key, method=method.name, phantom=i, steps=steps, groups=groups[i])
                 self.bench.report(f"guards: {method.name}", members[-1] + 1, indices[-1] + 1)
         for i in indices:
             if kept := store.get(key, method.name, i):
                 yield from (Case(i, group, scores, kept["steps"]) for group, scores in kept["groups"].items())
 
-    def _examined(self, phantom: Phantom, restored: Counts, calibrate: Callable[[Any], Any]) -> Scores:
-        after = np.asarray(counts_to_unit(restored), dtype=np.float32)
-        left = float(steps_left(after[None], calibrate)[0])
-        found = examine(counts_to_unit(phantom.counts), after, phantom.um_per_px, left)
-        return {name: round(score, 5) for name, score in found.scores.items()}
+    def _examined(
+        self,
+        shown: Sequence[tuple[int, str, Counts]],
+        phantoms: Mapping[int, Phantom],
+        calibrate: Callable[[Any], Any],
+        threads: ThreadPoolExecutor,
+    ) -> Iterator[Scores]:
+        """What the guards say of images of phantoms by number; the calibrator is asked about all of them at once."""
+        if not shown:
+            return iter(())
+        left = steps_left(np.stack([counts_to_unit(image) for _, _, image in shown]), calibrate)
+
+        def scores(one: tuple[int, str, Counts], asked: float) -> Scores:
+            phantom = phantoms[one[0]]
+            found = examine(counts_to_unit(phantom.counts), counts_to_unit(one[2]), phantom.um_per_px, asked, control=True)
+            control = {} if found.pattern is None else {CONTROL: found.pattern.without}
+            return {name: round(score, 5) for name, score in {**found.scores, **control}.items()}
+
+        return threads.map(scores, shown, left.tolist())
 
     def _edited(self, name: str, index: int, phantom: Phantom, restored: Counts) -> Iterator[tuple[str, Counts]]:
         """The restoration itself, and with a nucleus more or less at each contrast; nothing of a tile that was left alone."""
@@ -130,12 +158,15 @@ class Examiner:
         yield _judgement(phantom, restored), restored
         rng = np.random.default_rng([self.bench.protocol.seed(index), EDIT_STREAM])
         nuclei = np.asarray(phantom.nuclei, dtype=np.float64).reshape(-1, 3)
+        edits: dict[str, Counts] = {}
         for contrast in CONTRASTS:
             planted = plant_nucleus(rng, restored, nuclei, CONTRASTS[contrast], phantom.um_per_px)
             erased = erase_nucleus(rng, restored, nuclei[nuclei[:, 2] > SMALLEST_ERASED_PX], ERASED[contrast])
             for what, edit in (("planted", planted), ("erased", erased)):
                 if edit is not None:
-                    yield f"{what} {contrast}", edit.counts
+                    edits[f"{what} {contrast}"] = edit.counts
+        chosen = promised_group(index, edits, self.bench.protocol) if self.sparing else None
+        yield from (one for one in edits.items() if not self.sparing or one[0] == chosen)
 
     def _judged(self, name: str, index: int, phantom: Phantom, restored: Counts) -> Iterator[tuple[str, Counts]]:
         """The restoration of another method, by what the clean phantom says of it."""
@@ -149,33 +180,54 @@ def _judgement(phantom: Phantom, restored: Counts) -> str:
 
 def promised(cases: Sequence[Case], protocol: Protocol) -> list[Case]:
     """One edit a phantom at the protocol's contrast, planted or erased by a coin: what the promise is made for."""
-    contrast, by_index = protocol.guards.contrast, {(case.index, case.group): case for case in cases}
-    chosen = []
-    for index in sorted({case.index for case in cases}):
-        both = [f"planted {contrast}", f"erased {contrast}"]
-        if np.random.default_rng([protocol.seed(index), COIN_STREAM]).random() < 0.5:
-            both.reverse()
-        # Where there is no nucleus to erase, or no room for one, the other is done.
-        chosen += [by_index[index, group] for group in both if (index, group) in by_index][:1]
-    return chosen
+    by_index: dict[int, dict[str, Case]] = {}
+    for case in cases:
+        by_index.setdefault(case.index, {})[case.group] = case
+    chosen = ((groups, promised_group(index, groups, protocol)) for index, groups in sorted(by_index.items()))
+    return [groups[group] for groups, group in chosen if group is not None]
+
+
+def promised_group(index: int, groups: Container[str], protocol: Protocol) -> str | None:
+    """Of the groups that a phantom's edits belong to, the one that the coin falls on; None where it has neither."""
+    both = [f"{what} {protocol.guards.contrast}" for what in ("planted", "erased")]
+    if np.random.default_rng([protocol.seed(index), COIN_STREAM]).random() < 0.5:
+        both.reverse()
+    # Where there is no nucleus to erase, or no room for one, the other is done.
+    return next((group for group in both if group in groups), None)
+
+
+def pattern_limit(controls: ArrayLike) -> float:
+    """From which amplitude on a pattern of a grid is flagged: at least :data:`LEAST_PATTERN`.
+
+    The conformal quantile (Vovk et al. 2005) of what the guard says without a pattern, of ``n`` tiles the
+    ``ceil((n + 1) (1 - PATTERN_FALSE_FLAGS))``-th, or the largest of fewer. It is read beside the frequencies of a grid, not
+    at them, so weights that leave a pattern everywhere do not talk their own limit up.
+    """
+    found = np.sort(np.asarray(controls, dtype=np.float64))
+    rank = min(math.ceil((len(found) + 1) * (1 - PATTERN_FALSE_FLAGS)), len(found))
+    return max(LEAST_PATTERN, float(found[rank - 1]) if rank else 0.0)
 
 
 def policy_from(cases: Sequence[Case], protocol: Protocol, weights_sha256: str) -> GuardPolicy:
     """Scales from the faithful phantoms of even number, thresholds from the edited ones of odd number."""
-    faithful = [case.scores for case in cases if case.group == FAITHFUL and case.index % 2 == 0]
+    faithful = [_guards_of(case) for case in cases if case.group == FAITHFUL and case.index % 2 == 0]
     wrong = [case for case in promised(cases, protocol) if case.index % 2]
-    steps = [case.steps for case in cases if case.group in (FAITHFUL, WRONG)]
+    restored = [case for case in cases if case.group in (FAITHFUL, WRONG)]
+    steps = [case.steps for case in restored]
+    controls = [case.scores[CONTROL] for case in restored if CONTROL in case.scores]
     phantoms = protocol.phantoms
     edits = CONTRASTS[protocol.guards.contrast], ERASED[protocol.guards.contrast]
     return calibrated_policy(
         faithful,
-        [case.scores for case in wrong],
+        [_guards_of(case) for case in wrong],
         protocol.guards.alphas,
         steps=(min(steps), max(steps)),
         shares=SHARES,
+        limits={PATTERN: pattern_limit(controls)} if controls else {},
         calibration={
             "faithful tiles": len(faithful),
             "tiles with one edit": len(wrong),
+            "tiles heard for patterns": len(controls),
             "edits": f"a nucleus planted at contrast {edits[0]:g}, or {edits[1]:.0%} of one erased",
             "images": f"phantoms of {phantoms.size} px, all kinds and severities, first seed {phantoms.first_seed}",
             "restored by": "rscd",
@@ -183,6 +235,11 @@ def policy_from(cases: Sequence[Case], protocol: Protocol, weights_sha256: str) 
             "weights_sha256": weights_sha256,
         },
     )
+
+
+def _guards_of(case: Case) -> Scores:
+    """What the guards say that a promise is made of."""
+    return {name: score for name, score in case.scores.items() if name not in (PATTERN, CONTROL)}
 
 
 def calibrate_guards(
@@ -208,7 +265,7 @@ def calibrate_guards(
         When the bundle cannot be read or written, or lacks a network.
     """
     bundle, fixed = load_bundle(path), load_protocol(protocol).for_calibration
-    cases = Examiner(Bench(fixed, bundle, Path(work), device, None, report)).cases()
+    cases = Examiner(Bench(fixed, bundle, Path(work), device, None, report), sparing=True).cases()
     policy = policy_from(cases, fixed, bundle.weights_sha256)
     return annotate_bundle(bundle, {"trust": policy.model_dump(mode="json")})
 
@@ -226,7 +283,7 @@ def guards(bench: Bench) -> Report:
     inventing = ((Method("cyclegan", "cyclegan", bundle=BASELINES), bench.indices), (overlong, some))
     cases = Examiner(bench, inventing).cases()
     calibration = Bench(protocol.for_calibration, bench.bundle, bench.out / "calibration", bench.device, None, bench.report)
-    performance = GuardPerformance(cases, Examiner(calibration).cases(), policy, protocol)
+    performance = GuardPerformance(cases, Examiner(calibration, sparing=True).cases(), policy, protocol)
     return Report(
         name="guards",
         title="What the guards find",
@@ -314,7 +371,7 @@ class GuardPerformance:
         """ROC curves at the protocol's contrast."""
         contrast = self.protocol.guards.contrast
         together: dict[str, Sequence[str]] = {"together": GUARDS}
-        named = together | {name: [name] for name in GUARDS}
+        named = together | {name: [name] for name in GUARDS if name != PATTERN}
         panels = {}
         for group in (f"planted {contrast}", f"erased {contrast}", f"cyclegan {WRONG}", f"rscd_overlong {WRONG}"):
             if self._strengths(group).size:
@@ -330,8 +387,13 @@ class GuardPerformance:
         return [group for group in order if self._strengths(group).size]
 
     def _strengths(self, group: str, of: Sequence[str] = GUARDS) -> NDArray[np.float64]:
-        scores = ({name: case.scores[name] for name in of} for case in self.cases if case.group == group)
+        scores = [{name: case.scores[name] for name in of} for case in self.cases if case.group == group]
+        if list(of) == [PATTERN]:
+            return np.array([one[PATTERN] for one in scores])
         return np.array([self.policy.strength(one) for one in scores])
+
+    def _scores(self, group: str) -> list[Scores]:
+        return [case.scores for case in self.cases if case.group == group]
 
     def _area(self, of: Sequence[str], group: str) -> Interval:
         return area_under_roc(self._strengths(FAITHFUL, of), self._strengths(group, of))
@@ -341,7 +403,7 @@ class GuardPerformance:
         for group in [*self._groups(), FAITHFUL]:
             found = self._strengths(group)
             flagged = {
-                f"flagged_{promise.alpha:g}": proportion(int((found >= promise.threshold).sum()), len(found))
+                f"flagged_{promise.alpha:g}": _flagged(self.policy, promise.threshold, self._scores(group))
                 for promise in self.policy.promises
             }
             area = None if group == FAITHFUL else self._area(GUARDS, group)
@@ -360,15 +422,15 @@ class GuardPerformance:
     def _kept(self, policy: GuardPolicy, threshold: float, chosen: Sequence[Case], severity: str) -> dict[str, Any]:
         """Misses and false flags on the test phantoms of a severity."""
 
-        def within(cases: Iterable[Case]) -> NDArray[np.float64]:
-            wanted = (case for case in cases if severity in ("all", self.protocol.bin(case.index)))
-            return np.array([policy.strength(case.scores) for case in wanted])
+        def within(cases: Iterable[Case]) -> list[Scores]:
+            return [case.scores for case in cases if severity in ("all", self.protocol.bin(case.index))]
 
-        wrong, faithful = within(chosen), within(case for case in self.cases if case.group == FAITHFUL)
+        wrong = np.array([policy.strength(scores) for scores in within(chosen)])
+        faithful = within(case for case in self.cases if case.group == FAITHFUL)
         return {
             "n": len(wrong),
             "missed": proportion(int((wrong < threshold).sum()), len(wrong)),
-            "false_flags": proportion(int((faithful >= threshold).sum()), len(faithful)) if len(faithful) else None,
+            "false_flags": _flagged(policy, threshold, faithful) if faithful else None,
         }
 
     def _shifts(self) -> list[dict[str, Any]]:
@@ -410,6 +472,11 @@ class GuardPerformance:
                     }
                 )
         return asked
+
+
+def _flagged(policy: GuardPolicy, threshold: float, tiles: Sequence[Scores]) -> Interval:
+    """The share of tiles in which any guard speaks, those with a limit of their own among them."""
+    return proportion(sum(bool(policy.reasons(scores, threshold)) for scores in tiles), len(tiles))
 
 
 def area_under_roc(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,16 @@ from srh_clinic.validation.bench.bench import Bench
 from srh_clinic.validation.bench.methods import BASELINES, METHODS, WHOLE
 from srh_clinic.validation.bench.protocol import Protocol, load_protocol
 from srh_clinic.validation.benchmarks.guards import (
+    CONTROL,
     FAITHFUL,
+    LEAST_PATTERN,
     Case,
     Examiner,
     GuardPerformance,
     area_under_roc,
     calibrate_guards,
     guards,
+    pattern_limit,
     policy_from,
     promised,
     run_guards,
@@ -107,6 +111,43 @@ def test_every_phantom_is_examined_as_restored_and_edited_and_a_cut_run_goes_on(
     assert told == []
 
 
+def test_a_limit_for_patterns_is_read_beside_the_frequencies_of_a_grid() -> None:
+    controls = np.linspace(1, 3, 399)
+    # The 398th of 399: (399 + 1) 0.995.
+    assert pattern_limit(controls) == controls[397]
+    assert pattern_limit(controls[:50]) == LEAST_PATTERN  # never below what can be seen
+    assert pattern_limit([5.0, 1.0]) == 5.0
+
+
+def test_weights_that_leave_a_pattern_everywhere_do_not_talk_their_limit_up(protocol: Protocol) -> None:
+    loud = {"lattice": 30.0, CONTROL: 1.5}
+
+    def patterned(found: list[Case]) -> list[Case]:
+        return [replace(case, scores={**case.scores, **loud}) for case in found]
+
+    made = patterned(cases(protocol.for_calibration))
+    policy = policy_from(made, protocol.for_calibration, "0" * 64)
+    quiet = policy_from(cases(protocol.for_calibration), protocol.for_calibration, "0" * 64)
+    assert policy.limits == {"lattice": LEAST_PATTERN}
+    assert quiet.limits == {}
+    assert policy.scales == quiet.scales  # and the promises of the others are as they were
+    assert policy.promises == quiet.promises
+    performance = GuardPerformance(patterned(cases(protocol)), made, policy, protocol)
+    flagged = {row["group"]: row["flagged_0.1"].value for row in performance.tables()[1].rows}
+    assert flagged[FAITHFUL] == 1
+
+
+def test_a_calibration_examines_no_more_edits_than_its_promises_are_made_of(bench: Bench) -> None:
+    every, sparing = Examiner(bench).cases(), Examiner(bench, sparing=True).cases()
+    assert promised(sparing, bench.protocol) == promised(every, bench.protocol)
+    assert policy_inputs(sparing) == policy_inputs(every)
+    assert len(sparing) <= 2 * len(bench.indices) < len(every)
+
+
+def policy_inputs(found: list[Case]) -> list[Case]:
+    return [case for case in found if case.group in (FAITHFUL, "wrong")]
+
+
 def test_calibration_writes_thresholds_that_hold_for_these_weights(
     bundle: Bundle, small_protocol: Path, tmp_path: Path
 ) -> None:
@@ -125,6 +166,7 @@ def test_calibration_writes_thresholds_that_hold_for_these_weights(
     assert calibrated.weights_sha256 == before.weights_sha256 == policy.calibration["weights_sha256"]
     assert (copy / "docs" / "README.md").read_text() == (bundle.path / "docs" / "README.md").read_text()
     assert verify_bundle(copy)
+    assert policy.limits["lattice"] >= LEAST_PATTERN
     assert guard_policy_of(before) is None
 
 
