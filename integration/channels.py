@@ -18,12 +18,6 @@ from pathlib import Path
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import CHANNELS, RAMAN_SHIFTS
 
-ANSWER = (
-    "--channels: what each channel is, in the file's order (CH3,CH2; '-' for one that is neither), or the positions (2,1) or "
-    "names of CH2 and CH3"
-)
-"""How a caller answers the question which channel is which."""
-
 SHIFT_TOLERANCE = 25.0
 """cm-1: microscopes tune CH2 to 2840..2855 and CH3 to 2920..2950."""
 
@@ -37,6 +31,7 @@ ChannelOption = str | Sequence[str | int]
 """What a caller says of a file's channels, see :func:`decide_channels`."""
 
 _BOTH = -1
+_SHOWN = 80  # characters of what is said of a channel; a description may be long
 _NEITHER = {"-", "", "none", "other"}
 _SHIFT = re.compile(r"(?<![\d.])2[,'’]?[89]\d\d(?:\.\d+)?(?!\d)(?!\s*[nuµμ]m\b)")
 _STRETCH = re.compile(r"(?<![a-z0-9])ch[\s_^-]{0,2}([23])(?![a-z0-9])")
@@ -64,6 +59,7 @@ class ChannelStatement:
 
     def __str__(self) -> str:
         said = " ".join(dict.fromkeys(word.strip() for word in self.words if word.strip()))
+        said = said if len(said) <= _SHOWN else f"{said[: _SHOWN - 1]}…"
         wavelength = "" if self.wavelength_nm is None else f"{self.wavelength_nm:g} nm"
         return " ".join(part for part in (repr(said) if said else "", wavelength) if part) or "nothing"
 
@@ -79,6 +75,14 @@ class ChannelOrder:
     def __str__(self) -> str:
         ch2, ch3 = (place + 1 for place in self.places)
         return f"CH2 is channel {ch2}, CH3 is channel {ch3}: {self.why}"
+
+
+def answer(n_channels: int) -> str:
+    """How a caller answers the question which of a file's channels is which."""
+    if n_channels == len(CHANNELS):
+        return "--channels CH2,CH3 or --channels CH3,CH2, as they lie in the file"
+    rest = ",-" * (n_channels - len(CHANNELS))
+    return f"--channels with CH2, CH3 or - for each in the file's order, such as CH2,CH3{rest}"
 
 
 def stokes_nm(raman_shift: float, pump_nm: float) -> float:
@@ -166,14 +170,16 @@ def decide_channels(
 def _decide(stated: Sequence[ChannelStatement], path: Path | None, in_order: bool) -> ChannelOrder:
     named = [channel_of_words(statement.words) for statement in stated]
     said = " and ".join(map(str, stated))
-    question = InputError(f"{len(stated)} channels of which the file says {said}", f"a name for each, or {ANSWER}", path)
+    unnamed = all(str(statement) == "nothing" for statement in stated)
+    found = f"{len(stated)} channels without names" if unnamed else f"channels that do not say which is CH2 and CH3 ({said})"
+    question = InputError(found, answer(len(stated)), path)
     if named.count(0) == 1 and named.count(1) == 1:
         order = named.index(0), named.index(1)
         if _by_wavelength(stated) == order[::-1]:
-            raise InputError(f"channels whose words and wavelengths disagree ({said})", f"one order, or {ANSWER}", path)
+            raise InputError(f"channels whose words and wavelengths disagree ({said})", answer(len(stated)), path)
         return ChannelOrder(order, f"by name ({_understood(stated[order[0]])} and {_understood(stated[order[1]])})")
     if named.count(0) > 1 or named.count(1) > 1:
-        raise InputError(f"two channels of one Raman shift ({said})", f"2845 and 2930 cm-1, or {ANSWER}", path)
+        raise InputError(f"two channels of one Raman shift ({said})", answer(len(stated)), path)
     if _BOTH in named:
         raise question
     known = [channel for channel in named if channel is not None]
@@ -267,7 +273,7 @@ def _asked(asked: ChannelOption, stated: Sequence[ChannelStatement], path: Path 
         of_name = [i for i, one in enumerate(stated) if word.lower() in {name.strip().lower() for name in one.words}]
         if len(of_name) != 1 or len(words) != 2:
             names = " and ".join(map(str, stated))
-            raise InputError(f"--channels {said} where the file says {names}", ANSWER, path)
+            raise InputError(f"--channels {said} where the file says {names}", answer(len(stated)), path)
         found += of_name
     if found[0] == found[1]:
         raise InputError(f"--channels {said}, twice the same", f"{CHANNELS[0]}'s name and {CHANNELS[1]}'s", path)

@@ -45,7 +45,8 @@ class PixelStatements:
     padding
         Smallest and largest stored value that is no image.
     orientation
-        TIFF's Orientation: 1 when the first row is the top and the first column the left.
+        TIFF's Orientation: 1 when the first row is the top and the first column the left. It changes no value, but where each
+        lies: who locates the frames turns them.
     """
 
     bits: int | None
@@ -158,9 +159,8 @@ def depth_of(says: PixelStatements, full_scale: int | None, path: Path) -> Depth
         raise InputError(f"{bits} significant bits of {says.allocated}", "8 to 16, no more than are stored", path)
     if says.high_bit is not None and says.high_bit != bits - 1:
         raise InputError(f"BitsStored {bits} with HighBit {says.high_bit}", f"HighBit {bits - 1}", path)
-    if says.orientation != 1:
-        found = f"Orientation {says.orientation}: the first row or column of the file is not the top or left of the image"
-        raise InputError(found, "an upright image (Orientation 1)", path)
+    if not 1 <= says.orientation <= 8:
+        raise InputError(f"Orientation {says.orientation}", "one of 1..8 (TIFF 6.0)", path)
     zero = _zero(says.calibration, path)
     stated = 2**bits
     contradicted = ""

@@ -42,7 +42,7 @@ _CHUNK = 2**20
 
 
 def find_case(path: Path) -> tuple[list[DicomFile], list[str]]:
-    """The files that hold the case at ``path``, with their headers read, and what was passed over as unreadable.
+    """The files that hold the case at ``path``, with their headers read, and what was passed over, with the reason.
 
     ``path`` is a file, of whose series the siblings are found in its folder by Series Instance UID, or a folder, which may
     also hold other levels of the pyramid, labels, overviews, duplicates, other images and files that are not DICOM. Two series
@@ -68,9 +68,16 @@ def find_case(path: Path) -> tuple[list[DicomFile], list[str]]:
         _srh_volumes([file for file in summaries if str(file.header.get("SeriesInstanceUID")) == series], path)
     slides = _one_case(_without_duplicates(_srh_volumes(summaries, path)), series, path)
     _check_one_scan(slides)
+    for slide in slides:
+        area, rows, columns = _area(slide.header)
+        if area < 1:
+            raise InputError(f"an image of {columns} x {rows} pixels", "at least one pixel each way", slide.path)
     largest = max(_area(slide.header) for slide in slides)
     level = [slide for slide in slides if _area(slide.header) == largest]
-    return [slide if slide.whole else read_header(slide.path) for slide in level], unreadable
+    other = [
+        f"{slide.path.name}: {_size(slide.header)}, not {_size(level[0].header)}" for slide in slides if slide not in level
+    ]
+    return [slide if slide.whole else read_header(slide.path) for slide in level], unreadable + other
 
 
 def headers_of(files: list[Path]) -> list[DicomFile]:
@@ -294,14 +301,15 @@ def _check_one_scan(slides: list[DicomFile]) -> None:
             if one and two and not _agree(one, two):
                 differing.append(keyword)
         if differing:
-            found = f"a {differing[0]} that differs from that of {first.path.name} in the same series"
+            article = "an" if differing[0][0] in "AEIOU" else "a"
+            found = f"{article} {differing[0]} that differs from that of {first.path.name} in the same series"
             raise InputError(found, "levels and channels of one scan", other.path)
 
 
 def _agree(one: str | float, two: str | float) -> bool:
     if isinstance(one, str) or isinstance(two, str):
         return one == two
-    return abs(one - two) <= _EXTENT_TOLERANCE * max(one, two)
+    return abs(one - two) <= _EXTENT_TOLERANCE * max(abs(one), abs(two))
 
 
 def _is_truncated(file: DicomFile) -> bool:
@@ -327,6 +335,11 @@ def _area(header: Dataset) -> tuple[int, int, int]:
     """Sorts by area; equal only for equal shapes."""
     rows, columns = header.get("TotalPixelMatrixRows") or 0, header.get("TotalPixelMatrixColumns") or 0
     return rows * columns, rows, columns
+
+
+def _size(header: Dataset) -> str:
+    _, rows, columns = _area(header)
+    return f"{columns} x {rows} pixels"
 
 
 def _area_of(file: DicomFile) -> tuple[int, int, int]:

@@ -65,7 +65,10 @@ def _edge(file: DicomFile, spacing: object, where: str) -> StatedLength:
         down, across = (float(millimetres) * 1000 for millimetres in spacing)  # type: ignore[attr-defined]
     except DAMAGED as error:
         raise InputError("a damaged Pixel Spacing", "two numbers in mm", file.path) from error
-    if not (down > 0 and across > 0) or not agree(down, across):
+    if not (down > 0 and across > 0):
+        found = f"a {where} of {across / 1000:g} x {down / 1000:g} mm"
+        raise InputError(found, "two numbers above 0, or --um-per-px", file.path)
+    if not agree(down, across):
         raise InputError(f"pixels of {across:g} x {down:g} um", "square pixels", file.path)
     return StatedLength(float(f"{down:.9g}"), where)  # 0.00047 mm is 0.47 um
 
@@ -88,6 +91,8 @@ def volume_notes(files: list[DicomFile], um_per_px: float, asked: float | None) 
             millimetres, number = file.header.get(edge), file.header.get(pixels)
             if millimetres in (None, "", 0) or not number:
                 continue
+            if not float(millimetres) > 0:
+                raise InputError(f"an {edge} of {float(millimetres):g} mm", "a number above 0, or none", file.path)
             volume = StatedLength(1000 * float(millimetres) / int(number), f"{edge} / {pixels}")
             if agree(volume.um, um_per_px, VOLUME_TOLERANCE):
                 continue

@@ -12,10 +12,10 @@ from pydicom.dataset import Dataset
 
 from srh_clinic.errors import InputError
 from srh_clinic.integration.channels import (
-    ANSWER,
     ChannelOption,
     ChannelOrder,
     ChannelStatement,
+    answer,
     channel_of_words,
     decide_channels,
 )
@@ -38,6 +38,7 @@ NOTES_PREFIX = "srh-clinic: "
 MIN_SPARSE_COVERAGE = 0.01
 """Share of the pixel matrix below which sparse frames are a damaged header rather than a slide."""
 
+_TOLD = 3  # files that were passed over, of which a message tells
 _NEAR_LOSSLESS = "1.2.840.10008.1.2.4.81"
 
 
@@ -250,17 +251,15 @@ def _order(paths: list[_Path], asked: ChannelOption | None, path: Path, unreadab
     if named.count(-1):
         names = ", ".join(repr(one.name) for one, of in zip(paths, named, strict=True) if of == -1)
         if not (0 in named and 1 in named):
-            raise InputError(
-                f"an optical path {names} that names both CH2 and CH3", f"one Raman shift for each path, or {ANSWER}", path
-            )
+            raise InputError(f"an optical path {names} that names both CH2 and CH3", answer(len(paths)), path)
     elif (0 in named) != (1 in named):
         shifts = RAMAN_SHIFTS if 0 in named else RAMAN_SHIFTS[::-1]
         said = f"only the optical path at {shifts[0]} cm-1"
-        found = f"{said} (and {'; '.join(unreadable)})" if unreadable else said
+        found = f"{said} (and {'; '.join(unreadable[:_TOLD])})" if unreadable else said
         raise InputError(found, f"the one at {shifts[1]} cm-1 too, in the same file or as its sibling", path)
     elif 0 not in named and len(paths) < 2:
         found = "optical paths that name no Raman shift"
-        found = f"{found} (and {'; '.join(unreadable)})" if unreadable else found
+        found = f"{found} (and {'; '.join(unreadable[:_TOLD])})" if unreadable else found
         raise InputError(found, "2845 and 2930 cm-1", path)
     try:
         return decide_channels(statements, None, path, in_order=False)

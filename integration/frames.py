@@ -193,7 +193,9 @@ def check_extent(shape: tuple[int, int], um_per_px: float, path: Path) -> None:
         raise InputError(f"a pixel size of {um_per_px:g} um", f"one from {low:g} to {high:g} um", path)
     height, width = shape
     longest = max(shape) * um_per_px / 1000
-    if height < 1 or width < 1 or not longest <= limits().slide_mm:
+    if height < 1 or width < 1:
+        raise InputError(f"an image of {width} x {height} pixels", "at least one pixel each way", path)
+    if not longest <= limits().slide_mm:
         raise InputError(
             f"an image of {width} x {height} pixels, {longest:.4g} mm long",
             f"one that fits on a microscope slide (at most {limits().slide_mm} mm)",
@@ -204,7 +206,9 @@ def check_extent(shape: tuple[int, int], um_per_px: float, path: Path) -> None:
 def check_frame_shape(frame_shape: tuple[int, int], path: Path) -> None:
     """Refuse a frame that is too large to be decoded in one piece."""
     rows, columns = frame_shape
-    if rows < 1 or columns < 1 or rows * columns > limits().frame_pixels:
+    if rows < 1 or columns < 1:
+        raise InputError(f"frames of {columns} x {rows} pixels", "at least one pixel each way", path)
+    if rows * columns > limits().frame_pixels:
         needed = f"tiles of at most {limits().frame_pixels} pixels each"
         raise InputError(f"frames of {columns} x {rows} pixels", needed, path)
 

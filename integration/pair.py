@@ -71,7 +71,8 @@ def read_pair(
     if scales[0] != scales[1]:
         raise InputError(f"channels of full scales {scales[0]} and {scales[1]}", "two of one depth", files[1])
     bits = ch2.bits if ch2.bits is not None else ch3.bits
-    require_stated_bits([ch2.frames, ch3.frames], full_scale, bits, files[0])
+    if full_scale is None and bits is None:
+        require_stated_bits([ch2.frames, ch3.frames], files[0])
     opened = tuple((files[place], halves[place].snapshot) for place in order.places)
     return FramedSlide(
         shape=ch2.shape,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,18 +11,21 @@ import numpy as np
 from tifffile import PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
 
 from srh_clinic.errors import InputError
-from srh_clinic.integration.channels import ANSWER, ChannelOption, ChannelOrder, ChannelStatement, decide_channels
+from srh_clinic.integration.channels import ChannelOption, ChannelOrder, ChannelStatement, answer, decide_channels
 from srh_clinic.integration.damage import told_as
 from srh_clinic.integration.depth import FULL_SCALE_OPTION, depth_of
 from srh_clinic.integration.frames import FrameCache, FramedSlide, Frames, check_extent, is_dim
 from srh_clinic.integration.limits import limits
+from srh_clinic.integration.orientation import UPRIGHT, turned, turned_shape
 from srh_clinic.integration.snapshot import Snapshot, content_of
+from srh_clinic.integration.tiff_directories import check_directories
 from srh_clinic.integration.tiff_frames import NEEDED, check_packing, locate
 from srh_clinic.integration.tiff_header import (
     channel_statements,
     depths_um,
     has_opacity,
     names_other_files,
+    ome_header,
     ome_pixels,
     pixel_statements,
     stated_pixel_sizes,
@@ -136,10 +140,12 @@ def read_tiff_channel(path: Path, um_per_px: float | None, full_scale: int | Non
     """
     with told_as("a damaged TIFF", _ONE.needed, path):
         snapshot = Snapshot.of(path)
+        check_directories(path)
         with TiffFile(path, _multifile=False) as tiff:
-            at = _largest(tiff, _ONE, None, path)
+            ome = ome_header(tiff, path)
+            at = _largest(tiff, ome, _ONE, path)
             series = tiff.series[at]
-            pixels = ome_pixels(tiff, at, path)
+            pixels = ome_pixels(ome, tiff, at, path)
             page = series.pages[0].aspage()
             sizes, faults = stated_pixel_sizes(tiff, series, pixels, path)
             size, notes = settle(sizes, um_per_px, path)
@@ -148,10 +154,11 @@ def read_tiff_channel(path: Path, um_per_px: float | None, full_scale: int | Non
             says = pixel_statements(tiff, series, pixels, [page], path)
             depth = depth_of(says, full_scale, path)
             check_packing(series, path)
-            frames = locate(path, tiff, at, 0, 0, depth)
-            (statement,) = channel_statements(tiff, series, pixels, 1, [[page]], path)
             shape = int(series.shape[-2]), int(series.shape[-1])
-            return TiffChannel(frames, shape, size, statement, (*notes, *depth.notes), snapshot, says.bits)
+            frames = turned(locate(path, tiff, at, 0, 0, depth), says.orientation, shape)
+            (statement,) = channel_statements(tiff, series, pixels, 1, [[page]], path)
+            notes = (*notes, *depth.notes, *_turning(says.orientation))
+            return TiffChannel(frames, turned_shape(says.orientation, shape), size, statement, notes, snapshot, says.bits)
 
 
 def _read(
@@ -159,6 +166,7 @@ def _read(
 ) -> list[tuple[float | None, FramedSlide]]:
     with told_as("a damaged TIFF", kind.needed, path):
         snapshot = Snapshot.of(path)
+        check_directories(path)
         with TiffFile(path, _multifile=False) as tiff:  # an OME header may name files anywhere
             return _open(path, tiff, kind, um_per_px, full_scale, channels, snapshot)
 
@@ -172,7 +180,8 @@ def _open(
     channels: ChannelOption | None,
     snapshot: Snapshot,
 ) -> list[tuple[float | None, FramedSlide]]:
-    at = _largest(tiff, kind, channels, path)
+    ome = ome_header(tiff, path)
+    at = _largest(tiff, ome, kind, path)
     series = tiff.series[at]
     lengths = dict(zip(series.axes, map(int, series.shape), strict=True))
     shape = lengths["Y"], lengths["X"]
@@ -180,8 +189,8 @@ def _open(
     n_channels = _n_channels(series)
     if n_channels > limits().channels:
         raise InputError(f"a TIFF of {n_channels} channels", f"at most {limits().channels}, of which two are read", path)
-    pixels = ome_pixels(tiff, at, path)
-    size, notes = _pixel_size(tiff, series, um_per_px, path)
+    pixels = ome_pixels(ome, tiff, at, path)
+    size, notes = _pixel_size(tiff, series, pixels, um_per_px, path)
     check_extent(shape, size, path)
     pages_of = _pages_of(series, n_channels, n_planes)
     statements = channel_statements(tiff, series, pixels, n_channels, pages_of, path)
@@ -195,29 +204,36 @@ def _open(
     slides = []
     for plane in range(n_planes):
         first, second = (
-            locate(path, tiff, at, _page_at(series, plane, place, n_channels, n_planes), place, depth)
+            turned(
+                locate(path, tiff, at, _page_at(series, plane, place, n_channels, n_planes), place, depth),
+                says.orientation,
+                shape,
+            )
             for place in order.places
         )
         slides.append(
             FramedSlide(
-                shape=shape,
+                shape=turned_shape(says.orientation, shape),
                 um_per_px=size,
                 identity=identity,
-                stated=tuple(dict.fromkeys((*notes, *order.notes, *depth.notes))),
+                stated=tuple(dict.fromkeys((*notes, *order.notes, *depth.notes, *_turning(says.orientation)))),
                 compare_bits=full_scale is None and says.bits is not None,
                 planes=((first,), (second,)),
                 cache=FrameCache(limits().cache_bytes // n_planes),
                 opened=opened,
             )
         )
-    slides[0].planes[0][0].source.load(0)  # an unknown compression shows itself here, not in the middle of the work
     frames = [plane for slide in slides for (plane,) in slide.planes]
-    require_stated_bits(frames, full_scale, says.bits, path)
+    if full_scale is None and says.bits is None:
+        require_stated_bits(frames, path)
+    else:
+        frames[0].source.load(0)  # an unknown compression shows itself here, not in the middle of the work
     return list(zip(depths_um(tiff, pixels, n_planes, path), slides, strict=True))
 
 
-def _pixel_size(tiff: TiffFile, series: TiffPageSeries, um_per_px: float | None, path: Path) -> tuple[float, tuple[str, ...]]:
-    pixels = ome_pixels(tiff, list(tiff.series).index(series), path)
+def _pixel_size(
+    tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None, um_per_px: float | None, path: Path
+) -> tuple[float, tuple[str, ...]]:
     sizes, faults = stated_pixel_sizes(tiff, series, pixels, path)
     size, notes = settle(sizes, um_per_px, path)
     if um_per_px is None and faults:
@@ -229,6 +245,11 @@ def _pixel_size(tiff: TiffFile, series: TiffPageSeries, um_per_px: float | None,
     return size, notes
 
 
+def _turning(orientation: int) -> tuple[str, ...]:
+    """What a result must say of an image that is seen otherwise than it lies in its file."""
+    return () if orientation == UPRIGHT else (f"turned as the file says (Orientation {orientation})",)
+
+
 def _order(
     statements: list[ChannelStatement], channels: ChannelOption | None, series: TiffPageSeries, path: Path
 ) -> ChannelOrder:
@@ -236,7 +257,7 @@ def _order(
         return decide_channels(statements, channels, path)
     except InputError as error:
         if channels is None and len(statements) > 2 and not any(statement.words for statement in statements):
-            raise InputError(_as_it_is(series), f"{NEEDED}, or {ANSWER}", path) from error
+            raise InputError(f"{error.found}, {_as_it_is(series)}", answer(len(statements)), path) from error
         raise
 
 
@@ -261,11 +282,9 @@ def _pages_of(series: TiffPageSeries, n_channels: int, n_planes: int) -> list[li
     ]
 
 
-def _largest(tiff: TiffFile, kind: _Kind, channels: ChannelOption | None, path: Path) -> int:
+def _largest(tiff: TiffFile, ome: ET.Element | None, kind: _Kind, path: Path) -> int:
     """Number of the largest series of the kind; ``InputError`` that says what the first is when none is."""
-    if len(tiff.pages) > limits().pages:
-        raise InputError(f"a TIFF of {len(tiff.pages)} pages", f"at most {limits().pages}", path)
-    if names_other_files(tiff, path):
+    if names_other_files(ome, path):
         raise InputError("an OME-TIFF whose channels lie in several files", "all of them in one file", path)
     if not tiff.series:
         raise InputError("a TIFF without images", kind.needed, path)
@@ -314,7 +333,7 @@ def _is_not(series: TiffPageSeries, kind: _Kind) -> str | None:
     return None
 
 
-def require_stated_bits(frames: list[Frames], full_scale: int | None, bits: int | None, path: Path) -> None:
-    """Refuse uint16 that may be 12-bit, no value above 4,095, where neither the file nor its caller states the bits."""
-    if full_scale is None and bits is None and is_dim(frames):
+def require_stated_bits(frames: list[Frames], path: Path) -> None:
+    """Refuse uint16 that may be 12-bit, no value above 4,095: neither the file nor its caller states the bits."""
+    if is_dim(frames):
         raise InputError("uint16 without a value above 4095 that does not state its bit depth", FULL_SCALE_OPTION, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import lzma
 import zlib
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import TiffFile, TiffPageSeries
+from tifffile import COMPRESSION, FILLORDER, TiffFile, TiffPageSeries
 
 from srh_clinic.errors import InputError
 from srh_clinic.integration.damage import DAMAGED, told_as
@@ -25,8 +26,10 @@ NEEDED = "a two-channel TIFF of shape (2, H, W), uint8 or uint16, CH2 before CH3
 
 _DEFLATE = {8, 32946}
 _LZMA = 34925
+_REVERSED = 2  # FillOrder: the first bit is the lowest of its byte
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _SPARE_BYTES = 4096  # what an encoder may put behind a whole piece
-_BAND_ROWS = 256
+_BAND_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -80,25 +83,39 @@ class TiffFrames:
         with self.path.open("rb") as file:
             file.seek(offset)
             encoded = file.read(size)
-        self._check_inflated(encoded)
-        decoded, _, valid = self._page.decode(encoded, piece)
-        return np.asarray(decoded[0, : valid[1], : valid[2], self.sample])
+        inflated = self._inflated(encoded)
+        page = self._page if inflated is None else self._plain_page
+        decoded, _, valid = page.decode(encoded if inflated is None else inflated, piece)
+        rows, columns = self._within(index)
+        return np.asarray(decoded[0, : min(valid[1], rows), : min(valid[2], columns), self.sample])
 
-    def _check_inflated(self, encoded: bytes) -> None:
-        """Inflate up to what a piece can hold and no further: a few kilobytes can hold gigabytes."""
+    def _within(self, index: int) -> tuple[int, int]:
+        """Rows and columns of a piece that are of the image; what fills up a tile at its edges is not."""
+        (height, width), (rows, columns) = self.shape, self.frame_shape
+        down, across = divmod(index, -(-width // columns))
+        return min(rows, height - down * rows), min(columns, width - across * columns)
+
+    def _inflated(self, encoded: bytes) -> bytes | None:
+        """What a deflated piece holds, up to its pixels and no further: a few kilobytes can hold gigabytes.
+
+        ``None`` for other compressions, which tifffile decodes.
+        """
         most = self.frame_shape[0] * self.frame_shape[1] * self.samples * self.dtype.itemsize + _SPARE_BYTES
         compression = int(self._page.compression)
-        if compression in _DEFLATE and len(encoded) * 1032 > 4 * most:
-            # 1032:1 is the most that deflate can do; where that stays small nothing need be tried
-            size, decoder = 0, zlib.decompressobj()
-            while size <= most and not decoder.eof and (chunk := decoder.decompress(encoded, most + 1)):
-                size, encoded = size + len(chunk), decoder.unconsumed_tail
+        if compression in _DEFLATE:
+            decoder: Any = zlib.decompressobj()
         elif compression == _LZMA:
-            size = len(lzma.LZMADecompressor(memlimit=2**28).decompress(encoded, most + 1))
+            decoder = lzma.LZMADecompressor(memlimit=2**28)
         else:
-            return
-        if size > most:
+            return None
+        if self._page.fillorder == _REVERSED:
+            encoded = encoded.translate(_MIRRORED)
+        inflated: bytes = decoder.decompress(encoded, most + 1)
+        if len(inflated) > most:
             raise InputError("a tile that inflates to more than its pixels", f"at most {most} bytes", self.path)
+        if not decoder.eof and len(inflated) < most - _SPARE_BYTES:
+            raise EOFError("the compressed piece ends before its pixels")
+        return inflated
 
     @property
     def _compression(self) -> str:
@@ -109,8 +126,16 @@ class TiffFrames:
         with TiffFile(self.path, _multifile=False) as tiff:
             return tiff.series[self.series].pages[self.page].aspage()
 
+    @cached_property
+    def _plain_page(self) -> Any:
+        """The page as if its pieces were not compressed."""
+        page = copy.copy(self._page)
+        page.__dict__.pop("decode", None)
+        page.compression, page.fillorder = COMPRESSION.NONE, FILLORDER.MSB2LSB
+        return page
+
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_page"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_page", "_plain_page")}
 
 
 def locate(path: Path, tiff: TiffFile, number: int, page: int, channel: int, depth: Depth) -> Frames:

@@ -17,6 +17,8 @@ from srh_clinic.integration.channels import ChannelStatement, channel_in_words
 from srh_clinic.integration.depth import PixelStatements
 from srh_clinic.integration.units import StatedLength, agree, is_credible, number, unit_um
 
+_OME = re.compile(r"<(?:\w+:)?OME[\s>]")
+_OME_WITHIN = 2000  # characters: an XML declaration and comments may stand before the root
 _UNIT_OF_TAG = {2: "inch", 3: "cm"}
 _LISTS = {"channel", "channels", "channelname", "channelnames", "channel_names", "chnames", "labels", "names"}
 _SEPARATORS = re.compile(r"[\n;|]|,(?!\d{3}(?!\d))|\s/\s")
@@ -27,12 +29,22 @@ _CURVES = {301: "a TransferFunction", 291: "a GrayResponseCurve"}
 _IMAGEJ_STRAIGHT, _IMAGEJ_NONE = 0, 20
 
 
-def ome_pixels(tiff: TiffFile, at: int, path: Path) -> ET.Element | None:
-    """What an OME header says of a series, ``None`` without such a header; refused when it does not say it of this one."""
-    if not tiff.ome_metadata:
+def ome_header(tiff: TiffFile, path: Path) -> ET.Element | None:
+    """The OME header of a file, ``None`` when it has none; one that is cut or broken is not taken for none."""
+    said = tiff.pages.first.description if len(tiff.pages) else ""
+    if not (tiff.is_ome or _OME.search(said[:_OME_WITHIN])):
         return None
-    root = ET.fromstring(tiff.ome_metadata)  # noqa: S314  expat bounds entity expansion since 2.4.1
-    described, series = root.findall("{*}Image/{*}Pixels"), tiff.series[at]
+    try:
+        return ET.fromstring(said.strip("\0 \n"))  # noqa: S314  expat bounds entity expansion since 2.4.1
+    except (ET.ParseError, ValueError) as error:
+        raise InputError(f"a damaged OME header ({error})", "a header of whole XML, or none", path) from error
+
+
+def ome_pixels(ome: ET.Element | None, tiff: TiffFile, at: int, path: Path) -> ET.Element | None:
+    """What an OME header says of a series, ``None`` without such a header; refused when it does not say it of this one."""
+    if ome is None:
+        return None
+    described, series = ome.findall("{*}Image/{*}Pixels"), tiff.series[at]
     lengths = dict(zip(series.axes, series.shape, strict=True))
     size = [str(lengths.get("X")), str(lengths.get("Y"))]
     if len(described) != len(tiff.series) or [described[at].get(f"Size{axis}") for axis in "XY"] != size:
@@ -47,15 +59,14 @@ def ome_pixels(tiff: TiffFile, at: int, path: Path) -> ET.Element | None:
     return described[at]
 
 
-def names_other_files(tiff: TiffFile, path: Path) -> bool:
+def names_other_files(ome: ET.Element | None, path: Path) -> bool:
     """Whether an OME header has pixels in other files; none is opened because a file names it."""
-    if not tiff.ome_metadata:
+    if ome is None:
         return False
-    root = ET.fromstring(tiff.ome_metadata)  # noqa: S314  as above
-    if root.find("{*}BinaryOnly") is not None:
+    if ome.find("{*}BinaryOnly") is not None:
         return True
-    own = root.get("UUID")
-    named = root.iterfind("{*}Image/{*}Pixels/{*}TiffData/{*}UUID")
+    own = ome.get("UUID")
+    named = ome.iterfind("{*}Image/{*}Pixels/{*}TiffData/{*}UUID")
     return any(item.get("FileName") not in (None, path.name) and (item.text or "").strip() != own for item in named)
 
 
@@ -218,9 +229,11 @@ def pixel_statements(
     tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None, pages: list[TiffPage], path: Path
 ) -> PixelStatements:
     """What the file says of its stored values, the same on each of its pages."""
-    said = sorted({_of_page(page) for page in pages}, key=lambda of_page: -of_page[2])
-    dark_is_bright, table, orientation, padding = said[0]
-    if orientation == 1 and len(said) > 1:
+    said = {_of_page(page) for page in pages}
+    dark_is_bright, table, orientation, padding = next(iter(said))
+    if len(turns := sorted({of_page[2] for of_page in said})) > 1:
+        raise InputError(f"pages of Orientation {' and '.join(map(str, turns))}", "the same on each", path)
+    if len(said) > 1:
         raise InputError("pages that state differently what their values mean", "the same on each", path)
     allocated = 8 * np.dtype(series.dtype).itemsize
     calibration: list[tuple[float, float]] = []

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import Image, ImageOps
 from shape import UM, Done, Made, Shape, counts
 
 C = counts()
@@ -233,9 +233,50 @@ def _(folder: Path) -> Made:
     return Made(path)
 
 
-@shape("orientation", "Orientation 4: the first row is the bottom", "refused", "Orientation 4")
+TURNS: dict[int, tuple[Image.Transpose, ...]] = {
+    2: (Image.Transpose.FLIP_LEFT_RIGHT,),
+    3: (Image.Transpose.ROTATE_180,),
+    4: (Image.Transpose.FLIP_TOP_BOTTOM,),
+    5: (Image.Transpose.TRANSPOSE,),
+    6: (Image.Transpose.ROTATE_270,),
+    7: (Image.Transpose.TRANSVERSE,),
+    8: (Image.Transpose.ROTATE_90,),
+}
+"""What Pillow's ImageOps.exif_transpose does with each Orientation."""
+
+
+def upright(path: Path, turn: int) -> np.ndarray:
+    """What Pillow makes upright of what tifffile sees; by itself it reads lying raw pages of 16 bits with a wrong width."""
+    seen = []
+    for page in tifffile.imread(path):
+        image = Image.fromarray(page)
+        image.getexif()[274] = turn
+        seen.append(np.asarray(ImageOps.exif_transpose(image)))
+    return np.stack(seen)
+
+
+for _turn, _how in TURNS.items():
+    for _layout, _options in {"": {}, "-tiled": {"tile": (48, 64), "compression": "zlib"}}.items():
+        _title = f"Orientation {_turn}{', tiles' * bool(_layout)}: turned"
+
+        @shape(f"orientation-{_turn}{_layout}", _title, "noted", f"Orientation {_turn}")
+        def _(folder: Path, turn: int = _turn, how: Any = _how, options: Any = _options) -> Made:
+            about: dict[str, Any] = {"metadata": None, "extratags": [(274, "H", 1, turn, False)], **CM}
+            path = write(folder, C, **about, **options)
+            right = C
+            for each in how:
+                right = np.stack([np.asarray(Image.fromarray(channel).transpose(each)) for channel in right])
+            return Made(path, right, upright(path, turn))
+
+
+@shape("orientation-of-one-page", "an Orientation on one of two pages", "refused", "pages of Orientation 1 and 4")
 def _(folder: Path) -> Made:
     return Made(write(folder, C, metadata=None, extratags=[(274, "H", 1, 4, True)], **CM))
+
+
+@shape("orientation-unknown", "an Orientation that is none", "refused", "Orientation 9")
+def _(folder: Path) -> Made:
+    return Made(write(folder, C, metadata=None, extratags=[(274, "H", 1, 9, False)], **CM))
 
 
 @shape("transfer-function", "a TransferFunction that is no straight line", "refused", "TransferFunction")

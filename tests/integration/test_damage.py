@@ -99,3 +99,152 @@ class TestLimits:
         monkeypatch.setenv(VARIABLE, "rows=2")
         with pytest.raises(InputError, match="SRH_CLINIC_LIMITS=rows=2"):
             read_slide(tmp_path / "x.tif", um_per_px=0.5)
+
+
+class TestTiffDirectories:
+    """A reader that passes over a page that is cut sees another image than the file holds."""
+
+    @pytest.fixture
+    def tiff(self, tmp_path, counts):
+        path = tmp_path / "x.tif"
+        with tifffile.TiffWriter(path) as writer:
+            for channel in counts:
+                writer.write(channel, metadata=None, resolution=(21276.6, 21276.6), resolutionunit="CENTIMETER")
+        return path
+
+    def test_a_file_cut_anywhere_behind_its_first_page_is_told_as_cut(self, tiff):
+        content = tiff.read_bytes()
+        with tifffile.TiffFile(tiff) as opened:
+            second = opened.pages[1].offset
+        read_slide(tiff)
+        for end in (second, second + 1, second + 7, second + 40, len(content) - 1):
+            tiff.write_bytes(content[:end])
+            with pytest.raises(InputError, match=r"a truncated TIFF"):
+                read_slide(tiff)
+
+    def test_a_value_of_the_second_page_that_lies_behind_the_end_is_told_as_cut(self, tiff):
+        with tifffile.TiffFile(tiff) as opened:
+            tag = opened.pages[1].tags["XResolution"]
+            at = tag.offset + 8
+        content = bytearray(tiff.read_bytes())
+        content[at : at + 4] = struct.pack("<L", len(content) - 4)
+        tiff.write_bytes(content)
+        with pytest.raises(InputError, match="it ends before tag 282 of page 2"):
+            read_slide(tiff)
+
+    def test_directories_that_run_in_a_circle_end(self, tiff):
+        with tifffile.TiffFile(tiff) as opened:
+            first, second = (page.offset for page in opened.pages)
+            entries = len(opened.pages[1].tags)
+        content = bytearray(tiff.read_bytes())
+        at = second + 2 + 12 * entries
+        content[at : at + 4] = struct.pack("<L", first)
+        tiff.write_bytes(content)
+        with pytest.raises(InputError, match="in a circle"):
+            read_slide(tiff)
+
+
+class TestOmeHeader:
+    @pytest.fixture
+    def ome(self, tmp_path, counts):
+        path = tmp_path / "x.ome.tif"
+        about = {"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "Channel": {"Name": ["CH3", "CH2"]}}
+        tifffile.imwrite(path, counts[::-1], ome=True, metadata=about)
+        return path
+
+    @pytest.mark.parametrize(
+        ("was", "is_"),
+        [
+            (b"</OME>", b"</OMX>"),
+            (b"</OME>", b"</OME "),
+            (b"</Pixels>", b"</Pixelz>"),
+            (b"<OME ", b"<OMF "),
+        ],
+    )
+    def test_a_broken_header_is_not_taken_for_none(self, ome, counts, was, is_):
+        content = ome.read_bytes()
+        assert was in content
+        ome.write_bytes(content.replace(was, is_))
+        # before, the channels were taken in the file's order and the pixel size from the call
+        with pytest.raises(InputError, match="a damaged OME header"):
+            read_slide(ome, um_per_px=0.5)
+
+    def test_a_comment_behind_it_changes_nothing(self, tmp_path, counts):
+        path = tmp_path / "x.tif"
+        header = (
+            '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels '
+            f'ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" SizeX="{counts.shape[2]}" SizeY="{counts.shape[1]}" '
+            'SizeC="2" SizeZ="1" SizeT="1" PhysicalSizeX="0.5" PhysicalSizeY="0.5"><Channel ID="Channel:0:0" Name="CH3"/>'
+            '<Channel ID="Channel:0:1" Name="CH2"/><TiffData/></Pixels></Image></OME><!-- made by hand -->'
+        )
+        tifffile.imwrite(path, counts[::-1], description=header, metadata=None, photometric="minisblack")
+        slide = read_slide(path)
+        np.testing.assert_array_equal(slide.read(0, 0, *slide.shape), counts)
+        assert slide.um_per_px == 0.5
+
+
+class TestEmptyGeometry:
+    """What is not there is named as what it is, not as something too large."""
+
+    @pytest.mark.parametrize(
+        ("keyword", "value", "says"),
+        [
+            ("Rows", 0, "at least one pixel each way"),
+            ("Columns", 0, "at least one pixel each way"),
+            ("TotalPixelMatrixRows", 0, "at least one pixel each way"),
+            ("TotalPixelMatrixColumns", 0, "at least one pixel each way"),
+            ("NumberOfFrames", 0, "0 frames; needed at least one"),
+            ("NumberOfFrames", -1, "-1 frames; needed at least one"),
+            ("ImagedVolumeWidth", -1.0, "an ImagedVolumeWidth of -1 mm; needed a number above 0"),
+            ("BitsStored", 0, "a 0-bit slide"),
+            ("TotalPixelMatrixFocalPlanes", 0, None),
+        ],
+    )
+    def test_of_a_slide(self, case, edit, keyword, value, says):
+        for file in case:
+            edit(file, lambda header: setattr(header, keyword, value))
+        if says is None:
+            assert read_slide(case[0]).shape
+            return
+        with pytest.raises(InputError, match=says):
+            read_slide(case[0])
+
+    def test_a_size_that_one_of_two_files_lacks_is_told_of_that_file(self, case, edit):
+        edit(case[1], lambda header: setattr(header, "TotalPixelMatrixRows", 0))
+        with pytest.raises(InputError, match=r"2930\.dcm: found an image of \d+ x 0 pixels"):
+            read_slide(case[0])
+
+    def test_channels_of_two_sizes_are_told_as_that(self, case, edit):
+        edit(case[1], lambda header: setattr(header, "TotalPixelMatrixRows", header.TotalPixelMatrixRows - 1))
+        with pytest.raises(InputError, match=r"only the optical path at 2845 cm-1 \(and .*2930\.dcm: \d+ x \d+ pixels, not"):
+            read_slide(case[0])
+
+    @pytest.mark.parametrize("spacing", [[0, 0], [-0.0005, -0.0005], [0.0005, 0]])
+    def test_of_its_pixels(self, case, edit, spacing):
+        def change(header):
+            header.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = spacing
+
+        edit(case[0], change)
+        with pytest.raises(InputError, match=r"Pixel Spacing of .* mm; needed two numbers above 0, or --um-per-px"):
+            read_slide(case[0])
+
+    @pytest.mark.parametrize("tag", [256, 257, 278])
+    def test_of_a_tiff(self, tmp_path, counts, tag):
+        path = tmp_path / "x.tif"
+        tifffile.imwrite(path, counts, metadata=None, photometric="minisblack", compression="zlib")
+        with tifffile.TiffFile(path, mode="r+") as tiff:
+            for page in tiff.pages:
+                page.tags[tag].overwrite(0)
+        with pytest.raises(InputError, match=r"0|damaged") as told:
+            read_slide(path, um_per_px=0.5)
+        assert "at most" not in str(told.value)
+
+
+def test_the_question_which_channel_is_which_is_one_short_sentence(tmp_path, counts):
+    path = tmp_path / "x.tif"
+    about = {"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "Channel": {"Name": ["left", "right" * 40]}}
+    tifffile.imwrite(path, counts, ome=True, metadata=about)
+    with pytest.raises(InputError, match="'left' and 'right") as told:
+        read_slide(path)
+    assert str(told.value).endswith("needed --channels CH2,CH3 or --channels CH3,CH2, as they lie in the file.")
+    assert len(str(told.value)) < len(str(path)) + 260
