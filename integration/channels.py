@@ -30,6 +30,9 @@ STOKES_NM = (1000.0, 1064.0)
 ChannelOption = str | Sequence[str | int]
 """What a caller says of a file's channels, see :func:`decide_channels`."""
 
+_WORD_OF_NAME = re.compile(
+    r"(?:^|[ _.-])(?:(?:ch[ _-]?[23]|2[89]\d\d(?:[ _-]?cm-?1)?|lipids?|proteins?|nuclei))(?=$|[ _.-])", re.IGNORECASE
+)
 _BOTH = -1
 _SHOWN = 80  # characters of what is said of a channel; a description may be long
 _NEITHER = {"-", "", "none", "other"}
@@ -97,6 +100,11 @@ def channel_in_words(text: str) -> int | None:
     """
     named = _named(text)
     return next(iter(named)) if len(named) == 1 else None
+
+
+def without_channel(name: str) -> str:
+    """A name without the word that names its channel; two files of one image differ in it alone."""
+    return _WORD_OF_NAME.sub("", name)
 
 
 def _plain(text: str) -> str:

@@ -69,9 +69,8 @@ def find_case(path: Path) -> tuple[list[DicomFile], list[str]]:
     slides = _one_case(_without_duplicates(_srh_volumes(summaries, path)), series, path)
     _check_one_scan(slides)
     for slide in slides:
-        area, rows, columns = _area(slide.header)
-        if area < 1:
-            raise InputError(f"an image of {columns} x {rows} pixels", "at least one pixel each way", slide.path)
+        if slide.number("TotalPixelMatrixRows") * slide.number("TotalPixelMatrixColumns") < 1:
+            raise InputError(f"an image of {_size(slide.header)}", "at least one pixel each way", slide.path)
     largest = max(_area(slide.header) for slide in slides)
     level = [slide for slide in slides if _area(slide.header) == largest]
     other = [

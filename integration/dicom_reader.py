@@ -112,7 +112,11 @@ def read_dicom(
     InputError
         When the case is not one whole SRH slide with both Raman shifts.
     """
-    planes = read_dicom_planes(path, um_per_px, full_scale, channels)
+    return _one_plane(read_dicom_planes(path, um_per_px, full_scale, channels), plane, path)
+
+
+def _one_plane(planes: list[tuple[float | None, DicomSlide]], plane: int | None, path: Path) -> DicomSlide:
+    """The plane that is asked for, or the only one."""
     if plane is None and len(planes) > 1:
         raise InputError(f"several focal planes ({len(planes)})", f"one: --plane 1..{len(planes)}, or read_z_stack", path)
     if plane is not None and not 1 <= plane <= len(planes):
@@ -145,7 +149,11 @@ def read_dicom_planes(
 
 
 def read_dicom_files(
-    files: list[Path], um_per_px: float | None = None, full_scale: int | None = None, channels: ChannelOption | None = None
+    files: list[Path],
+    um_per_px: float | None = None,
+    full_scale: int | None = None,
+    channels: ChannelOption | None = None,
+    plane: int | None = None,
 ) -> DicomSlide:
     """Open the DICOM files that a caller names as one case; nothing else of their folders is looked at.
 
@@ -156,9 +164,7 @@ def read_dicom_files(
     """
     with told_as("a damaged DICOM header", "a whole VL Whole Slide Microscopy image", files[0]), quiet_pydicom():
         planes = _assemble(files[0], headers_of(files), [], um_per_px, full_scale, channels)
-    if len(planes) > 1:
-        raise InputError(f"several focal planes ({len(planes)})", "one, or read_z_stack", files[0])
-    return planes[0][1]
+    return _one_plane(planes, plane, files[0])
 
 
 def _assemble(

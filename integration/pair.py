@@ -6,10 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from srh_clinic.errors import InputError
-from srh_clinic.integration.channels import ChannelOption, ChannelOrder, ChannelStatement, channel_in_words, decide_channels
+from srh_clinic.integration.channels import (
+    ChannelOption,
+    ChannelOrder,
+    ChannelStatement,
+    channel_in_words,
+    decide_channels,
+    without_channel,
+)
 from srh_clinic.integration.dicom_reader import read_dicom_files
 from srh_clinic.integration.frames import FramedSlide, check_extent
-from srh_clinic.integration.places import files_in, kind_of, tiffs_in
+from srh_clinic.integration.places import TIFF_SUFFIXES, files_in, kind_of, tiffs_in
 from srh_clinic.integration.snapshot import content_of
 from srh_clinic.integration.tiff import read_tiff_channel, require_stated_bits
 from srh_clinic.integration.units import agree
@@ -23,6 +30,7 @@ def read_pair(
     um_per_px: float | None = None,
     full_scale: int | None = None,
     channels: ChannelOption | None = None,
+    plane: int | None = None,
     source: Path | None = None,
 ) -> FramedSlide:
     """Open two files of one channel each as one slide.
@@ -32,8 +40,9 @@ def read_pair(
     files
         Two TIFFs, or two DICOM whole slide images of one optical path. What is said within them or by their names decides
         which is CH2; without any word, the first is.
-    um_per_px, full_scale, channels
-        As in :func:`~srh_clinic.integration.reader.read_slide`; ``channels`` says what each file is.
+    um_per_px, full_scale, channels, plane
+        As in :func:`~srh_clinic.integration.reader.read_slide`; ``channels`` says what each file is, ``plane`` which focal
+        plane of both, where they are DICOM.
     source
         What the slide is said to come from (default: the first file).
 
@@ -52,7 +61,9 @@ def read_pair(
     if kinds[0] != kinds[1]:
         raise InputError("a DICOM file and a TIFF", "two files of one format", files[1])
     if kinds[0] == "dicom":
-        return read_dicom_files(files, um_per_px, full_scale, channels)
+        return read_dicom_files(files, um_per_px, full_scale, channels, plane)
+    if plane is not None:
+        raise InputError(f"--plane {plane} of two TIFFs of one focal plane each", "no --plane", files[0])
     halves = [read_tiff_channel(file, um_per_px, full_scale) for file in files]
     order = _order(files, [half.statement for half in halves], channels)
     ch2, ch3 = (halves[place] for place in order.places)
@@ -92,6 +103,30 @@ def channel_files_in(folder: Path) -> list[Path] | None:
         return None
     named = [channel_in_words(file.stem) for file in tiffs]
     return tiffs[:: 1 if named == [0, 1] else -1] if sorted(map(str, named)) == ["0", "1"] else None
+
+
+def cases_in(files: Sequence[Path]) -> list[Path | tuple[Path, Path]]:
+    """Files and folders as cases, in order: each is one, or two TIFFs that differ in the name of their channel alone."""
+    halves: dict[str, dict[int, Path]] = {}
+    for file in files:
+        channel = channel_in_words(file.stem) if file.suffix.lower() in TIFF_SUFFIXES else None
+        if channel is not None:
+            halves.setdefault(_without_channel(file), {}).setdefault(channel, file)
+    pairs = {ch2: (ch2, of[1]) for of in halves.values() if len(of) == 2 and (ch2 := of[0])}
+    others = {ch3 for _, ch3 in pairs.values()}
+    cases: list[Path | tuple[Path, Path]] = []
+    for file in files:
+        if file in pairs or file in others:
+            pair = pairs.get(file) or next(pair for pair in pairs.values() if file in pair)
+            if pair not in cases:
+                cases.append(pair)
+        else:
+            cases.append(file)
+    return cases
+
+
+def _without_channel(file: Path) -> str:
+    return str(file.with_name(without_channel(file.name.removesuffix(file.suffix).removesuffix(".ome"))))
 
 
 def _order(files: Sequence[Path], inside: list[ChannelStatement], channels: ChannelOption | None) -> ChannelOrder:

@@ -6,14 +6,11 @@ import re
 from pathlib import Path
 
 from srh_clinic.errors import InputError
-from srh_clinic.integration.channels import channel_in_words
+from srh_clinic.integration.channels import channel_in_words, without_channel
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
 _AFTER_Z = re.compile(r"(?<![a-z])(?:z|depth|focus)[ _=]?([-+]?)(\d+(?:[.,]\d+)?)(?![\d]|p\d)", re.IGNORECASE)
 _P_DECIMAL = re.compile(r"\d+p\d+", re.IGNORECASE)
-_CHANNEL = re.compile(
-    r"(?:^|[ _.-])(?:(?:ch[ _-]?[23]|2[89]\d\d(?:[ _-]?cm-?1)?|lipids?|proteins?|nuclei))(?=$|[ _.-])", re.IGNORECASE
-)
 
 
 def plane_files(files: list[Path]) -> list[tuple[float, list[Path]]]:
@@ -26,7 +23,7 @@ def plane_files(files: list[Path]) -> list[tuple[float, list[Path]]]:
     """
     named = [channel_in_words(file.stem) for file in files]
     apart = set(named) == {0, 1} and len(files) > 2 and named.count(0) == named.count(1)
-    stems = [_stem(file, without_channel=apart) for file in files]
+    stems = [_stem(file, apart) for file in files]
     numbers = _numbers(files, stems)
     planes: dict[float, list[Path]] = {}
     channels: dict[tuple[float, int | None], Path] = {}
@@ -41,9 +38,9 @@ def plane_files(files: list[Path]) -> list[tuple[float, list[Path]]]:
     return [(number, sorted(planes[number], key=lambda file: channel_in_words(file.stem) or 0)) for number in sorted(planes)]
 
 
-def _stem(file: Path, without_channel: bool) -> str:
+def _stem(file: Path, apart: bool) -> str:
     stem = file.stem.removesuffix(".ome")
-    return _CHANNEL.sub("", stem) if without_channel else stem
+    return without_channel(stem) if apart else stem
 
 
 def _numbers(files: list[Path], stems: list[str]) -> list[float]:

@@ -52,12 +52,12 @@ def read_slide(
     if not isinstance(path, str | Path):
         files = [Path(file) for file in path]
         if len(files) != 1:
-            return read_pair(files, um_per_px, full_scale, channels)
+            return read_pair(files, um_per_px, full_scale, channels, plane)
         path = files[0]
     path = Path(path)
     kind = kind_of(path, NEEDED)
     if kind == "folder" and (pair := channel_files_in(path)):
-        return read_pair(pair, um_per_px, full_scale, channels, path)
+        return read_pair(pair, um_per_px, full_scale, channels, plane, path)
     if kind in ("folder", "dicom"):
         return read_dicom(path, um_per_px, full_scale, channels, plane)
     if kind != "tiff":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -139,3 +140,11 @@ class Reading:
 
     um_per_px: float | None = None
     full_scale: int | None = None
+    # not in the name of what is kept of images, which their own counts tell
+    channels: str | Sequence[str | int] | None = field(default=None, repr=False)
+    plane: int | None = field(default=None, repr=False)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The same by the names of arguments."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}

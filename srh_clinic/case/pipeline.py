@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -245,7 +245,7 @@ class RestoreThenClassify:
 
     def __call__(
         self,
-        slide: Slide | str | Path,
+        slide: Slide | str | Path | Sequence[str | Path],
         *,
         work: str | Path | None = None,
         progress: Progress | None = None,
@@ -256,7 +256,8 @@ class RestoreThenClassify:
         Parameters
         ----------
         slide
-            Of any size and pixel size; or the file or folder of one, as :func:`srh_clinic.integration.read_slide` takes it.
+            Of any size and pixel size; or the file, folder or two files of one, as
+            :func:`srh_clinic.integration.read_slide` takes them.
         work
             Folder for the restored tiles: a run that was cut off goes on from what it finds there, and the tiles stay.
             Without, they lie in a temporary folder for as long as the result lives.
@@ -455,7 +456,7 @@ class RestoreThenClassify:
 
 def _as_slide(slide: object) -> Slide:
     """A slide as it is, or read from its file."""
-    if isinstance(slide, str | Path):
+    if isinstance(slide, str | Path) or (isinstance(slide, list | tuple) and all(isinstance(f, str | Path) for f in slide)):
         from srh_clinic.integration import read_slide
 
         return read_slide(slide)

@@ -272,6 +272,8 @@ def validate(
     seed: SeedOption = 0,
     um_per_px: UmPerPxOption = None,
     full_scale: FullScaleOption = None,
+    channels: ChannelsOption = None,
+    plane: PlaneOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with code 3 when restoration is found to harm.")] = False,
     policy: Annotated[
         Path | None,
@@ -298,8 +300,9 @@ def validate(
 ) -> None:
     """Report how restoration shifts diagnostic accuracy, for whom, and whom it harms.
 
-    A case is a path, absolute or as seen from the manifest. With the columns before_tumor, before_normal,
-    before_nondiagnostic and after_..., a case is only a name, and nothing is run.
+    A case is a path, absolute or as seen from the manifest; a column ch3 names CH3's file where each channel has one.
+    With the columns before_tumor, before_normal, before_nondiagnostic and after_..., a case is only a name, and nothing
+    is run.
     An interrupted run goes on when called again.
     """
     from srh_clinic.files import check_place
@@ -317,7 +320,7 @@ def validate(
             restorer=restorer,
             device=device,
             seed=seed,
-            reading=Reading(um_per_px, full_scale),
+            reading=Reading(um_per_px, full_scale, channels, plane),
             policy=tried,
             join_labels=join_labels,
             previous_bundle=previous_bundle,

@@ -9,8 +9,10 @@ import typer
 
 from srh_clinic.cli.options import (
     BundleOption,
+    ChannelsOption,
     DeviceOption,
     FullScaleOption,
+    PlaneOption,
     RatersSeedOption,
     StudyArgument,
     UmPerPxOption,
@@ -43,6 +45,8 @@ def study_export(
     ] = 0,
     um_per_px: UmPerPxOption = None,
     full_scale: FullScaleOption = None,
+    channels: ChannelsOption = None,
+    plane: PlaneOption = None,
     phantom: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Use N images of simulated tissue instead of cases.")
     ] = None,
@@ -96,7 +100,7 @@ def study_export(
             study,
             plan,
             sources=sources or (),
-            reading=Reading(um_per_px, full_scale),
+            reading=Reading(um_per_px, full_scale, channels, plane),
             per_case=per_case,
             bundle=bundle,
             weights=weights,

@@ -38,6 +38,9 @@ IN_ORDER = (
     "seed",
     "um_per_px",
     "full_scale",
+    "channels",
+    "plane",
+    "ch3",
     "json",
     "html",
     "dicom_out",
@@ -101,6 +104,14 @@ def test_arguments_come_source_first_and_options_in_one_order(name: str) -> None
         assert arguments[-1] == "out"
     shared = [option for kind, option in kinds if kind == "option" and option in IN_ORDER]
     assert shared == sorted(shared, key=IN_ORDER.index)
+
+
+def test_what_files_do_not_say_can_be_said_wherever_one_is_read() -> None:
+    """Of two files of one channel each, `convert` takes both as arguments, and manifests and folders name them."""
+    reads = {name for name, parameter in parameters() if parameter.name == "um_per_px"}
+    assert {"restore", "diagnose", "convert", "validate", "study export", "benchmark real", "benchmark all"} <= reads
+    for name in reads:
+        assert {"full_scale", "channels", "plane"} <= {parameter.name for parameter in COMMANDS[name].params}, name
 
 
 def test_help_names_every_restorer_task_and_part() -> None:

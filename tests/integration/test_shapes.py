@@ -14,6 +14,7 @@ from shape import Made, Shape
 
 from srh_clinic.errors import InputError
 from srh_clinic.integration import read_slide, read_z_stack
+from srh_clinic.transforms import LoadSRH
 
 SECTIONS = {
     "TIFF": shapes_tiff.SHAPES,
@@ -38,6 +39,9 @@ def test_shape(shape: Shape, tmp_path: Path) -> None:
     if shape.done in ("asked", "refused"):
         with pytest.raises(InputError, match=shape.says) as caught:
             pixels(shape, made)
+        if not shape.z_stack:
+            with pytest.raises(InputError, match=re.escape(str(caught.value))):
+                LoadSRH(**made.options)(made.path)
         assert "\n" not in str(caught.value)
         return
     slide = read_z_stack(made.path, **made.options)[0].slide if shape.z_stack else read_slide(made.path, **made.options)
@@ -46,6 +50,10 @@ def test_shape(shape: Shape, tmp_path: Path) -> None:
     assert made.other is not None
     np.testing.assert_array_equal(made.right, made.other, err_msg="the other reader sees other pixels")
     np.testing.assert_array_equal(read, made.right)
+    if not shape.z_stack:
+        loaded = LoadSRH(**made.options)(made.path)
+        np.testing.assert_array_equal(loaded.numpy(), made.right, err_msg="LoadSRH")
+        assert loaded.meta["channel_order"] == slide.identity.channel_order
     assert slide.um_per_px == pytest.approx(made.um_per_px, rel=1e-6)
     assert slide.identity.channel_order.startswith("CH2 is channel")
     if shape.done == "noted":

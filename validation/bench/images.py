@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
@@ -17,7 +18,7 @@ from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts, unit_to_counts
 from srh_clinic.simulation import degrade, draw_sources
 from srh_clinic.simulation.pairs import simulate_pair
-from srh_clinic.slide import Reading
+from srh_clinic.slide import Reading, Slide
 from srh_clinic.validation.bench.protocol import SEVERITIES, Protocol
 
 DEGRADATION_SEED = 7
@@ -86,6 +87,10 @@ class ImageSet(Interface):
     def second_acquisition(self, index: int) -> Counts | None:
         """The same field scanned again at high quality, not registered, uint16 ``(2, H, W)``."""
 
+    @property
+    def channel_orders(self) -> str | None:
+        """Which channels of their files were taken for CH2 and CH3, and why; None when they come from no file."""
+
 
 @dataclass(frozen=True)
 class PhantomImages:
@@ -103,6 +108,11 @@ class PhantomImages:
     @property
     def title(self) -> str:
         return f"{len(self.indices)} phantoms with noise that is neither Gaussian nor uniform, from docs/protocol.yaml"
+
+    @property
+    def channel_orders(self) -> None:
+        """They come from no file."""
+        return None
 
     @property
     def sha256(self) -> str:
@@ -233,18 +243,26 @@ class FolderImages:
     def second_acquisition(self, index: int) -> Counts | None:
         return self._second.get(list(self._tiles)[index])
 
-    @cached_property
+    @property
+    def channel_orders(self) -> str | None:
+        return told_orders(self._low[1])
+
+    @property
     def _tiles(self) -> dict[str, Counts]:
+        return self._low[0]
+
+    @cached_property
+    def _low(self) -> tuple[dict[str, Counts], list[str]]:
         return read_tiles(self._part("low"), self.tile, self.um_per_px, self.reading)
 
     @cached_property
     def _second(self) -> dict[str, Counts]:
         high = self.folder / "high"
-        return read_tiles(high, self.tile, self.um_per_px, self.reading) if high.is_dir() else {}
+        return read_tiles(high, self.tile, self.um_per_px, self.reading)[0] if high.is_dir() else {}
 
     @cached_property
     def _references(self) -> dict[str, Counts]:
-        return {} if self.reference is None else read_tiles(self.reference, self.tile, self.um_per_px, self.reading)
+        return read_tiles(self.reference, self.tile, self.um_per_px, self.reading)[0] if self.reference is not None else {}
 
     def _part(self, name: str) -> Path:
         return self.folder / name if (self.folder / name).is_dir() else self.folder
@@ -258,8 +276,29 @@ def tiles_sha256(tiles: Iterable[Counts], *depends_on: Any) -> str:
     return digest.hexdigest()
 
 
-def read_tiles(folder: Path, tile: int, um_per_px: float, reading: Reading) -> dict[str, Counts]:
+def told_orders(orders: Iterable[str]) -> str | None:
+    """Each order of channels that images have, and of how many; None when there is none."""
+    return "; ".join(f"{order} ({count} images)" for order, count in sorted(Counter(orders).items())) or None
+
+
+def slides_in(folder: Path, reading: Reading, every: int = 1) -> Iterator[tuple[str, Slide]]:
+    """The slides of a folder by name, opened one after the other: each file is one, or two of one channel each.
+
+    With ``every`` each so manyth, from the first.
+    """
+    from srh_clinic.integration import cases_in, read_slide
+
+    for case in cases_in(sorted(path for path in folder.iterdir() if not path.name.startswith(".")))[::every]:
+        yield (case if isinstance(case, Path) else case[0]).name, read_slide(case, **reading.options)
+
+
+def read_tiles(folder: Path, tile: int, um_per_px: float, reading: Reading) -> tuple[dict[str, Counts], list[str]]:
     """Tiles of every image in a folder by name and corner, uint16 counts ``(2, tile, tile)``, in the order of the names.
+
+    Returns
+    -------
+    dict and list of str
+        The tiles, and of each slide which of its channels were taken for CH2 and CH3, and why.
 
     Raises
     ------
@@ -267,24 +306,25 @@ def read_tiles(folder: Path, tile: int, um_per_px: float, reading: Reading) -> d
         When the folder has no image, one cannot be read, or none is as large as a tile.
     """
     from srh_clinic.case.restoring import at_pixel_size
-    from srh_clinic.integration import read_slide
 
+    orders: list[str] = []
     if not folder.is_dir():
         raise InputError("no such folder", "a folder of images", folder)
     if any(path.suffix.lower() == ".png" for path in folder.iterdir()):
         whole = read_patches(folder)
     else:
         whole = {}
-        for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
-            slide, _ = at_pixel_size(read_slide(path, reading.um_per_px, reading.full_scale), um_per_px)
-            whole[path.name] = slide.read(0, 0, *slide.shape)
+        for name, scanned in slides_in(folder, reading):
+            slide, _ = at_pixel_size(scanned, um_per_px)
+            whole[name] = slide.read(0, 0, *slide.shape)
+            orders.append(scanned.identity.channel_order)
     if not whole:
         raise InputError("no images", "a folder of DICOM slides, TIFFs or PNG patches", folder)
     tiles = {f"{name} at {y}, {x}": part for name, image in whole.items() for (y, x), part in cut(image, tile).items()}
     if not tiles:
         largest = max(min(image.shape[1:]) for image in whole.values())
         raise InputError(f"images of at most {largest} px", f"images of at least {tile} px at {um_per_px} um/px", folder)
-    return tiles
+    return tiles, orders
 
 
 def cut(image: Counts, tile: int) -> dict[tuple[int, int], Counts]:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from srh_clinic.metrics import (
 from srh_clinic.simulation import simulate_z_stack
 from srh_clinic.validation.bench.bench import PhantomRestorer, steps_asked
 from srh_clinic.validation.bench.cells import Row
-from srh_clinic.validation.bench.images import Image, cut, tiles_sha256
+from srh_clinic.validation.bench.images import Image, cut, tiles_sha256, told_orders
 from srh_clinic.validation.bench.methods import METHODS, WHOLE
 from srh_clinic.validation.bench.protocol import Protocol
 from srh_clinic.validation.benchmarks.tables import NO_REFERENCE_NEEDED, Fewer, Tables, truth_panels, without_reference
@@ -48,6 +48,11 @@ class StackImages:
     @property
     def title(self) -> str:
         return f"{self.stacks} simulated blocks of tissue at {len(DEPTHS_UM)} depths"
+
+    @property
+    def channel_orders(self) -> None:
+        """They come from no file."""
+        return None
 
     @property
     def sha256(self) -> str:
@@ -161,7 +166,12 @@ def z_stack(tables: Tables, stacks: int, real: Stack | None = None) -> Report:
         drawn.append(table)
         figures.append(figure)
     summary = f"{images.title}, restored slice by slice by {WHOLE}."
-    return Report("zstack", "Figure 8: depth", summary, tuple(drawn), tables.provenance(), figures)
+    return Report("zstack", "Figure 8: depth", summary, tuple(drawn), _made(tables, real), figures)
+
+
+def _made(tables: Tables, stack: Stack | None) -> dict[str, Any]:
+    """How the report was made; of a user's stack with its channels."""
+    return tables.provenance() | ({} if stack is None else {"stack_channel_orders": stack.channel_orders})
 
 
 def _real_stack(tables: Tables, stack: Stack) -> tuple[Table, Figure]:
@@ -213,3 +223,8 @@ class Stack:
 
     name: str
     planes: tuple[FocalPlane, ...]
+
+    @property
+    def channel_orders(self) -> str | None:
+        """Which channels of its files are CH2 and CH3, and why."""
+        return told_orders(plane.slide.identity.channel_order for plane in self.planes)

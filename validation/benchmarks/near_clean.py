@@ -26,7 +26,7 @@ from srh_clinic.simulation import Sources, degrade
 from srh_clinic.slide import Reading
 from srh_clinic.validation.bench.bench import Bench, PhantomRestorer
 from srh_clinic.validation.bench.cells import CellStore, Row
-from srh_clinic.validation.bench.images import read_patches, tiles_sha256
+from srh_clinic.validation.bench.images import read_patches, slides_in, tiles_sha256, told_orders
 from srh_clinic.validation.bench.methods import METHODS, WHOLE, Method, chosen_methods
 from srh_clinic.validation.bench.protocol import load_protocol
 from srh_clinic.validation.benchmarks.seams import REAL_UM_PER_PX
@@ -67,6 +67,8 @@ class FieldSet:
 
     title: str
     fields: Mapping[str, Counts]
+    channel_orders: Sequence[str] = ()
+    """Of each field, which channels of its file are CH2 and CH3, and why."""
 
 
 def default_methods() -> tuple[str, ...]:
@@ -97,24 +99,22 @@ def read_fields(folder: Path, size: int, *, reading: Reading, halved: bool = Fal
     InputError
         When there is no image, or one cannot be read or is too small.
     """
-    from srh_clinic.integration import read_slide
-
     if not folder.is_dir():
         raise InputError("no such folder", "a folder of nearly clean fields", folder)
-    fields = {}
-    for path in sorted(path for path in folder.iterdir() if not path.name.startswith("."))[::every]:
-        slide = read_slide(path, reading.um_per_px, reading.full_scale)
+    fields, orders = {}, []
+    for name, slide in slides_in(folder, reading, every):
         edge = size * (2 if halved else 1)
         height, width = slide.shape
         if min(height, width) < edge:
-            raise InputError(f"a field of {height} x {width} px", f"at least {edge} px a side", path)
+            raise InputError(f"a field of {height} x {width} px", f"at least {edge} px a side", folder / name)
         counts = slide.read((height - edge) // 2, (width - edge) // 2, edge, edge)
         field = block_mean(counts, 2) if halved else counts
         brightest = max(float(np.percentile(field, BRIGHTEST_PERCENTILE)), 1.0)
-        fields[path.name] = np.rint(field / brightest * BRIGHTEST).clip(0, 65_535).astype(np.uint16)
+        orders.append(slide.identity.channel_order)
+        fields[name] = np.rint(field / brightest * BRIGHTEST).clip(0, 65_535).astype(np.uint16)
     if not fields:
         raise InputError("no files", "a folder of nearly clean fields", folder)
-    return FieldSet(folder.name + (", halved" if halved else ""), fields)
+    return FieldSet(folder.name + (", halved" if halved else ""), fields, orders)
 
 
 GASTRIC, BRAIN = "srs_gastric", "srs_brain_zstack"
@@ -214,7 +214,9 @@ def near_clean(bench: Bench, sets: Sequence[FieldSet], methods: Sequence[Method]
             "deviation, which tissue hardly has."
         ),
         tables=tuple(tables),
-        provenance=bench.provenance(NOISE_SEED),
+        provenance=bench.provenance(
+            NOISE_SEED, channel_orders=told_orders(order for one in sets for order in one.channel_orders)
+        ),
     )
 
 

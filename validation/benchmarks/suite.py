@@ -301,7 +301,7 @@ def _stack(protocol: Protocol, source: Path, reading: Reading) -> Stack:
     from srh_clinic.integration import read_z_stack
 
     tile, um_per_px = protocol.phantoms.size, protocol.phantoms.um_per_px
-    found = read_z_stack(source, reading.um_per_px, reading.full_scale)
+    found = read_z_stack(source, reading.um_per_px, reading.full_scale, channels=reading.channels)
     planes = tuple(plane._replace(slide=at_pixel_size(plane.slide, um_per_px)[0]) for plane in found)
     smallest = min(min(plane.slide.shape) for plane in planes)
     if smallest < tile:

@@ -123,6 +123,7 @@ class Tables:
             images_sha256=self.images.sha256,
             extractor=self.extractor,
             baselines=self._baselines(),
+            channel_orders=self.images.channel_orders,
         )
 
     def _baselines(self) -> str | None:

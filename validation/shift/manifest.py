@@ -24,7 +24,10 @@ PREDICTIONS = tuple(f"{when}_{name}" for when in WHEN for name in CLASSES)
 NUMBERS = {"t_pred": "steps_predicted", "trust": "trust", "agreement": "agreement"}
 """Columns of further numbers of a case that a manifest with predictions may bring, and their names in :class:`ShiftCase`."""
 
-OPTIONAL = (*STRATA, "slide", *NUMBERS, *(f"{when}_{what}" for when in WHEN for what in ("said", "support")))
+OTHER = "ch3"
+"""Column of CH3's file, where each channel has one and ``case`` is CH2's."""
+
+OPTIONAL = (*STRATA, OTHER, "slide", *NUMBERS, *(f"{when}_{what}" for when in WHEN for what in ("said", "support")))
 
 SUM_TOLERANCE = 1.5e-3 + 1e-9
 """How far the probabilities of a case may be from 1 in all: what rounding three of them to three digits leaves."""
@@ -69,6 +72,10 @@ class Manifest:
     def case_path(self, row: ManifestRow) -> Path:
         """Where the image of a row lies."""
         return self.path.parent / row["case"]
+
+    def other_path(self, row: ManifestRow) -> Path | None:
+        """Where CH3's file of a row lies, ``None`` when its case holds both channels."""
+        return self.path.parent / row[OTHER] if row[OTHER] else None
 
 
 def read_manifest(path: str | Path, *, join_labels: bool = False) -> Manifest:

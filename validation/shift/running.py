@@ -86,7 +86,7 @@ def run_cases(
         folder = out / "cases" / f"{number + 1:04d}-{_safe(Path(row['case']).stem)}"
         path = manifest.case_path(row)
         try:
-            slide = _opened(path, reading)
+            slide = _opened(path, manifest.other_path(row), reading)
             key = _key(slide, pipeline, reading)
             kept = _kept(folder, key, row) or _run(folder, slide, key, row, pipeline)
         except InputError as error:
@@ -135,11 +135,12 @@ def _safe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:40] or "case"
 
 
-def _opened(path: Path, reading: Reading) -> Slide:
-    """A case as it lies there now, its siblings included; no pixel is kept."""
-    if not path.exists():
-        raise InputError("no such file", "a DICOM file or folder, or a two-channel TIFF", path)
-    return read_slide(path, reading.um_per_px, reading.full_scale)
+def _opened(path: Path, other: Path | None, reading: Reading) -> Slide:
+    """A case as it lies there now, its siblings or the file of its other channel included; no pixel is kept."""
+    for file in (path, *([] if other is None else [other])):
+        if not file.exists():
+            raise InputError("no such file", "a DICOM file or folder, or a two-channel TIFF", file)
+    return read_slide(path if other is None else (path, other), **reading.options)
 
 
 def _key(slide: Slide, pipeline: RestoreThenClassify, reading: Reading) -> str:
@@ -148,7 +149,7 @@ def _key(slide: Slide, pipeline: RestoreThenClassify, reading: Reading) -> str:
         version=(__version__, KEPT),
         weights=pipeline.bundle.weights_sha256,
         restorer=(pipeline.restorer.name, pipeline.restorer.settings),
-        asked=(pipeline.seed, pipeline.conservative, pipeline.seeds, reading.um_per_px, reading.full_scale),
+        asked=(pipeline.seed, pipeline.conservative, pipeline.seeds, *reading.options.values()),
         content=slide.identity.content,
     )
 

@@ -290,6 +290,7 @@ def write_study(
             "seed": plan.seed,
             "restorers": list(plan.restorers),
             "identifiers": sorted({word for image in restored.images for word in image.identifiers}),
+            "channel_orders": {one.case_id: one.channel_order for one in restored.images if one.channel_order},
             "pages": {rater.rater_id: page.secret for rater, (page, _, _) in zip(described.raters, pages, strict=True)},
             "entries": [entry.model_dump(mode="json") for entry in entries],
         }

@@ -45,6 +45,8 @@ class StudyImage:
         As scanned through a perfect instrument, and its nuclei ``(K, 3)`` of y, x and radius in px; None when nobody knows.
     stratum
         What results are broken down by.
+    channel_order
+        Which channels of its file are CH2 and CH3, and why; for the sealed key.
     identifiers
         Words that must not come into a rater's hands.
     """
@@ -58,6 +60,7 @@ class StudyImage:
     nuclei: NDArray[np.float64] | None = None
     stratum: str = ""
     identifiers: tuple[str, ...] = ()
+    channel_order: str = ""
 
 
 def phantom_images(protocol: Protocol, count: int, seed: int) -> list[StudyImage]:
@@ -98,10 +101,13 @@ def case_images(sources: Sequence[Path], protocol: Protocol, per_case: int, read
         When a source cannot be read, or no tile of it shows tissue.
     """
     rng = stream(seed, Stream.TILES)
-    return [image for source in sources for case in _cases(source) for image in _tiles(case, protocol, per_case, reading, rng)]
+    from srh_clinic.integration import cases_in
+
+    files = [file for source in sources for file in _files(source)]
+    return [image for case in cases_in(files) for image in _tiles(case, protocol, per_case, reading, rng)]
 
 
-def _cases(source: Path) -> Iterator[Path]:
+def _files(source: Path) -> Iterator[Path]:
     """A file, a case's folder of DICOM instances, or each file of a folder of images."""
     files = sorted(path for path in source.iterdir() if not path.name.startswith(".")) if source.is_dir() else []
     if source.is_dir() and not files:
@@ -112,17 +118,21 @@ def _cases(source: Path) -> Iterator[Path]:
     yield from files
 
 
-def _tiles(case: Path, protocol: Protocol, per_case: int, reading: Reading, rng: np.random.Generator) -> Iterator[StudyImage]:
+def _tiles(
+    files: Path | tuple[Path, Path], protocol: Protocol, per_case: int, reading: Reading, rng: np.random.Generator
+) -> Iterator[StudyImage]:
     from srh_clinic.case.restoring import at_pixel_size, look_over
     from srh_clinic.integration import identifying_words, read_slide
     from srh_clinic.integration.identifiers import SHORTEST
     from srh_clinic.validation.bench.images import cut, read_patch
 
+    paths = (files,) if isinstance(files, Path) else files
+    case = paths[0]
     size, um_per_px = protocol.phantoms.size, protocol.phantoms.um_per_px
     if case.suffix.lower() == ".png":
         corners, identity = cut(read_patch(case), size), None
     else:
-        scanned = read_slide(case, reading.um_per_px, reading.full_scale)
+        scanned = read_slide(files, **reading.options)
         slide, _ = at_pixel_size(scanned, um_per_px)
         identity = scanned.identity
         mask, (height, width) = look_over(slide).mask, slide.shape
@@ -132,11 +142,22 @@ def _tiles(case: Path, protocol: Protocol, per_case: int, reading: Reading, rng:
     if not corners:
         raise InputError(f"no tile of {size} px with tissue", f"a case with at least {size} px of tissue", case)
     named = () if identity is None else identifying_words(identity)
-    known = tuple(dict.fromkeys((*named, *(word for word in (case.name, case.stem) if len(word) >= SHORTEST))))
+    of_files = [word for file in paths for word in (file.name, file.stem)]
+    known = tuple(dict.fromkeys((*named, *(word for word in of_files if len(word) >= SHORTEST))))
+    order = "" if identity is None else identity.channel_order
     patient = identity.patient_id if identity is not None and identity.patient_id else case.stem
     for y, x in _some(sorted(corners), per_case, rng):
         tile = np.ascontiguousarray(corners[y, x])
-        yield StudyImage(f"{case.name}@{y},{x}", patient, tile, um_per_px, (y, x), stratum=case.parent.name, identifiers=known)
+        yield StudyImage(
+            f"{case.name}@{y},{x}",
+            patient,
+            tile,
+            um_per_px,
+            (y, x),
+            stratum=case.parent.name,
+            identifiers=known,
+            channel_order=order,
+        )
 
 
 def _some(places: Sequence[tuple[int, int]], count: int, rng: np.random.Generator) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from srh_clinic.metrics import psnr
 from srh_clinic.simulation import simulate_patch
 from srh_clinic.slide import Reading
 from srh_clinic.validation.bench.bench import Bench
+from srh_clinic.validation.bench.images import FolderImages, told_orders
 from srh_clinic.validation.bench.methods import METHODS, WHOLE, chosen_methods
 from srh_clinic.validation.benchmarks.near_clean import (
     BRIGHTEST,
@@ -63,6 +65,36 @@ def test_fields_are_the_brightened_centres_of_the_files(tmp_path: Path) -> None:
     # Means over 2 x 2 px of white noise have half of its standard deviation.
     contrast = [one.std() / one.mean() for one in (field.astype(float), halved.fields["a.tif"].astype(float))]
     assert contrast[1] == pytest.approx(contrast[0] / 2, rel=0.05)
+
+
+def test_channels_of_fields_are_those_that_the_caller_says(tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).integers(0, 3000, (2, PX, PX)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", stack)
+    for name, channel in zip(("CH2", "CH3"), stack, strict=True):
+        tifffile.imwrite(tmp_path / f"b_{name}.tif", channel)
+    found = read_fields(tmp_path, PX, reading=READING)
+    assert list(found.fields) == ["a.tif", "b_CH2.tif"]
+    np.testing.assert_array_equal(found.fields["a.tif"], found.fields["b_CH2.tif"])
+    assert [order.rpartition(": ")[2] for order in found.channel_orders] == [
+        "in the file's order, which names neither",
+        "by name (ch2 and ch3)",
+    ]
+    (tmp_path / "b_CH2.tif").unlink()
+    (tmp_path / "b_CH3.tif").unlink()
+    swapped = read_fields(tmp_path, PX, reading=replace(READING, channels="CH3,CH2"))
+    np.testing.assert_array_equal(swapped.fields["a.tif"], found.fields["a.tif"][::-1])
+    assert told_orders([*swapped.channel_orders] * 2) == (
+        "CH2 is channel 2, CH3 is channel 1: as the caller says (CH3,CH2) (2 images)"
+    )
+
+
+def test_a_folder_of_images_says_their_channels(tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).integers(0, 3000, (2, 2, PX, PX)).astype(np.uint16)
+    about = {"axes": "ZCYX", "PhysicalSizeX": 0.47, "PhysicalSizeY": 0.47, "Channel": {"Name": ["CH3", "CH2"]}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", stack, ome=True, metadata=about)
+    images = FolderImages(tmp_path, PX, 0.47, reading=Reading(full_scale=4096, plane=2))
+    np.testing.assert_array_equal(images.image(0).counts, stack[1, ::-1] * 16)
+    assert images.channel_orders == "CH2 is channel 2, CH3 is channel 1: by name (ch2 and ch3) (1 images)"
 
 
 def test_small_fields_and_missing_folders_are_refused(tmp_path: Path) -> None:

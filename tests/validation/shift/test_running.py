@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from typer.testing import CliRunner
 
 from srh_clinic.bundles import Bundle
 from srh_clinic.case import pipeline as pipeline_module
 from srh_clinic.cli.app import app
 from srh_clinic.errors import InputError
-from srh_clinic.integration import write_wsi
+from srh_clinic.integration import read_slide, write_wsi
 from srh_clinic.simulation import simulate_cohort
 from srh_clinic.simulation.cohort import SEVERITY_AT_SURFACE
 from srh_clinic.slide import ArraySlide, Reading
@@ -105,6 +106,29 @@ def test_one_image_by_two_paths_is_refused(cohort: Path, pipeline: RestoreThenCl
         run_cases(read_manifest(manifest), tmp_path, pipeline, Reading())
 
 
+def test_what_the_caller_says_of_channels_counts_and_is_kept(
+    cohort: Path, pipeline: RestoreThenClassify, tmp_path: Path
+) -> None:
+    counts = read_slide(sorted(cohort.parent.glob("*.dcm"))[0]).read(0, 0, 100, 100)
+    options = {"resolution": (1e4 / 0.47,) * 2, "resolutionunit": "CENTIMETER"}
+    for name, channel in zip(("one", "two"), counts, strict=True):
+        tifffile.imwrite(tmp_path / f"{name}.tif", channel, **options)
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("case,ch3,patient,truth\none.tif,two.tif,P1,tumor\n", encoding="utf-8")
+    read = read_manifest(manifest)
+    assert not read.warnings or "ch3" not in " ".join(read.warnings)
+    ours, theirs = (run_cases(read, tmp_path / "out", pipeline, Reading(channels=said)) for said in (None, "CH3,CH2"))
+    kept = json.loads(next((tmp_path / "out" / "cases").glob("*/case.json")).read_text())["result"]
+    assert kept["slide"]["channel_order"] == "CH2 is channel 2, CH3 is channel 1: as the caller says (CH3,CH2)"
+    assert ours.scans[0]["channel_order"].endswith("in the order in which the files were given")
+    assert theirs.scans[0]["channel_order"] == kept["slide"]["channel_order"]
+    tifffile.imwrite(tmp_path / "two.tif", counts[1] // 2 + 5000, **options)
+    was = kept["case"]["pixels_sha256"]
+    run_cases(read, tmp_path / "out", pipeline, Reading(channels="CH3,CH2"))
+    kept = json.loads(next((tmp_path / "out" / "cases").glob("*/case.json")).read_text())["result"]
+    assert kept["case"]["pixels_sha256"] != was  # the other file of the case had changed
+
+
 def test_a_harmed_case_has_its_page_and_the_command_line_its_report(
     cohort: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,7 +161,7 @@ def test_a_changed_sibling_of_a_case_asks_for_another_result(pipeline: RestoreTh
     files = write_wsi(ArraySlide(counts, 0.47), tmp_path / "case", transfer_syntax="raw")
 
     def key() -> str:
-        return running._key(running._opened(files[0], Reading()), pipeline, Reading())
+        return running._key(running._opened(files[0], None, Reading()), pipeline, Reading())
 
     was = key()
     assert key() == was

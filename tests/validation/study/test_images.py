@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from srh_clinic.display import srh_colours
@@ -40,6 +41,26 @@ def test_tiles_of_cases_carry_every_word_that_must_not_leak(tmp_path: Path) -> N
     assert {"Mrs Doe", "Mrs Doe.dcm"} <= set(images[0].identifiers)
     assert any(word.startswith("2.25.") or word.count(".") > 4 for word in images[0].identifiers)
     assert len(case_images([tmp_path / "Mrs Doe.dcm"], protocol, 1, Reading(), 0)) == 1
+
+
+def test_two_files_of_one_channel_each_are_one_case(tmp_path: Path) -> None:
+    field = simulate_patch("glioma", 0.2, 1, 256).counts
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    options = {"resolution": (1e4 / 0.47,) * 2, "resolutionunit": "CENTIMETER"}
+    for case in ("smith", "jones"):
+        for name, channel in zip(("CH2", "CH3"), field, strict=True):
+            tifffile.imwrite(folder / f"{case}_{name}.tif", channel, **options)
+    tifffile.imwrite(folder / "both.tif", field, photometric="minisblack", **options)
+    images = case_images([folder], load_protocol(), 8, Reading(), 0)
+    assert [image.case_id for image in images] == ["both.tif@0,0", "jones_CH2.tif@0,0", "smith_CH2.tif@0,0"]
+    assert all(np.array_equal(image.counts, field) for image in images)
+    assert {"smith_CH2.tif", "smith_CH3.tif"} <= set(images[2].identifiers)
+    assert images[0].channel_order.endswith("in the file's order, which names neither")
+    assert images[1].channel_order == "CH2 is channel 1, CH3 is channel 2: by name (ch2 and ch3)"
+    swapped = case_images([folder / "both.tif"], load_protocol(), 8, Reading(channels="CH3,CH2"), 0)
+    assert np.array_equal(swapped[0].counts, field[::-1])
+    assert swapped[0].channel_order == "CH2 is channel 2, CH3 is channel 1: as the caller says (CH3,CH2)"
 
 
 def test_a_source_without_tissue_to_show_is_refused(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def scan_facts(slide: Any) -> dict[str, Any]:
         "um_per_px": float(slide.um_per_px),
         "height": int(slide.shape[0]),
         "width": int(slide.shape[1]),
+        "channel_order": slide.identity.channel_order or "not stated",
         "notes": list(slide.notes),
     }
 
@@ -68,6 +69,7 @@ def acquisition(scans: Sequence[Mapping[str, Any]]) -> Section:
         "(2845 cm-1) and CH3 (2930 cm-1), measured by stimulated Raman scattering."
     )
     tables = [_counted("Devices by the headers", "Device, software, serial number", devices)]
+    tables.append(_counted("Channels and why", "Which is CH2 and CH3", Counter(scan["channel_order"] for scan in scans)))
     if noted := Counter(note for scan in scans for note in scan["notes"]):
         tables.append(_counted("What reading them said", "Note", noted))
     return Section("acquisition", title, text, tables)
