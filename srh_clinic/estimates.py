@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 FEWEST_UNITS = 8
 """Units below which a resample may well hold a single one, and an interval says nothing."""
 
+ROUNDING = 1e-12
+"""Values that differ by less than this share of the largest are alike: sums are rounded so."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -25,9 +28,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class Undefined:
-    """A number that the data do not determine, and why; what a report shows in its place is this reason."""
+    """A number that the data do not determine, and why; what a report shows in its place is this reason.
+
+    ``value`` is the estimate where there is one and only its interval is not determined.
+    """
 
     why: str
+    value: float | None = None
 
 
 Finding = Interval | Undefined
@@ -43,8 +50,13 @@ def codes(labels: Sequence[object] | ArrayLike) -> NDArray[np.int64]:
     return np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.int64)
 
 
-def mean_with_interval(values: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
+def mean_with_interval(values: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Finding:
     """Mean of independent observations ``(N,)``, percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13).
+
+    Returns
+    -------
+    Undefined, with the mean, where its interval would have no width or no end: of one observation, of observations that are
+    all alike, and with one that is not finite.
 
     Raises
     ------
@@ -54,14 +66,20 @@ def mean_with_interval(values: ArrayLike, *, level: float = 0.95, resamples: int
     observed = np.asarray(values, dtype=np.float64)
     if observed.ndim != 1 or not len(observed):
         raise ValueError(f"found observations of shape {observed.shape}; needed one or more, shape (N,).")
+    if not np.isfinite(observed).all():
+        return Undefined(f"{np.count_nonzero(~np.isfinite(observed))} of {len(observed)} values are not finite")
+    mean = float(observed.mean())
+    if np.ptp(observed) <= ROUNDING * np.abs(observed).max():
+        alike = f"all {len(observed)} values are alike" if len(observed) > 1 else "there is one value"
+        return Undefined(f"{alike}, which does not say how far others would lie", mean)
     draws = np.random.default_rng(seed).integers(0, len(observed), (resamples, len(observed)))
     low, high = np.quantile(observed[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(observed.mean()), float(low), float(high), len(observed), level)
+    return Interval(mean, float(low), float(high), len(observed), level)
 
 
 def paired_difference(
     ours: ArrayLike, theirs: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> Interval:
+) -> Finding:
     """Mean of ``ours - theirs``, both ``(N,)`` on the same N phantoms, with the bootstrap interval over phantoms.
 
     The pairs are resampled, so what makes one phantom harder than another cancels; see :func:`mean_with_interval`.

@@ -39,6 +39,9 @@ BASELINES = ("synthetic_noise", "noise2noise", "noise2void", "cyclegan", "condit
 PARTS = ("denoiser", "calibrator", "classifier", *BASELINES)
 """Every network that a bundle can hold."""
 
+Storage = Literal["float32", "float16"]
+"""How weights are stored; they are computed with in float32."""
+
 METADATA = "configs/metadata.json"
 INFERENCE = "configs/inference.json"
 MODEL_CARD = "docs/README.md"
@@ -358,7 +361,7 @@ def save_bundle(
     metadata: dict[str, Any] | None = None,
     model_card: str | None = None,
     *,
-    storage: Literal["float32", "float16"] = "float32",
+    storage: Storage = "float32",
 ) -> Bundle:
     """Write a bundle: all of it or nothing.
 
@@ -430,12 +433,16 @@ def update_bundle(
     parts: dict[str, tuple[dict[str, Any], dict[str, Tensor]]],
     metadata: dict[str, Any] | None = None,
     *,
-    storage: Literal["float32", "float16"] = "float32",
+    storage: Storage | None = None,
 ) -> Bundle:
-    """Add or replace parts of the bundle at ``path``, which is begun if it is not there; what it extends stays where it is."""
+    """Add or replace parts of the bundle at ``path``, which is begun if it is not there; what it extends stays where it is.
+
+    Weights are stored as those that it has, unless told otherwise: float32 in one that is begun.
+    """
     if not bundle_exists(path):
-        return save_bundle(path, parts, metadata, storage=storage)
+        return save_bundle(path, parts, metadata, storage=storage or "float32")
     old = load_bundle(path)
+    storage = storage or _storage(old)
     kept = {part: (old.config(part), old.load_tensors(part)) for part in old.own_parts}
     description = {key: value for key, value in old.metadata.items() if key not in ("sha256", "weights_storage")}
     return save_bundle(path, {**kept, **parts}, {**description, **(metadata or {})}, storage=storage)
@@ -452,8 +459,12 @@ def annotate_bundle(bundle: Bundle, metadata: dict[str, Any] | None = None, *, m
     parts = {part: (bundle.config(part), bundle.load_tensors(part)) for part in bundle.own_parts}
     kept = {key: value for key, value in bundle.metadata.items() if key != "sha256"}
     card = (bundle.path / MODEL_CARD).read_text(encoding="utf-8") if model_card is None else model_card
-    storage = bundle.metadata.get("weights_storage", "float32")
-    return save_bundle(bundle.path, parts, {**kept, **(metadata or {})}, card, storage=storage)
+    return save_bundle(bundle.path, parts, {**kept, **(metadata or {})}, card, storage=_storage(bundle))
+
+
+def _storage(bundle: Bundle) -> Storage:
+    """How a bundle stores its weights."""
+    return "float16" if bundle.metadata.get("weights_storage") == "float16" else "float32"
 
 
 def default_model_card(name: str, metadata: dict[str, Any], parts: dict[str, tuple[dict[str, Any], dict[str, Tensor]]]) -> str:
@@ -491,7 +502,7 @@ Phantoms are cruder than tissue. The restorer takes noise away; it must not be t
 """
 
 
-def _stored(weights: dict[str, Tensor], part: str, storage: Literal["float32", "float16"]) -> dict[str, Tensor]:
+def _stored(weights: dict[str, Tensor], part: str, storage: Storage) -> dict[str, Tensor]:
     import torch
 
     kept = {}

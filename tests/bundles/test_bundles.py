@@ -325,3 +325,16 @@ def test_a_folder_of_an_embedded_bundles_name_is_used_or_the_clash_is_told(bundl
     assert load_bundle(Path("phantom-demo")).weights_sha256 == bundle.weights_sha256
     with pytest.raises(InputError, match=r"here a folder with another; needed \./phantom-demo for the folder"):
         load_bundle("phantom-demo")
+
+
+@pytest.mark.parametrize("storage", ["float16", "float32"])
+def test_an_update_stores_weights_as_the_bundle_does(tmp_path, storage):
+    save_bundle(tmp_path / "b", {"denoiser": ({}, weights()), "calibrator": ({}, weights(1))}, storage=storage)
+    before = (tmp_path / "b/models/denoiser.safetensors").read_bytes()
+    for _ in range(2):
+        updated = update_bundle(tmp_path / "b", {"calibrator": ({}, weights(2))}, {"trust": {}})
+        assert updated.metadata["weights_storage"] == storage
+        assert (tmp_path / "b/models/denoiser.safetensors").read_bytes() == before
+        header = (tmp_path / "b/models/calibrator.safetensors").read_bytes()[:400]
+        assert {"float16": b'"F16"', "float32": b'"F32"'}[storage] in header
+    assert update_bundle(tmp_path / "b", {}, storage="float32").metadata["weights_storage"] == "float32"

@@ -22,7 +22,7 @@ from srh_clinic.files import fingerprint
 from srh_clinic.guards import steps_left
 from srh_clinic.inference import choose_device
 from srh_clinic.intensity import Counts, counts_to_unit
-from srh_clinic.metrics import Interval, mean_with_interval, paired_difference
+from srh_clinic.metrics import Finding, mean_with_interval, paired_difference
 from srh_clinic.progress import Progress, silent
 from srh_clinic.restorers import create_restorer
 from srh_clinic.rscd.settings import RSCDSettings
@@ -114,12 +114,12 @@ class Bench:
             **more,
         )
 
-    def mean(self, values: ArrayLike) -> Interval:
+    def mean(self, values: ArrayLike) -> Finding:
         """Mean over phantoms with the protocol's interval."""
         interval = self.protocol.restoration.interval
         return mean_with_interval(values, level=interval.level, resamples=interval.resamples, seed=interval.seed)
 
-    def difference(self, ours: ArrayLike, theirs: ArrayLike) -> Interval:
+    def difference(self, ours: ArrayLike, theirs: ArrayLike) -> Finding:
         """Mean paired difference over phantoms with the protocol's interval."""
         interval = self.protocol.restoration.interval
         return paired_difference(ours, theirs, level=interval.level, resamples=interval.resamples, seed=interval.seed)

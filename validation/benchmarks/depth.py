@@ -12,7 +12,7 @@ import numpy as np
 
 from srh_clinic.intensity import Counts, counts_to_unit
 from srh_clinic.metrics import (
-    Interval,
+    Finding,
     bootstrap_interval,
     kid,
     mean_with_interval,
@@ -113,7 +113,7 @@ def z_stack(tables: Tables, stacks: int, real: Stack | None = None) -> Report:
     reference = of_stacks.reference_features()
     features = {name: of_stacks.features(METHODS[name]) for name in cells}
     rows: list[Row] = []
-    quantities: dict[str, dict[str, list[Interval]]] = defaultdict(lambda: defaultdict(list))
+    quantities: dict[str, dict[str, list[Finding]]] = defaultdict(lambda: defaultdict(list))
     for place, depth in enumerate(DEPTHS_UM):
         members = [i for i in images.indices if i % len(DEPTHS_UM) == place]
         row: Row = {"depth": depth, "n": len(members)}

@@ -12,6 +12,7 @@ import numpy as np
 from srh_clinic.display import colour_window
 from srh_clinic.estimates import FEWEST_UNITS
 from srh_clinic.metrics import (
+    Finding,
     Interval,
     bootstrap_interval,
     frechet_distance,
@@ -189,7 +190,8 @@ class MethodComparison:
                 [
                     f"{name} ({interval.value:+.3g} [{interval.low:+.3g}, {interval.high:+.3g}])"
                     for measure, (name, gain) in COMPARED.items()
-                    if (interval := row.get(measure)) and min(side * gain * interval.low, side * gain * interval.high) > 0
+                    if isinstance(interval := row.get(measure), Interval)
+                    and min(side * gain * interval.low, side * gain * interval.high) > 0
                 ]
                 for side in (-1, 1)  # a gain of the ablation is a loss of the whole
             )
@@ -237,11 +239,11 @@ class MethodComparison:
         reference = _only(self.reference, self.tables.paired(self.tables.images.indices), indices)
         return made, reference, {**how, "units": list(indices), "reference_units": list(indices)}
 
-    def _mean(self, values: Sequence[float | None]) -> Interval | None:
+    def _mean(self, values: Sequence[float | None]) -> Finding | None:
         known = [value for value in values if value is not None]
         return mean_with_interval(known, **self.tables.intervals) if known else None
 
-    def _difference(self, pairs: Sequence[tuple[float, float]]) -> Interval:
+    def _difference(self, pairs: Sequence[tuple[float, float]]) -> Finding:
         return paired_difference([a for a, _ in pairs], [b for _, b in pairs], **self.tables.intervals)
 
 

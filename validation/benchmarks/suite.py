@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from srh_clinic.bundles import load_bundle
 from srh_clinic.errors import InputError
-from srh_clinic.estimates import Interval
+from srh_clinic.estimates import Interval, Undefined
 from srh_clinic.files import write_whole
 from srh_clinic.metrics import EXTRACTORS
 from srh_clinic.metrics.extractors import ExtractorName
@@ -344,6 +344,8 @@ def _as_json(reports: Sequence[Report]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Undefined):
+        return {"value": value.value, "low": None, "high": None}
     return {"value": value.value, "low": value.low, "high": value.high} if isinstance(value, Interval) else value
 
 

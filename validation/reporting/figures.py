@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from srh_clinic.diagnosis import OUTCOMES
 from srh_clinic.display import ColourWindow, colour_window, srh_colours
-from srh_clinic.estimates import Interval
+from srh_clinic.estimates import Finding, Interval
 from srh_clinic.intensity import Counts
 from srh_clinic.validation.reporting.report import Figure
 
@@ -129,14 +129,14 @@ def outcome_bars(shares: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def curves(
-    x: Sequence[float], lines: Mapping[str, Mapping[str, Sequence[Interval]]], x_label: str, *, log_x: bool = False
+    x: Sequence[float], lines: Mapping[str, Mapping[str, Sequence[Finding]]], x_label: str, *, log_x: bool = False
 ) -> bytes:
     """One panel for each quantity with a line for each series and its intervals as a band, PNG.
 
     Parameters
     ----------
     lines
-        Quantity, then series, to an interval for each ``x``.
+        Quantity, then series, to an interval for each ``x``; where it is not determined the band has a gap.
     """
     from matplotlib.figure import Figure as Drawing
 
@@ -145,10 +145,12 @@ def curves(
     colours = ["#7f8794", "#0072b2", "#d55e00", "#009e73"]
     for axes, (quantity, series) in zip(panels, lines.items(), strict=True):
         for colour, (name, values) in zip(colours, series.items(), strict=False):
-            axes.plot(x, [one.value for one in values], "o-", color=colour, markersize=3, label=name)
-            axes.fill_between(
-                x, [one.low for one in values], [one.high for one in values], color=colour, alpha=0.2, linewidth=0
+            known = [np.nan if one.value is None else one.value for one in values]
+            axes.plot(x, known, "o-", color=colour, markersize=3, label=name)
+            low, high = (
+                [getattr(one, end) if isinstance(one, Interval) else np.nan for one in values] for end in ("low", "high")
             )
+            axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
         axes.set(xlabel=x_label, ylabel=quantity, xscale="symlog" if log_x else "linear")
         axes.grid(alpha=0.3)
     panels[0].legend(fontsize=8)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from srh_clinic.escaping import csv_text, page_text
-from srh_clinic.estimates import Interval
+from srh_clinic.estimates import Interval, Undefined
 from srh_clinic.files import write_whole
 from srh_clinic.validation.reporting.report import Report, Section, Table, write_report
 
@@ -90,5 +90,7 @@ def _headings(key: str, wide: bool) -> list[str]:
 
 def _cells(value: Any, wide: bool) -> list[Any]:
     if not wide:
-        return [value]
-    return [value.value, value.low, value.high] if isinstance(value, Interval) else [value, None, None]
+        return [value.value if isinstance(value, Undefined) else value]
+    if isinstance(value, Interval):
+        return [value.value, value.low, value.high]
+    return [value.value if isinstance(value, Undefined) else value, None, None]

@@ -50,9 +50,9 @@ TEMPLATE = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True
 |{% for column in table.columns %} {{ column.markdown(row) }} |{% endfor %}
 
 {% endfor %}
-{% if table.note %}
+{% if table.footnote %}
 
-{{ table.note }}
+{{ table.footnote }}
 {% endif %}
 {% endfor %}
 
@@ -85,12 +85,14 @@ class Column:
         return not self.format
 
     def cell(self, row: Mapping[str, Any]) -> str:
-        """What a reader sees; a value that a row does not have is a dash."""
+        """What a reader sees; a value that a row does not have is a dash, as is an interval."""
         value = row.get(self.key)
         if value is None:
             return "–"
         if isinstance(value, bool):
             return "yes" if value else "no"
+        if isinstance(value, Undefined):
+            return "–" if value.value is None else f"{value.value:{self.format}} [–]"
         if isinstance(value, Interval):
             return f"{value.value:{self.format}} [{value.low:{self.format}}, {value.high:{self.format}}]"
         return format(value, self.format)
@@ -102,7 +104,7 @@ class Column:
     def short(self, row: Mapping[str, Any]) -> str:
         """The same without the ends of an interval."""
         value = row.get(self.key)
-        return self.cell({self.key: value.value} if isinstance(value, Interval) else row)
+        return self.cell({self.key: value.value} if isinstance(value, Interval | Undefined) else row)
 
 
 @dataclass(frozen=True)
@@ -114,20 +116,26 @@ class Table:
     rows: Sequence[Mapping[str, Any]]
     note: str = ""
 
+    @property
+    def footnote(self) -> str:
+        """The note, and the reasons for numbers and intervals that are not determined."""
+        reasons: dict[str, list[str]] = defaultdict(list)
+        for row in self.rows:
+            for column in self.columns:
+                value = row.get(column.key)
+                if isinstance(value, Undefined):
+                    reasons[value.why].append(f"{row[self.columns[0].key]} ({column.title})")
+        told = [self.note] if self.note else []
+        for why, places in reasons.items():
+            named = ", ".join(places[:4]) + (f" and {len(places) - 4} more" if len(places) > 4 else "")
+            told.append(f"Not determined: {named}, because {why}.")
+        return " ".join(told)
+
 
 def reasoned_table(title: str, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], note: str = "") -> Table:
     """A table whose undefined numbers are dashes, with the reasons for them in its note."""
-    reasons: dict[str, list[str]] = defaultdict(list)
-    shown = []
-    for row in rows:
-        for column in columns:
-            value = row.get(column.key)
-            if isinstance(value, Undefined):
-                reasons[value.why].append(f"{row[columns[0].key]} ({column.title})")
-        shown.append({key: None if isinstance(value, Undefined) else value for key, value in row.items()})
-    for why, places in reasons.items():
-        named = ", ".join(places[:4]) + (f" and {len(places) - 4} more" if len(places) > 4 else "")
-        note = f"{note} Not determined: {named}, because {why}.".strip()
+    shown = [{key: None if isinstance(value, Undefined) else value for key, value in row.items()} for row in rows]
+    note = Table(title, tuple(columns), rows, note).footnote
     if not rows:
         note = f"{note} There is nothing that this table is made of.".strip()
     return Table(title, tuple(columns), shown, note)
@@ -275,7 +283,7 @@ def _rich_table(table: Table, width: float) -> RichTable:
     from rich.text import Text
 
     widths, cell = _fitting(table, width)
-    note = [table.note] if table.note else []
+    note = [table.footnote] if table.footnote else []
     if cell is Column.short and any(isinstance(value, Interval) for row in table.rows for value in row.values()):
         note.append("Intervals are in the report.")
     if hidden := [column.title for column in table.columns[len(widths) :]]:
@@ -341,7 +349,7 @@ def provenance(*, seed: int, **more: Any) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """Dataclasses as dictionaries and NumPy's numbers as Python's, throughout."""
-    if isinstance(value, Interval):
+    if isinstance(value, Interval | Undefined):
         return asdict(value)
     if isinstance(value, Mapping):
         return {str(key): plain(one) for key, one in value.items()}

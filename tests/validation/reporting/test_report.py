@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from srh_clinic.errors import InputError
-from srh_clinic.estimates import Interval
+from srh_clinic.estimates import Interval, Undefined
+from srh_clinic.validation.reporting.page import table_csv
 from srh_clinic.validation.reporting.report import (
     CRITERIA,
     Column,
@@ -45,6 +47,21 @@ def test_numbers_are_formatted_by_their_column(report: Report) -> None:
     assert "| more | 1 | yes |" in lines
     assert "| less | 2 | **no** |" in lines
     assert "A note." in lines
+
+
+def test_a_number_without_an_interval_says_why(report: Report, tmp_path: Path) -> None:
+    rows = [{"name": "a", "x": Undefined("all 3 values are alike", 2.0)}, {"name": "b", "x": Undefined("nobody answered")}]
+    made = replace(report, tables=(Table("Numbers", report.tables[0].columns[:2], rows, "A note."),))
+    assert "| a | 2.00 [–] |" in made.markdown
+    assert "| b | – |" in made.markdown
+    why = "Not determined: a (X), because all 3 values are alike. Not determined: b (X), because nobody answered."
+    assert f"A note. {why}" in made.markdown
+    content = json.loads(write_report(made, tmp_path)[1].read_text())
+    assert content["tables"]["Numbers"][0]["x"] == {"why": "all 3 values are alike", "value": 2.0}
+    assert table_csv(made.tables[0]).splitlines()[1:] == ["a,2.0", "b,"]
+    console = Console(file=io.StringIO(), width=60)
+    console.print(*rich_tables(made, 60))
+    assert "2.00 [–]" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_the_json_holds_numbers_unrounded(report: Report, tmp_path: Path) -> None:

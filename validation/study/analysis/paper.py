@@ -84,7 +84,7 @@ def _latex(report: Report, table: Table) -> str:
         [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_text(table.title)}. {_text(table.note)}}}",
+            rf"\caption{{{_text(table.title)}. {_text(table.footnote)}}}",
             rf"\label{{tab:{label}}}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
