@@ -20,6 +20,7 @@ from srh_clinic.integration.limits import limits
 from srh_clinic.integration.snapshot import Snapshot
 from srh_clinic.integration.units import UM_PER_PX_RANGE, is_credible
 from srh_clinic.intensity import FULL_SCALE, Counts
+from srh_clinic.notebook import ShownSlide
 from srh_clinic.slide import Identity, Slide, check_region
 
 LOOKED_AT = 8
@@ -95,7 +96,7 @@ class FrameCache:
 
 
 @dataclass(frozen=True)
-class FramedSlide:
+class FramedSlide(ShownSlide):
     """A :class:`~srh_clinic.slide.Slide` that decodes the frames under a region and remembers the latest of them.
 
     ``planes`` holds the frames of each channel, CH2 then CH3. Where no frame lies (sparse tiling) counts are 0.

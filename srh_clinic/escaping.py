@@ -1,7 +1,7 @@
 """Words from files and names on their way out: a terminal, a CSV cell and a page each get them as text and as nothing else.
 
 Everything that prints goes through :func:`terminal_text`, every CSV through :func:`csv_text`, every page through
-:func:`page_text`.
+:func:`page_text`, every part of another's page through :func:`fragment_text`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 BLANKS = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
 """What starts a new line or moves along one."""
@@ -71,7 +74,6 @@ def page_text(folders: Sequence[Path], template: str, /, *, policy: Sequence[str
     ValueError
         When the template does not state its character set in the usual words, after which the policy belongs.
     """
-    import jinja2
     from markupsafe import Markup
 
     owned: dict[str, dict[str, None]] = {"style": {}, "script": {}}
@@ -80,13 +82,7 @@ def page_text(folders: Sequence[Path], template: str, /, *, policy: Sequence[str
         owned[kind][f"'{csp_hash(str(content))}'"] = None
         return Markup(content)  # noqa: S704 - what a template owns is ours
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folders),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = _environment(folders)
     environment.filters["own"] = own
     page = environment.get_template(template).render(values)
     before, found, after = page.partition(MARK)
@@ -95,6 +91,23 @@ def page_text(folders: Sequence[Path], template: str, /, *, policy: Sequence[str
     owns = [" ".join((f"{kind}-src", *hashes)) for kind, hashes in owned.items() if hashes]
     parts = ["default-src 'none'", *owns, *policy, "base-uri 'none'", "form-action 'none'"]
     return f'{before}{MARK}\n<meta http-equiv="Content-Security-Policy" content="{"; ".join(parts)}">{after}'
+
+
+def fragment_text(folders: Sequence[Path], template: str, /, **values: Any) -> str:
+    """A part of somebody else's page, such as a notebook's: values are shown as text. It owns no styles and no scripts."""
+    return _environment(folders).get_template(template).render(values)
+
+
+def _environment(folders: Sequence[Path]) -> Environment:
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folders),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def csp_hash(content: str) -> str:

@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import FULL_SCALE, Counts
+from srh_clinic.notebook import ShownSlide
 from srh_clinic.slide import Identity, Slide, check_region
 
 BLOCK = 2048
@@ -48,7 +49,7 @@ def _weights(start: int, count: int, scale: float, available: int) -> tuple[int,
 
 
 @dataclass(frozen=True)
-class ResampledSlide:
+class ResampledSlide(ShownSlide):
     """A slide seen at another pixel size: cubic interpolation, with a wider kernel where it shrinks, computed on reading.
 
     What a region shows does not depend on how the slide is cut into regions.

@@ -11,6 +11,7 @@ import numpy as np
 
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts
+from srh_clinic.notebook import ShownSlide
 
 UM_PER_PX = 0.47
 """Pixel size of the clinical imager, at which networks are trained and tissue is simulated unless told otherwise."""
@@ -97,7 +98,7 @@ def pixels_sha256(slide: Slide) -> str:
 
 
 @dataclass(frozen=True)
-class ArraySlide:
+class ArraySlide(ShownSlide):
     """A slide held in memory.
 
     Parameters

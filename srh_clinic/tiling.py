@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from srh_clinic.errors import InputError
 from srh_clinic.files import parsed_json, require_no_link, whole_file
 from srh_clinic.intensity import FULL_SCALE, Counts
+from srh_clinic.notebook import ShownSlide
 from srh_clinic.slide import Identity, Slide, check_region
 
 
@@ -263,7 +264,7 @@ class TileStore:
 
 
 @dataclass(frozen=True, eq=False)
-class MosaicSlide:
+class MosaicSlide(ShownSlide):
     """A slide whose finished tiles replace the source, blended on every read.
 
     Each tile of the grid, finished or not, has its feathered share of a pixel, and an unfinished one's share is the source's:

@@ -6,13 +6,17 @@
     chain({"image": "case.dcm"})["image_probabilities"]
 
 Images travel as :class:`monai.data.MetaTensor` of counts ``(2, H, W)``, float32 (which holds every uint16 exactly), with
-``um_per_px``, ``notes`` and ``filename_or_obj`` among their metadata. The networks are loaded on first use in each process, so
-the transforms pickle and work under a ``DataLoader`` with workers; workers that are forked cannot use CUDA.
+``um_per_px``, ``notes`` and ``filename_or_obj`` among their metadata, and an affine in micrometres from the slide's upper left
+corner, down and right. MONAI's own transforms keep that affine: ``Spacingd(keys, pixdim=(0.47, 0.47))`` asks for pixels of
+0.47 um, and ours take the pixel size from it. Arrays and tensors of any type are taken, and what comes back is float32 on the
+CPU, without a gradient. The networks are loaded on first use in each process, so the transforms pickle and work under a
+``DataLoader`` with workers; workers that are forked cannot use CUDA.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +29,12 @@ from monai.transforms import MapTransform, Transform
 from numpy.typing import ArrayLike
 
 from srh_clinic.bundles import Bundle, load_bundle
+from srh_clinic.case.arrays import AFFINE_UNIT, UM_PER_PX, counts_of, pixel_size_of, slide_of
 from srh_clinic.case.classifying import classify_slide
 from srh_clinic.case.restoring import at_pixel_size, look_over, restore_slide
 from srh_clinic.diagnosis import CLASSES
 from srh_clinic.display import RECIPES, Recipe, three_channel
 from srh_clinic.errors import InputError
-from srh_clinic.intensity import Counts
 from srh_clinic.resampling import ResampledSlide
 from srh_clinic.slide import ArraySlide, Slide
 
@@ -48,6 +52,9 @@ __all__ = [
     "ThreeChannelSRH",
     "ThreeChannelSRHd",
 ]
+
+LOADED = "_loaded_um_per_px"
+"""Behind the key of an image stands its pixel size as loaded; a number of its own, for a cache may drop what images carry."""
 
 
 class LoadSRH(Transform):
@@ -106,8 +113,13 @@ class LoadSRH(Transform):
             "region": list(region),
             "filename_or_obj": str(path if isinstance(path, str | Path) else path[0]),
             "channel_order": slide.identity.channel_order,
+            "original_channel_dim": 0,
+            "spatial_shape": list(counts.shape[1:]),
+            "original_affine": _affine(slide.um_per_px, region),
+            AFFINE_UNIT: "um",
         }
-        return MetaTensor(torch.from_numpy(counts.astype(np.float32)), meta=meta)
+        values = torch.from_numpy(counts.astype(np.float32))
+        return MetaTensor(values, affine=_affine(slide.um_per_px, region), meta=meta)
 
 
 class RestoreSRH(Transform):
@@ -121,12 +133,21 @@ class RestoreSRH(Transform):
         ``"auto"``, ``"cpu"``, ``"cuda"``, ...
     seed
         Of the restorer's noise.
+    um_per_px
+        Pixel size of images that do not say theirs, such as arrays; that of the bundle when not given.
     """
 
     def __init__(
-        self, bundle: str = "phantom-demo", restorer: str = "rscd", device: str = "auto", seed: int = 0, **settings: Any
+        self,
+        bundle: str | Path = "phantom-demo",
+        restorer: str = "rscd",
+        device: str = "auto",
+        seed: int = 0,
+        um_per_px: float | None = None,
+        **settings: Any,
     ) -> None:
         self.bundle = bundle
+        self.um_per_px = um_per_px
         self.restorer = restorer
         self.device = device
         self.seed = seed
@@ -141,10 +162,10 @@ class RestoreSRH(Transform):
             When ``image`` is no counts or its pixel size is not the bundle's, or a setting is unknown.
         """
         bundle, restorer = _restorer(self.bundle, self.restorer, self.device, tuple(sorted(self.settings.items())))
-        slide = _slide(image, bundle)
+        slide = _slide(image, bundle, self.um_per_px)
         restored = restore_slide(slide, look_over(slide), restorer, bundle, seed=self.seed)
         counts = restored.slide.read(0, 0, *slide.shape)
-        return _like(image, counts.astype(np.float32), predicted_steps=restored.steps.largest)
+        return _like(image, counts.astype(np.float32), um_per_px=slide.um_per_px, predicted_steps=restored.steps.largest)
 
 
 class ThreeChannelSRH(Transform):
@@ -163,7 +184,9 @@ class ThreeChannelSRH(Transform):
 
     def __call__(self, image: ArrayLike) -> MetaTensor:
         """The view with the metadata of ``image`` and the recipe's name."""
-        return _like(image, three_channel(_counts(image), self.recipe), recipe=self.recipe)
+        size = pixel_size_of(image)
+        facts: dict[str, Any] = {} if size is None else {UM_PER_PX: size}
+        return _like(image, three_channel(counts_of(image), self.recipe), **facts, recipe=self.recipe)
 
 
 class ClassifySRH(Transform):
@@ -177,11 +200,14 @@ class ClassifySRH(Transform):
         Name or folder of the bundle with the classifier.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ...
+    um_per_px
+        Pixel size of images that do not say theirs, such as arrays; that of the bundle when not given.
     """
 
-    def __init__(self, bundle: str = "phantom-demo", device: str = "auto") -> None:
+    def __init__(self, bundle: str | Path = "phantom-demo", device: str = "auto", um_per_px: float | None = None) -> None:
         self.bundle = bundle
         self.device = device
+        self.um_per_px = um_per_px
 
     def __call__(self, image: ArrayLike) -> MetaTensor:
         """The probabilities, with the metadata of ``image`` and the ``diagnosis``.
@@ -192,14 +218,14 @@ class ClassifySRH(Transform):
             When ``image`` is no counts or its pixel size is not the bundle's.
         """
         bundle, classifier = _classifier(self.bundle, self.device)
-        slide = _slide(image, bundle)
+        slide = _slide(image, bundle, self.um_per_px)
         said = classify_slide(slide, look_over(slide).mask, classifier).diagnosis
         probabilities = np.array([said.probabilities[name] for name in CLASSES], dtype=np.float32)
-        return _like(image, probabilities, diagnosis=said.diagnosis)
+        return _like(image, probabilities, um_per_px=slide.um_per_px, diagnosis=said.diagnosis)
 
 
 class _EachKey(MapTransform):
-    """The dictionary form of a transform: applied to each key."""
+    """The dictionary form of a transform: applied to each key, to an image that still says how large its pixels are."""
 
     def __init__(self, keys: KeysCollection, transform: Transform, allow_missing_keys: bool) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -209,15 +235,34 @@ class _EachKey(MapTransform):
         """A copy of ``data`` with the transform's result at each key."""
         result = dict(data)
         for key in self.key_iterator(result):
+            self._require_metadata(result, key)
             result[key] = self.transform(result[key])
         return result
 
+    def _require_metadata(self, data: Mapping[Hashable, Any], key: Hashable) -> None:
+        """Refuse an image that :class:`LoadSRHd` has read and that a dataset has stripped of its metadata since."""
+        loaded, image = data.get(f"{key}{LOADED}"), data[key]
+        if loaded is None or getattr(self.transform, "um_per_px", None) is not None or np.ndim(image) != 3:
+            return
+        if pixel_size_of(image) is not None:
+            return
+        needed = "one that keeps them, as PersistentDataset(track_meta=True, weights_only=False) does, or um_per_px=..."
+        raise InputError(f"{key!r} without the metadata that it was loaded with (pixels of {float(loaded):g} um)", needed)
+
 
 class LoadSRHd(_EachKey):
-    """Dictionary form of :class:`LoadSRH`."""
+    """Dictionary form of :class:`LoadSRH`; at ``key + "_loaded_um_per_px"`` stands the pixel size, which no cache drops."""
 
     def __init__(self, keys: KeysCollection, *args: Any, allow_missing_keys: bool = False, **kwargs: Any) -> None:
         super().__init__(keys, LoadSRH(*args, **kwargs), allow_missing_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """A copy of ``data`` with the counts of the case at each key."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            result[key] = self.transform(result[key])
+            result[f"{key}{LOADED}"] = float(result[key].meta[UM_PER_PX])
+        return result
 
 
 class RestoreSRHd(_EachKey):
@@ -244,20 +289,23 @@ class ClassifySRHd(_EachKey):
         """A copy of ``data`` with the probabilities beside each key."""
         result = dict(data)
         for key in self.key_iterator(result):
+            self._require_metadata(result, key)
             result[f"{key}_probabilities"] = self.transform(result[key])
         return result
 
 
 # Loaded once per process and kept by name, not in the transforms: those stay small enough to be sent to workers.
 @lru_cache(maxsize=4)
-def _restorer(bundle: str, restorer: str, device: str, settings: tuple[tuple[str, Any], ...]) -> tuple[Bundle, Restorer]:
+def _restorer(
+    bundle: str | Path, restorer: str, device: str, settings: tuple[tuple[str, Any], ...]
+) -> tuple[Bundle, Restorer]:
     from srh_clinic.restorers import create_restorer
 
     return load_bundle(bundle), create_restorer(restorer, bundle=bundle, device=device, **dict(settings))
 
 
 @lru_cache(maxsize=4)
-def _classifier(bundle: str, device: str) -> tuple[Bundle, PatchClassifier]:
+def _classifier(bundle: str | Path, device: str) -> tuple[Bundle, PatchClassifier]:
     from srh_clinic.classifiers import load_classifier
     from srh_clinic.inference import choose_device
 
@@ -265,30 +313,29 @@ def _classifier(bundle: str, device: str) -> tuple[Bundle, PatchClassifier]:
     return loaded, load_classifier(loaded, choose_device(device))
 
 
-def _counts(image: ArrayLike) -> Counts:
-    """Counts of an array or tensor ``(2, H, W)`` of whole numbers in 0..65535; anything else is refused, not rounded."""
-    values = np.asarray(image)
-    if values.ndim != 3 or values.shape[0] != 2:
-        raise InputError(f"an image of shape {values.shape}", "counts of shape (2, H, W)")
-    counts = values.astype(np.uint16)
-    if values.dtype != np.uint16 and not np.array_equal(counts, values):
-        raise InputError(
-            f"values from {values.min():g} to {values.max():g}, not all whole", "counts: whole numbers from 0 to 65535"
-        )
-    return counts
+def _affine(um_per_px: float, region: Sequence[int]) -> torch.Tensor:
+    """From pixels ``(row, column)`` of a region to micrometres from the slide's upper left corner, ``(4, 4)``."""
+    affine = torch.diag(torch.tensor([um_per_px, um_per_px, 1, 1], dtype=torch.float64, device="cpu"))
+    affine[0, 3], affine[1, 3] = region[0] * um_per_px, region[1] * um_per_px
+    return affine
 
 
-def _slide(image: ArrayLike, bundle: Bundle) -> ArraySlide:
-    """The image as a slide; one that states no pixel size is taken to have the bundle's."""
+def _slide(image: ArrayLike, bundle: Bundle, um_per_px: float | None) -> ArraySlide:
+    """The image as a slide; one that states no pixel size is taken to have ``um_per_px``, or the bundle's."""
     known = float(bundle.metadata["um_per_px"])
-    um_per_px = float(image.meta.get("um_per_px", known)) if isinstance(image, MetaTensor) else known
-    slide = ArraySlide(_counts(image), um_per_px)
+    slide = slide_of(image, known if um_per_px is None else um_per_px)
     if at_pixel_size(slide, known)[0] is not slide:
-        raise InputError(f"pixels of {um_per_px:g} um", f"{known:g} um, as LoadSRH(spacing={known:g}) makes them")
+        needed = f"{known:g} um, as LoadSRH(spacing={known:g}) or Spacing(pixdim=({known:g}, {known:g})) makes them"
+        raise InputError(f"pixels of {slide.um_per_px:g} um", needed)
     return slide
 
 
 def _like(image: ArrayLike, values: np.ndarray[Any, np.dtype[np.float32]], **facts: Any) -> MetaTensor:
-    """``values`` with the metadata of ``image`` and some facts more."""
-    meta = dict(image.meta) if isinstance(image, MetaTensor) else {}
-    return MetaTensor(torch.from_numpy(values), meta={**meta, **facts})
+    """``values`` with the metadata of ``image``, what MONAI has done to it, and some facts more."""
+    if not isinstance(image, MetaTensor):
+        return MetaTensor(torch.from_numpy(values), meta=facts)
+    return MetaTensor(
+        torch.from_numpy(values),
+        meta={**deepcopy(image.meta), **facts},
+        applied_operations=deepcopy(image.applied_operations),
+    )

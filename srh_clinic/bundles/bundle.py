@@ -99,8 +99,8 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """The folder's name."""
-        return self.path.name
+        """The folder's name, also of the working folder (``.``)."""
+        return self.path.absolute().name
 
     @property
     def own_parts(self) -> tuple[str, ...]:

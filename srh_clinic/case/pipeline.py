@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from srh_clinic.case.arrays import as_paths, slide_of
 from srh_clinic.case.classifying import ClassifiedSlide, classify_slide, profile_case
 from srh_clinic.case.flags import case_flags, doubt_flags, policy_flags, promised_for, trust_flags
 from srh_clinic.case.pictures import CaseMaps, SquareMap
@@ -230,7 +231,7 @@ class RestoreThenClassify:
         where = choose_device(device)
         return cls(
             bundle=loaded,
-            restorer=create_restorer(restorer, bundle=str(bundle), device=device, **settings),
+            restorer=create_restorer(restorer, bundle=bundle, device=device, **settings),
             classifier=load_classifier(loaded, where),
             seed=seed,
             guard_policy=guard_policy,
@@ -245,7 +246,7 @@ class RestoreThenClassify:
 
     def __call__(
         self,
-        slide: Slide | str | Path | Sequence[str | Path],
+        slide: Slide | str | Path | Sequence[str | Path] | ArrayLike,
         *,
         work: str | Path | None = None,
         progress: Progress | None = None,
@@ -256,8 +257,9 @@ class RestoreThenClassify:
         Parameters
         ----------
         slide
-            Of any size and pixel size; or the file, folder or two files of one, as
-            :func:`srh_clinic.integration.read_slide` takes them.
+            Of any size and pixel size; or the file or folder of one, or the two files of its channels, as
+            :func:`srh_clinic.integration.read_slide` takes them; or an image that
+            :class:`~srh_clinic.transforms.LoadSRH` has read, whatever MONAI has resampled it to since.
         work
             Folder for the restored tiles: a run that was cut off goes on from what it finds there, and the tiles stay.
             Without, they lie in a temporary folder for as long as the result lives.
@@ -270,7 +272,7 @@ class RestoreThenClassify:
         Raises
         ------
         InputError
-            When the slide is something else (an array says no pixel size), cannot be read, or ``work`` cannot be written.
+            When the slide is something else (a plain array says no pixel size), cannot be read, or ``work`` cannot be written.
         """
         began = time.perf_counter()
         slide = _as_slide(slide)
@@ -455,17 +457,21 @@ class RestoreThenClassify:
 
 
 def _as_slide(slide: object) -> Slide:
-    """A slide as it is, or read from its file."""
-    if isinstance(slide, str | Path) or (isinstance(slide, list | tuple) and all(isinstance(f, str | Path) for f in slide)):
-        from srh_clinic.integration import read_slide
-
-        return read_slide(slide)
+    """A slide as it is, or read from its file, or made of an image that says how large its pixels are."""
     if isinstance(slide, Slide):
         return slide
-    found = f"{type(slide).__name__} of shape {tuple(slide.shape)}" if hasattr(slide, "shape") else type(slide).__name__
-    raise InputError(
-        found, "a path, read_slide(path), or ArraySlide(counts, um_per_px): a slide says how large its pixels are"
-    )
+    paths = slide if isinstance(slide, str | Path) else as_paths(slide)
+    if paths is not None:
+        from srh_clinic.integration import read_slide
+
+        return read_slide(paths)
+    if isinstance(slide, list | tuple):
+        one_each = "one slide; call it for each, or give the two files of its channels"
+        raise InputError(f"a {type(slide).__name__} of {len(slide)}", one_each)
+    if not hasattr(slide, "shape"):
+        needed = "a path, read_slide(path), or ArraySlide(counts, um_per_px)"
+        raise InputError(f"a {type(slide).__name__}", needed)
+    return slide_of(slide)
 
 
 def _require_decidable(selective_policy: SelectivePolicy | None, seeds: int) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from srh_clinic import __version__
 from srh_clinic.case.record import RESULT, CaseOrigin, Made
 from srh_clinic.errors import InputError, first_fault
+from srh_clinic.notebook import RESEARCH
 from srh_clinic.slide import Slide, pixels_sha256
 
 if TYPE_CHECKING:
@@ -140,5 +141,4 @@ def provenance(bundle: Bundle, restorer: Restorer, seed: int, **settings: Any) -
 def notice(bundle: Bundle) -> str:
     """What must be said of everything that a bundle computes."""
     demonstration = bundle.metadata.get("demonstration")
-    sentence = "Research software, not a medical device."
-    return f"{demonstration[0].upper()}{demonstration[1:]}. {sentence}" if demonstration else sentence
+    return f"{demonstration[0].upper()}{demonstration[1:]}. {RESEARCH}" if demonstration else RESEARCH

@@ -127,7 +127,7 @@ def seeded_restorer(restorer: str, bundle: str | Path, device: str, settings: Ma
     if restorer not in SEEDED:
         raise InputError(f"--certainty with the restorer {restorer}, which draws no samples", f"one of {', '.join(SEEDED)}")
     seeded = {**settings, "sampler": "ancestral"} if restorer == "rscd" else dict(settings)
-    return create_restorer(restorer, bundle=str(bundle), device=device, **seeded)
+    return create_restorer(restorer, bundle=bundle, device=device, **seeded)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,9 +20,11 @@ from scipy import ndimage
 
 from srh_clinic.case.pictures import SquareMap
 from srh_clinic.case.record import RescanRegion, StepSummary, TileCounts
+from srh_clinic.display import colour_window
 from srh_clinic.errors import InputError
 from srh_clinic.files import fingerprint
 from srh_clinic.intensity import Counts
+from srh_clinic.notebook import RESTORED, card, coloured, middle
 from srh_clinic.progress import Progress, silent
 from srh_clinic.regions import in_words, placed
 from srh_clinic.resampling import ResampledSlide, thumbnail
@@ -137,6 +139,30 @@ class RestoredSlide:
         """Predicted steps by tile, of those that have a prediction."""
         predicted = self.steps_predicted[self.calibrated].astype(np.float32)
         return SquareMap(self.grid.positions[self.index[self.calibrated]], self.grid.tile, predicted)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the same place before and after, and how far the tiles were restored."""
+        (y, x, height, width), called = middle(self.slide)
+        before, after = (slide.read(y, x, height, width) for slide in (self.slide.source, self.slide))
+        window = colour_window(before, after)
+        counts, steps = self.counts, self.steps
+        rows = [
+            ("Tiles", f"{counts.restored} of {counts.total} restored, {counts.skipped} left alone"),
+            ("Steps predicted", f"median {steps.median}, 90 % within {steps.p90}, largest {steps.largest}"),
+            ("Ended", ", ".join(f"{reason} {count}" for reason, count in steps.stop_reasons.items())),
+        ]
+        doubts = []
+        if counts.capped:
+            doubts.append(f"{counts.capped} tiles are worse than the restorer was trained for")
+        return card(
+            "Restored slide",
+            pictures=[coloured(before, window, f"{called}, as scanned"), coloured(after, window, "restored")],
+            rows=rows,
+            doubtful="Not to be trusted everywhere",
+            doubts=doubts,
+            lines=self.slide.notes,
+            notice=RESTORED,
+        )
 
     def without(self, tiles: NDArray[np.int64]) -> RestoredSlide:
         """The same with the original in the place of some tiles."""

@@ -32,8 +32,10 @@ from srh_clinic.case.record import (
 from srh_clinic.case.repeating import Certainty
 from srh_clinic.case.restoring import RestoredSlide
 from srh_clinic.case.scrutiny import Scrutiny
-from srh_clinic.diagnosis import Diagnosis
+from srh_clinic.diagnosis import CLASS_WORDS, CLASSES, Diagnosis
+from srh_clinic.display import colour_window
 from srh_clinic.files import whole_files
+from srh_clinic.notebook import card, coloured
 from srh_clinic.regions import Region
 
 if TYPE_CHECKING:
@@ -195,6 +197,37 @@ class CaseResult:
                 also(draft)
         return Path(out)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the pictures before and after, the numbers, and every doubt above them."""
+        maps, before = self.maps, self.before
+        window = colour_window(maps.before, maps.after)
+        pictures = [coloured(maps.before, window, "as scanned"), coloured(maps.after, window, "restored")]
+        rows = [
+            (CLASS_WORDS[name], f"{before.probabilities[name]:.3f}", f"{self.probabilities[name]:.3f}") for name in CLASSES
+        ]
+        rows.append(("support of the diagnosis", f"{before.support:.3f}", f"{self.support:.3f}"))
+        policy = f"; by the policy: {CLASS_WORDS[self.decision.said]}" if self.decision is not None else ""
+        said = f"{CLASS_WORDS[before.diagnosis]} as scanned, {CLASS_WORDS[self.diagnosis]} after restoration{policy}"
+        return card(
+            said[0].upper() + said[1:] + (" (doubtful)" if self.doubts else ""),
+            pictures=pictures,
+            heads=("Probability", "as scanned", "restored"),
+            rows=rows,
+            doubtful="The diagnosis is doubtful",
+            doubts=self.doubts,
+            lines=(self._tiles_in_words(), self._guards_in_words(), *self.warnings),
+            notice=f"{self.provenance['bundle']}: {self.provenance['notice'][0].lower()}{self.provenance['notice'][1:]}",
+        )
+
+    def _tiles_in_words(self) -> str:
+        counts = self.tiles
+        return f"{counts.restored} of {counts.total} tiles restored, {counts.skipped} left alone, {counts.capped} capped."
+
+    def _guards_in_words(self) -> str:
+        if self.scrutiny.threshold is None:
+            return "The guards examined nothing: no thresholds for these weights."
+        return f"The guards flag {len(self.scrutiny.failed)} of {len(self.scrutiny.index)} tiles that they examined."
+
     def _boxes(self, regions: Sequence[Region]) -> list[Box]:
         """Regions, by number, in slide pixels of the maps."""
         scale = self.slide["um_per_px"] / self.maps.um_per_px
@@ -209,11 +242,10 @@ class CaseResult:
 
         before = words(self.before.diagnosis, self.before.probabilities)
         after = words(self.diagnosis, self.probabilities)
-        counts = self.tiles
         by_policy = f"      By the policy: {self.decision.said}" if self.decision is not None else ""
         return (
             f"As scanned: {before}      After restoration: {after}{by_policy}",
-            f"{counts.restored} of {counts.total} tiles restored, {counts.skipped} left alone, {counts.capped} capped.",
+            self._tiles_in_words(),
             self.provenance["notice"],
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -65,7 +66,7 @@ class DiffusionRestorer(TileRestorer, Generic[Algorithm]):
         return self.diffusion.stream(tiles, seed)
 
 
-def create_rscd(name: str, bundle: str, device: str, settings: RSCDSettings) -> DiffusionRestorer[RSCD]:
+def create_rscd(name: str, bundle: str | Path, device: str, settings: RSCDSettings) -> DiffusionRestorer[RSCD]:
     """RSCD with a bundle's denoiser and calibrator, and the schedule its metadata names.
 
     With ``estimator="nonparametric"`` the bundle may lack a calibrator.
@@ -86,7 +87,7 @@ def create_rscd(name: str, bundle: str, device: str, settings: RSCDSettings) -> 
 
 
 def create_reverse_diffusion(
-    name: str, bundle: str, device: str, settings: CCDFSettings | RRDSettings
+    name: str, bundle: str | Path, device: str, settings: CCDFSettings | RRDSettings
 ) -> DiffusionRestorer[CCDF] | DiffusionRestorer[RRD]:
     """CCDF or RRD with a bundle's denoiser, and the schedule its metadata names; raises as :func:`create_rscd` does."""
     loaded, where = load_bundle(bundle), choose_device(device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class LearnedRestorer(TileRestorer):
                 yield RestoredTile(tile.key, image, evaluations=self.evaluations)
 
 
-def create_regression_restorer(name: str, bundle: str, device: str, settings: LearnedSettings) -> LearnedRestorer:
+def create_regression_restorer(name: str, bundle: str | Path, device: str, settings: LearnedSettings) -> LearnedRestorer:
     """``synthetic_noise``, ``noise2noise``, ``noise2void`` or ``cyclegan`` with the network of that name in a bundle.
 
     Raises
@@ -84,7 +85,7 @@ def create_regression_restorer(name: str, bundle: str, device: str, settings: Le
 
 
 def create_conditional_diffusion(
-    name: str, bundle: str, device: str, settings: ConditionalDiffusionSettings
+    name: str, bundle: str | Path, device: str, settings: ConditionalDiffusionSettings
 ) -> LearnedRestorer:
     """Conditional diffusion (Saharia et al. 2022, as Lyu et al. 2025 use it) with a bundle's ``conditional_diffusion``.
 

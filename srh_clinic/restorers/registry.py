@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -80,7 +81,7 @@ SEEDED = tuple(name for name, kind in KINDS.items() if kind.seeded)
 """Those that certainty over seeds can be asked of."""
 
 
-def create_restorer(name: str, bundle: str = "phantom-demo", device: str = "auto", **settings: Any) -> Restorer:
+def create_restorer(name: str, bundle: str | Path = "phantom-demo", device: str = "auto", **settings: Any) -> Restorer:
     """A restorer by name.
 
     Parameters

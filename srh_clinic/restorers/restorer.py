@@ -12,7 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts
+from srh_clinic.notebook import RESTORED, card, coloured
 from srh_clinic.rscd.tile import RestoredTile, Tile
+
+TILES_SHOWN = 4
+"""Tiles of a restoration that a notebook shows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,28 @@ class Restoration:
     def steps_predicted(self) -> NDArray[np.int64]:
         """Reverse steps that the first calibration asked for, ``(N,)``: one more than the index; 0 where there are none."""
         return self.t_pred + 1
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first tiles, and what became of each."""
+        first = range(min(len(self.counts), TILES_SHOWN))
+        more = f" (the first {len(first)})" if len(first) < len(self.counts) else ""
+        flagged = [f"tile {number}: {', '.join(flags)}" for number, flags in enumerate(self.flags) if flags]
+        return card(
+            f"{len(self.counts)} {'tile' if len(self.counts) == 1 else 'tiles'} restored{more}",
+            pictures=[coloured(self.counts[number], None, f"tile {number}, restored") for number in first],
+            heads=("Tile", "steps predicted", "steps run", "rounds", "ended"),
+            rows=[
+                (
+                    str(number),
+                    *(f"{values[number]}" for values in (self.steps_predicted, self.steps, self.rounds)),
+                    self.stop_reason[number],
+                )
+                for number in first
+            ],
+            doubtful="What the restorer says of tiles",
+            doubts=flagged,
+            notice=RESTORED,
+        )
 
 
 @runtime_checkable
