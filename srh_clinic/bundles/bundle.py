@@ -3,7 +3,7 @@
 ::
 
     NAME/configs/metadata.json    version, pixel size, tile, patch, colour recipe, schedule, sha256 of each other file
-    NAME/configs/inference.json   each part's description, from which its network is built
+    NAME/configs/inference.json   each part's description, from which its network is built, and what MONAI runs
     NAME/models/<part>.safetensors
     NAME/docs/README.md           the model card
 
@@ -25,6 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from srh_clinic.bundles.workflow import WORKFLOW, metadata_for_monai
 from srh_clinic.errors import InputError
 from srh_clinic.files import draft_of, flush, parsed_json, sha256_of
 from srh_clinic.slide import UM_PER_PX
@@ -346,7 +347,7 @@ def verify_bundle(path: Path) -> dict[str, str]:
         if found != expected:
             raise InputError(f"sha256 {found}", f"{expected}, which {METADATA} lists", path / file)
     unlisted = {str(file.relative_to(path).as_posix()) for file in path.glob("models/[!.]*.safetensors")} - set(table)
-    for part in _read_json(path / INFERENCE):
+    for part in set(PARTS) & set(_read_json(path / INFERENCE)):
         unlisted |= {weights_file(part), INFERENCE} - set(table)
     if unlisted:
         raise InputError(
@@ -391,9 +392,10 @@ def save_bundle(
     if unknown or not parts:
         raise InputError(f"the parts {unknown or 'none'}", "one or more of " + ", ".join(PARTS), path)
     description: dict[str, Any] = {**DEFAULT_METADATA, **(metadata or {})}
+    description |= metadata_for_monai(description, parts)
     description["weights_storage"] = storage
     description |= {f"{key}_version": version(package) for key, package in PACKAGES.items()}
-    inference = {part: config for part, (config, _) in parts.items()}
+    inference = {part: config for part, (config, _) in parts.items()} | WORKFLOW
     files = [INFERENCE, MODEL_CARD, *(weights_file(part) for part in parts)]
     draft = draft_of(path.absolute())
     try:

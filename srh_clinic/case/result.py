@@ -34,6 +34,7 @@ from srh_clinic.case.restoring import RestoredSlide
 from srh_clinic.case.scrutiny import Scrutiny
 from srh_clinic.diagnosis import CLASS_WORDS, CLASSES, Diagnosis
 from srh_clinic.display import colour_window
+from srh_clinic.escaping import terminal_text
 from srh_clinic.files import whole_files
 from srh_clinic.notebook import card, coloured
 from srh_clinic.regions import Region
@@ -196,6 +197,10 @@ class CaseResult:
             if also is not None:
                 also(draft)
         return Path(out)
+
+    def __str__(self) -> str:
+        """The result in a few lines of a terminal: diagnoses, tiles, what it may be used for, and every flag."""
+        return "\n".join(map(terminal_text, (*self._headline(), *self.doubts, *self.warnings, *self.notes)))
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the pictures before and after, the numbers, and every doubt above them."""

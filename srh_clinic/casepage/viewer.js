@@ -115,8 +115,17 @@
     refresh(); keys(); say();
     // Both have another width now; each has to know it before one can follow the other.
     for (const viewer of [main, second]) viewer.forceResize();
-    setTimeout(() => follow(main, second, true), 100);
   }
+
+  // The whole slide stays whole in whatever room there is, until a reader looks closer; then the overview says where.
+  let whole = true;
+  function setWhole(on) {
+    whole = on;
+    if (main.navigator) main.navigator.element.style.display = on ? "none" : "";
+    if (on && main.viewport) main.viewport.goHome(true);
+  }
+  const CLOSER = ["canvas-drag", "canvas-scroll", "canvas-pinch", "canvas-double-click", "canvas-key", "navigator-click", "navigator-drag", "navigator-scroll"];
+  for (const viewer of [main, second]) for (const name of CLOSER) viewer.addHandler(name, () => setWhole(false));
 
   // Two clicks measure; the line moves with the image.
   let measuring = false, ends = [];
@@ -159,7 +168,8 @@
   }
   for (const [from, to] of [[main, second], [second, main]]) {
     from.addHandler("viewport-change", () => follow(from, to, true));
-    from.addHandler("resize", () => follow(main, second, true));
+    // OpenSeadragon scales the zoom after this event.
+    from.addHandler("resize", () => setTimeout(() => { if (whole) setWhole(true); follow(main, second, true); }, 0));
   }
 
   function jump(button) {
@@ -177,6 +187,7 @@
       viewer.addOverlay({ element: mark, location: box });
     }
     marked = true;
+    setWhole(false);
     main.viewport.fitBounds(wide, matchMedia("(prefers-reduced-motion: reduce)").matches);
     place = button.textContent.trim().replace(/\s+/g, " ");
     say();
@@ -191,9 +202,9 @@
   }
 
   const DO = {
-    in: () => main.viewport.zoomBy(1.5),
-    out: () => main.viewport.zoomBy(1 / 1.5),
-    home: () => main.viewport.goHome(),
+    in: () => { setWhole(false); main.viewport.zoomBy(1.5); },
+    out: () => { setWhole(false); main.viewport.zoomBy(1 / 1.5); },
+    home: () => setWhole(true),
     flicker: () => setFlicker(!flicker),
     side: () => setSide(!side),
     measure: () => setMeasure(!measuring),
@@ -241,6 +252,6 @@
   main.addHandler("resize", scalebar);
   keys(); say();
   setSide(true);
-  setTimeout(() => main.viewport.goHome(true), 150); // when both know their half of the width
+  for (const viewer of [main, second]) viewer.world.addHandler("add-item", () => { if (whole) setWhole(true); });
   window.srhCase = { main, second, state: () => ({ layer, overlay, side, flicker: Boolean(flicker) }) };
 })();

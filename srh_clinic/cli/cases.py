@@ -203,8 +203,9 @@ def diagnose(
     """Restore a case, classify it before and after, and show the result and where not to trust it."""
     from srh_clinic.case.pipeline import RestoreThenClassify
     from srh_clinic.case.provenance import origin_of, require_own_folder
+    from srh_clinic.case.workflow import diagnose_into
     from srh_clinic.files import check_place
-    from srh_clinic.integration import read_slide, require_free_target, write_wsi
+    from srh_clinic.integration import read_slide
     from srh_clinic.trust import load_policy, load_reference
 
     selective = None if policy is None else load_policy(policy)
@@ -221,19 +222,17 @@ def diagnose(
     pipeline = RestoreThenClassify.from_bundle(
         bundle, restorer, device, seed, conservative, certainty, selective_policy=selective, reference=compared, **settings
     )
-    made_by = {**pipeline.made_by, "source_pixels_sha256": origin.pixels_sha256}
-    if dicom_out is not None:
-        require_free_target(dicom_out, slide, made_by)
     with kept_tiles(out if out is not None else dicom_out) as work, shown_progress() as progress:
-        result = pipeline(slide, work=work, progress=progress, origin=origin)
-        if dicom_out is not None:
-            progress("writing DICOM", 0, 1)
-            write_wsi(result.restored.slide, dicom_out, derived_from=slide, provenance=made_by)
-            progress("writing DICOM", 1, 1)
-        if out is not None:
-            progress("drawing", 0, 1)
-            result.save(out, partial(_write_page, result, name) if html else None)
-            progress("drawing", 1, 1)
+        result = diagnose_into(
+            pipeline,
+            slide,
+            origin,
+            out=out,
+            dicom_out=dicom_out,
+            page=partial(_write_page, name) if html else None,
+            work=work,
+            progress=progress,
+        )
     if json:
         typer.echo(json_text.dumps(result.to_dict()))
     else:
@@ -245,7 +244,7 @@ def diagnose(
         raise typer.Exit(ExitCode.FLAGGED)
 
 
-def _write_page(result: CaseResult, name: str, draft: Path) -> None:
+def _write_page(name: str, result: CaseResult, draft: Path) -> None:
     from srh_clinic.case.result import PAGE
     from srh_clinic.casepage import write_case_page
 

@@ -209,3 +209,139 @@ def test_in_a_browser_without_a_network(page: Path, browser: Any) -> None:
     assert len(set(report["views"].values())) == 4
     assert report["measured"] == pytest.approx(report["expected"], rel=0.01)
     assert report["title"] != "1"
+
+
+FILLED = """(async () => {
+  const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+  const { main, second, state } = await (async () => { for (;;) { if (window.srhCase) return window.srhCase; await wait(50); } })();
+  const share = (viewer) => {
+    const { x, y } = viewer.viewport.getContainerSize(), zoom = viewer.viewport.getZoom(true);
+    const { width, height } = JSON.parse(document.getElementById("case").textContent).frame;
+    return Math.max(zoom, zoom * x * height / width / y);
+  };
+  let seen, before = "";
+  for (let i = 0; i < 60; i++) {
+    await wait(100);
+    seen = { side: state().side, shares: [main, second].map(share), apart: main.viewport.getCenter().distanceTo(second.viewport.getCenter()),
+      overview: main.navigator.element.getBoundingClientRect().width, wide: document.documentElement.scrollWidth - innerWidth };
+    if (i > 5 && JSON.stringify(seen) === before) break;
+    before = JSON.stringify(seen);
+  }
+  return seen;
+})()"""
+"""How much of its pane each image fills, in the direction that limits it."""
+
+
+def resized(browser: Any, width: int, height: int) -> dict:
+    browser.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+    return browser.evaluate(FILLED)
+
+
+def test_both_images_fill_their_panes_at_every_size(page: Path, browser: Any) -> None:
+    """From the start, and when the window changes; nothing lies over the whole slide."""
+    browser.open(page)
+    for width, height in ((1366, 768), (3840, 2160), (480, 900), (1366, 768)):
+        seen = resized(browser, width, height)
+        assert seen["side"] is True
+        assert seen["shares"] == pytest.approx([1, 1], abs=0.02), (width, height)
+        assert seen["apart"] < 0.01
+        assert seen["overview"] == 0
+        assert seen["wide"] <= 0
+
+
+def test_a_closer_look_stays_when_the_window_changes(page: Path, browser: Any) -> None:
+    browser.open(page)
+    resized(browser, 1366, 768)
+    browser.evaluate("document.querySelector('[data-do=in]').click()")
+    near = resized(browser, 1366, 768)
+    assert near["shares"][0] > 1.4
+    assert near["overview"] > 0
+    assert resized(browser, 1600, 900)["shares"][0] > 1.2
+    browser.evaluate("document.querySelector('[data-do=home]').click()")
+    whole = resized(browser, 1600, 900)
+    assert whole["shares"] == pytest.approx([1, 1], abs=0.02)
+    assert whole["overview"] == 0
+
+
+def seen_by_a_reader(browser: Any) -> np.ndarray:
+    """What the left pane shows, uint8 ``(H, W, 3)``, the image alone."""
+    box = browser.evaluate(
+        """(async () => {
+          await new Promise((done) => setTimeout(done, 700));
+          const { main } = window.srhCase, frame = JSON.parse(document.getElementById("case").textContent).frame;
+          const at = (x, y) => main.viewport.viewportToWindowCoordinates(new OpenSeadragon.Point(x, y));
+          const [from, to] = [at(0, 0), at(1, frame.height / frame.width)];
+          return [from.x, from.y, to.x - from.x, to.y - from.y];
+        })()"""
+    )
+    x, y, width, height = box
+    clip = {"x": x + 4, "y": y + 4, "width": width - 8, "height": height * 0.85 - 8, "scale": 1}
+    shot = browser.send("Page.captureScreenshot", format="png", clip=clip)
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB"))
+
+
+def choose(browser: Any, name: str, value: str) -> np.ndarray:
+    browser.evaluate(f"document.querySelector('input[name={name}][value={value}]').click()")
+    return seen_by_a_reader(browser)
+
+
+def slide_to(browser: Any, name: str, value: float) -> np.ndarray:
+    browser.evaluate(
+        f"(() => {{ const one = document.querySelector('#{name}'); one.value = {value}; "
+        "one.dispatchEvent(new Event('input', {bubbles: true})); })()"
+    )
+    return seen_by_a_reader(browser)
+
+
+def test_views_contrast_and_overlays_show_what_they_say(page: Path, browser: Any) -> None:
+    """To 3 of 255 in the mean: the browser draws to whole numbers before and after its filter."""
+    browser.open(page)
+    resized(browser, 1366, 768)
+    srh = seen_by_a_reader(browser).astype(float)
+    for view, channel in (("ch2", 1), ("ch3", 2)):
+        grey = choose(browser, "view", view).astype(float)
+        assert np.ptp(grey, axis=2).max() <= 1
+        assert np.abs(grey[..., 0] - srh[..., channel]).mean() < 3
+    stained = choose(browser, "view", "he").astype(float)
+    he = page_module._he_filter()
+    densities = np.clip(srh / 255 @ np.array(he["matrix"])[:, :3].T, 0, 1)
+    expected = 255 * np.interp(densities, np.linspace(0, 1, len(he["table"])), he["table"])
+    assert np.abs(stained - expected).mean() < 3
+    choose(browser, "view", "srh")
+    harder = slide_to(browser, "contrast", 1.5).astype(float)
+    assert np.abs(harder - np.clip(127.5 + 1.5 * (srh - 127.5), 0, 255)).mean() < 3
+    slide_to(browser, "contrast", 1)
+    faint = choose(browser, "overlay", "steps").astype(float)
+    full = slide_to(browser, "opacity", 1).astype(float)
+    assert np.abs(faint - (0.65 * srh + 0.35 * full)).mean() < 3  # tissue is seen through it
+    assert np.abs(full - srh).mean() > 20
+    assert np.abs(choose(browser, "overlay", "none").astype(float) - srh).mean() < 1
+
+
+def test_scale_bar_and_ruler_have_the_length_that_they_say(page: Path, browser: Any) -> None:
+    browser.open(page)
+    for width, height in ((1366, 768), (3840, 2160), (480, 900)):
+        resized(browser, width, height)
+        bar, said, lines, per_px = browser.evaluate(
+            """(() => {
+              const bar = document.querySelector("#scalebar span"), { main } = window.srhCase;
+              const frame = JSON.parse(document.getElementById("case").textContent).frame;
+              const screen = main.viewport.getZoom(true) * main.viewport.getContainerSize().x;
+              return [bar.getBoundingClientRect().width, bar.textContent, bar.getClientRects().length, frame.um_per_px * frame.width / screen];
+            })()"""
+        )
+        number, unit = said.split()
+        assert bar * per_px == pytest.approx(float(number) * {"mm": 1000, "µm": 1}[unit], rel=0.02)
+        assert lines == 1
+        length, end = browser.evaluate(
+            """(() => {
+              const { main } = window.srhCase;
+              if (document.querySelector("[data-do=measure]").getAttribute("aria-pressed") !== "true") document.querySelector("[data-do=measure]").click();
+              for (const [x, y] of [[60, 40], [160, 140]]) main.raiseEvent("canvas-click", { quick: true, position: new OpenSeadragon.Point(x, y) });
+              return [parseFloat(document.querySelector("#ruler span").textContent), document.querySelector("#ruler").getBoundingClientRect().width];
+            })()"""
+        )
+        assert length == pytest.approx(100 * 2**0.5 * per_px, rel=0.01)
+        assert end == pytest.approx(100, abs=4)
+    browser.evaluate("document.querySelector('[data-do=measure]').click()")
+    assert browser.said == []

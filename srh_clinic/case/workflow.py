@@ -1,0 +1,87 @@
+"""From a case to files: what the command line and MONAI's ``python -m monai.bundle run`` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from srh_clinic.case.pipeline import RestoreThenClassify
+from srh_clinic.case.provenance import origin_of, require_own_folder
+from srh_clinic.case.record import CaseOrigin
+from srh_clinic.case.result import CaseResult
+from srh_clinic.progress import Progress, silent
+from srh_clinic.slide import Slide
+
+Page = Callable[[CaseResult, Path], object]
+"""Writes what it makes of a result into a folder."""
+
+
+def diagnose_into(
+    pipeline: RestoreThenClassify,
+    slide: Slide,
+    origin: CaseOrigin,
+    *,
+    out: Path | None,
+    dicom_out: Path | None = None,
+    page: Page | None = None,
+    work: Path | None = None,
+    progress: Progress = silent,
+) -> CaseResult:
+    """Restore and classify a slide, and write what came of it: the result into ``out``, the restored slide to ``dicom_out``.
+
+    Raises
+    ------
+    InputError
+        When the slide cannot be read, a place cannot be written, or ``dicom_out`` holds something else; this before anything
+        is computed.
+    """
+    from srh_clinic.integration import require_free_target, write_wsi
+
+    made_by = {**pipeline.made_by, "source_pixels_sha256": origin.pixels_sha256}
+    if dicom_out is not None:
+        require_free_target(dicom_out, slide, made_by)
+    result = pipeline(slide, work=work, progress=progress, origin=origin)
+    if dicom_out is not None:
+        progress("writing DICOM", 0, 1)
+        write_wsi(result.restored.slide, dicom_out, derived_from=slide, provenance=made_by)
+        progress("writing DICOM", 1, 1)
+    if out is not None:
+        progress("drawing", 0, 1)
+        result.save(out, None if page is None else lambda draft: page(result, draft))
+        progress("drawing", 1, 1)
+    return result
+
+
+def diagnose_case(
+    bundle: str | Path,
+    case: str | Path,
+    output_dir: str | Path,
+    restorer: str = "rscd",
+    device: str = "auto",
+    seed: int = 0,
+    dicom_out: str | Path | None = None,
+) -> CaseResult:
+    """What ``configs/inference.json`` of a bundle runs: a case's file or folder in, the folder of its result out.
+
+    Parameters
+    ----------
+    bundle
+        The bundle's folder, or the name of one in the package.
+    dicom_out
+        Where the restored slide is written too, a ``.dcm`` file or a folder.
+
+    Raises
+    ------
+    InputError
+        When bundle or case cannot be read, or a place holds the result of another case.
+    """
+    from srh_clinic.files import check_place
+    from srh_clinic.integration import read_slide
+
+    slide, out = read_slide(case), Path(output_dir)
+    check_place(out, folder=True)
+    origin = origin_of(slide)
+    require_own_folder(out, origin)
+    # A Path: what MONAI calls the bundle's root is a folder, also where a bundle of the package has its name.
+    pipeline = RestoreThenClassify.from_bundle(Path(bundle), restorer, device, seed)
+    return diagnose_into(pipeline, slide, origin, out=out, dicom_out=None if dicom_out is None else Path(dicom_out))
