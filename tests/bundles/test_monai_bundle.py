@@ -38,16 +38,6 @@ TEXTS = (
     *("schema", "version", "monai_version", "pytorch_version", "numpy_version"),
     *("task", "description", "authors", "copyright"),
 )
-    "schema",
-    "version",
-    "monai_version",
-    "pytorch_version",
-    "numpy_version",
-    "task",
-    "description",
-    "authors",
-    "copyright",
-)
 ASKED = {
     "type": "object",
     "required": [*TEXTS, "required_packages_version", "network_data_format"],

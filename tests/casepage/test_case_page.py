@@ -213,7 +213,8 @@ def test_in_a_browser_without_a_network(page: Path, browser: Any) -> None:
 
 FILLED = """(async () => {
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
-  const { main, second, state } = await (async () => { for (;;) { if (window.srhCase) return window.srhCase; await wait(50); } })();
+  while (!window.srhCase) await wait(50);
+  const { main, second, state } = window.srhCase;
   const share = (viewer) => {
     const { x, y } = viewer.viewport.getContainerSize(), zoom = viewer.viewport.getZoom(true);
     const { width, height } = JSON.parse(document.getElementById("case").textContent).frame;
@@ -222,8 +223,13 @@ FILLED = """(async () => {
   let seen, before = "";
   for (let i = 0; i < 60; i++) {
     await wait(100);
-    seen = { side: state().side, shares: [main, second].map(share), apart: main.viewport.getCenter().distanceTo(second.viewport.getCenter()),
-      overview: main.navigator.element.getBoundingClientRect().width, wide: document.documentElement.scrollWidth - innerWidth };
+    seen = {
+      side: state().side,
+      shares: [main, second].map(share),
+      apart: main.viewport.getCenter().distanceTo(second.viewport.getCenter()),
+      overview: main.navigator.element.getBoundingClientRect().width,
+      wide: document.documentElement.scrollWidth - innerWidth,
+    };
     if (i > 5 && JSON.stringify(seen) === before) break;
     before = JSON.stringify(seen);
   }
@@ -327,7 +333,8 @@ def test_scale_bar_and_ruler_have_the_length_that_they_say(page: Path, browser: 
               const bar = document.querySelector("#scalebar span"), { main } = window.srhCase;
               const frame = JSON.parse(document.getElementById("case").textContent).frame;
               const screen = main.viewport.getZoom(true) * main.viewport.getContainerSize().x;
-              return [bar.getBoundingClientRect().width, bar.textContent, bar.getClientRects().length, frame.um_per_px * frame.width / screen];
+              const { width } = bar.getBoundingClientRect();
+              return [width, bar.textContent, bar.getClientRects().length, frame.um_per_px * frame.width / screen];
             })()"""
         )
         number, unit = said.split()
@@ -336,9 +343,12 @@ def test_scale_bar_and_ruler_have_the_length_that_they_say(page: Path, browser: 
         length, end = browser.evaluate(
             """(() => {
               const { main } = window.srhCase;
-              if (document.querySelector("[data-do=measure]").getAttribute("aria-pressed") !== "true") document.querySelector("[data-do=measure]").click();
-              for (const [x, y] of [[60, 40], [160, 140]]) main.raiseEvent("canvas-click", { quick: true, position: new OpenSeadragon.Point(x, y) });
-              return [parseFloat(document.querySelector("#ruler span").textContent), document.querySelector("#ruler").getBoundingClientRect().width];
+              const button = document.querySelector("[data-do=measure]"), ruler = document.querySelector("#ruler");
+              if (button.getAttribute("aria-pressed") !== "true") button.click();
+              for (const [x, y] of [[60, 40], [160, 140]]) {
+                main.raiseEvent("canvas-click", { quick: true, position: new OpenSeadragon.Point(x, y) });
+              }
+              return [parseFloat(ruler.textContent), ruler.getBoundingClientRect().width];
             })()"""
         )
         assert length == pytest.approx(100 * 2**0.5 * per_px, rel=0.01)
