@@ -29,7 +29,7 @@ BATCH = 16
 SHOWN_RADII = 2.5
 """Half the edge of a nucleus's region in radii of the nucleus: its surroundings belong to the evidence."""
 
-NUCLEAR = ("added", "removed")
+NUCLEAR = ("nucleus", "added", "removed")
 """Guards that speak of single nuclei; the others speak of a tile."""
 
 KINDS: dict[str, ChangeKind] = {
@@ -217,8 +217,9 @@ def _places(
 ) -> Iterator[tuple[float, Place]]:
     """The nuclei of a tile that are flagged, in thresholds, at their places on the slide."""
     scales = {name: policy.scales[name] * threshold for name in NUCLEAR if name in policy.scales}
-    for place in examination.evidence.places(min(scales.values())):
-        strength = place.strength / scales.get(place.kind, np.inf)
+    together = "nucleus" in scales
+    for place in examination.evidence.places(min(scales.values()), together=together):
+        strength = place.strength / scales.get("nucleus" if together else place.kind, np.inf)
         if strength >= 1 and place.y + y < shape[0] and place.x + x < shape[1]:
             yield strength, Place(place.kind, place.y + y, place.x + x, place.radius, place.strength)
 

@@ -38,11 +38,13 @@ class Place:
 class Evidence:
     """Answers of the matched filter in standard deviations, float32 ``(4, H, W)`` for the radii ``FILTER_RADII_UM``.
 
-    High values of ``added`` mark nuclei of the restoration that the input contradicts; of ``removed`` the reverse.
+    High values of ``added`` mark nuclei of the restoration that the input contradicts; of ``removed`` the reverse; of
+    ``apart`` discs that changed in one channel more than in the other (:func:`one_channel_change`).
     """
 
     added: Responses
     removed: Responses
+    apart: Responses
     um_per_px: float
 
     @property
@@ -50,15 +52,27 @@ class Evidence:
         """The strongest answer of either kind."""
         return float(max(self.added.max(), self.removed.max()))
 
-    def places(self, threshold: float) -> tuple[Place, ...]:
+    @property
+    def nucleus(self) -> float:
+        """The strongest answer of either kind with :attr:`apart` at the same place and radius added to it.
+
+        What a restoration wrongly smooths or draws mostly changes in both channels together, a nucleus in CH2 above all: where
+        both answers are high at one place, it is a nucleus rather than the strongest of some thousand places of noise.
+        """
+        return float(max((self.added + self.apart).max(), (self.removed + self.apart).max()))
+
+    def places(self, threshold: float, *, together: bool = False) -> tuple[Place, ...]:
         """Where the answers reach ``threshold``, the strongest first, without the shadows of stronger ones.
+
+        ``together`` takes the answers of :attr:`nucleus`.
 
         A filter that answers to a disc answers to its surroundings with the other sign: a place of the other kind that is
         nearer than :data:`SHADOW` times both radii together and less than half as strong is no finding of its own.
         """
         found: list[Place] = []
         kinds: tuple[tuple[Kind, Responses], ...] = (("added", self.added), ("removed", self.removed))
-        for kind, answers in kinds:
+        for kind, own in kinds:
+            answers = own + self.apart if together else own
             near = answers.max(axis=0)
             for y, x, radius in blob_maxima(answers, self.um_per_px, threshold, FILTER_RADII_UM):
                 found.append(Place(kind, float(y), float(x), float(radius), float(near[int(y), int(x)])))
@@ -94,7 +108,8 @@ def residual_evidence(residual: Residual) -> Evidence:
         When the smallest nuclei would have a radius below 2 px.
     """
     nuclear, dark = residual.in_spreads(residual.ch3 - residual.ch2), -residual.ch2_in_spreads
-    return Evidence(np.maximum(nuclear, dark), -np.minimum(nuclear, dark), residual.um_per_px)
+    added, removed = np.maximum(nuclear, dark), -np.minimum(nuclear, dark)
+    return Evidence(added, removed, _apart(residual), residual.um_per_px)
 
 
 def one_channel_change(residual: Residual) -> float:
@@ -112,5 +127,8 @@ def one_channel_change(residual: Residual) -> float:
     InputError
         When the smallest nuclei would have a radius below 2 px.
     """
-    ch2, ch3 = np.abs(residual.ch2_in_spreads), np.abs(residual.in_spreads(residual.ch3))
-    return float(np.abs(ch2 - ch3).max())
+    return float(_apart(residual).max())
+
+
+def _apart(residual: Residual) -> Responses:
+    return np.abs(np.abs(residual.ch2_in_spreads) - np.abs(residual.in_spreads(residual.ch3)))

@@ -8,12 +8,12 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from srh_clinic.guards.evidence import Evidence, one_channel_change, residual_evidence
+from srh_clinic.guards.evidence import Evidence, residual_evidence
 from srh_clinic.guards.faithfulness import brightness_drift, residual_structure
 from srh_clinic.guards.lattice import GridPattern, grid_pattern
 from srh_clinic.guards.residual import Residual
 
-GuardName = Literal["added", "removed", "one_channel", "brightness", "structure", "steps_left", "lattice"]
+GuardName = Literal["nucleus", "added", "removed", "one_channel", "brightness", "structure", "steps_left", "lattice"]
 GUARDS: tuple[GuardName, ...] = get_args(GuardName)
 
 
@@ -48,9 +48,10 @@ def examine(
     residual = Residual(np.asarray(scanned, dtype=np.float32), np.asarray(restored, dtype=np.float32), um_per_px)
     evidence = residual_evidence(residual)
     scores: dict[str, float] = {
+        "nucleus": evidence.nucleus,
         "added": float(evidence.added.max()),
         "removed": float(evidence.removed.max()),
-        "one_channel": one_channel_change(residual),
+        "one_channel": float(evidence.apart.max()),
         "brightness": brightness_drift(residual),
         "structure": residual_structure(residual),
     }

@@ -60,6 +60,23 @@ def conformal_threshold(strengths: ArrayLike, alpha: float, confidence: float = 
     return float(found[kept - 1])
 
 
+def conformal_limit(scores: ArrayLike, share: float) -> float:
+    """A score that a further faithful place exceeds with a chance of at most ``share``.
+
+    The conformal quantile (Vovk et al. 2005): of ``n`` exchangeable places the ``ceil((n + 1) (1 - share))``-th, or, where
+    there are too few for the share, the largest.
+
+    Raises
+    ------
+    InputError
+        When there are none, or one is not a number.
+    """
+    found = np.sort(np.asarray(scores, dtype=np.float64).ravel())
+    if not len(found) or np.isnan(found).any():
+        raise InputError(f"{len(found)} scores, {int(np.isnan(found).sum())} of them not a number", "numbers, at least one")
+    return float(found[min(math.ceil((len(found) + 1) * (1 - share)), len(found)) - 1])
+
+
 def miss_rate(strengths: ArrayLike, threshold: float, level: float = 0.95) -> Interval:
     """The share of held-out wrong places that lie below a threshold, with its exact binomial interval.
 

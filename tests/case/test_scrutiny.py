@@ -136,6 +136,15 @@ def test_an_invented_nucleus_is_flagged_where_it_is_once_though_four_tiles_show_
     assert result.to_dict()["trust"]["regions"][0]["kind"] == "added_nucleus"
 
 
+def test_the_guard_of_all_evidence_at_a_place_tells_nuclei_by_their_places_too() -> None:
+    together = POLICY.model_copy(update={"scales": {"nucleus": 9.0}, "limits": {"brightness": 0.1}})
+    place = (112, 112)
+    (region,) = diagnose(place, guard_policy=together).scrutiny.regions
+    assert region.kind == "added_nucleus"
+    assert (region.y + region.height / 2, region.x + region.width / 2) == pytest.approx(place, abs=3)
+    assert diagnose(guard_policy=together).scrutiny.regions == ()
+
+
 def test_regions_are_told_in_pixels_of_the_slide_as_scanned() -> None:
     slide = noisy((240, 256), um_per_px=0.5875)  # resampled to 300 x 320 px of 0.47 um
     (region,) = (r for r in diagnose((60, 200), slide=slide).scrutiny.regions if r.strength > 1.5)

@@ -107,6 +107,7 @@ def test_an_examination_asks_every_guard_what_it_says_alone():
     found = examine(scanned, restored, UM_PER_PX, steps_left=3.0)
     assert tuple(found.scores) == GUARDS
     assert found.scores == {
+        "nucleus": float((np.maximum(found.evidence.added, found.evidence.removed) + found.evidence.apart).max()),
         "added": float(found.evidence.added.max()),
         "removed": float(found.evidence.removed.max()),
         "one_channel": one_channel_change(residual(scanned, restored)),

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from srh_clinic.errors import InputError
-from srh_clinic.trust import conformal_threshold, fewest_cases, miss_rate
+from srh_clinic.trust import conformal_limit, conformal_threshold, fewest_cases, miss_rate
 
 
 def test_the_threshold_is_the_largest_rank_that_keeps_the_promise():
@@ -47,3 +47,15 @@ def test_misses_are_counted_with_the_exact_interval():
     assert (found.low, found.high) == (pytest.approx(0.0025, abs=5e-5), pytest.approx(0.4450, abs=5e-5))
     with pytest.raises(InputError, match="no held-out"):
         miss_rate([], 1)
+
+
+def test_a_limit_is_exceeded_by_at_most_the_share_of_further_places():
+    assert conformal_limit(np.arange(1, 400), 0.005) == 398  # of 399 the 0.995 * 400-th
+    assert conformal_limit(np.arange(1, 11), 0.005) == 10  # too few: the largest
+    rng, n, share = np.random.default_rng(0), 199, 0.02
+    exceeded = np.mean([rng.standard_normal() > conformal_limit(rng.standard_normal(n), share) for _ in range(4000)])
+    # Four standard errors of a share of 4,000 runs.
+    assert exceeded == pytest.approx(share, abs=4 * (share / 4000) ** 0.5)
+    for wrong in ([], [1.0, np.nan]):
+        with pytest.raises(InputError, match="needed numbers, at least one"):
+            conformal_limit(wrong, 0.1)

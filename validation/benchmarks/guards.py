@@ -6,7 +6,6 @@ restorations by methods that invent, judged against the clean phantom.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +29,7 @@ from srh_clinic.restorers.diffusion import load_calibrator
 from srh_clinic.rscd.settings import RSCDSettings
 from srh_clinic.simulation import Phantom
 from srh_clinic.simulation.edits import CONTRASTS, ERASED, erase_nucleus, plant_nucleus
-from srh_clinic.trust import GuardPolicy, calibrated_policy
+from srh_clinic.trust import GuardPolicy, calibrated_policy, conformal_limit
 from srh_clinic.validation.bench.bench import Bench, PhantomRestorer, chunks
 from srh_clinic.validation.bench.cells import CellStore
 from srh_clinic.validation.bench.methods import BASELINES, METHODS, WHOLE, Method
@@ -51,11 +50,20 @@ MOST_FALSE_FLAGS = 0.05
 SMALLEST_ERASED_PX = 4.0
 """Nuclei of a smaller radius are not erased: what the guards look for is larger."""
 
-SHARES = dict.fromkeys(("one_channel", "brightness", "structure", "steps_left"), 0.995)
-"""Guards that do not look for nuclei speak in the extreme alone: each adds its false flags to those of the others."""
+PROMISING = ("nucleus",)
+"""Guards that the promise is made of: what it promises is that nuclei are not missed."""
 
 PATTERN = "lattice"
-"""The guard that has a limit of its own and no part in the promises: a pattern is no nucleus."""
+"""The guard of patterns, whose limit is not read off restorations that may have one."""
+
+NO_CURVE = ("one_channel", PATTERN)
+"""Guards that the figure leaves out: what the first says is in ``nucleus``, and the other speaks of no nuclei."""
+
+LIMITED = ("brightness", "structure", "steps_left")
+"""Guards that do not look for nuclei speak in the extreme alone: each adds its false flags to those of the others."""
+
+FALSE_FLAGS = 0.0025
+"""Share of faithful tiles that each of them may flag."""
 
 CONTROL = "lattice_control"
 """The strongest answer of the guard of patterns where no grid has a frequency: what it says without a pattern."""
@@ -199,31 +207,36 @@ def promised_group(index: int, groups: Container[str], protocol: Protocol) -> st
 def pattern_limit(controls: ArrayLike) -> float:
     """From which amplitude on a pattern of a grid is flagged: at least :data:`LEAST_PATTERN`.
 
-    The conformal quantile (Vovk et al. 2005) of what the guard says without a pattern, of ``n`` tiles the
-    ``ceil((n + 1) (1 - PATTERN_FALSE_FLAGS))``-th, or the largest of fewer. It is read beside the frequencies of a grid, not
-    at them, so weights that leave a pattern everywhere do not talk their own limit up.
+    It is what the guard says without a pattern in all but :data:`PATTERN_FALSE_FLAGS` of tiles, read beside the frequencies
+    of a grid and not at them, so weights that leave a pattern everywhere do not talk their own limit up.
     """
-    found = np.sort(np.asarray(controls, dtype=np.float64))
-    rank = min(math.ceil((len(found) + 1) * (1 - PATTERN_FALSE_FLAGS)), len(found))
-    return max(LEAST_PATTERN, float(found[rank - 1]) if rank else 0.0)
+    return max(LEAST_PATTERN, conformal_limit(controls, PATTERN_FALSE_FLAGS))
 
 
 def policy_from(cases: Sequence[Case], protocol: Protocol, weights_sha256: str) -> GuardPolicy:
-    """Scales from the faithful phantoms of even number, thresholds from the edited ones of odd number."""
-    faithful = [_guards_of(case) for case in cases if case.group == FAITHFUL and case.index % 2 == 0]
-    wrong = [case for case in promised(cases, protocol) if case.index % 2]
+    """The threshold of the promise from the edits, limits of the other guards from the faithful restorations.
+
+    One guard makes the promise, so its scale, which only says how loud a faithful tile is, cancels in the threshold: each edit
+    may count, also of a phantom whose restoration the scale is read from. The rate of false flags is no promise; what holds it
+    down is that one guard looks for nuclei, with all the evidence that there is at a place, and that the others speak in the
+    extreme.
+    """
+    faithful = [case.scores for case in cases if case.group == FAITHFUL]
+    wrong = promised(cases, protocol)
+    limits = {name: conformal_limit([scores[name] for scores in faithful], FALSE_FLAGS) for name in LIMITED}
     restored = [case for case in cases if case.group in (FAITHFUL, WRONG)]
     steps = [case.steps for case in restored]
     controls = [case.scores[CONTROL] for case in restored if CONTROL in case.scores]
     phantoms = protocol.phantoms
     edits = CONTRASTS[protocol.guards.contrast], ERASED[protocol.guards.contrast]
+    if controls:
+        limits[PATTERN] = pattern_limit(controls)
     return calibrated_policy(
-        faithful,
-        [_guards_of(case) for case in wrong],
+        [{name: scores[name] for name in PROMISING} for scores in faithful],
+        [case.scores for case in wrong],
         protocol.guards.alphas,
         steps=(min(steps), max(steps)),
-        shares=SHARES,
-        limits={PATTERN: pattern_limit(controls)} if controls else {},
+        limits=limits,
         calibration={
             "faithful tiles": len(faithful),
             "tiles with one edit": len(wrong),
@@ -235,11 +248,6 @@ def policy_from(cases: Sequence[Case], protocol: Protocol, weights_sha256: str) 
             "weights_sha256": weights_sha256,
         },
     )
-
-
-def _guards_of(case: Case) -> Scores:
-    """What the guards say that a promise is made of."""
-    return {name: score for name, score in case.scores.items() if name not in (PATTERN, CONTROL)}
 
 
 def calibrate_guards(
@@ -336,7 +344,7 @@ class GuardPerformance:
             Table(
                 "Each guard alone: area under the curve",
                 (Column("group", "Cases"), *(Column(name, name, ".3f") for name in GUARDS)),
-                [{"group": group, **{name: self._area([name], group) for name in GUARDS}} for group in self._groups()],
+                [{"group": group, **{name: self._area(group, name) for name in GUARDS}} for group in self._groups()],
             ),
             Table(
                 "The promised miss rate on tiles that were not calibrated on",
@@ -370,8 +378,7 @@ class GuardPerformance:
     def figure(self) -> Figure:
         """ROC curves at the protocol's contrast."""
         contrast = self.protocol.guards.contrast
-        together: dict[str, Sequence[str]] = {"together": GUARDS}
-        named = together | {name: [name] for name in GUARDS if name != PATTERN}
+        named: dict[str, str | None] = {"together": None, **{name: name for name in GUARDS if name not in NO_CURVE}}
         panels = {}
         for group in (f"planted {contrast}", f"erased {contrast}", f"cyclegan {WRONG}", f"rscd_overlong {WRONG}"):
             if self._strengths(group).size:
@@ -386,16 +393,17 @@ class GuardPerformance:
         order += [WRONG, f"cyclegan {WRONG}", f"rscd_overlong {WRONG}"]
         return [group for group in order if self._strengths(group).size]
 
-    def _strengths(self, group: str, of: Sequence[str] = GUARDS) -> NDArray[np.float64]:
-        scores = [{name: case.scores[name] for name in of} for case in self.cases if case.group == group]
-        if list(of) == [PATTERN]:
-            return np.array([one[PATTERN] for one in scores])
-        return np.array([self.policy.strength(one) for one in scores])
+    def _strengths(self, group: str, of: str | None = None) -> NDArray[np.float64]:
+        """What one guard says, or in thresholds of the promise in use what all say together."""
+        if of is not None:
+            return np.array([scores[of] for scores in self._scores(group)])
+        threshold = self.policy.promises[0].threshold
+        return np.array([max(self.policy.against(one, threshold).values(), default=0.0) for one in self._scores(group)])
 
     def _scores(self, group: str) -> list[Scores]:
         return [case.scores for case in self.cases if case.group == group]
 
-    def _area(self, of: Sequence[str], group: str) -> Interval:
+    def _area(self, group: str, of: str | None = None) -> Interval:
         return area_under_roc(self._strengths(FAITHFUL, of), self._strengths(group, of))
 
     def _areas(self) -> list[dict[str, Any]]:
@@ -406,7 +414,7 @@ class GuardPerformance:
                 f"flagged_{promise.alpha:g}": _flagged(self.policy, promise.threshold, self._scores(group))
                 for promise in self.policy.promises
             }
-            area = None if group == FAITHFUL else self._area(GUARDS, group)
+            area = None if group == FAITHFUL else self._area(group)
             rows.append({"group": group, "n": len(found), "area": area, **flagged})
         return rows
 
