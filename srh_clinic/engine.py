@@ -13,7 +13,6 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from srh_clinic.concurrency import begin
 from srh_clinic.errors import InputError
 from srh_clinic.files import fingerprint, parsed_json, write_whole
 from srh_clinic.inference import inference
@@ -92,10 +92,7 @@ def each_alone(forward: Callable[..., Tensor], *batch: Tensor) -> Tensor:
     threads = torch.get_num_threads()
     images = [tuple(part[i : i + 1] for part in batch) for i in range(len(batch[0]))]
     with _one_thread():
-        if min(threads, len(images)) == 1:
-            made = [_without_gradients(forward, image) for image in images]
-        else:
-            made = list(_workers(os.getpid(), threads).map(partial(_without_gradients, forward), images))
+        made = begin(partial(_without_gradients, forward), images, threads=threads)()
     return torch.cat(made)
 
 
@@ -106,19 +103,13 @@ def _without_gradients(forward: Callable[..., Tensor], image: tuple[Tensor, ...]
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Let an operation of torch use one thread, in this thread and in those of :func:`_workers`."""
+    """Let an operation of torch use one thread, in this thread and in any whose first operation this is."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-@cache
-def _workers(process: int, threads: int) -> ThreadPoolExecutor:
-    """The threads that run networks; a process that was forked has none of its parent's."""
-    return ThreadPoolExecutor(threads, thread_name_prefix=f"network-{process}", initializer=partial(torch.set_num_threads, 1))
 
 
 def _channels_last(tensor: Tensor) -> Tensor:

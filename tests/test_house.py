@@ -28,6 +28,7 @@ FLOORS = {
         "estimates",
         "intensity",
         "display",
+        "concurrency",
         "inference",
         "engine",
         "notebook",

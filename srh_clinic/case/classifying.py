@@ -11,6 +11,7 @@ import numpy as np
 
 from srh_clinic.case.pictures import NO_SQUARES, SquareMap
 from srh_clinic.case.restoring import Overview, RestoredSlide
+from srh_clinic.concurrency import read_ahead
 from srh_clinic.diagnosis import CLASSES, NONDIAGNOSTIC
 from srh_clinic.slide import Slide
 from srh_clinic.tiling import TileGrid, read_tile
@@ -75,8 +76,9 @@ def classify_slide(
     corners = grid.positions.tolist()
     seen = [(y, x) for y, x in corners if mask.within(y, x, grid.tile, grid.tile) >= PATCH_TISSUE]
     probabilities = np.empty((len(seen), len(CLASSES)))
-    for first in range(0, len(seen), PATCH_BATCH):
-        batch = np.stack([read_tile(slide, y, x, grid.tile) for y, x in seen[first : first + PATCH_BATCH]])
+    firsts = range(0, len(seen), PATCH_BATCH)
+    batches = (np.stack([read_tile(slide, y, x, grid.tile) for y, x in seen[first : first + PATCH_BATCH]]) for first in firsts)
+    for first, batch in zip(firsts, read_ahead(batches, 1), strict=True):
         probabilities[first : first + PATCH_BATCH] = classifier.predict_proba(batch)
         if progress is not None:
             progress(first + len(batch), len(seen))

@@ -20,6 +20,7 @@ from scipy import ndimage
 
 from srh_clinic.case.pictures import SquareMap
 from srh_clinic.case.record import RescanRegion, StepSummary, TileCounts
+from srh_clinic.concurrency import read_ahead
 from srh_clinic.display import colour_window
 from srh_clinic.errors import InputError
 from srh_clinic.files import fingerprint
@@ -245,7 +246,7 @@ def restore_slide(
                 yield Tile(i, read_tile(slide, y, x, grid.tile), y, x)
 
         report("restoring", len(wanted) - computed, len(wanted))
-        for done, tile in enumerate(restorer.stream(tiles(), seed), start=1):
+        for done, tile in enumerate(restorer.stream(read_ahead(tiles()), seed), start=1):
             record = {
                 "steps_predicted": tile.t_pred + 1,
                 "steps": tile.steps,

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srh_clinic.case.record import ChangeKind, FlaggedRegion
+from srh_clinic.concurrency import begin, read_ahead
 from srh_clinic.guards import Examination, Place, examine, steps_left
-from srh_clinic.intensity import counts_to_unit
+from srh_clinic.intensity import Unit, counts_to_unit
 from srh_clinic.metrics.nuclei import MATCH_UM
 from srh_clinic.regions import placed
 from srh_clinic.slide import Slide
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
-BATCH = 16
-"""Tiles that are read, and shown to the calibrator, at once."""
+BATCH = 8
+"""Tiles that are read, shown to the calibrator, and examined beside each other."""
 
 SHOWN_RADII = 2.5
 """Half the edge of a nucleus's region in radii of the nucleus: its surroundings belong to the evidence."""
@@ -199,17 +200,31 @@ def _examinations(
     calibrator: Callable[[Tensor], ArrayLike] | None,
     progress: Callable[[int, int], None],
 ) -> Iterator[Examination]:
-    """What the guards say of each tile, in order. One after the other: threads waited for memory and for each other here."""
-    for first in range(0, len(index), BATCH):
-        corners = grid.positions[index[first : first + BATCH]].tolist()
-        before, after = (
-            [counts_to_unit(read_tile(slide, y, x, grid.tile)) for y, x in corners] for slide in (scanned, restored)
-        )
-        left: Sequence[float | None] = [None] * len(corners)
+    """What the guards say of each tile, in order; while they look at some, the next are read and shown to the calibrator."""
+    from torch import get_num_threads
+
+    def batches() -> Iterator[tuple[list[Unit], list[Unit]]]:
+        for first in range(0, len(index), BATCH):
+            corners = grid.positions[index[first : first + BATCH]].tolist()
+            before, after = (
+                [counts_to_unit(read_tile(slide, y, x, grid.tile)) for y, x in corners] for slide in (scanned, restored)
+            )
+            yield before, after
+
+    begun: list[Callable[[], list[Examination]]] = []
+    done = 0
+    for before, after in read_ahead(batches(), 1):
+        left: Sequence[float | None] = [None] * len(after)
         if calibrator is not None:
             left = steps_left(np.stack(after), calibrator).tolist()
-        yield from map(examine, before, after, [scanned.um_per_px] * len(corners), left)
-        progress(first + len(corners), len(index))
+        begun.append(begin(examine, before, after, [scanned.um_per_px] * len(after), left, threads=get_num_threads()))
+        if len(begun) > 1:
+            yield from begun.pop(0)()
+            done += BATCH
+            progress(done, len(index))
+    for rest in begun:
+        yield from rest()
+        progress(len(index), len(index))
 
 
 def _places(

@@ -79,23 +79,36 @@ class Residual:
         The spread is ``1.4826 median |answer|`` in squares of :data:`BLOCK_UM`, at least :data:`SLIGHT`. It is measured and
         not modelled, so noise may be of any colour and follow the signal.
         """
-        block = max(round(BLOCK_UM / self.um_per_px), 1)
-        return np.stack([one / np.hypot(_spread(one, block), np.float32(SLIGHT)) for one in answers])
+        spread = _spread(answers, max(round(BLOCK_UM / self.um_per_px), 1))
+        return np.asarray(answers / np.sqrt(spread * spread + np.float32(SLIGHT**2)), dtype=np.float32)
 
 
-def _spread(answers: NDArray[np.float32], block: int) -> NDArray[np.float32]:
-    """The spread in each square, the median of 3 x 3 squares of it, interpolated to every pixel."""
-    height, width = answers.shape
+def _spread(answers: Responses, block: int) -> Responses:
+    """The spread in each square, the median of 3 x 3 squares of it, interpolated to every pixel; ``(S, H, W)``."""
+    height, width = answers.shape[1:]
     rows, columns = -(-height // block), -(-width // block)
-    grown = np.pad(np.abs(answers), ((0, rows * block - height), (0, columns * block - width)), mode="symmetric")
-    squares = grown.reshape(rows, block, columns, block).transpose(0, 2, 1, 3).reshape(rows, columns, -1)
-    spread = ndi.median_filter(1.4826 * np.median(squares, axis=-1), size=3, mode="nearest")
-    smooth = _between(rows, block, height) @ spread @ _between(columns, block, width).T
-    return np.asarray(smooth, dtype=np.float32)
+    padding = ((0, 0), (0, rows * block - height), (0, columns * block - width))
+    grown = np.pad(np.abs(answers), padding, mode="symmetric")
+    squares = grown.reshape(-1, rows, block, columns, block).transpose(0, 1, 3, 2, 4).reshape(-1, rows, columns, block**2)
+    spread = ndi.median_filter(1.4826 * _median(squares), size=(1, 3, 3), mode="nearest")
+    # Not by products of matrices: numpy runs each of those in threads, which here wait for each other longer than they work.
+    low, high, share = _between(rows, block, height)
+    spread = spread[:, low] * (1 - share[:, None]) + spread[:, high] * share[:, None]
+    low, high, share = _between(columns, block, width)
+    return np.asarray(spread[..., low] * (1 - share) + spread[..., high] * share, dtype=np.float32)
+
+
+def _median(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Along the last axis, of finite values: :func:`numpy.median` without its search for NaN."""
+    middle = values.shape[-1] // 2
+    around = [middle] if values.shape[-1] % 2 else [middle - 1, middle]
+    return np.asarray(np.partition(values, around, axis=-1)[..., around].mean(axis=-1), dtype=np.float32)
 
 
 @lru_cache(maxsize=8)
-def _between(squares: int, block: int, size: int) -> NDArray[np.float64]:
-    """Weights ``(size, squares)`` that interpolate linearly between the centres of squares, and hold beyond the outer ones."""
+def _between(squares: int, block: int, size: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """The squares before and after each of ``size`` pixels, and the share of the one after: linear between the centres of
+    squares, and held beyond the outer ones."""
     place = np.clip((np.arange(size) + 0.5) / block - 0.5, 0, squares - 1)
-    return np.clip(1 - np.abs(place[:, None] - np.arange(squares)), 0, 1)
+    low = np.floor(place).astype(np.intp)
+    return low, np.minimum(low + 1, squares - 1), (place - low).astype(np.float32)
