@@ -21,13 +21,13 @@ PATIENCE = 0.1
 
 
 def begin(work: Callable[..., R], *items: Iterable[Any], threads: int) -> Callable[[], list[R]]:
-    """Begin ``work`` on each of some items, as :func:`map` calls it, in up to ``threads`` threads; the result asks for the end.
+    """Begin ``work`` on each of some items, as :func:`map` calls it, in up to ``threads`` threads.
 
     With one thread, or for one item, nothing begins before the end is asked for, and all is done in the caller's own.
 
     Returns
     -------
-    A function that waits and gives what came of each, in their order; it raises what the first of them raised.
+    A function that waits for the end and gives what came of each, in their order; it raises what the first of them raised.
     """
     calls = list(zip(*items, strict=True))
     if min(threads, len(calls)) <= 1:

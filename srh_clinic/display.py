@@ -28,8 +28,8 @@ SATURATED = 1.5
 OFFSET = 5000
 """Counts added to ``CH3 - CH2`` so that its negative part stays visible (OpenSRH)."""
 
-HEMATOXYLIN = np.array([0.5626, 0.7201, 0.4062])
-EOSIN = np.array([0.2159, 0.8012, 0.5581])
+HEMATOXYLIN = np.array([0.5626, 0.7201, 0.4062], dtype=np.float32)
+EOSIN = np.array([0.2159, 0.8012, 0.5581], dtype=np.float32)
 """Optical densities of the stains in red, green and blue (Macenko et al. 2009)."""
 
 HE_STRENGTH = (1.4, 0.6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,12 @@ STRENGTH_SHOWN = 2.0
 BOXES_SHOWN = 40
 """Flagged regions that the trust map numbers; more would hide the tissue."""
 
+UNFRAMED = ("before", "after", "before_he", "after_he")
+"""Pictures that are written as they are, without a key."""
+
+PNG_LEVEL = 1
+"""Of compression: higher ones take twice as long for a twentieth less."""
+
 SHEET_EDGE = 700
 """Longer edge in pixels of a picture on the summary sheet."""
 
@@ -55,14 +62,40 @@ class SquareMap:
 
         Where squares overlap, their values are averaged.
         """
-        total = np.zeros((*shape, *self.values.shape[1:]), dtype=np.float32)
-        count = np.zeros(shape, dtype=np.float32)
-        for (y, x), value in zip(self.positions // factor, self.values, strict=True):
-            here = slice(y, y + max(self.edge // factor, 1)), slice(x, x + max(self.edge // factor, 1))
-            total[here] += value
-            count[here] += 1
+        cells = self.cells(shape, factor)
+        return cells.spread(cells.values)
+
+    def cells(self, shape: tuple[int, int], factor: int) -> Cells:
+        """The same in as few pixels as there are between the squares' edges: colours are worked out on these."""
+        edge = max(self.edge // factor, 1)
+        corners = np.minimum(self.positions // factor, shape)
+        rows, columns = (
+            np.unique(np.concatenate([[0, size], corners[:, axis], np.minimum(corners[:, axis] + edge, size)]))
+            for axis, size in enumerate(shape)
+        )
+        total = np.zeros((len(rows) - 1, len(columns) - 1, *self.values.shape[1:]), dtype=np.float32)
+        count = np.zeros(total.shape[:2], dtype=np.float32)
+        places = (np.searchsorted(edges, corners[:, axis]) for axis, edges in enumerate((rows, columns)))
+        ends = (np.searchsorted(edges, corners[:, axis] + edge) for axis, edges in enumerate((rows, columns)))
+        for top, left, bottom, right, value in zip(*places, *ends, self.values, strict=True):
+            total[top:bottom, left:right] += value
+            count[top:bottom, left:right] += 1
         with np.errstate(invalid="ignore"):
-            return np.asarray(total / count.reshape(shape + (1,) * (total.ndim - 2)), dtype=np.float32)
+            values = np.asarray(total / count.reshape(count.shape + (1,) * (total.ndim - 2)), dtype=np.float32)
+        return Cells(values, np.diff(rows), np.diff(columns))
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Values ``(R, C, ...)`` of a grid with rows of ``heights`` and columns of ``widths`` pixels; NaN where no square lies."""
+
+    values: NDArray[np.float32]
+    heights: NDArray[np.int64]
+    widths: NDArray[np.int64]
+
+    def spread(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Values ``(R, C, ...)`` of each cell on its pixels, ``(H, W, ...)``."""
+        return np.repeat(np.repeat(values, self.heights, axis=0), self.widths, axis=1)
 
 
 NO_SQUARES = SquareMap(np.empty((0, 2), dtype=np.int64), 1, np.empty(0))
@@ -138,40 +171,60 @@ def draw_case(
         "class_map": class_overlay(maps, window),
         "class_before": class_overlay(maps, window, before=True),
     }
-    for name in ("before", "after", "before_he", "after_he"):
-        Image.fromarray(views[name]).save(folder / f"{name}.png")
-    boxes = {"step_map": rescan, "trust_map": flagged[:BOXES_SHOWN]}
-    for name in ("step_map", "trust_map", "class_map"):
-        _map_sheet(name, views[name], maps, boxes.get(name, ())).savefig(folder / f"{name}.png")
-    _summary_sheet(views, maps, boxes, headline).savefig(folder / "summary.png")
+    # The one packs while the other draws.
+    with ThreadPoolExecutor(1) as packing:
+        packed = [packing.submit(_pack, views[name], folder / f"{name}.png") for name in UNFRAMED]
+        boxes = {"step_map": rescan, "trust_map": flagged[:BOXES_SHOWN]}
+        for name in ("step_map", "trust_map", "class_map"):
+            sheet = _drawn(_map_sheet(name, views[name], maps, boxes.get(name, ())))
+            packed.append(packing.submit(_pack, sheet, folder / f"{name}.png"))
+        packed.append(packing.submit(_pack, _drawn(_summary_sheet(views, maps, boxes, headline)), folder / "summary.png"))
+        for one in packed:
+            one.result()
     return tuple(f"{name}.png" for name in (*views, "summary") if name != "class_before")
+
+
+def _pack(picture: RGB, file: Path) -> None:
+    Image.fromarray(picture).save(file, compress_level=PNG_LEVEL)
+
+
+def _drawn(figure: Figure) -> RGB:
+    """A figure as pixels, drawn once; its own way to a file draws it twice."""
+    canvas: Any = figure.canvas
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba()).copy()
 
 
 def step_overlay(maps: CaseMaps, window: ColourWindow) -> RGB:
     """The predicted steps over the tissue in grey, dark blue (clean) to yellow (:data:`STEPS_SHOWN` steps)."""
     from matplotlib import colormaps
 
-    steps = maps.steps.painted(maps.shape, maps.factor)
-    colours = (colormaps["plasma"](np.nan_to_num(steps) / STEPS_SHOWN)[..., :3] * 255).astype(np.uint8)
-    return overlay(greyscale(maps.before, window), colours, np.where(np.isnan(steps), 0.0, 0.5))
+    steps = maps.steps.cells(maps.shape, maps.factor)
+    colours = (colormaps["plasma"](np.nan_to_num(steps.values) / STEPS_SHOWN)[..., :3] * 255).astype(np.uint8)
+    return _laid_over(maps.before, window, steps, colours)
 
 
 def trust_overlay(maps: CaseMaps, window: ColourWindow) -> RGB:
     """How strongly the guards speak over the restored tissue in grey: violet (they are silent) to orange (flagged)."""
     from matplotlib import colormaps
 
-    strength = maps.trust.painted(maps.shape, maps.factor)
-    colours = (colormaps["PuOr_r"](np.nan_to_num(strength) / STRENGTH_SHOWN)[..., :3] * 255).astype(np.uint8)
-    return overlay(greyscale(maps.after, window), colours, np.where(np.isnan(strength), 0.0, 0.5))
+    strength = maps.trust.cells(maps.shape, maps.factor)
+    colours = (colormaps["PuOr_r"](np.nan_to_num(strength.values) / STRENGTH_SHOWN)[..., :3] * 255).astype(np.uint8)
+    return _laid_over(maps.after, window, strength, colours)
 
 
 def class_overlay(maps: CaseMaps, window: ColourWindow, *, before: bool = False) -> RGB:
     """Class probabilities after restoration, or ``before`` it, over the tissue in grey."""
     classes, ground = (maps.classes_before, maps.before) if before else (maps.classes_after, maps.after)
-    probabilities = classes.painted(maps.shape, maps.factor)
-    outside = np.isnan(probabilities[..., 0])
-    colours = class_colours(np.nan_to_num(probabilities))
-    return overlay(greyscale(ground, window), colours, np.where(outside, 0.0, 0.5))
+    probabilities = classes.cells(maps.shape, maps.factor)
+    return _laid_over(ground, window, probabilities, class_colours(np.nan_to_num(probabilities.values)))
+
+
+def _laid_over(ground: Counts, window: ColourWindow, cells: Cells, colours: RGB) -> RGB:
+    """Colours of cells over the tissue in grey, which alone is seen where there are none."""
+    empty = np.isnan(cells.values).reshape(*cells.values.shape[:2], -1).any(axis=-1)
+    opacity = cells.spread(np.where(empty, np.float32(0.0), np.float32(0.5)))
+    return overlay(greyscale(ground, window), cells.spread(colours), opacity)
 
 
 def _map_sheet(name: str, view: RGB, maps: CaseMaps, boxes: Sequence[Box]) -> Figure:
