@@ -19,7 +19,7 @@ SRH := $(ENV)/bin/srh-clinic
 DEPENDENCIES := $(ENV)/.srh-clinic-dependencies
 PIP := "$(PYTHON)" -m pip install --disable-pip-version-check
 
-.PHONY: demo test kill fuzz benchmark train install clean
+.PHONY: demo test kill fuzz benchmark benchmark-slide train install clean
 
 $(PYTHON):
 	@"$(PYTHON3)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -64,6 +64,9 @@ kill: install
 
 benchmark: install
 	"$(SRH)" benchmark speed
+
+benchmark-slide: install
+	"$(SRH)" benchmark slide --out docs/benchmarks
 
 train: install
 	"$(SRH)" train denoiser --data phantom --out runs/phantom-white

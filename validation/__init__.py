@@ -6,6 +6,7 @@ For the command line, which only parses and prints::
                   device="auto", protocol=None, report=<progress>) -> list[Report]
     run_speed(out, *, bundle="phantom-demo", device="auto", tiles=16, sizes=(2048, 8192), protocol=None,
               report=<progress>) -> Report
+    run_slide(out, *, bundle="phantom-demo", sizes=SIZES, before=BEFORE, repository=".", ...) -> dict    # whole slides
     run_guards(out, *, limit=None, bundle="phantom-demo", weights="weights", ...) -> Report
     calibrate_guards(path, work, ...) -> Bundle          # writes the thresholds into the bundle
     run_cell(method, index, ...) -> dict                 # one cell of the phantoms' tables, computed anew

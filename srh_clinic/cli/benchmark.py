@@ -73,6 +73,51 @@ def benchmark_speed(
     _print_reports([report], out)
 
 
+@benchmark_app.command("slide")
+@guarded
+def benchmark_slide(
+    out: ReportsOption = Path("reports"),
+    bundle: BundleOption = "phantom-demo",
+    size: Annotated[list[int], typer.Option(help="Edge of a slide in pixels; can be repeated.")] = [2048, 4096, 6000, 12000],  # noqa: B006 - typer's
+    before: Annotated[str, typer.Option(metavar="COMMIT", help="The build to compare with.")] = "f735bc6",
+    repository: Annotated[Path, typer.Option(help="The git repository that has it.")] = Path(),
+    float32_at: Annotated[int, typer.Option(help="Size at which float32 is measured too.")] = 6000,
+    tiles: Annotated[int, typer.Option(min=1, help="Tiles that the naive loop restores, at most 32.")] = 32,
+) -> None:
+    """Whole slides from file to result, beside an earlier build and a naive loop; goes on when called again."""
+    from srh_clinic.validation import run_slide
+
+    with shown_progress() as progress:
+        made = run_slide(
+            out,
+            bundle=bundle,
+            sizes=tuple(size),
+            before=before,
+            repository=repository,
+            float32_at=float32_at,
+            tiles=tiles,
+            report=progress,
+        )
+    for row in made["slides"]:
+        whole = f", {row['float32']['speedup_vs_before']:.1f} times in float32" if "float32" in row else ""
+        tell(
+            f"{row['size']} px: {row['wall_s']:.1f} s, of them {row['outside_forward_s']:.1f} s outside forward passes; "
+            f"{row['speedup_vs_before']:.1f} times as fast as {before}{whole}, {row['speedup_vs_naive']:.1f} times as the "
+            f"naive loop; {row['evaluations_per_tile']:.2f} evaluations, {row['gflop_per_tile']:.1f} GFLOP a tile; "
+            f"{row['peak_mb']:.0f} MB"
+        )
+    apart, training = made["bf16_against_float32"], made["training"]
+    tell(
+        f"bf16 beside float32: {apart['float32_over_bf16']:.2f} times as fast, the same steps in {apart['same_steps']:.1%} of "
+        f"{apart['tiles']} tiles, counts {apart['rms_counts']:.1f} apart (rms)"
+    )
+    tell(
+        f"A training step by the engine: {training['speedup']:.2f} times as fast, "
+        f"{training['peak_mb_engine'] / training['peak_mb_float32']:.2f} of the memory"
+    )
+    tell(out / "slide.json")
+
+
 @benchmark_app.command("protocol")
 @guarded
 def benchmark_protocol(

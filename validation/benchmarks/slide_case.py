@@ -1,0 +1,144 @@
+"""One measurement of ``benchmark slide`` in a process of its own: ``python slide_case.py ASKED.json``, JSON on stdout.
+
+The build before runs it too, from its own place: nothing is used here that it lacks.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+PEAK = "VmHWM:"
+
+
+def peak_mb() -> float:
+    """The most memory that this process has held so far; NaN where the system does not say it."""
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(PEAK)), float("nan"))
+
+
+def whole_case(slide: str, bundle: str, settings: dict[str, Any], out: str | None = None) -> dict[str, Any]:
+    """From a file to its result's folder: restored, examined, classified, drawn; networks are loaded before."""
+    from srh_clinic.case.pipeline import RestoreThenClassify
+    from srh_clinic.case.provenance import origin_of
+    from srh_clinic.integration import read_slide
+
+    pipeline = RestoreThenClassify.from_bundle(bundle, device="cpu", **settings)
+    began = time.perf_counter()
+    read = read_slide(slide)
+    origin = origin_of(read)
+    result = pipeline(read, origin=origin)
+    found = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        result.save(out or folder)
+    ended = time.perf_counter()
+    restored = result.restored
+    evaluations = [restored.store.record(int(index))["evaluations"] for index in restored.index]
+    return {
+        "wall_s": ended - began,
+        "found_s": found - began,
+        "saving_s": ended - found,
+        "timing": dict(result.timing),
+        "tiles": result.tiles.model_dump(),
+        "evaluations_per_tile": sum(evaluations) / max(len(evaluations), 1),
+        "rounds_per_tile": sum(restored.store.record(int(i))["rounds"] for i in restored.index) / max(len(restored.index), 1),
+        "examined": len(result.scrutiny.index),
+        "patches": len(result.maps.classes_after.values),
+        "diagnosis": result.diagnosis,
+        "settings": {key: value for key, value in result.provenance["settings"].items() if key != "selective"},
+        "peak_mb": peak_mb(),
+    }
+
+
+def tiles_of(slide: str, limit: int) -> Any:
+    """The first tiles of a slide, uint16 ``(N, 2, 256, 256)``, and their corners."""
+    import numpy as np
+
+    from srh_clinic.integration import read_slide
+    from srh_clinic.tiling import TileGrid, read_tile
+
+    read = read_slide(slide)
+    grid = TileGrid(read.shape)
+    corners = grid.positions[:limit]
+    return np.stack([read_tile(read, y, x, grid.tile) for y, x in corners.tolist()]), corners
+
+
+def naive_loop(slide: str, bundle: str, limit: int) -> dict[str, Any]:
+    """One tile at a time as the released code runs: ancestral, recalibrated every ten steps, nothing skipped, float32."""
+    import torch
+
+    from srh_clinic.bundles import load_bundle
+    from srh_clinic.rscd import RSCD, RSCDSettings, StepCalibrator, Tile, create_calibrator, create_denoiser, create_schedule
+
+    loaded, device = load_bundle(bundle), torch.device("cpu")
+    denoiser = loaded.load_network(create_denoiser, "denoiser", device)
+    calibrator = StepCalibrator(loaded.load_network(create_calibrator, "calibrator", device), 1)
+    settings = RSCDSettings(sampler="ancestral", profile="official", recalibration_interval=10, batch_size=1)
+    rscd = RSCD(denoiser, calibrator.predict, create_schedule(loaded.metadata["schedule"]), settings)
+    counts, corners = tiles_of(slide, limit)
+    list(rscd.stream([Tile(0, counts[0], 0, 0)]))
+    began = time.perf_counter()
+    made = [next(rscd.stream([Tile(0, one, int(y), int(x))])) for one, (y, x) in zip(counts, corners, strict=True)]
+    seconds = time.perf_counter() - began
+    return {"seconds": seconds, "tiles": len(made), "evaluations_per_tile": sum(one.evaluations for one in made) / len(made)}
+
+
+def two_precisions(slide: str, bundle: str, limit: int) -> dict[str, Any]:
+    """The same tiles in float32 and in bfloat16: the share with the same steps, and how far apart the counts are."""
+    import numpy as np
+
+    from srh_clinic.restorers import create_restorer
+
+    counts, corners = tiles_of(slide, limit)
+    made, seconds = [], []
+    for precision in ("float32", "bf16"):
+        restorer = create_restorer("rscd", bundle, "cpu", precision=precision)
+        restorer.restore(counts[:2], corners[:2])
+        began = time.perf_counter()
+        made.append(restorer.restore(counts, corners))
+        seconds.append(time.perf_counter() - began)
+    whole, half = made
+    apart = half.counts.astype(np.float64) - whole.counts
+    return {
+        "tiles": len(counts),
+        "same_steps": float(np.mean(whole.steps == half.steps)),
+        "rms_counts": float(np.sqrt(np.mean(apart**2))),
+        "largest_counts": int(np.abs(apart).max()),
+        "float32_over_bf16": seconds[0] / seconds[1],
+    }
+
+
+def training_step(bundle: str, engine: bool, steps: int = 8) -> dict[str, Any]:
+    """Seconds of a step of the denoiser's training, batches of 16 crops of 64 px, and peak memory."""
+    import torch
+
+    from srh_clinic.bundles import load_bundle
+    from srh_clinic.rscd import create_denoiser
+
+    network = create_denoiser(load_bundle(bundle).config("denoiser")).train()
+    layout = torch.channels_last if engine else torch.contiguous_format
+    network = network.to(memory_format=layout)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-5)
+    x, t = torch.randn(16, 2, 64, 64).contiguous(memory_format=layout), torch.arange(16) * 10
+    taken = []
+    for _ in range(steps + 1):
+        began = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=engine):
+            loss = (network(x, t).float() - x).square().mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        taken.append(time.perf_counter() - began)
+    return {"step_s": min(taken[1:]), "peak_mb": peak_mb()}
+
+
+MEASUREMENTS = {one.__name__: one for one in (whole_case, naive_loop, two_precisions, training_step)}
+
+if __name__ == "__main__":
+    asked = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    print(json.dumps(MEASUREMENTS[asked.pop("measure")](**asked)))
