@@ -3,6 +3,7 @@
 from srh_clinic.integration.converter import convert
 from srh_clinic.integration.dicom_reader import DicomSlide
 from srh_clinic.integration.dicom_writer import write_wsi
+from srh_clinic.integration.earlier import written_before
 from srh_clinic.integration.identifiers import identifying_words
 from srh_clinic.integration.pair import cases_in
 from srh_clinic.integration.reader import read_slide
@@ -20,4 +21,5 @@ __all__ = [
     "require_free_target",
     "write_wsi",
     "write_z_stack",
+    "written_before",
 ]

@@ -35,7 +35,8 @@ def draft_of(path: Path) -> Path:
 def whole_file(path: Path) -> Iterator[Path]:
     """A draft to write a file in, which takes the name ``path`` when all of it is written; if that fails, it is gone.
 
-    Its folder is made when there is none.
+    Its folder is made when there is none. Where this run has claimed the file or a folder around it (:func:`claimed`), the
+    drafts of runs that died are cleared away.
 
     Raises
     ------
@@ -43,6 +44,10 @@ def whole_file(path: Path) -> Iterator[Path]:
         When the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    place = Path(os.path.realpath(path))
+    if _CLAIMED.get().intersection((place, *place.parents)):
+        for dead in _drafts(path):
+            dead.unlink()
     draft = draft_of(path)
     try:
         yield draft

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tiny_networks import save_tiny_bundle
 
 
 @pytest.fixture(scope="session")
@@ -24,29 +25,4 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a bundle of very small, untrained networks whose calibrator asks for nine steps, whatever it sees."""
-    import torch
-
-    from srh_clinic.bundles import save_bundle
-    from srh_clinic.classifiers import create_classifier
-    from srh_clinic.rscd import create_calibrator, create_denoiser
-
-    torch.manual_seed(0)
-    denoiser = {"architecture": "compact-unet", "channels": [8, 16], "norm_num_groups": 8}
-    slim = {"channels": [8, 8, 8, 8], "stem_width": 8}
-    calibrator = {"architecture": "step-regressor", "backbone": "resnet10t", "stage": 1, "options": slim}
-    classifier = {"backbone": "resnet10t", "options": slim, "recipe": "opensrh", "patch": 256, "temperature": 1.0}
-    nine_steps = create_calibrator(calibrator)
-    with torch.no_grad():
-        vote = nine_steps.get_submodule("head.vote")
-        vote.get_parameter("weight").zero_()
-        vote.get_parameter("bias").copy_(torch.tensor([0.3, 0.0]))
-    folder = tmp_path_factory.mktemp("bundles") / "tiny"
-    save_bundle(
-        folder,
-        {
-            "denoiser": (denoiser, create_denoiser(denoiser).state_dict()),
-            "calibrator": (calibrator, nine_steps.state_dict()),
-            "classifier": (classifier, create_classifier(classifier).state_dict()),
-        },
-    )
-    return folder
+    return save_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")

@@ -23,7 +23,7 @@ LITTLE_TISSUE = 0.1
 """A slide of which less than this fraction was taken for tissue is flagged: it is small, or the mask has lost it."""
 
 
-NOTES = frozenset({"reading", "resampled", "rescan", "withheld", "channels-shifted"})
+NOTES = frozenset({"reading", "resampled", "rescan", "withheld", "channels-shifted", "policy-unused"})
 """Codes of flags that say how the image was read and treated: nothing is wrong."""
 
 DOUBTS = frozenset(

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,7 +27,7 @@ from srh_clinic.case.arrays import as_paths, slide_of
 from srh_clinic.case.classifying import ClassifiedSlide, classify_slide, profile_case
 from srh_clinic.case.flags import case_flags, doubt_flags, policy_flags, promised_for, trust_flags
 from srh_clinic.case.pictures import CaseMaps, SquareMap
-from srh_clinic.case.provenance import drift_made_with, guard_policy_of, made_now, origin_of, provenance
+from srh_clinic.case.provenance import drift_made_with, guard_policy_of, made_now, origin_of, provenance, selective_policy_of
 from srh_clinic.case.record import CaseOrigin, RescanRegion
 from srh_clinic.case.repeating import Certainty, KeepingRestorer, repeat, seeded_restorer
 from srh_clinic.case.restoring import (
@@ -43,6 +43,7 @@ from srh_clinic.case.restoring import (
 from srh_clinic.case.result import CaseResult
 from srh_clinic.case.scrutiny import Scrutiny, scrutinise, unexamined
 from srh_clinic.errors import InputError
+from srh_clinic.files import fingerprint
 from srh_clinic.guards.channels import channel_flags, look_at_channels
 from srh_clinic.inference import network_seconds
 from srh_clinic.intensity import Counts
@@ -143,6 +144,10 @@ class RestoreThenClassify:
         Take what a validation compares cases by (:attr:`CaseResult.profile`): another pass of the classifier.
     reference
         Cases of a validation, which a slide is compared with; None when nobody asks.
+    policy_from
+        Where ``selective_policy`` comes from, in words.
+    policy_unused
+        A flag that says why the policy that the bundle carries does not decide; empty when there is nothing to say.
 
     Raises
     ------
@@ -163,6 +168,8 @@ class RestoreThenClassify:
     selective_policy: SelectivePolicy | None = None
     profiled: bool = False
     reference: DriftReference | None = None
+    policy_from: str = "the caller's"
+    policy_unused: str = ""
 
     def __post_init__(self) -> None:
         _require_decidable(self.selective_policy, self.seeds if self.repeated is not None else 0)
@@ -178,9 +185,10 @@ class RestoreThenClassify:
         seed: int = 0,
         conservative: bool = False,
         certainty: int = 0,
-        selective_policy: SelectivePolicy | None = None,
+        selective_policy: SelectivePolicy | Literal["bundle"] | None = None,
         profiled: bool = False,
         reference: DriftReference | None = None,
+        policy_from: str = "the caller's",
         **settings: Any,
     ) -> Self:
         """Load a bundle's networks, and what it states about its guards.
@@ -202,8 +210,9 @@ class RestoreThenClassify:
             since RSCD then steps by the ancestral sampler, the only one whose result depends on the seed.
         selective_policy
             Decides whether the restored diagnosis is used, the original kept, or the case called non-diagnostic; see
-            :func:`srh_clinic.trust.load_policy`.
-        profiled, reference
+            :func:`srh_clinic.trust.load_policy`. ``"bundle"`` is the one that the bundle carries, where it was made with these
+            weights and this restorer.
+        profiled, reference, policy_from
             See :class:`RestoreThenClassify` and :func:`srh_clinic.trust.load_reference`.
         settings
             Of the restorer, for example ``sampler="ancestral"``.
@@ -222,8 +231,11 @@ class RestoreThenClassify:
         from srh_clinic.restorers import create_restorer
         from srh_clinic.restorers.diffusion import load_calibrator
 
+        loaded, unused = load_bundle(bundle), ""
+        if selective_policy == "bundle":
+            selective_policy, unused = _policy_of_bundle(loaded, restorer, certainty)
+            policy_from = f"the policy that the bundle {loaded.name} carries; --policy none leaves it out"
         _require_decidable(selective_policy, certainty)
-        loaded = load_bundle(bundle)
         guard_policy = guard_policy_of(loaded)
         if conservative and guard_policy is None:
             needed = "a bundle whose guards were calibrated for its weights (srh-clinic bundle calibrate)"
@@ -242,6 +254,8 @@ class RestoreThenClassify:
             selective_policy=selective_policy,
             profiled=profiled,
             reference=reference,
+            policy_from=policy_from,
+            policy_unused=unused,
         )
 
     def __call__(
@@ -310,6 +324,7 @@ class RestoreThenClassify:
             restored=found.restored,
             decision=decision,
             profile=found.profile,
+            policy_from=self.policy_from,
         )
 
     def _find(self, slide: Slide, work: str | Path | None, report: Progress) -> _Findings:
@@ -434,6 +449,7 @@ class RestoreThenClassify:
             *case_flags(found.restored, found.before, found.after, regions, found.seen),
             *trust_flags(found.scrutiny, len(found.withheld), changed, promised),
             *policy_flags(self.selective_policy, decision, self.bundle, self.restorer),
+            *((self.policy_unused,) if self.policy_unused else ()),
             *unlike,
             *doubt_flags(found.after, found.scrutiny),
         )
@@ -441,7 +457,11 @@ class RestoreThenClassify:
     @property
     def made_by(self) -> dict[str, Any]:
         """The provenance of everything that it computes."""
-        selective = {} if self.selective_policy is None else {"selective": self.selective_policy.model_dump(mode="json")}
+        asked: dict[str, Any] = {}
+        if self.selective_policy is not None:
+            asked["selective"] = self.selective_policy.model_dump(mode="json")
+        if self.reference is not None:
+            asked["reference"] = fingerprint(reference=self.reference.model_dump(mode="json"))
         return provenance(
             self.bundle,
             self.restorer,
@@ -452,7 +472,7 @@ class RestoreThenClassify:
             recipe=self.classifier.recipe,
             conservative=self.conservative,
             certainty=self.seeds,
-            **selective,
+            **asked,
         )
 
 
@@ -472,6 +492,20 @@ def _as_slide(slide: object) -> Slide:
         needed = "a path, read_slide(path), or ArraySlide(counts, um_per_px)"
         raise InputError(f"a {type(slide).__name__}", needed)
     return slide_of(slide)
+
+
+def _policy_of_bundle(bundle: Bundle, restorer: str, seeds: int) -> tuple[SelectivePolicy | None, str]:
+    """The policy that a bundle carries, where it can decide what a restorer makes; without, the flag that says why not."""
+    policy = selective_policy_of(bundle)
+    if policy is None or policy.calibration.get("restorer", restorer) != restorer:
+        return None, ""
+    if (made_with := policy.calibration.get("weights_sha256")) != bundle.weights_sha256:
+        other = f"was made with {str(made_with)[:12]}, not {bundle.weights_sha256[:12]}"
+        return None, f"policy-of-other-weights: the policy that the bundle carries {other}, and decides nothing"
+    if policy.agreement_limit is not None and not seeds:
+        asked = "asks whether further restorations agree (--certainty K)"
+        return None, f"policy-unused: the policy that the bundle carries {asked}, and decides nothing"
+    return policy, ""
 
 
 def _require_decidable(selective_policy: SelectivePolicy | None, seeds: int) -> None:

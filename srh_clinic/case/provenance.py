@@ -18,7 +18,7 @@ from srh_clinic.slide import Slide, pixels_sha256
 if TYPE_CHECKING:
     from srh_clinic.bundles import Bundle
     from srh_clinic.restorers import Restorer
-    from srh_clinic.trust import GuardPolicy
+    from srh_clinic.trust import GuardPolicy, SelectivePolicy
 
 
 LIBRARIES = ("torch", "monai", "timm", "numpy", "scipy", "scikit-image", "pydicom", "tifffile")
@@ -119,6 +119,29 @@ def guard_policy_of(bundle: Bundle) -> GuardPolicy | None:
             f"trust.{first_fault(error)}", "what srh-clinic bundle calibrate writes", bundle.path / "configs/metadata.json"
         ) from error
     return policy if policy.calibration.get("weights_sha256") == bundle.weights_sha256 else None
+
+
+def selective_policy_of(bundle: Bundle) -> SelectivePolicy | None:
+    """The policy that a bundle carries (``bundle policy``), made with whatever weights; None when it carries none.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    from pydantic import ValidationError
+
+    from srh_clinic.trust import SelectivePolicy
+
+    stated = bundle.metadata.get("policy")
+    if stated is None:
+        return None
+    try:
+        return SelectivePolicy.model_validate(stated)
+    except ValidationError as error:
+        raise InputError(
+            f"policy.{first_fault(error)}", "what srh-clinic bundle policy writes", bundle.path / "configs/metadata.json"
+        ) from error
 
 
 def provenance(bundle: Bundle, restorer: Restorer, seed: int, **settings: Any) -> dict[str, Any]:

@@ -77,6 +77,8 @@ class DecisionRecord(_Part):
     """The class that follows."""
     why: str = Field(min_length=1)
     """The reason in one clause."""
+    policy: str = Field(min_length=1)
+    """Which policy: the one that the bundle carries, or the file given with --policy."""
 
 
 class TileCounts(_Part):
@@ -253,8 +255,8 @@ class CaseRecord(SaidOfSlide):
     before: SaidOfSlide
     """The slide as scanned."""
     decision: DecisionRecord | None
-    """What the policy lets stand (--policy); null when none was asked, and then nothing is decided. diagnosis above is after
-    restoration whatever the policy says."""
+    """What the policy lets stand: that of the bundle, or another (--policy); null when there was none, and then nothing is
+    decided. diagnosis above is after restoration whatever the policy says."""
     tiles: TileCounts
     """What became of the slide's tiles."""
     steps: StepSummary

@@ -12,6 +12,7 @@ import numpy as np
 
 from srh_clinic.case.flags import DOUBTS, NOTES, code_of
 from srh_clinic.case.pictures import Box, CaseMaps, draw_case
+from srh_clinic.case.provenance import made_now
 from srh_clinic.case.record import (
     RESULT,
     CaseOrigin,
@@ -28,12 +29,14 @@ from srh_clinic.case.record import (
     TileCounts,
     Timing,
     TrustRecord,
+    read_result,
 )
 from srh_clinic.case.repeating import Certainty
 from srh_clinic.case.restoring import RestoredSlide
 from srh_clinic.case.scrutiny import Scrutiny
 from srh_clinic.diagnosis import CLASS_WORDS, CLASSES, Diagnosis
 from srh_clinic.display import colour_window
+from srh_clinic.errors import InputError
 from srh_clinic.escaping import terminal_text
 from srh_clinic.files import whole_files
 from srh_clinic.notebook import card, coloured
@@ -94,6 +97,8 @@ class CaseResult:
         restored slide whatever the policy says.
     profile
         What a validation compares cases by; None when nobody asked.
+    policy_from
+        Where the policy that made the ``decision`` comes from.
     """
 
     diagnosis: Diagnosis
@@ -116,6 +121,7 @@ class CaseResult:
     restored: RestoredSlide = field(repr=False, compare=False)
     decision: Decision | None = None
     profile: CaseProfile | None = field(default=None, repr=False, compare=False)
+    policy_from: str = "the caller's"
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -145,7 +151,7 @@ class CaseResult:
                 probabilities=_probabilities(self.before.probabilities),
                 support=round(self.before.support, 6),
             ),
-            decision=None if self.decision is None else _decision(self.decision),
+            decision=None if self.decision is None else _decision(self.decision, self.policy_from),
             tiles=self.tiles,
             steps=self.steps,
             rescan=self.rescan,
@@ -255,12 +261,46 @@ class CaseResult:
         )
 
 
+def result_before(
+    out: str | Path, made_by: Mapping[str, Any], origin: CaseOrigin, um_per_px: float, *, page: bool = False
+) -> CaseRecord | None:
+    """The result that the same call has written into ``out``, whole; None when there is none.
+
+    Parameters
+    ----------
+    made_by
+        :attr:`CaseResult.provenance` of what would be computed.
+    origin
+        Whose it would be.
+    um_per_px
+        Pixel size as scanned.
+    page
+        Whether a case page belongs to it.
+    """
+    folder = Path(out)
+    if not (folder / RESULT).is_file():
+        return None
+    try:
+        before = read_result(folder)
+    except InputError:
+        return None
+    same = (before.provenance, before.case, before.slide.um_per_px, before.made) == (
+        Provenance(**json.loads(json.dumps(made_by))),
+        origin,
+        um_per_px,
+        made_now().model_copy(update={"at": before.made.at}),
+    )
+    there = {name for name in OURS if (folder / name).is_file()}
+    return before if same and there == set(OURS) - (set() if page else {PAGE}) else None
+
+
 def _probabilities(by_class: Mapping[str, float]) -> ClassProbabilities:
     return ClassProbabilities(**_rounded(by_class))
 
 
-def _decision(decision: Decision) -> DecisionRecord:
-    return DecisionRecord.model_validate({"use": decision.use, "diagnosis": decision.said, "why": decision.why})
+def _decision(decision: Decision, policy: str) -> DecisionRecord:
+    said = {"use": decision.use, "diagnosis": decision.said, "why": decision.why, "policy": policy}
+    return DecisionRecord.model_validate(said)
 
 
 def _certainty(certainty: Certainty) -> CertaintyRecord:

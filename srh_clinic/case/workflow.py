@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from srh_clinic.case.pipeline import RestoreThenClassify
 from srh_clinic.case.provenance import origin_of, require_own_folder
-from srh_clinic.case.record import CaseOrigin
-from srh_clinic.case.result import CaseResult
+from srh_clinic.case.record import CaseOrigin, CaseRecord
+from srh_clinic.case.restoring import at_pixel_size
+from srh_clinic.case.result import CaseResult, result_before
 from srh_clinic.progress import Progress, silent
 from srh_clinic.slide import Slide
+
+DECIDING = ("selective", "reference")
+"""Settings that change what is said of a slide and none of its pixels."""
 
 Page = Callable[[CaseResult, Path], object]
 """Writes what it makes of a result into a folder."""
@@ -37,7 +42,7 @@ def diagnose_into(
     """
     from srh_clinic.integration import require_free_target, write_wsi
 
-    made_by = {**pipeline.made_by, "source_pixels_sha256": origin.pixels_sha256}
+    made_by = restored_by(pipeline, origin)
     if dicom_out is not None:
         require_free_target(dicom_out, slide, made_by)
     result = pipeline(slide, work=work, progress=progress, origin=origin)
@@ -50,6 +55,39 @@ def diagnose_into(
         result.save(out, None if page is None else lambda draft: page(result, draft))
         progress("drawing", 1, 1)
     return result
+
+
+def diagnosed_before(
+    pipeline: RestoreThenClassify,
+    slide: Slide,
+    origin: CaseOrigin,
+    *,
+    out: Path | None,
+    dicom_out: Path | None = None,
+    page: bool = False,
+) -> CaseRecord | None:
+    """The result of a :func:`diagnose_into` like this one that has written everything, ``page`` with a case page.
+
+    Returns
+    -------
+    None when something is missing or was made in another way, or when there is no ``out``.
+    """
+    from srh_clinic.integration import written_before
+
+    if out is None:
+        return None
+    record = result_before(out, pipeline.made_by, origin, slide.um_per_px, page=page)
+    if record is None or dicom_out is None:
+        return record
+    view, _ = at_pixel_size(slide, pipeline.bundle.metadata["um_per_px"])
+    return record if written_before(dicom_out, slide, view, restored_by(pipeline, origin)) else None
+
+
+def restored_by(pipeline: RestoreThenClassify, origin: CaseOrigin) -> dict[str, Any]:
+    """What a restored slide is known by among others of the same place; what only decides changes none of its pixels."""
+    made_by = pipeline.made_by
+    settings = {name: value for name, value in made_by["settings"].items() if name not in DECIDING}
+    return {**made_by, "settings": settings, "source_pixels_sha256": origin.pixels_sha256}
 
 
 def diagnose_case(
@@ -83,5 +121,5 @@ def diagnose_case(
     origin = origin_of(slide)
     require_own_folder(out, origin)
     # A Path: what MONAI calls the bundle's root is a folder, also where a bundle of the package has its name.
-    pipeline = RestoreThenClassify.from_bundle(Path(bundle), restorer, device, seed)
+    pipeline = RestoreThenClassify.from_bundle(Path(bundle), restorer, device, seed, selective_policy="bundle")
     return diagnose_into(pipeline, slide, origin, out=out, dicom_out=None if dicom_out is None else Path(dicom_out))

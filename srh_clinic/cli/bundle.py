@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,7 +41,7 @@ def bundle_show(name: BundleArgument) -> None:
     loaded = load_bundle(name)
     Terminal().print(Markdown((loaded.path / "docs" / "README.md").read_text(encoding="utf-8")))
     tell(*(f"{part}: in {loaded.holder(part).name}" for part in loaded.parts))
-    tell(*_promises(loaded), "", f"weights_sha256 {loaded.weights_sha256}", loaded.path)
+    tell(*_promises(loaded), *_policy(loaded), "", f"weights_sha256 {loaded.weights_sha256}", loaded.path)
 
 
 def _promises(bundle: Bundle) -> Iterator[str]:
@@ -65,6 +65,22 @@ def _promises(bundle: Bundle) -> Iterator[str]:
     yield f"  for tiles that need {policy.steps[0]} to {policy.steps[1]} steps; calibrated on"
     for name, value in policy.calibration.items():
         yield f"    {name}: {value}"
+
+
+def _policy(bundle: Bundle) -> Iterator[str]:
+    """The policy by which diagnose decides with a bundle, where it carries one."""
+    from srh_clinic.case.provenance import selective_policy_of
+
+    policy = selective_policy_of(bundle)
+    if policy is None:
+        return
+    yield ""
+    fits = policy.calibration.get("weights_sha256") == bundle.weights_sha256
+    yield "policy:" if fits else "policy, not used, for it was made with other weights:"
+    yield f"  {policy.in_words()}"
+    if (bound := policy.bound) is not None:
+        of = f"{bound.patients} patients, confidence {bound.confidence:.0%}"
+        yield f"  wrong diagnoses: at most {bound.upper:.1%} of a patient's cases ({of})"
 
 
 @bundle_app.command("card")
@@ -95,6 +111,33 @@ def bundle_calibrate(
         calibrated = calibrate_guards(bundle, work, device=device, report=progress)
     for line in _promises(calibrated):
         tell(line)
+
+
+@bundle_app.command("policy")
+@guarded
+def bundle_policy(
+    bundle: BundleFolderArgument,
+    policy: Annotated[str, typer.Argument(metavar="FILE|none", help="The policy.json of a validation with this bundle.")],
+) -> None:
+    """Put a policy into a bundle: diagnose uses it by default, as long as the weights are those it was made with."""
+    from srh_clinic.bundles import annotate_bundle, load_bundle
+    from srh_clinic.trust import load_policy
+
+    loaded, chosen = load_bundle(bundle), None if policy == "none" else load_policy(policy)
+    if chosen is not None:
+        _require_fitting(chosen.calibration, loaded, policy)
+    annotate_bundle(loaded, {"policy": None if chosen is None else chosen.model_dump(mode="json")})
+    tell(f"{loaded.name}: no policy" if chosen is None else f"{loaded.name}: {chosen.in_words()}")
+
+
+def _require_fitting(calibration: Mapping[str, Any], bundle: Bundle, file: str) -> None:
+    """Refuse a policy that was made with other weights, or of patches."""
+    found = str(calibration.get("weights_sha256", "no weights that it names"))
+    if found != bundle.weights_sha256:
+        needed = f"one of a validation with the weights of this bundle, {bundle.weights_sha256[:12]}"
+        raise InputError(f"a policy made with {found[:12]}", needed, file)
+    if (level := calibration.get("level", "slide")) != "slide":
+        raise InputError(f"a policy calibrated at the level of a {level}", "one calibrated on slides", file)
 
 
 @bundle_app.command("verify")

@@ -121,7 +121,7 @@ def restore(
     from srh_clinic.bundles import load_bundle
     from srh_clinic.case.provenance import provenance
     from srh_clinic.case.restoring import OVERLAP, at_pixel_size, look_over, restore_slide
-    from srh_clinic.integration import read_slide, require_free_target, write_wsi
+    from srh_clinic.integration import read_slide, require_free_target, write_wsi, written_before
     from srh_clinic.restorers import create_restorer
     from srh_clinic.slide import pixels_sha256
 
@@ -133,8 +133,11 @@ def restore(
     require_free_target(out, slide, made_by)
     with kept_tiles(out) as work, shown_progress() as progress:
         view, flags = at_pixel_size(slide, loaded.metadata["um_per_px"])
-        restored = restore_slide(view, look_over(view), works, loaded, seed=seed, work=work, progress=progress)
-        written = write_wsi(restored.slide, out, derived_from=slide, provenance=made_by)
+        if written := written_before(out, slide, view, made_by):
+            flags += (f"found {out} as this very call has written it; nothing was computed.",)
+        else:
+            restored = restore_slide(view, look_over(view), works, loaded, seed=seed, work=work, progress=progress)
+            written = write_wsi(restored.slide, out, derived_from=slide, provenance=made_by)
     for flag in flags:
         tell(flag, err=True)
     for path in written:
@@ -182,11 +185,11 @@ def diagnose(
         int, typer.Option(metavar="K", min=0, help="Restore with K further seeds too, and say what they agree on (slow).")
     ] = 0,
     policy: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="FILE",
-            readable=False,
-            help="Let this policy decide whether the restored diagnosis stands, the original one, or neither.",
+            metavar="FILE|none",
+            help="Let this policy decide whether the restored diagnosis stands, the original one, or neither; by default the "
+            "one that the bundle carries.",
         ),
     ] = None,
     reference: Annotated[
@@ -203,12 +206,12 @@ def diagnose(
     """Restore a case, classify it before and after, and show the result and where not to trust it."""
     from srh_clinic.case.pipeline import RestoreThenClassify
     from srh_clinic.case.provenance import origin_of, require_own_folder
-    from srh_clinic.case.workflow import diagnose_into
+    from srh_clinic.case.workflow import diagnose_into, diagnosed_before
     from srh_clinic.files import check_place
     from srh_clinic.integration import read_slide
     from srh_clinic.trust import load_policy, load_reference
 
-    selective = None if policy is None else load_policy(policy)
+    selective = "bundle" if policy is None else None if policy == "none" else load_policy(policy)
     compared = None if reference is None else load_reference(reference)
     slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane)
     if out is None and (html or not json):
@@ -220,27 +223,40 @@ def diagnose(
         require_own_folder(out, origin)
     settings = settings_of(sampler, profile, precision)
     pipeline = RestoreThenClassify.from_bundle(
-        bundle, restorer, device, seed, conservative, certainty, selective_policy=selective, reference=compared, **settings
+        bundle,
+        restorer,
+        device,
+        seed,
+        conservative,
+        certainty,
+        selective_policy=selective,
+        reference=compared,
+        policy_from=f"the policy {policy}",
+        **settings,
     )
     with kept_tiles(out if out is not None else dicom_out) as work, shown_progress() as progress:
-        result = diagnose_into(
-            pipeline,
-            slide,
-            origin,
-            out=out,
-            dicom_out=dicom_out,
-            page=partial(_write_page, name) if html else None,
-            work=work,
-            progress=progress,
-        )
+        record = diagnosed_before(pipeline, slide, origin, out=out, dicom_out=dicom_out, page=html)
+        if record is not None:
+            tell(f"found {out} as this very call has written it at {record.made.at}; nothing was computed.", err=True)
+        else:
+            record = diagnose_into(
+                pipeline,
+                slide,
+                origin,
+                out=out,
+                dicom_out=dicom_out,
+                page=partial(_write_page, name) if html else None,
+                work=work,
+                progress=progress,
+            ).record
     if json:
-        typer.echo(json_text.dumps(result.to_dict()))
+        typer.echo(json_text.dumps(record.model_dump(mode="json")))
     else:
         from srh_clinic.cli.panel import result_panel
 
         terminal = Terminal()
-        terminal.print(result_panel(name, result, out, terminal.width))
-    if strict and (result.warnings or result.doubts):
+        terminal.print(result_panel(name, record, out, terminal.width))
+    if strict and (record.warnings or record.doubts):
         raise typer.Exit(ExitCode.FLAGGED)
 
 

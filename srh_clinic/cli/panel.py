@@ -14,7 +14,7 @@ from srh_clinic.cli.output import words
 from srh_clinic.diagnosis import CLASS_WORDS
 
 if TYPE_CHECKING:
-    from srh_clinic.case.result import CaseResult
+    from srh_clinic.case.record import CaseRecord
 
 REGIONS_SHOWN = 5
 """Flagged regions that the panel lists; all are in ``result.json``."""
@@ -28,7 +28,7 @@ Row = tuple[str, str]
 """What a line is about, in the first line about it, and what it says, in rich's markup."""
 
 
-def result_panel(name: str, result: CaseResult, out: Path | None, width: int = 100) -> RenderableType:
+def result_panel(name: str, result: CaseRecord, out: Path | None, width: int = 100) -> RenderableType:
     """The diagnosis before and after, where not to trust it, and where the pictures are.
 
     Parameters
@@ -55,7 +55,7 @@ def result_panel(name: str, result: CaseResult, out: Path | None, width: int = 1
     ):
         for row in rows:
             facts.add_row(*row)
-    warning = f"[bold yellow]{words(result.provenance['notice'])}[/]"
+    warning = f"[bold yellow]{words(result.provenance.notice)}[/]"
     classes = _classes(result) if width >= SIDE_BY_SIDE else _narrow_classes(result)
     side = 2 if width >= SIDE_BY_SIDE else 1
     return Panel(Group(warning, "", classes, "", facts), title=words(name), title_align="left", padding=(1, side))
@@ -65,24 +65,24 @@ def _word(diagnosis: str) -> str:
     return f"[bold {CLASS_STYLES[diagnosis]}]{CLASS_WORDS[diagnosis]}[/]"
 
 
-def _last_word(result: CaseResult) -> str:
+def _last_word(result: CaseRecord) -> str:
     """The diagnosis after restoration, called doubtful where something speaks against it."""
     return _word(result.diagnosis) + (" [yellow](doubtful)[/]" if result.doubts else "")
 
 
-def _narrow_classes(result: CaseResult) -> Group:
+def _narrow_classes(result: CaseRecord) -> Group:
     """The same as :func:`_classes` but for the policy, which has a line of its own, a class a row."""
     classes = Table(box=None, pad_edge=False, show_edge=False)
     classes.add_column("", no_wrap=True)
     classes.add_column("Scanned", justify="right", no_wrap=True)
     classes.add_column("Restored", justify="right", no_wrap=True)
     for one, style in CLASS_STYLES.items():
-        shares = (f"{said.probabilities[one]:.1%}" for said in (result.before, result))
+        shares = (f"{getattr(said.probabilities, one):.1%}" for said in (result.before, result))
         classes.add_row(CLASS_WORDS[one], *shares, style=style)
     return Group(f"as scanned: {_word(result.before.diagnosis)}", f"after restoration: {_last_word(result)}", "", classes)
 
 
-def _classes(result: CaseResult) -> Table:
+def _classes(result: CaseRecord) -> Table:
     """Diagnosis and probabilities before and after, and what a policy makes of them."""
     classes = Table(box=None, pad_edge=False, show_edge=False)
     classes.add_column("")
@@ -93,13 +93,13 @@ def _classes(result: CaseResult) -> Table:
         ("as scanned", _word(result.before.diagnosis), result.before.probabilities),
         ("after restoration", _last_word(result), result.probabilities),
     ):
-        classes.add_row(when, word, *(f"{probabilities[one]:.1%}" for one in CLASS_STYLES))
+        classes.add_row(when, word, *(f"{getattr(probabilities, one):.1%}" for one in CLASS_STYLES))
     if result.decision is not None:
-        classes.add_row("by the policy", _word(result.decision.said), *("" for _ in CLASS_STYLES))
+        classes.add_row("by the policy", _word(result.decision.diagnosis), *("" for _ in CLASS_STYLES))
     return classes
 
 
-def _decision(result: CaseResult) -> Iterator[Row]:
+def _decision(result: CaseRecord) -> Iterator[Row]:
     if (decided := result.decision) is not None:
         stands = {
             "restored": "the diagnosis of the restored image stands",
@@ -107,9 +107,10 @@ def _decision(result: CaseResult) -> Iterator[Row]:
             "nondiagnostic": "the diagnosis of neither image stands",
         }[decided.use]
         yield "Policy", words(f"{stands}: {decided.why}")
+        yield "", words(f"by {decided.policy}")
 
 
-def _quality(result: CaseResult) -> Iterator[Row]:
+def _quality(result: CaseRecord) -> Iterator[Row]:
     tiles, steps = result.tiles, result.steps
     if _unrestored(result):
         yield "Tiles", f"{tiles.total}, shown and classified as scanned: the restorer none changes nothing"
@@ -123,14 +124,14 @@ def _quality(result: CaseResult) -> Iterator[Row]:
         yield "Rescan" if number == 1 else "", f"{number}. {region.where}: {size} at {place}, {region.steps} steps"
 
 
-def _trust(result: CaseResult, out: Path | None) -> Iterator[Row]:
+def _trust(result: CaseRecord, out: Path | None) -> Iterator[Row]:
     """Where the restored image differs from what was measured, and what further seeds show otherwise."""
     from srh_clinic.case.scrutiny import WORDS
 
-    trust = result.scrutiny
+    trust = result.trust
     if _unrestored(result):
         yield "Trust", "nothing was restored, so nothing can have been invented"
-    elif trust.threshold is None:
+    elif not trust.calibrated:
         yield "Trust", "[yellow]not examined: nobody looked for what restoration may have invented[/]"
     else:
         places = len(trust.regions)
@@ -148,33 +149,33 @@ def _trust(result: CaseResult, out: Path | None) -> Iterator[Row]:
         yield "Certainty", f"{uncertain} shown by at most half of {sure.seeds + 1} restorations"
 
 
-def _doubts(result: CaseResult) -> Iterator[Row]:
+def _doubts(result: CaseRecord) -> Iterator[Row]:
     """What speaks against the diagnosis, first of all."""
     for number, doubt in enumerate(result.doubts):
         yield "[yellow]Doubtful[/]" if number == 0 else "", f"[yellow]{words(doubt)}[/]"
 
 
-def _flags(result: CaseResult) -> Iterator[Row]:
+def _flags(result: CaseRecord) -> Iterator[Row]:
     for number, flag in enumerate(result.warnings):
         yield "Warnings" if number == 0 else "", f"[yellow]{words(flag)}[/]"
     for number, flag in enumerate(result.notes):
         yield "Notes" if number == 0 else "", words(flag)
 
 
-def _unrestored(result: CaseResult) -> bool:
-    return bool(result.provenance["settings"]["restorer"] == "none")
+def _unrestored(result: CaseRecord) -> bool:
+    return bool(result.provenance.settings["restorer"] == "none")
 
 
-def _making(result: CaseResult, out: Path | None) -> Iterator[Row]:
+def _making(result: CaseRecord, out: Path | None) -> Iterator[Row]:
     """How long it took, what made it, and where it is."""
     timing, made_by = result.timing, result.provenance
-    spent = f"{timing['total_s']:.0f} s, {timing['tiles_per_s']:.2f} tiles per second"
-    if result.scrutiny.threshold is not None:
-        spent += f"; {timing['examining_s']:.1f} s ({timing['examining_s'] / timing['total_s']:.0%}) in the guards"
+    spent = f"{timing.total_s:.0f} s, {timing.tiles_per_s:.2f} tiles per second"
+    if result.trust.calibrated and timing.total_s:
+        spent += f"; {timing.examining_s:.1f} s ({timing.examining_s / timing.total_s:.0%}) in the guards"
     yield "Time", spent
-    weights = f"{words(made_by['bundle'])} {made_by['weights_sha256'][:12]}"
-    yield "Made by", f"srh-clinic {made_by['version']}, {weights}, seed {made_by['seed']}"
-    if order := result.slide.get("channel_order"):
+    weights = f"{words(made_by.bundle)} {made_by.weights_sha256[:12]}"
+    yield "Made by", f"srh-clinic {made_by.version}, {weights}, seed {made_by.seed}"
+    if order := result.slide.channel_order:
         yield "Channels", words(order)
     if out is not None:
         yield "Pictures", words(str(out / "summary.png"))

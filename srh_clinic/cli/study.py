@@ -95,6 +95,7 @@ def study_export(
         seed=seed,
         title=title,
     )
+    stood = (study / "sealed" / "key.json").is_file()
     with shown_progress() as progress:
         made = export_study(
             study,
@@ -107,6 +108,8 @@ def study_export(
             device=device,
             report=progress,
         )
+    if stood:
+        tell(f"found {study} as this very call has exported it; nothing was written.", err=True)
     ratings = made.tasks * made.raters_per_task
     tell(f"{made.images} images, {made.tasks} tasks, {ratings} ratings by {len(made.raters)} raters")
     spreads = "; ".join(f"{what}: {spread}" for what, spread in made.imbalance.items())

@@ -16,6 +16,7 @@ from srh_clinic.case.record import read_result
 from srh_clinic.errors import ExitCode
 from srh_clinic.integration import read_slide, write_wsi
 from srh_clinic.slide import ArraySlide, Identity
+from srh_clinic.tiling import TileStore
 
 
 @pytest.fixture
@@ -96,3 +97,74 @@ def test_a_restoration_made_in_another_way_stays(
         assert "found a restoration of another source, or one made with other settings" in " ".join(ran.err.split())
         assert {path: path.read_bytes() for path in tmp_path.rglob("*.dcm")} == before
         assert run(*call).code == ExitCode.DONE
+
+
+def test_a_call_that_has_written_everything_finds_it_and_computes_nothing(
+    run: Run, patients: tuple[Path, Path], options: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[object] = []
+    put = TileStore.put
+
+    def counted(store: TileStore, *tile: object) -> None:
+        kept.append(tile)
+        put(store, *tile)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TileStore, "put", counted)
+    calls = (
+        ("restore", patients[0], "restored", *options, "--restorer", "median"),
+        ("diagnose", patients[0], *options, "--restorer", "median", "--out", "out", "--html", "--dicom-out", "restored.dcm"),
+    )
+    for call in calls:
+        first = run(*call)
+        assert first.code == ExitCode.DONE
+        assert len(kept) == 4
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        # A kill after the last file and before the tiles were gone.
+        tiles = tmp_path / f".{'restored' if call[0] == 'restore' else 'out'}.partial" / "tiles-0123"
+        tiles.mkdir(parents=True)
+        again = run(*call)
+        assert (again.code, len(kept)) == (ExitCode.DONE, 4)
+        assert "as this very call has written it" in " ".join(again.err.split())
+        assert again.out == first.out
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+        assert not tiles.parent.exists()
+        kept.clear()
+
+
+@pytest.mark.parametrize(
+    ("change", "computed"),
+    [("picture", 4), ("page", 4), ("damage", 4), ("seed", 4), ("size", 4), ("dicom", 4), ("version", 4), ("", 0)],
+)
+def test_what_is_not_whole_or_of_another_call_is_computed(
+    run: Run,
+    patients: tuple[Path, Path],
+    options: tuple[object, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+    computed: int,
+) -> None:
+    call: tuple[object, ...] = ("diagnose", patients[0], *options, "--restorer", "median", "--out", "out")
+    call += ("--dicom-out", "restored")
+    assert run(*call).code == ExitCode.DONE
+    result = tmp_path / "out" / "result.json"
+    if change == "picture":
+        (tmp_path / "out" / "step_map.png").unlink()
+    elif change == "dicom":
+        (tmp_path / "restored" / "SRS2930.dcm").unlink()
+    elif change in ("damage", "version"):
+        words = ('"tiles"', '"tilez"') if change == "damage" else ('"torch": "', '"torch": "0.')
+        result.write_text(result.read_text().replace(*words))
+    more = {"page": ("--html",), "seed": ("--dicom-out", "another", "--seed", 1)}.get(change, ())
+    if change == "size":
+        more = ("--um-per-px", 0.48, "--dicom-out", "another")
+    kept: list[object] = []
+    put = TileStore.put
+
+    def counted(store: TileStore, *tile: object) -> None:
+        kept.append(tile)
+        put(store, *tile)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TileStore, "put", counted)
+    assert run(*call, *more).code == ExitCode.DONE
+    assert len(kept) == computed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from srh_clinic.case.pictures import SquareMap
 from srh_clinic.case.pipeline import RestoreThenClassify
 from srh_clinic.case.provenance import drift_made_with, origin_of
 from srh_clinic.case.record import CaseRecord, SaidOfSlide
-from srh_clinic.case.result import CaseResult
+from srh_clinic.case.result import OURS, PAGE, CaseResult
 from srh_clinic.casepage import write_case_page
 from srh_clinic.diagnosis import CLASSES, is_harm, outcome
 from srh_clinic.errors import InputError
@@ -33,7 +34,9 @@ KEPT = 2
 """Version of what a case's ``case.json`` holds; those of another are run anew."""
 
 RESULT = "case.json"
-PAGE = "case.html"
+
+WORK = ".partial"
+"""Folder of the tiles of the case that is under way: a call that was cut goes on from them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +91,7 @@ def run_cases(
         try:
             slide = _opened(path, manifest.other_path(row), reading)
             key = _key(slide, pipeline, reading)
-            kept = _kept(folder, key, row) or _run(folder, slide, key, row, pipeline)
+            kept = _kept(folder, key, row) or _run(folder, slide, key, row, pipeline, out / WORK)
         except InputError as error:
             excluded.append(Exclusion(row["case"], f"found {error.found}"))
             continue
@@ -101,6 +104,7 @@ def run_cases(
         profiles[row["case"]] = kept["profile"]
         made_by = kept["result"]["provenance"]
     report("cases", len(manifest.rows), len(manifest.rows))
+    shutil.rmtree(out / WORK, ignore_errors=True)
     if not slides:
         raise InputError(
             f"no case that can be read ({excluded[0].case}: {excluded[0].why})", "at least one readable case", manifest.path
@@ -165,11 +169,14 @@ def _kept(folder: Path, key: str, row: ManifestRow) -> dict[str, Any] | None:
     return kept if kept.get("key") == key and kept.get("truth") == row["truth"] else None
 
 
-def _run(folder: Path, slide: Slide, key: str, row: ManifestRow, pipeline: RestoreThenClassify) -> dict[str, Any]:
-    result = pipeline(slide, origin=origin_of(slide, identity=False))  # a cohort's report travels; its manifest says whose
+def _run(folder: Path, slide: Slide, key: str, row: ManifestRow, pipeline: RestoreThenClassify, work: Path) -> dict[str, Any]:
+    origin = origin_of(slide, identity=False)  # a cohort's report travels; its manifest says whose
+    result = pipeline(slide, work=work, origin=origin)
     if is_harm(outcome(row["truth"], result.before.diagnosis), outcome(row["truth"], result.diagnosis)):
-        result.save(folder)
-        write_case_page(result, folder / PAGE, row["case"])
+        result.save(folder, lambda draft: write_case_page(result, draft / PAGE, row["case"]))
+    else:  # an earlier run may have known another truth
+        for name in OURS:
+            (folder / name).unlink(missing_ok=True)
     kept = {
         "key": key,
         "truth": row["truth"],
@@ -178,8 +185,8 @@ def _run(folder: Path, slide: Slide, key: str, row: ManifestRow, pipeline: Resto
         "patches": _listed(result.maps.classes_before, result.maps.classes_after),
         "profile": _profile(result),
     }
-    result.restored.discard()
     write_whole(folder / RESULT, (json.dumps(kept) + "\n").encode())
+    result.restored.discard()
     return kept
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from srh_clinic import __version__
 from srh_clinic.errors import InputError
 from srh_clinic.estimates import Undefined
-from srh_clinic.files import write_whole
+from srh_clinic.files import claimed, write_whole
 from srh_clinic.progress import Progress, silent
 from srh_clinic.slide import Reading
 from srh_clinic.trust.drift import TooFewPatientsError, fit_reference, stated_profile
@@ -96,33 +96,34 @@ def validate_cohort(
     Raises
     ------
     InputError
-        When the manifest is wrong, no case can be read, or ``out`` cannot be written.
+        When the manifest is wrong, no case can be read, ``out`` cannot be written, or another run writes there now.
     """
     found, out = read_manifest(manifest, join_labels=join_labels), Path(out)
     if pdf:
         require_pdf()
-    if found.has_predictions:
+    with claimed(out):
+        if found.has_predictions:
+            if previous_bundle is not None:
+                raise InputError(
+                    "a previous bundle and ready predictions", "a manifest of images, which both bundles see", manifest
+                )
+            return _written(_report(found, cohort_from_predictions(found), None, out, seed, policy), out, pdf)
+        # Predictions need none of the networks' libraries.
+        from srh_clinic.case.pipeline import RestoreThenClassify
+        from srh_clinic.validation.shift.running import run_cases
+
+        pipeline = RestoreThenClassify.from_bundle(str(bundle), restorer, device, seed, profiled=True, **settings)
+        run = run_cases(found, out, pipeline, reading or Reading(), report=report)
         if previous_bundle is not None:
-            raise InputError(
-                "a previous bundle and ready predictions", "a manifest of images, which both bundles see", manifest
-            )
-        return _written(_report(found, cohort_from_predictions(found), None, out, seed, policy), out, pdf)
-    # Predictions need none of the networks' libraries.
-    from srh_clinic.case.pipeline import RestoreThenClassify
-    from srh_clinic.validation.shift.running import run_cases
+            from srh_clinic.validation.shift.impact import write_impact
 
-    pipeline = RestoreThenClassify.from_bundle(str(bundle), restorer, device, seed, profiled=True, **settings)
-    run = run_cases(found, out, pipeline, reading or Reading(), report=report)
-    if previous_bundle is not None:
-        from srh_clinic.validation.shift.impact import write_impact
-
-        earlier = RestoreThenClassify.from_bundle(str(previous_bundle), restorer, device, seed, profiled=True, **settings)
-        previous = run_cases(found, out / "previous", earlier, reading or Reading(), report=report)
-        write_impact(previous, run, found.sha256, out, seed)
-    report("writing", 0, 1)
-    made = _written(_report(found, run.slides, run, out, seed, policy), out, pdf)
-    report("writing", 1, 1)
-    return made
+            earlier = RestoreThenClassify.from_bundle(str(previous_bundle), restorer, device, seed, profiled=True, **settings)
+            previous = run_cases(found, out / "previous", earlier, reading or Reading(), report=report)
+            write_impact(previous, run, found.sha256, out, seed)
+        report("writing", 0, 1)
+        made = _written(_report(found, run.slides, run, out, seed, policy), out, pdf)
+        report("writing", 1, 1)
+        return made
 
 
 def _report(

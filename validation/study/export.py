@@ -17,7 +17,7 @@ import numpy as np
 from srh_clinic.bundles import load_bundle
 from srh_clinic.case.provenance import notice
 from srh_clinic.errors import InputError
-from srh_clinic.files import claimed, require_no_link, whole_folder
+from srh_clinic.files import claimed, fingerprint, require_no_link, whole_folder
 from srh_clinic.intensity import Counts
 from srh_clinic.progress import Progress, silent
 from srh_clinic.slide import Reading
@@ -26,9 +26,9 @@ from srh_clinic.validation.bench.protocol import load_protocol
 from srh_clinic.validation.study.assignment import Assignment, assign, assign_all, order_with_repeats
 from srh_clinic.validation.study.audit import STAMP, require_blind
 from srh_clinic.validation.study.blinding import Blinding, Shown, blind
-from srh_clinic.validation.study.folder import commitment, viewer_path
+from srh_clinic.validation.study.folder import commitment, read_protocol, read_sealed, viewer_path
 from srh_clinic.validation.study.images import TILES_PER_CASE, StudyImage, case_images, phantom_images
-from srh_clinic.validation.study.log import log_event
+from srh_clinic.validation.study.log import log_event, read_log
 from srh_clinic.validation.study.plan import REPEATED, StudyPlan
 from srh_clinic.validation.study.protocol_page import protocol_page
 from srh_clinic.validation.study.questions import QUESTIONS
@@ -47,6 +47,9 @@ FLAGGED_PROPORTION = 0.75
 
 
 SALT_BYTES = 32
+
+BY_CALL = ", by the call "
+"""In the log's first line, before what names the call that exported the study."""
 
 PHANTOM_SEED_BYTES = 6
 """Of the number that a study's phantoms have their seeds from: 2^48 are too many to try, and their seeds fit 64 bits."""
@@ -87,7 +90,8 @@ def export_study(
     Raises
     ------
     InputError
-        When the plan cannot be met with these images and weights, ``out`` is taken, or the audit finds a leak.
+        When the plan cannot be met with these images and weights, ``out`` is taken, or the audit finds a leak. A study
+        that the same call has exported is no obstacle: it is returned as it is.
     """
     plan, out = plan or StudyPlan(), Path(out)
     # Weights that are missing are told before anything is written.
@@ -99,10 +103,20 @@ def export_study(
             bench.bundle_of(method).config(part)
     try:
         with claimed(out):
+            call = fingerprint(
+                plan=plan,
+                sources=[str(Path(one).resolve()) for one in sources],
+                reading=reading,
+                per_case=per_case,
+                weights=bench.bundle.weights_sha256,
+            )
+            if (before := _exported_before(out, call, salt)) is not None:
+                shutil.rmtree(work, ignore_errors=True)
+                return before
             _require_free(out)
             secret = _salt_of(work) if salt is None else salt
             images, real = _images(plan, [Path(source) for source in sources], reading or Reading(), per_case, secret)
-            return _export(out, plan, bench, images, real, sources, secret)
+            return _export(out, plan, bench, images, real, sources, secret, call)
     except OSError as error:
         raise InputError(error.strerror or str(error), "room and permission to write a study", out) from error
 
@@ -110,6 +124,20 @@ def export_study(
 def _require_free(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("a file, or a folder that is not empty", "a new or empty folder for the study", out)
+
+
+def _exported_before(out: Path, call: str, salt: bytes | None) -> StudyProtocol | None:
+    """The study that the same call has exported, whole; None when there is none."""
+    if not (out / "sealed").is_dir():
+        return None
+    try:
+        sealed = read_sealed(out)
+        events = read_log(out, sealed.salt, required=True)
+        if salt in (None, sealed.salt) and events[0].what.endswith(f"{BY_CALL}{call}"):
+            return read_protocol(out)[0]
+    except InputError:
+        pass
+    return None
 
 
 def _export(
@@ -120,6 +148,7 @@ def _export(
     real: int,
     sources: Sequence[str | Path],
     secret: bytes,
+    call: str,
 ) -> StudyProtocol:
     """Restore the images, write the study, audit it, and give it its name."""
     assignment = _assignment(plan, real, secret)
@@ -128,7 +157,7 @@ def _export(
     sentinels = _sentinels(plan, restored, range(real, len(images)), secret)
     described = _protocol(plan, assignment, real, sources, secret, notice(bench.bundle))
     with whole_folder(out.resolve()) as draft:
-        write_study(draft, plan, described, restored, assignment, sentinels, Blinding(secret))
+        write_study(draft, plan, described, restored, assignment, sentinels, Blinding(secret), call)
         require_blind(draft)
     shutil.rmtree(bench.out, ignore_errors=True)
     return described
@@ -261,6 +290,7 @@ def write_study(
     assignment: Assignment,
     sentinels: Sequence[Planted],
     blinding: Blinding,
+    call: str = "",
 ) -> None:
     """Blind a study and write its folder.
 
@@ -270,6 +300,8 @@ def write_study(
         Has restored whatever the assignment shows.
     sentinels
         The same for every rater.
+    call
+        Names the call that exports it, so that the same call finds it.
     """
     (folder / "sealed").mkdir(parents=True, mode=0o700)
     (folder / "returned").mkdir()
@@ -305,7 +337,7 @@ def write_study(
     (public / "commitment.txt").write_text(committed + "\n", encoding="ascii")
     _write_secret(folder / "sealed" / "key.json", key)
     _write_secret(folder / "sealed" / "salt", blinding.salt)
-    log_event(folder, blinding.salt, "exported", what=described.title, commitment=committed)
+    log_event(folder, blinding.salt, "exported", what=f"{described.title}{BY_CALL}{call}", commitment=committed)
     for path in (*public.rglob("*"), public):
         os.utime(path, (STAMP, STAMP))
 
