@@ -25,6 +25,7 @@ from .study.conduct import drop_out as drop_out
 from .study.exchange.formats import export_answers as export_answers
 from .study.exchange.formats import import_answers as import_answers
 from .study.export import export_study as export_study
+from .study.further_images import add_images as add_images
 from .study.plan import StudyPlan as StudyPlan
 from .study.rehearsal import rehearse_study as rehearse_study
 from .study.return_checks import check_returns as check_returns

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_text
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -35,6 +35,7 @@ from srh_clinic.errors import ExitCode
 
 if TYPE_CHECKING:
     from srh_clinic.case.result import CaseResult
+    from srh_clinic.trust import SelectivePolicy
 
 cohort_app = typer.Typer(help="Many cases at once.", no_args_is_help=True)
 
@@ -211,7 +212,9 @@ def diagnose(
     from srh_clinic.integration import read_slide
     from srh_clinic.trust import load_policy, load_reference
 
-    selective = "bundle" if policy is None else None if policy == "none" else load_policy(policy)
+    selective: SelectivePolicy | Literal["bundle"] | None = "bundle"
+    if policy is not None:
+        selective = None if policy == "none" else load_policy(policy)
     compared = None if reference is None else load_reference(reference)
     slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane)
     if out is None and (html or not json):

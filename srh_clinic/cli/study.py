@@ -200,16 +200,55 @@ def study_drop_out(
 @guarded
 def study_amend(
     study: StudyArgument,
-    like: Annotated[str, typer.Option("--like", metavar="RATER", help="The rater whose tasks the new rater gets.")],
     reason: Annotated[str, typer.Option(help="Why, for the study's log and every report.")],
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[CASE|DIR]...", help="Cases, or folders of images, to add.", show_default=False),
+    ] = None,
+    bundle: BundleOption = "phantom-demo",
+    weights: WeightsOption = Path("weights"),
+    device: DeviceOption = "auto",
+    um_per_px: UmPerPxOption = None,
+    full_scale: FullScaleOption = None,
+    like: Annotated[
+        str | None, typer.Option("--like", metavar="RATER", help="Add a rater, who gets the tasks of this one.")
+    ] = None,
+    phantom: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Use N images of simulated tissue instead of cases.")
+    ] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Use only this many images of the sources.")] = None,
+    per_case: Annotated[int, typer.Option(min=1, help="Use at most this many images of one case.")] = 8,
 ) -> None:
-    """Add a rater, such as in the place of one who gave up: the same tasks in a new order, sides drawn anew."""
-    from srh_clinic.validation import add_rater, check_study
+    """Add a rater (--like) or images to a running study, signed in its log.
 
-    rater = add_rater(study, like, reason)
+    A rater, such as in the place of one who gave up, gets the same tasks in a new order, sides drawn anew. Images are judged
+    on a further page of each rater.
+    """
+    from srh_clinic.slide import Reading
+    from srh_clinic.validation import add_images, add_rater, check_study
+
+    if (like is not None) + bool(sources) + (phantom is not None) != 1:
+        raise InputError("no one thing to add", "--like RATER, or cases and folders, or --phantom N")
+    if like is not None:
+        pages: tuple[str, ...] = (add_rater(study, like, reason),)
+    else:
+        with shown_progress() as progress:
+            pages = add_images(
+                study,
+                reason,
+                sources=sources or (),
+                images=phantom or images,
+                reading=Reading(um_per_px, full_scale),
+                per_case=per_case,
+                bundle=bundle,
+                weights=weights,
+                device=device,
+                report=progress,
+            )
     for finding in check_study(study).findings:
         tell(f"LEAK: {finding}")
-    tell(f"{rater} was added: {study / 'public' / rater / 'viewer.html'}")
+    for page in pages:
+        tell(f"{page} was added: {study / 'public' / page / 'viewer.html'}")
 
 
 @study_app.command("unblind")

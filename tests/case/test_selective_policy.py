@@ -119,6 +119,7 @@ def test_a_sure_restored_class_is_used_without_a_flag() -> None:
         "use": "restored",
         "diagnosis": "tumor",
         "why": "the restored class is sure enough (p = 0.80); the original is non-diagnostic",
+        "policy": "the caller's",
     }
     assert of_policy(result) == set()
     assert result.provenance["settings"]["selective"]["p_restored"] == 0.75

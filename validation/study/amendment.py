@@ -1,4 +1,7 @@
-"""An amendment of a running study: one more rater, who gets the tasks of another in a new order, with new sides and names."""
+"""An amendment of a running study: one more rater, who gets the tasks of another in a new order, with new sides and names.
+
+Images are added by :mod:`~srh_clinic.validation.study.further_images`.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from srh_clinic.validation.study.folder import (
     Sealed,
     amendments,
     commitment,
+    persons,
     read_protocol,
     read_sealed,
     read_tasks,
@@ -48,30 +52,48 @@ def add_rater(study: str | Path, like: str, reason: str) -> str:
         When there is no such rater, no reason is given, the key was opened, or the study was exported by an earlier version.
     """
     study = Path(study)
-    protocol, _ = read_protocol(study)
-    sealed = read_sealed(study)
-    if not sealed.logged:
-        raise InputError("a study of an earlier version", "a study with a log, which an amendment is signed in", study)
-    if like not in (names := [rater.rater_id for rater in protocol.raters]):
+    protocol, sealed = amendable(study, reason)
+    whose = persons(study)
+    if like not in (names := [rater.rater_id for rater in protocol.raters if rater.rater_id not in whose]):
         raise InputError(f"the rater {like!r}", f"one of {', '.join(names)}", study)
-    if not reason.strip():
-        raise InputError("no reason", "the reason why a rater is added, for the report", study)
-    if any(event.event == "opened" for event in read_log(study, sealed.salt, required=True)):
-        raise InputError("a study whose key was opened", "raters added before that: afterwards they could be chosen", study)
     with claimed(study / "public"):
         return _add(study, protocol, sealed, like, reason.strip())
 
 
+def amendable(study: Path, reason: str) -> tuple[StudyProtocol, Sealed]:
+    """Protocol and key of a study that may be amended.
+
+    Raises
+    ------
+    InputError
+        When no reason is given, the key was opened, or the study was exported by an earlier version.
+    """
+    protocol, _ = read_protocol(study)
+    sealed = read_sealed(study)
+    if not sealed.logged:
+        raise InputError("a study of an earlier version", "a study with a log, which an amendment is signed in", study)
+    if not reason.strip():
+        raise InputError("no reason", "the reason for the amendment, for the report", study)
+    if any(event.event == "opened" for event in read_log(study, sealed.salt, required=True)):
+        raise InputError("a study whose key was opened", "amendments before that: afterwards they could be chosen", study)
+    return protocol, sealed
+
+
 def _add(study: Path, protocol: StudyProtocol, sealed: Sealed, like: str, reason: str) -> str:
-    place = len(protocol.raters)
+    whose = persons(study)
+    place = len(protocol.raters) - len(whose)
     group = next(rater.group for rater in protocol.raters if rater.rater_id == like)
     rater = Rater(rater_id=f"r{place + 1:0{len(like) - 1}}", group=group)
-    contents, known = read_tasks(viewer_path(study, like))
+    known: list[Task] = []
+    stored: dict[str, bytes] = {}
+    for page in (like, *(page for page, owner in whose.items() if owner == like)):
+        contents, shown = read_tasks(viewer_path(study, page))
+        stored, known = {**stored, **contents.images}, [*known, *shown]
     images = {}
     tasks, entries = [], []
     for task, entry, pictures in _drawn(known, sealed, rater.rater_id, place):
         for new, old in pictures.items():
-            raw = np.frombuffer(contents.images[old], dtype=np.uint8)
+            raw = np.frombuffer(stored[old], dtype=np.uint8)
             images[new] = raw.reshape(2, task.height, task.width)
         tasks.append(task)
         entries.append(entry)
@@ -86,19 +108,24 @@ def _add(study: Path, protocol: StudyProtocol, sealed: Sealed, like: str, reason
         }
     )
     committed = commitment(key, sealed.salt)
-    path = viewer_path(study, rater.rater_id)
-    write_viewer(path, Page(protocol.title, protocol.kind, protocol.notice, secret, committed), tasks, images)
-    write_whole(study / "sealed" / f"amendment-{number}.json", key).chmod(0o600)
-    log_event(
-        study, sealed.salt, "amended", rater=rater.rater_id, what=f"in the place of {like}: {reason}", commitment=committed
-    )
+    page = Page(protocol.title, protocol.kind, protocol.notice, secret, committed)
+    write_viewer(viewer_path(study, rater.rater_id), page, tasks, images)
     said = Amendment(number=number, rater=rater, like=like, reason=reason, commitment=committed)
-    public = study / "public" / f"amendment-{number}.json"
+    seal_amendment(study, sealed, said, key, f"in the place of {like}: {reason}")
+    return rater.rater_id
+
+
+def seal_amendment(study: Path, sealed: Sealed, said: Amendment, key: bytes, what: str) -> None:
+    """Seal the key of an amendment whose pages are written, sign it in the log, and publish what it says."""
+    write_whole(study / "sealed" / f"amendment-{said.number}.json", key).chmod(0o600)
+    rater = "" if said.rater is None else said.rater.rater_id
+    log_event(study, sealed.salt, "amended", rater=rater, what=what, commitment=said.commitment)
+    public = study / "public" / f"amendment-{said.number}.json"
     # Comes last: without it there is no amendment, and the same call makes it anew.
     write_whole(public, canonical(said.model_dump(mode="json")))
-    for changed in (path, path.parent, public, public.parent):
+    pages = [viewer_path(study, one.rater_id) for one in said.added]
+    for changed in (*pages, *(page.parent for page in pages), public, public.parent):
         os.utime(changed, (STAMP, STAMP))
-    return rater.rater_id
 
 
 def _drawn(known: list[Task], sealed: Sealed, rater: str, place: int) -> list[tuple[Task, KeyEntry, dict[str, str]]]:

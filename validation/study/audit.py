@@ -168,6 +168,7 @@ class Auditor:
             added = json.loads(read_amended(self.study, amendment))
             content["entries"] = [*content["entries"], *added["entries"]]
             content["pages"] = content.get("pages", {}) | added["pages"]
+            content["identifiers"] = [*content["identifiers"], *added.get("identifiers", [])]
         return content
 
     @cached_property
@@ -257,7 +258,7 @@ class Auditor:
     def _code(self) -> Iterator[Leak]:
         key, salt = self.secrets
         page = Page(self.protocol.title, self.protocol.kind, self.protocol.notice, commitment=commitment(key, salt))
-        own = {amendment.rater.rater_id: amendment.commitment for amendment in self.amendments}
+        own = {one.rater_id: amendment.commitment for amendment in self.amendments for one in amendment.added}
         for rater, viewer in self.viewers.items():
             secret = self.sealed.get("pages", {}).get(rater, "")
             if viewer.code != viewer_code(replace(page, secret=secret, commitment=own.get(rater, page.commitment))):

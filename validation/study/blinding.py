@@ -43,6 +43,8 @@ class Blinding:
     sides: np.random.Generator = field(init=False)
     names: int = 0
     """How many have been given."""
+    patients: bytes = b""
+    """The salt of patients' names, where it is another: one patient has one name in all of a study."""
 
     def __post_init__(self) -> None:
         self.sides = secret_stream(self.salt, Stream.SIDES)
@@ -57,7 +59,7 @@ class Blinding:
 
     def hashed(self, text: str) -> str:
         """A name that only who has the salt can compute."""
-        return hmac.new(self.salt, text.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self.patients or self.salt, text.encode(), hashlib.sha256).hexdigest()
 
 
 def blind(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from srh_clinic.errors import InputError
-from srh_clinic.validation.study.folder import read_protocol, read_sealed, read_viewers
+from srh_clinic.validation.study.folder import persons, read_protocol, read_sealed, read_viewers
 from srh_clinic.validation.study.log import log_event, read_log
 from srh_clinic.validation.study.records import KeyEntry, StudyProtocol
 from srh_clinic.validation.study.return_checks import find_return
@@ -31,7 +31,8 @@ def drop_out(study: str | Path, rater: str, reason: str) -> str:
     sealed = read_sealed(study)
     events = read_log(study, sealed.salt, required=sealed.logged)
     out = {event.rater for event in events if event.event == "dropped out"}
-    names = [one.rater_id for one in protocol.raters]
+    whose = persons(study)
+    names = [one.rater_id for one in protocol.raters if one.rater_id not in whose]
     if rater not in names or rater in out:
         found = f"the rater {rater!r}" + (", who is out already" if rater in out else "")
         raise InputError(found, f"one of {', '.join(name for name in names if name not in out)}", study)
@@ -42,12 +43,15 @@ def drop_out(study: str | Path, rater: str, reason: str) -> str:
         raise InputError("a study whose key was opened", needed, study)
     viewers = read_viewers(study, protocol)
     given = {}
-    for one in (*out, rater):
+    finished = []
+    for one in (page for page in viewers if whose.get(page, page) in (*out, rater)):
         path = find_return(study, one)
         returned = None if path is None else read_return(path, protocol.study_id, viewers[one][0].secret)
-        if returned is not None and returned.closed and one == rater:
-            raise InputError(f"a finished return of {rater}", "a rater who has not finished", path)
+        if whose.get(one, one) == rater:
+            finished.append(returned is not None and returned.closed)
         given[one] = {rating.task_id for rating in returned.ratings} if returned is not None else set()
+    if all(finished):
+        raise InputError(f"a finished return of {rater}", "a rater who has not finished", study / "returned")
     log_event(study, sealed.salt, "dropped out", rater=rater, what=reason.strip())
     remain = [
         (entry, entry.rater_id)

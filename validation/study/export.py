@@ -151,9 +151,9 @@ def _export(
     call: str,
 ) -> StudyProtocol:
     """Restore the images, write the study, audit it, and give it its name."""
-    assignment = _assignment(plan, real, secret)
+    assignment = assignment_of(plan, real, secret)
     restored = RestoredImages(bench, images)
-    restored.restore(_wanted(plan, assignment, range(real, len(images))))
+    restored.restore(wanted_images(plan, assignment, range(real, len(images))))
     sentinels = _sentinels(plan, restored, range(real, len(images)), secret)
     described = _protocol(plan, assignment, real, sources, secret, notice(bench.bundle))
     with whole_folder(out.resolve()) as draft:
@@ -205,14 +205,15 @@ def _images(
     return [found[place] for place in order[: real + plan.sentinel_images]], real
 
 
-def _assignment(plan: StudyPlan, images: int, salt: bytes) -> Assignment:
+def assignment_of(plan: StudyPlan, images: int, salt: bytes) -> Assignment:
+    """Which rater rates which image against which baseline, drawn from a salt."""
     rng = secret_stream(salt, Stream.ASSIGNMENT)
     compared = len(plan.restorers) - (plan.kind == "preference")
     make = assign_all if plan.preset == "paper" else assign
     return make(images, plan.raters, compared, rng).relabelled(rng)
 
 
-def _wanted(plan: StudyPlan, assignment: Assignment, spare: Sequence[int]) -> dict[str, list[int]]:
+def wanted_images(plan: StudyPlan, assignment: Assignment, spare: Sequence[int]) -> dict[str, list[int]]:
     """Images that each method has to restore."""
     wanted: dict[str, list[int]] = {name: [] for name in plan.restorers}
     test = plan.restorers[0]
@@ -309,7 +310,7 @@ def write_study(
     entries: list[KeyEntry] = []
     pages: list[tuple[Page, list[Task], dict[str, tuple[Counts, Window]]]] = []
     for number, rater in enumerate(described.raters):
-        shown = _tasks_of(plan, restored, assignment, sentinels, number, described.repeats, blinding.salt)
+        shown = tasks_of(plan, restored, assignment, sentinels, number, described.repeats, blinding.salt)
         tasks, known, pictures = blind(shown, restored.images, rater, described, plan.seed, blinding)
         entries += known
         page = Page(described.title, described.kind, described.notice, drawn(blinding.salt, Stream.PAGES, number).hex())
@@ -342,7 +343,7 @@ def write_study(
         os.utime(path, (STAMP, STAMP))
 
 
-def _tasks_of(
+def tasks_of(
     plan: StudyPlan,
     restored: RestoredImages,
     assignment: Assignment,

@@ -19,7 +19,10 @@ from srh_clinic.validation.study.viewer import ViewerContents, read_viewer
 
 
 def read_protocol(study: Path) -> tuple[StudyProtocol, str]:
-    """The protocol of a study, with the raters that amendments added, and the SHA-256 of its file.
+    """The protocol of a study, with what amendments added, and the SHA-256 of its file.
+
+    A further page of a rater (:attr:`Amendment.pages`) counts as a rater here, since it is answered and returned by itself;
+    :func:`persons` puts them together.
 
     Raises
     ------
@@ -30,8 +33,13 @@ def read_protocol(study: Path) -> tuple[StudyProtocol, str]:
     try:
         content = path.read_bytes()
         protocol = StudyProtocol.model_validate_json(content)
-        added = tuple(amendment.rater for amendment in amendments(study))
-        return protocol.model_copy(update={"raters": protocol.raters + added}), hashlib.sha256(content).hexdigest()
+        made = amendments(study)
+        more = {
+            "raters": protocol.raters + tuple(rater for amendment in made for rater in amendment.added),
+            "images": protocol.images + sum(amendment.images for amendment in made),
+            "tasks": protocol.tasks + sum(amendment.tasks for amendment in made),
+        }
+        return protocol.model_copy(update=more), hashlib.sha256(content).hexdigest()
     except OSError as error:
         raise InputError(f"no readable protocol ({error.strerror})", "the folder of an exported study", study) from error
     except ValidationError as error:
@@ -53,6 +61,17 @@ def amendments(study: Path) -> list[Amendment]:
         except ValidationError as error:
             raise InputError(first_fault(error), "an amendment as study amend writes it", path) from error
     return found
+
+
+def persons(study: Path) -> dict[str, str]:
+    """Whose each further page is: the rater's id by the page's name, for the pages that amendments added images on.
+
+    Raises
+    ------
+    InputError
+        When an amendment cannot be read.
+    """
+    return {page: rater.rater_id for amendment in amendments(study) for page, rater in amendment.pages.items()}
 
 
 def viewer_path(study: Path, rater: str) -> Path:

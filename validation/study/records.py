@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -82,15 +83,29 @@ class StudyProtocol(Record):
 
 
 class Amendment(Record):
-    """A rater who was added after the export; public. What ``commitment`` commits to is sealed."""
+    """What was added after the export, a rater or images; public. What ``commitment`` commits to is sealed."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     number: int = Field(ge=1)
-    rater: Rater
-    like: str
+    rater: Rater | None = None
+    """Who was added; None for images."""
+    like: str = ""
     """Whose tasks the rater has."""
+    images: int = Field(default=0, ge=0)
+    """How many were added."""
+    tasks: int = Field(default=0, ge=0)
+    """Real tasks of these images, each rated by as many raters as those of the export."""
+    pages: Mapping[str, Rater] = Field(default_factory=dict)
+    """Further pages by their names, each with the rater whose it is: images that were added are judged there."""
     reason: str
     commitment: Hash
+
+    @property
+    def added(self) -> tuple[Rater, ...]:
+        """Whoever has a page of this amendment, by the page's name."""
+        if self.rater is not None:
+            return (self.rater,)
+        return tuple(Rater(rater_id=page, group=rater.group) for page, rater in self.pages.items())
 
 
 class Window(Record):

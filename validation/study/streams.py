@@ -36,6 +36,8 @@ class Stream(IntEnum):
     """Names of tasks and images, each with a number of its own."""
     PAGES = 10
     """The secret of each rater's page, with the rater's number."""
+    AMENDMENTS = 11
+    """The salt of the images that an amendment adds, with its number."""
 
 
 def drawn(salt: bytes, what: Stream, number: int | None = None) -> bytes:

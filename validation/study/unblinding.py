@@ -8,7 +8,7 @@ from pathlib import Path
 
 from srh_clinic.errors import InputError
 from srh_clinic.files import sha256_of, write_whole
-from srh_clinic.validation.study.folder import Sealed, read_protocol, read_sealed, read_viewers
+from srh_clinic.validation.study.folder import Sealed, persons, read_protocol, read_sealed, read_viewers
 from srh_clinic.validation.study.log import EARLIER_LOG, Event, log_event, log_head, read_log
 from srh_clinic.validation.study.records import KeyEntry, Rating, StudyProtocol, Task, canonical
 from srh_clinic.validation.study.return_checks import find_return, require_known, require_sound
@@ -47,7 +47,7 @@ class Unblinded:
     dropped
         Raters who dropped out, each with the day and the reason.
     added
-        Raters whom amendments added, each with the day, whose tasks they have, and the reason.
+        What amendments added, each with the day and the reason: raters, with whose tasks they have, and images.
     log
         The hash of the log's last line.
     """
@@ -86,6 +86,7 @@ def unblind(study: str | Path, *, interim: bool = False, receipts: Mapping[str, 
     require_known(study, list(tasks))
     # The log is read before the returns are told to be missing: it says who dropped out.
     dropped = _dropped(read_log(study, _salt(study)))
+    dropped |= {page: dropped[rater] for page, rater in persons(study).items() if rater in dropped}
     returns = _returns(study, protocol, tasks, secrets, dropped, interim=interim, receipts=receipts or {})
     sealed = _verified_key(study, protocol, sha256, secrets)
     awaited = {rater.rater_id for rater in protocol.raters} - set(dropped)
@@ -121,7 +122,8 @@ def load_unblinded(study: str | Path) -> Unblinded:
     if not openings:
         raise InputError("a study that is still blinded", STILL_BLINDED, study)
     returns = {}
-    for rater, kept in openings[-1].returns.items():
+    opened = openings[-1].returns
+    for rater, kept in ((rater, opened[rater]) for rater in tasks if rater in opened):
         path = find_return(study, rater)
         if path is None or sha256_of(path) != kept:
             raise InputError(
@@ -213,15 +215,26 @@ def _opened(
         said = f"REHEARSAL with simulated raters: nothing here was measured. {protocol.notice}"
         protocol = protocol.model_copy(update={"title": f"REHEARSAL: {protocol.title}", "notice": said})
     asked = {task.task_id: task for mine in tasks.values() for task in mine}
+    whose = persons(study)
+    protocol = protocol.model_copy(update={"raters": tuple(one for one in protocol.raters if one.rater_id not in whose)})
     answers = tuple(
-        Answer(asked[rating.task_id], sealed.entries[rating.task_id], rating)
+        _answer(asked[rating.task_id], sealed.entries[rating.task_id], rating, whose)
         for one in returns.values()
         for rating in one.ratings
     )
     hashes = {rater: returned.sha256 for rater, returned in returns.items()}
     interim = bool(openings) and openings[-1].interim
-    added = {event.rater: f"{event.day}, {event.what}" for event in events if event.event == "amended"}
+    amended = [event for event in events if event.event == "amended"]
+    added = {
+        event.rater or f"amendment {number}": f"{event.day}, {event.what}" for number, event in enumerate(amended, start=1)
+    }
     return Unblinded(protocol, answers, hashes, interim, tuple(early), _dropped(events), added, log_head(study))
+
+
+def _answer(task: Task, entry: KeyEntry, rating: Rating, whose: Mapping[str, str]) -> Answer:
+    """An answer under the name of the rater who gave it, on whichever page."""
+    rater = {"rater_id": whose.get(rating.rater_id, rating.rater_id)}
+    return Answer(task, entry.model_copy(update=rater), rating.model_copy(update=rater))
 
 
 def _write(study: Path, opened: Unblinded) -> None:

@@ -43,7 +43,7 @@ def build(folder: Path, salt: bytes = bytes(32)) -> Path:
             made = ndi.gaussian_filter(one.counts.astype(float), (0, sigma, sigma))
             views[name, number] = View(name, np.rint(made).astype(np.uint16), ((4, 4, 10, 10, "structure"),))
     restored = RestoredImages(SimpleNamespace(report=lambda *_: None), images, views)  # type: ignore[arg-type]
-    assignment = export._assignment(PLAN, IMAGES, salt)
+    assignment = export.assignment_of(PLAN, IMAGES, salt)
     sentinels = export._sentinels(PLAN, restored, range(IMAGES, len(images)), salt)
     protocol = export._protocol(PLAN, assignment, IMAGES, ["cases"], salt, "For tests.")
     write_study(folder, PLAN, protocol, restored, assignment, sentinels, Blinding(salt))

@@ -6,19 +6,26 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
-from small_study import IMAGES, RATERS, build, no_power
+from scipy import ndimage as ndi
+from small_study import IMAGES, RATERS, build, image, no_power
 from typer.testing import CliRunner
 
 from srh_clinic.cli.app import app
 from srh_clinic.errors import InputError
 from srh_clinic.validation import add_rater, check_returns, check_study, drop_out, load_unblinded, rehearse_study, unblind
 from srh_clinic.validation.study import export
+from srh_clinic.validation.study.amendment import amendable
 from srh_clinic.validation.study.analysis.page import analyse
+from srh_clinic.validation.study.blinding import Blinding
 from srh_clinic.validation.study.folder import read_protocol, read_sealed
+from srh_clinic.validation.study.further_images import amend_with, plan_of
 from srh_clinic.validation.study.log import read_log
+from srh_clinic.validation.study.restored import RestoredImages, View
 from srh_clinic.validation.study.returns import read_return, write_return
 from srh_clinic.validation.study.unblinding import REHEARSAL
 from srh_clinic.validation.study.viewer import read_viewer
@@ -358,6 +365,89 @@ def test_an_amendment_that_the_log_has_not_signed_is_refused(study: Path) -> Non
     path.write_bytes(path.read_bytes().replace(b'"side_A_method":"rscd"', b'"side_A_method":"median"', 1))
     with pytest.raises(InputError, match="the amendment 1, which the study's log has not signed"):
         read_sealed(study)
+
+
+def more_images(study: Path, reason: str = "too few of one site", count: int = 8) -> tuple[str, ...]:
+    """An amendment of small images, restored by filters."""
+    protocol, sealed = amendable(study, reason)
+    images = [image(1_000 + number) for number in range(count)]
+    views = {}
+    for name, sigma in (("rscd", 1.0), ("median", 2.0), ("cyclegan", 0.7)):
+        for number, one in enumerate(images):
+            made = ndi.gaussian_filter(one.counts.astype(float), (0, sigma, sigma))
+            views[name, number] = View(name, np.rint(made).astype(np.uint16), ((4, 4, 10, 10, "structure"),))
+    restored = RestoredImages(SimpleNamespace(report=lambda *_: None), images, views)  # type: ignore[arg-type]
+    return amend_with(study, protocol, sealed, plan_of(study, protocol, sealed, count), restored, reason)
+
+
+def answer_all(study: Path, page: str, choice: str = "A") -> None:
+    answers = dict.fromkeys(("pref_quality", "pref_fidelity", "method_guess"), choice)
+    said = {**answers, "halluc_A": "none", "halluc_B": "none", "confidence": 3, "t_shown": 1, "t_answered": 2}
+    tasks = read_viewer(study / "public" / page / "viewer.html").tasks
+    rewrite(study, page, [{"seq": task["seq"], "task_id": task["task_id"], **said} for task in tasks])
+
+
+def test_images_are_added_on_further_pages_and_count_as_their_raters_answers(study: Path) -> None:
+    drop_out(answerless(study, "r02"), "r02", "moved away")
+    before = {path: path.read_bytes() for path in (study / "public").rglob("*") if path.is_file()}
+    pages = more_images(study)
+    assert pages == ("r01-2", "r03-2", "r04-2")
+    assert {path: path.read_bytes() for path in before} == before
+    assert check_study(study).findings == ()
+    protocol, _ = read_protocol(study)
+    entries = read_sealed(study).entries.values()
+    added = [entry for entry in entries if entry.rater_id in pages]
+    assert len({entry.case_id for entry in added}) == 8
+    assert (protocol.images, protocol.tasks) == (30 + 8, 60 + len(added) // 2)
+    one = next(entry for entry in added if entry.case_id == "case-1001")
+    assert one.patient_hash == Blinding(read_sealed(study).salt).hashed("patient-1001")
+    with pytest.raises(InputError, match="no return of r01-2, r03-2, r04-2"):
+        unblind(study)
+    for page in pages:
+        answer_all(study, page)
+    assert all(not one.fault for one in check_returns(study))
+    opened = unblind(study)
+    assert {answer.rating.rater_id for answer in opened.answers} == {"r01", "r03", "r04"}
+    assert {answer.key.rater_id for answer in opened.answers} == {"r01", "r03", "r04"}
+    assert [rater.rater_id for rater in opened.protocol.raters] == ["r01", "r02", "r03", "r04"]
+    assert load_unblinded(study) == opened
+    summary = analyse(opened)[0].summary
+    assert "8 images: too few of one site" in summary
+    assert "r02 dropped out" in summary
+    with pytest.raises(InputError, match="a study whose key was opened"):
+        more_images(study)
+
+
+def test_images_of_an_amendment_that_nobody_signed_are_refused(study: Path) -> None:
+    more_images(study)
+    path = study / "sealed" / "amendment-1.json"
+    path.write_bytes(path.read_bytes().replace(b'"side_A_method":"rscd"', b'"side_A_method":"median"', 1))
+    with pytest.raises(InputError, match="the amendment 1, which the study's log has not signed"):
+        read_sealed(study)
+
+
+def test_a_rater_who_comes_or_goes_after_images_were_added_does_so_on_all_pages(study: Path) -> None:
+    more_images(study)
+    assert add_rater(study, "r01", "more power") == "r05"
+    pages = {page: len(read_viewer(study / "public" / page / "viewer.html").tasks) for page in ("r01", "r01-2", "r05")}
+    assert pages["r05"] == pages["r01"] + pages["r01-2"]
+    assert check_study(study).findings == ()
+    with pytest.raises(InputError, match="the rater 'r01-2'; needed one of r01, r02, r03, r04, r05"):
+        drop_out(study, "r01-2", "moved away")
+    drop_out(study, "r05", "moved away")
+    drop_out(study, "r02", "has no time for the further page")
+    for page in ("r01-2", "r03-2", "r04-2"):
+        answer_all(study, page)
+    opened = unblind(study)
+    assert set(opened.dropped) >= {"r02", "r05"}
+    assert {answer.rating.rater_id for answer in opened.answers} == {"r01", "r02", "r03", "r04"}
+    assert not opened.interim
+
+
+def test_an_early_look_marks_what_comes_after_further_images_were_refused(study: Path) -> None:
+    unblind(answerless(study, "r02"), interim=True)
+    with pytest.raises(InputError, match="amendments before that"):
+        more_images(study)
 
 
 def answerless(study: Path, rater: str) -> Path:

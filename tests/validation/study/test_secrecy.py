@@ -85,7 +85,7 @@ def test_the_default_seed_simulates_none_of_the_tissue_that_is_shown() -> None:
 
 def test_the_pattern_of_the_exact_design_is_hidden_and_stays_exact() -> None:
     plan = StudyPlan(images=150)
-    made = [export._assignment(plan, 150, bytes([number] * 32)) for number in range(2)]
+    made = [export.assignment_of(plan, 150, bytes([number] * 32)) for number in range(2)]
     plain = assign(150, 6, 5, np.random.default_rng(0))
     for one in made:
         assert set(one.imbalance.values()) == {0}
@@ -93,7 +93,7 @@ def test_the_pattern_of_the_exact_design_is_hidden_and_stays_exact() -> None:
         # Of 450 tasks 270 are met by chance, with a standard deviation below 11.
         assert len(told) < 270 + 5 * 11
     assert made[0] != made[1]
-    assert export._assignment(plan, 150, bytes(32)) == made[0]
+    assert export.assignment_of(plan, 150, bytes(32)) == made[0]
 
 
 def test_names_tell_no_side() -> None:
