@@ -6,7 +6,9 @@ import csv
 import hashlib
 import io
 import math
+import posixpath
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -36,10 +38,14 @@ NEEDED = "a manifest with the columns case, patient, truth"
 
 SEPARATORS = (",", ";", "\t")
 
+SEPARATOR_LINE = re.compile('"?sep=([,;\t])"?', re.IGNORECASE)
+
 DECIMAL_COMMA = re.compile(r"\s*-?\d+,\d+\s*")
 
-CODES = frozenset({"na", "n/a", "null", "missing", "-1", "-9", "-99", "-999", "-9999", "."})
-"""How tables write that a value is missing."""
+CODES = frozenset({"na", "n/a", "#n/a", "<na>", "null", "missing", ".", "-", "--", "?"})
+"""How tables write that a value is missing, beside the numbers of :data:`CODE`."""
+
+CODE = re.compile(r"-(1|9{1,4})(\.0+)?")
 
 CODED = ("patient", *OPTIONAL, *PREDICTIONS)
 """Columns in which a code of :data:`CODES` is no value: nothing here is negative."""
@@ -131,8 +137,9 @@ def _lines(path: Path) -> tuple[list[_Line], str]:
         raise InputError(error.strerror or str(error), "a manifest that can be read", path) from error
     except UnicodeDecodeError as error:
         raise InputError(f"a file that is not CSV in UTF-8 ({error})", NEEDED, path) from error
+    text, stated = _without_separator_line(text)
     head = text.lstrip("\r\n").partition("\n")[0].lower()
-    separator = max(SEPARATORS, key=lambda one: sum(name.strip(' "\r') in REQUIRED for name in head.split(one)))
+    separator = stated or max(SEPARATORS, key=lambda one: sum(name.strip(' "\r') in REQUIRED for name in head.split(one)))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     lines, line = [], 1
     try:
@@ -146,6 +153,13 @@ def _lines(path: Path) -> tuple[list[_Line], str]:
     if not lines:
         raise InputError("an empty file", NEEDED, path)
     return lines, hashlib.sha256(content).hexdigest()
+
+
+def _without_separator_line(text: str) -> tuple[str, str]:
+    """The text with an empty line for the ``sep=;`` that spreadsheets read first, and the separator that it states."""
+    first, end, rest = text.partition("\n")
+    stated = SEPARATOR_LINE.fullmatch(first.strip("\r"))
+    return (text, "") if stated is None else (end + rest, stated[1])
 
 
 def _decimal(cell: str) -> str:
@@ -166,7 +180,7 @@ def _without_codes(rows: Sequence[ManifestRow]) -> tuple[list[ManifestRow], list
     found: dict[tuple[str, str], int] = defaultdict(int)
     kept = []
     for row in rows:
-        codes = {name for name in CODED if row[name].lower() in CODES}
+        codes = {name for name in CODED if row[name].lower() in CODES or CODE.fullmatch(row[name])}
         for name in codes:
             found[name, row[name]] += 1
         kept.append(ManifestRow(row.line, {**row.cells, **dict.fromkeys(codes, "")}) if codes else row)
@@ -209,6 +223,8 @@ def case_of(row: ManifestRow, before: Prediction, after: Prediction, **more: obj
 
 def _check_header(header: Sequence[str], path: Path) -> None:
     missing = [name for name in REQUIRED if name not in header]
+    if len(header) == 1 and (other := next((one for one in "|:" if header[0].count(one) > 1), "")):
+        raise InputError(f"columns separated by {other!r}", "commas, semicolons or tabs", path)
     if missing:
         raise InputError(f"no column {', '.join(missing)}", "the columns case, patient, truth", path)
     if doubled := sorted({name for name in header if name and header.count(name) > 1}):
@@ -227,10 +243,15 @@ def _check_rows(rows: Sequence[ManifestRow], path: Path) -> None:
                 raise InputError(f"no {name} in line {row.line}", f"a {name} in every row", path)
         if row["truth"] not in CLASSES:
             raise InputError(f"the truth {row['truth']!r} in line {row.line}", f"one of {', '.join(CLASSES)}", path)
-        if row["case"] in seen:
-            found = f"the case {row['case']!r} in lines {seen[row['case']]} and {row.line}"
-            raise InputError(found, "each case once", path)
-        seen[row["case"]] = row.line
+        # Names of one path, and what looks the same in print; of images the run compares files and pixels.
+        name = posixpath.normpath(unicodedata.normalize("NFC", "".join(one for one in row["case"] if not _unseen(one))))
+        if name in seen:
+            raise InputError(f"the case {row['case']!r} in lines {seen[name]} and {row.line}", "each case once", path)
+        seen[name] = row.line
+
+
+def _unseen(character: str) -> bool:
+    return unicodedata.category(character) == "Cf"
 
 
 def _warnings(rows: Sequence[ManifestRow]) -> list[str]:

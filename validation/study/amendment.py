@@ -86,8 +86,8 @@ def _add(study: Path, protocol: StudyProtocol, sealed: Sealed, like: str, reason
     rater = Rater(rater_id=f"r{place + 1:0{len(like) - 1}}", group=group)
     known: list[Task] = []
     stored: dict[str, bytes] = {}
-    for page in (like, *(page for page, owner in whose.items() if owner == like)):
-        contents, shown = read_tasks(viewer_path(study, page))
+    for name in (like, *(page for page, owner in whose.items() if owner == like)):
+        contents, shown = read_tasks(viewer_path(study, name))
         stored, known = {**stored, **contents.images}, [*known, *shown]
     images = {}
     tasks, entries = [], []

@@ -116,15 +116,15 @@ def amend_with(
     assignment = assignment_of(plan, len(restored.images), salt)
     entries, made, pages = [], [], {}
     for place, rater in enumerate(_present(study, protocol, sealed)):
-        name = Rater(rater_id=f"{rater.rater_id}-{number + 1}", group=rater.group)
+        own = Rater(rater_id=f"{rater.rater_id}-{number + 1}", group=rater.group)
         shown = tasks_of(plan, restored, assignment, (), place, 0, salt)
         if not shown:
             continue
-        tasks, known, pictures = blind(shown, restored.images, name, protocol, plan.seed, blinding)
+        tasks, known, pictures = blind(shown, restored.images, own, protocol, plan.seed, blinding)
         secret = drawn(salt, Stream.PAGES, place).hex()
         entries += [entry.model_dump(mode="json") for entry in known]
-        made.append((name.rater_id, secret, tasks, pictures))
-        pages[name.rater_id] = rater
+        made.append((own.rater_id, secret, tasks, pictures))
+        pages[own.rater_id] = rater
     key = canonical(
         {
             "study_id": protocol.study_id,

@@ -109,6 +109,21 @@ def test_columns_may_be_separated_as_spreadsheets_do(tmp_path: Path, separator: 
     assert (case.before.probabilities, case.trust) == ((0.5, 0.25, 0.25), 1.5)
 
 
+def test_the_line_that_names_the_separator_is_read(tmp_path: Path) -> None:
+    lines = ["sep=;", PREDICTED.replace(",", ";"), ";".join(CELLS)]
+    manifest = read_manifest(written(tmp_path, *lines))
+    assert cohort_from_predictions(manifest).cases[0].before.probabilities == (0.5, 0.25, 0.25)
+    assert manifest.rows[0].line == 3
+    with pytest.raises(InputError, match=r"found columns separated by '\|'; needed commas, semicolons or tabs"):
+        read_manifest(written(tmp_path, HEAD.replace(",", "|"), "a|P1|tumor|A"))
+
+
+@pytest.mark.parametrize("again", ["./scans/a.dcm", "scans//a.dcm", "x/../scans/a.dcm", "scans/a\u200b.dcm"])
+def test_one_case_under_two_names_is_refused(tmp_path: Path, again: str) -> None:
+    with pytest.raises(InputError, match="in lines 2 and 3; needed each case once"):
+        read_manifest(written(tmp_path, HEAD, "scans/a.dcm,P1,tumor,A", f"{again},P2,tumor,A"))
+
+
 @pytest.mark.parametrize("line", ["b,P2,tumor", "b,P2,tumor,A,more"])
 def test_a_row_with_another_number_of_cells_is_refused_with_its_line(tmp_path: Path, line: str) -> None:
     with pytest.raises(InputError, match=r"cells in line 4 under 4 columns"):
@@ -133,9 +148,44 @@ def test_codes_for_missing_values_are_told(tmp_path: Path) -> None:
         read_manifest(written(tmp_path, HEAD, "a,NA,tumor,A"))
 
 
+@pytest.mark.parametrize("code", ["#N/A", "<NA>", "-", "--", "?", "-1.0", "-99.0", "-9999"])
+def test_every_code_for_a_missing_value_is_one(tmp_path: Path, code: str) -> None:
+    row = f"a,P1,tumor,0.7,0.2,0.1,0.1,0.8,0.1,,{code}"
+    cohort = cohort_from_predictions(read_manifest(written(tmp_path, PREDICTED, row)))
+    assert cohort.cases[0].trust is None
+    assert any(f"trust {code} (1 rows)" in one for one in cohort.warnings)
+
+
 def test_slides_numbered_within_patients_stay_slides(tmp_path: Path) -> None:
     rows = [f"{name},{patient},tumor,0.7,0.2,0.1,0.1,0.8,0.1,1," for name, patient in (("a", "P1"), ("b", "P2"))]
     assert cohort_from_predictions(read_manifest(written(tmp_path, PREDICTED, *rows))).level == "slide"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("P1", "P1\ufe0f"),
+        ("P1", "P\u034f1"),
+        ("P1", "\u3164P1"),
+        ("P-1", "P\u20111"),
+        ("P-1", "p\u2013 01"),
+        ("12", "\u0661\u0662"),
+        ("007", "'7"),
+        ("1", "1.00"),
+        ("10", "010.0"),
+        ("Stra\u00dfe", "STRASSE"),
+    ],
+)
+def test_labels_that_look_alike_are_told(tmp_path: Path, one: str, other: str) -> None:
+    path = written(tmp_path, HEAD, f"a,{one},tumor,A", f"b,{other},normal,A")
+    assert len({row["patient"] for row in read_manifest(path, join_labels=True).rows}) == 1
+    assert any("Labels of patient" in said for said in read_manifest(path).warnings)
+
+
+@pytest.mark.parametrize(("one", "other"), [("P1", "P10"), ("1.5", "15"), ("P-1", "P1"), ("1.05", "1.5"), ("P 1", "P 11")])
+def test_labels_that_differ_are_not_joined(tmp_path: Path, one: str, other: str) -> None:
+    path = written(tmp_path, HEAD, f"a,{one},tumor,A", f"b,{other},normal,A")
+    assert len({row["patient"] for row in read_manifest(path, join_labels=True).rows}) == 2
 
 
 ALIKE = ["P01", "p1", "P 1", "P1\u200b", "\uff301", "P1"]
