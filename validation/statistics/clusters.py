@@ -135,7 +135,7 @@ def difference(
     _same(change, patient)
     n = len(np.unique(patient))
     if n < FEWEST_PATIENTS:
-        return Undefined(f"there are {n} patients; {TOO_FEW}")
+        return Undefined(f"there {'is 1 patient' if n == 1 else f'are {n} patients'}; {TOO_FEW}")
     if np.abs(change).max() > 1 + 1e-12:
         raise ValueError(f"found a difference of {np.abs(change).max() * widest}; needed at most {widest}.")
     value = float(change.mean())
@@ -180,7 +180,7 @@ def clustered(
     patient = codes(patients)
     n = len(np.unique(patient))
     if n < FEWEST_PATIENTS:
-        return Undefined(f"there are {n} patients; {TOO_FEW}")
+        return Undefined(f"there {'is 1 patient' if n == 1 else f'are {n} patients'}; {TOO_FEW}")
     value = float(statistic(np.ones(len(patient))))
     if not np.isfinite(value):
         return Undefined("the cases do not determine it")

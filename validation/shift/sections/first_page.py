@@ -34,6 +34,10 @@ class FirstPage:
     figure: Figure
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def first_page(
     cohort: Cohort, changes: Sequence[Mapping[str, Any]], found: Sequence[Subgroup], missing: Sequence[str]
 ) -> FirstPage:
@@ -45,14 +49,14 @@ def first_page(
     new = [case for case in worse if newly_wrong(case)]
     tumors = [case for case in new if case.truth == "tumor" and case.after.said == "normal"]
     sentences = (
-        f"{len(cohort)} {cohort.level}s of {patients} patients, classified as scanned and after restoration.",
+        f"{_count(len(cohort), cohort.level)} of {_count(patients, 'patient')}, classified as scanned and after restoration.",
         f"{_proportion(correct, 'before')} were correct as scanned and {_proportion(correct, 'after')} restored: "
         f"{_change(correct)}. "
         f"Confidently wrong: {_proportion(wrong, 'before')}, then {_proportion(wrong, 'after')}. "
         f"Non-diagnostic where a diagnosis could be made: {_proportion(nondiagnostic, 'before')}, then "
         f"{_proportion(nondiagnostic, 'after')}.",
-        f"{len(worse)} {cohort.level}s are worse off: {len(new)} newly and confidently wrong, of them {len(tumors)} tumors "
-        f"now called normal, and {len(worse) - len(new)} that lost a correct diagnosis.",
+        f"{_count(len(worse), cohort.level)} {'is' if len(worse) == 1 else 'are'} worse off: {len(new)} newly and confidently "
+        f"wrong, of them {_count(len(tumors), 'tumor')} now called normal, and {len(worse) - len(new)} that lost a correct diagnosis.",
     )
     could = {transition.name: sum(transition.could(case) for case in cohort.cases) for transition in TRANSITIONS}
     numbers = (
