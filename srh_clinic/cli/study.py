@@ -210,6 +210,8 @@ def study_amend(
     device: DeviceOption = "auto",
     um_per_px: UmPerPxOption = None,
     full_scale: FullScaleOption = None,
+    channels: ChannelsOption = None,
+    plane: PlaneOption = None,
     like: Annotated[
         str | None, typer.Option("--like", metavar="RATER", help="Add a rater, who gets the tasks of this one.")
     ] = None,
@@ -238,7 +240,7 @@ def study_amend(
                 reason,
                 sources=sources or (),
                 images=phantom or images,
-                reading=Reading(um_per_px, full_scale),
+                reading=Reading(um_per_px, full_scale, channels, plane),
                 per_case=per_case,
                 bundle=bundle,
                 weights=weights,

@@ -145,11 +145,12 @@ SHIFT_NOTE = (
     "Over patients: the expanded percentile bootstrap, extended by exact bounds where few patients have an event; "
     "Obuchowski's variance for the AUC. Over rows: Wald's for differences, Clopper and Pearson's for shares, DeLong's for "
     "the AUC. Coverage stands with its exact binomial interval. Rare harm is a share of under 10 %: the bound of no event "
-    "among 60 patients, 6 %, then lies above the truth whatever is drawn, so no interval can lie below the truth, and coverage is "
-    "97.5 % and what the lower bound keeps of its 2.5 %. That keeps most of them, for events are whole numbers and few. Of 1,500 "
-    "further cohorts of the paper's effect 99.1 % of the intervals for nondiagnostic to wrong held the truth. Mid-P bounds "
-    "were tried in the place of exact ones: 98.9 % there, but 92.3 % instead of 93.7 % for wrong after, and with 20 patients "
-    "still 99.3 %. The bound without any event is kept: one event more cannot make one surer that there are few."
+    "among 60 patients, 6 %, then lies above the truth whatever is drawn, so no interval can lie below the truth, and "
+    "coverage is 97.5 % and what the lower bound keeps of its 2.5 %. That keeps most of them, for events are whole "
+    "numbers and few. Of 1,500 further cohorts of the paper's effect 99.1 % of the intervals for nondiagnostic to wrong "
+    "held the truth. Mid-P bounds were tried in the place of exact ones: 98.9 % there, but 92.3 % instead of 93.7 % for "
+    "wrong after, and with 20 patients still 99.3 %. The bound without any event is kept: one event more cannot make one "
+    "surer that there are few."
 )
 
 

@@ -56,7 +56,8 @@ def first_page(
         f"Non-diagnostic where a diagnosis could be made: {_proportion(nondiagnostic, 'before')}, then "
         f"{_proportion(nondiagnostic, 'after')}.",
         f"{_count(len(worse), cohort.level)} {'is' if len(worse) == 1 else 'are'} worse off: {len(new)} newly and confidently "
-        f"wrong, of them {_count(len(tumors), 'tumor')} now called normal, and {len(worse) - len(new)} that lost a correct diagnosis.",
+        f"wrong, of them {_count(len(tumors), 'tumor')} now called normal, and {len(worse) - len(new)} that lost a correct "
+        "diagnosis.",
     )
     could = {transition.name: sum(transition.could(case) for case in cohort.cases) for transition in TRANSITIONS}
     numbers = (
