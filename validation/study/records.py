@@ -31,7 +31,10 @@ Severity = Literal["minor", "major"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 LARGEST_MARK = 0.5
-"""Proportion of an image that a box may hold: one around everything finds nothing."""
+"""Proportion of an image that a box, or all boxes on one side together, may hold: those around everything find nothing."""
+
+MOST_MARKS = 60
+"""Marks on one side of a task: points everywhere find nothing either."""
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 ImageId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
+
+import numpy as np
 
 from srh_clinic.errors import InputError
 from srh_clinic.validation.study.folder import read_protocol, read_viewers
-from srh_clinic.validation.study.records import LARGEST_MARK, Question, Rating, Task
+from srh_clinic.validation.study.records import LARGEST_MARK, MOST_MARKS, Question, Rating, Task
 from srh_clinic.validation.study.returns import Return, read_return, require_whole
 
 ASKED: tuple[Question, ...] = ("pref_quality", "pref_fidelity", "confidence", "halluc_A", "halluc_B", "method_guess")
@@ -90,6 +93,7 @@ def require_known(study: Path, raters: Collection[str]) -> None:
         With its name.
     """
     strange = [path.name for path in _returns_in(study / "returned") if _rater_of(path) not in raters]
+    strange += [path.name for path in _nearly_returns(study / "returned", raters)]
     if strange:
         raise InputError(
             f"{', '.join(strange)}, named after no rater",
@@ -133,6 +137,8 @@ def require_sound(returned: Return, rater: str, tasks: Sequence[Task], path: str
             raise InputError(f"{where} answered before it was shown", "times in order", path)
         for region in rating.regions:
             require_region(task, region.side, region.shape, region.xy, path, sizes=sizes)
+        if sizes:
+            require_finding(task, [(region.side, region.xy) for region in rating.regions], path)
 
 
 def require_region(task: Task, side: str, shape: str, xy: Sequence[float], path: str | Path, *, sizes: bool = True) -> None:
@@ -159,6 +165,27 @@ def require_region(task: Task, side: str, shape: str, xy: Sequence[float], path:
         )
 
 
+def require_finding(task: Task, marks: Sequence[tuple[str, Sequence[float]]], path: str | Path) -> None:
+    """Refuse marks of one task, each its side and numbers, that together are nearly all of an image, or very many.
+
+    Raises
+    ------
+    InputError
+        With the number of the task.
+    """
+    for side in sorted({side for side, _ in marks}):
+        own = [xy for one, xy in marks if one == side]
+        marked = np.zeros((task.height, task.width), dtype=bool)
+        for left, top, right, bottom in (xy for xy in own if len(xy) == 4):
+            marked[int(top) : ceil(bottom), int(left) : ceil(right)] = True
+        where = f"side {side} of task number {task.seq}"
+        if marked.mean() > LARGEST_MARK:
+            needed = f"boxes that hold at most {LARGEST_MARK:.0%} of the image: those around everything find nothing"
+            raise InputError(f"boxes over {marked.mean():.0%} of {where}", needed, path)
+        if len(own) > MOST_MARKS:
+            raise InputError(f"{len(own)} marks on {where}", f"at most {MOST_MARKS}: marks everywhere find nothing", path)
+
+
 def remarks(returned: Return) -> str:
     """What is odd in a return and no fault, as the end of a sentence."""
     earlier = sum(
@@ -181,6 +208,14 @@ def _returns_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.suffix == ".jsonl" and not path.name.startswith("."))
+
+
+def _nearly_returns(folder: Path, raters: Collection[str]) -> list[Path]:
+    """Files that may be a return under a name that nobody reads, such as ``r01.jsonl.txt``, ``R01.JSONL`` or ``r01.json``."""
+    read = {path.name for path in _returns_in(folder)}
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    others = [path for path in files if path.is_file() and path.name not in read and not path.name.startswith(".")]
+    return [path for path in others if "jsonl" in path.name.lower() or _rater_of(path).lower() in raters]
 
 
 def _rater_of(path: Path) -> str:

@@ -464,12 +464,29 @@
     return say(`Mark in ${SIDES.join(" or ")}: drag a box, or click for a point. Keys: arrows${SIDES.length > 1 ? ", A or B" : ""}, Space for each corner, Esc.`);
   }
 
+  // How much of the image the boxes on a side hold together, with one more.
+  function held(side, box) {
+    const marked = new Uint8Array(task.width * task.height), boxes = draft.regions.filter((mark) => mark.side === side && mark.shape === "box");
+    for (const [x0, y0, x1, y1] of [...boxes.map((mark) => mark.xy), box]) {
+      for (let y = y0; y < y1; y++) marked.fill(1, y * task.width + x0, y * task.width + x1);
+    }
+    return marked.reduce((sum, one) => sum + one, 0) / marked.length;
+  }
+
   // A pixel is the point's; of a box both corners' pixels are inside, and the numbers are its edges.
   function finish(side, from, to) {
     const point = from.x === to.x && from.y === to.y, [x0, y0, x1, y1] = spanned(from, to);
     if ((x1 - x0) * (y1 - y0) > terms.largest_mark * task.width * task.height) {
       setMarking(null);
       return say("No mark was made: a box around so much of the image finds nothing. Mark what you found.");
+    }
+    if (!point && held(side, [x0, y0, x1, y1]) > terms.largest_mark) {
+      setMarking(null);
+      return say("No mark was made: boxes around so much of the image find nothing. Mark what you found.");
+    }
+    if (draft.regions.filter((mark) => mark.side === side).length >= terms.most_marks) {
+      setMarking(null);
+      return say(`No mark was made: there are ${terms.most_marks} on this side already. Mark what you found.`);
     }
     draft.pending = { side, shape: point ? "point" : "box", xy: point ? [from.x, from.y] : spanned(from, to), category: null, severity: null };
     setMarking(null);

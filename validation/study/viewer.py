@@ -21,7 +21,7 @@ from srh_clinic.errors import InputError
 from srh_clinic.escaping import page_text
 from srh_clinic.files import parsed_json, write_whole
 from srh_clinic.validation.study.questions import AS_SCANNED, MARK_WORDING, QUESTIONS, Wording, wording
-from srh_clinic.validation.study.records import LARGEST_MARK, SCHEMA_VERSION, Kind, Task, canonical
+from srh_clinic.validation.study.records import LARGEST_MARK, MOST_MARKS, SCHEMA_VERSION, Kind, Task, canonical
 from srh_clinic.validation.study.returns import RECEIPT
 
 TASKS_BEGIN = b'<script type="application/json" id="tasks">'
@@ -174,6 +174,7 @@ def _terms(page: Page) -> dict[str, Any]:
             for name, one in asked.items()
         },
         "largest_mark": LARGEST_MARK,
+        "most_marks": MOST_MARKS,
         "receipt": RECEIPT,
         "secret": page.secret,
         "schema_version": SCHEMA_VERSION,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -207,6 +208,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "times": ({"t_answered": 5}, "task number 4 answered before it was shown; needed times in order"),
     "outside": ({"regions": [WHOLE | {"xy": [0, 0, 10, 49]}]}, "a box of 0, 0, 10, 49 in task number 4"),
     "turned": ({"regions": [WHOLE | {"xy": [10, 0, 5, 9]}]}, "a box of 10, 0, 5, 9 in task number 4"),
+    "pieces": (
+        {"regions": [WHOLE | {"xy": [left, 0, left + 12, 48]} for left in (0, 12, 24, 36)]},
+        "boxes over 100% of side A of task number 4; needed boxes that hold at most 50%",
+    ),
+    "points": (
+        {"regions": [WHOLE | {"shape": "point", "xy": [x, y]} for x in range(0, 48, 6) for y in range(0, 48, 5)]},
+        "80 marks on side A of task number 4; needed at most 60",
+    ),
     "everything": ({"regions": [WHOLE]}, "a box of 0, 0, 48, 48 in task number 4; needed boxes of at most 50% of the image"),
 }
 
@@ -296,6 +305,31 @@ def test_returns_that_differ_and_returns_of_nobody_are_named(study: Path) -> Non
     assert run.exit_code == 2
     assert "answers.jsonl, named after no rater" in run.stdout
     assert "note: whoever has this package can apply median" in run.stdout
+
+
+@pytest.mark.parametrize("name", ["r02.jsonl.txt", "R02.JSONL", "r02.json", "r02 - Copy.jsonl.bak", "r02.txt", "x.jsonl"])
+def test_a_return_under_a_name_that_nobody_reads_is_named(study: Path, name: str) -> None:
+    path = study / "returned" / "r02.jsonl"
+    path.rename(path.with_name(name))
+    with pytest.raises(InputError, match=f"{re.escape(name)}, named after no rater"):
+        unblind(study)
+
+
+@pytest.mark.parametrize("name", ["r02(1).jsonl", "r02 (2).jsonl", "r02 - Copy.jsonl", "r02 - Copy (3).jsonl"])
+def test_a_return_under_the_name_of_a_copy_is_taken(study: Path, name: str) -> None:
+    path = study / "returned" / "r02.jsonl"
+    path.rename(path.with_name(name))
+    assert "r02" in unblind(study).returns
+
+
+def test_a_return_that_stands_twice_in_its_file_is_refused(study: Path) -> None:
+    path = study / "returned" / "r02.jsonl"
+    path.write_text(path.read_text() * 2)
+    with pytest.raises(InputError, match="line "):
+        unblind(study)
+    path.write_text(path.read_text()[:100], encoding="utf-16")
+    with pytest.raises(InputError, match="a file that is not readable text"):
+        unblind(study)
 
 
 # A rater is added

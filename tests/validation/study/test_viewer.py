@@ -176,6 +176,13 @@ def test_a_pages_secret_and_commitment_reach_its_rater_and_its_return(
     rater.press("m")
     rater.drag(on_image(rater, "A", 1, 1), on_image(rater, "A", 60, 60))
     assert "a box around so much of the image finds nothing" in rater.text("#hint")
+    for left in (1, 22):
+        rater.press("m")
+        rater.drag(on_image(rater, "A", left, 1), on_image(rater, "A", left + 20, 60))
+        if left == 1:
+            rater.press("1", "1")
+    assert "boxes around so much of the image find nothing" in rater.text("#hint")
+    rater.click("#marks ul button")
     rater.press(*ANSWER_KEYS)
     rater.commit()
     path = exported(rater, tmp_path, "#deliver")

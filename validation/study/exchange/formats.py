@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from srh_clinic.errors import InputError
-from srh_clinic.files import write_whole
+from srh_clinic.files import claimed, write_whole
 from srh_clinic.validation.study.exchange.coco import coco_export
 from srh_clinic.validation.study.exchange.imrmc import imrmc_export
 from srh_clinic.validation.study.exchange.label_studio import label_studio_export, label_studio_import
@@ -43,9 +43,13 @@ def export_answers(study: str | Path, to: str, out: str | Path, cases: Sequence[
     Raises
     ------
     InputError
-        When the format is unknown, the study is still blinded, or a case is missing.
+        When the format is unknown, the study is still blinded, a case is missing, or another run writes to ``out`` now.
     """
-    study, out = Path(study), Path(out)
+    with claimed(Path(out)):
+        return _exported(Path(study), to, Path(out), cases)
+
+
+def _exported(study: Path, to: str, out: Path, cases: Sequence[str | Path]) -> list[Path]:
     if to in BLINDED:
         written: list[Path] = []
         for rater, (viewer, tasks) in read_viewers(study, read_protocol(study)[0]).items():

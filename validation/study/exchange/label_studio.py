@@ -10,6 +10,7 @@ import base64
 import io
 import json
 import math
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -31,6 +32,8 @@ EXPORT = "a JSON export of Label Studio with one annotation per task"
 
 LARGEST_FILE = 200 << 20
 """Bytes of a file that Label Studio takes by its page: more than 250 MB are refused (DATA_UPLOAD_MAX_MEMORY_SIZE)."""
+
+PART = re.compile(r"tasks(-\d+)?\.json")
 
 _TITLES = {"lq": AS_SCANNED, "A": "A", "B": "B"}
 
@@ -85,6 +88,9 @@ def label_studio_export(
     ]
     parts = _parts([json.dumps(row) for row in rows], most)
     names = ["tasks.json"] if len(parts) == 1 else [f"tasks-{number}.json" for number in range(1, len(parts) + 1)]
+    for earlier in out.glob("tasks*.json"):
+        if PART.fullmatch(earlier.name) and earlier.name not in names:
+            earlier.unlink()  # of another split, which would be imported beside this one
     written = [write_whole(out / name, f"[{', '.join(part)}]\n") for name, part in zip(names, parts, strict=True)]
     return *written, write_whole(out / "config.xml", _config(tasks[0]))
 

@@ -80,6 +80,10 @@ class TestLabelStudioExport:
         assert all(part.stat().st_size <= 2 * longest + 10 for part in parts)
         assert [row for part in parts for row in json.loads(part.read_text())] == json.loads(whole.read_text())
         assert again.read_bytes() == config.read_bytes()
+        # The same into the folder of another split: what is left would be imported beside it.
+        (tmp_path / "parts" / "tasks-notes.json").write_text("mine")
+        label_studio_export(tasks, planes(tasks), tmp_path / "parts")
+        assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["config.xml", "tasks-notes.json", "tasks.json"]
 
     def test_raters_read_what_is_meant(self, tmp_path):
         for kind in ("preference", "review"):
