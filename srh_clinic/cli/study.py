@@ -203,7 +203,7 @@ def study_amend(
     reason: Annotated[str, typer.Option(help="Why, for the study's log and every report.")],
     sources: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[CASE|DIR]...", help="Cases, or folders of images, to add.", show_default=False),
+        typer.Argument(metavar="[CASE|DIR]...", help="Cases, or folders of images.", show_default=False),
     ] = None,
     bundle: BundleOption = "phantom-demo",
     weights: WeightsOption = Path("weights"),
