@@ -107,14 +107,15 @@ def read_manifest(path: str | Path, *, join_labels: bool = False) -> Manifest:
         raise InputError("no rows", "one row for each case", path)
     found, notes = alike_labels(found, join=join_labels)
     found, codes = _without_codes(found)
-    _check_rows(found, path)
+    predicted = all(name in header for name in PREDICTIONS)
+    _check_rows(found, path, predicted=predicted)
     unread = [name for name in header if name and name not in (*REQUIRED, *OPTIONAL, *PREDICTIONS)]
     warnings = [f"The columns {', '.join(unread)} are not read."] if unread else []
     return Manifest(
         path,
         tuple(found),
         sha256,
-        has_predictions=all(name in header for name in PREDICTIONS),
+        has_predictions=predicted,
         warnings=(*notes, *codes, *warnings, *_warnings(found)),
     )
 
@@ -235,7 +236,7 @@ def _check_header(header: Sequence[str], path: Path) -> None:
         raise InputError(f"{some[0]} but not {', '.join(lacking)}", "all probabilities before and after, or none", path)
 
 
-def _check_rows(rows: Sequence[ManifestRow], path: Path) -> None:
+def _check_rows(rows: Sequence[ManifestRow], path: Path, *, predicted: bool) -> None:
     seen: dict[str, int] = {}
     for row in rows:
         for name in ("case", "patient"):
@@ -243,15 +244,16 @@ def _check_rows(rows: Sequence[ManifestRow], path: Path) -> None:
                 raise InputError(f"no {name} in line {row.line}", f"a {name} in every row", path)
         if row["truth"] not in CLASSES:
             raise InputError(f"the truth {row['truth']!r} in line {row.line}", f"one of {', '.join(CLASSES)}", path)
-        # Names of one path, and what looks the same in print; of images the run compares files and pixels.
-        name = posixpath.normpath(unicodedata.normalize("NFC", "".join(one for one in row["case"] if not _unseen(one))))
+        name = _case_name(row["case"]) if predicted else row["case"]  # of images the run compares files and pixels
         if name in seen:
             raise InputError(f"the case {row['case']!r} in lines {seen[name]} and {row.line}", "each case once", path)
         seen[name] = row.line
 
 
-def _unseen(character: str) -> bool:
-    return unicodedata.category(character) == "Cf"
+def _case_name(name: str) -> str:
+    """What names of one path have in common, and names that look the same in print."""
+    shown = "".join(one for one in unicodedata.normalize("NFC", name) if unicodedata.category(one) != "Cf")
+    return posixpath.normpath(shown)
 
 
 def _warnings(rows: Sequence[ManifestRow]) -> list[str]:

@@ -121,7 +121,8 @@ def test_the_line_that_names_the_separator_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("again", ["./scans/a.dcm", "scans//a.dcm", "x/../scans/a.dcm", "scans/a\u200b.dcm"])
 def test_one_case_under_two_names_is_refused(tmp_path: Path, again: str) -> None:
     with pytest.raises(InputError, match="in lines 2 and 3; needed each case once"):
-        read_manifest(written(tmp_path, HEAD, "scans/a.dcm,P1,tumor,A", f"{again},P2,tumor,A"))
+        rest = "tumor,0.7,0.2,0.1,0.1,0.8,0.1,,"
+        read_manifest(written(tmp_path, PREDICTED, f"scans/a.dcm,P1,{rest}", f"{again},P2,{rest}"))
 
 
 @pytest.mark.parametrize("line", ["b,P2,tumor", "b,P2,tumor,A,more"])
