@@ -120,8 +120,8 @@ def test_the_line_that_names_the_separator_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("again", ["./scans/a.dcm", "scans//a.dcm", "x/../scans/a.dcm", "scans/a\u200b.dcm"])
 def test_one_case_under_two_names_is_refused(tmp_path: Path, again: str) -> None:
+    rest = "tumor,0.7,0.2,0.1,0.1,0.8,0.1,,"
     with pytest.raises(InputError, match="in lines 2 and 3; needed each case once"):
-        rest = "tumor,0.7,0.2,0.1,0.1,0.8,0.1,,"
         read_manifest(written(tmp_path, PREDICTED, f"scans/a.dcm,P1,{rest}", f"{again},P2,{rest}"))
 
 
