@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ from srh_clinic.bundles import Bundle
 from srh_clinic.case import pipeline as pipeline_module
 from srh_clinic.cli.app import app
 from srh_clinic.errors import InputError
+from srh_clinic.files import claimed
 from srh_clinic.integration import read_slide, write_wsi
 from srh_clinic.simulation import simulate_cohort
 from srh_clinic.simulation.cohort import SEVERITY_AT_SURFACE
 from srh_clinic.slide import ArraySlide, Reading
+from srh_clinic.tiling import TileStore
 from srh_clinic.validation.shift import running
 from srh_clinic.validation.shift.cohort import write_cohort
 from srh_clinic.validation.shift.manifest import read_manifest
@@ -169,3 +172,62 @@ def test_a_changed_sibling_of_a_case_asks_for_another_result(pipeline: RestoreTh
     content[-1] ^= 1
     files[1].write_bytes(content)
     assert key() != was
+
+
+def one_case(cohort: Path, name: str, truth: str | None = None) -> Path:
+    """A manifest of a cohort's first case."""
+    with cohort.open(encoding="utf-8") as file:
+        header, row, *_ = list(csv.reader(file))
+    row = [truth if truth and column == "truth" else cell for column, cell in zip(header, row, strict=True)]
+    manifest = cohort.parent / name
+    with manifest.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, row])
+    return manifest
+
+
+def test_a_run_that_is_cut_within_a_case_goes_on_from_its_tiles(
+    cohort: Path, pipeline: RestoreThenClassify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, kept = read_manifest(one_case(cohort, "cut.csv")), []
+    put = TileStore.put
+
+    def counted(store: TileStore, *tile: object) -> None:
+        kept.append(tile)
+        put(store, *tile)  # type: ignore[arg-type]
+
+    def cut(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TileStore, "put", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline_module, "classify_slide", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run_cases(manifest, tmp_path, pipeline, Reading())
+    restored = len(kept)
+    assert restored
+    assert len(run_cases(manifest, tmp_path, pipeline, Reading()).slides) == 1
+    assert len(kept) == restored
+    assert [path.name for path in tmp_path.iterdir()] == ["cases"]
+
+
+def test_a_case_that_is_harmed_no_more_has_no_page(
+    cohort: Path, pipeline: RestoreThenClassify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "is_harm", lambda was, now: True)
+        (harmed,) = run_cases(read_manifest(one_case(cohort, "one.csv", "tumor")), tmp_path, pipeline, Reading()).slides.cases
+    assert harmed.folder is not None
+    assert (harmed.folder / "case.html").is_file()
+    monkeypatch.setattr(running, "is_harm", lambda was, now: False)
+    (mended,) = run_cases(read_manifest(one_case(cohort, "one.csv", "normal")), tmp_path, pipeline, Reading()).slides.cases
+    assert mended.folder is None
+    assert [path.name for path in harmed.folder.iterdir()] == ["case.json"]
+
+
+def test_a_second_validation_into_one_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("case,patient,truth\na.dcm,P1,tumor\n", encoding="utf-8")
+    call = ["validate", str(tmp_path / "m.csv"), "--out", str(tmp_path / "out"), "--restorer", "none", "--device", "cpu"]
+    with claimed(tmp_path / "out"), ThreadPoolExecutor(1) as elsewhere:
+        done = elsewhere.submit(CliRunner().invoke, app, call).result()
+    assert done.exit_code == 2
+    assert "found a run that writes there now" in " ".join(done.output.split())
