@@ -80,7 +80,9 @@
 
   function say() {
     look();
-    const shown = side ? "left as scanned, right restored" : TITLES[layer];
+    const stacked = getComputedStyle(one("#viewers")).flexDirection === "column";
+    const both = stacked ? "above as scanned, below restored" : "left as scanned, right restored";
+    const shown = side ? both : TITLES[layer];
     one("#status").textContent = [shown, OVERLAYS[overlay], place].filter(Boolean).join("; ");
   }
 
@@ -121,7 +123,7 @@
   let whole = true;
   function setWhole(on) {
     whole = on;
-    if (main.navigator) main.navigator.element.style.display = on ? "none" : "";
+    if (main.navigator) main.navigator.element.style.visibility = on ? "hidden" : ""; // not display: it has to keep its size
     if (on && main.viewport) main.viewport.goHome(true);
   }
   const CLOSER = ["canvas-drag", "canvas-scroll", "canvas-pinch", "canvas-double-click", "canvas-key", "navigator-click", "navigator-drag", "navigator-scroll"];
@@ -169,7 +171,7 @@
   for (const [from, to] of [[main, second], [second, main]]) {
     from.addHandler("viewport-change", () => follow(from, to, true));
     // OpenSeadragon scales the zoom after this event.
-    from.addHandler("resize", () => setTimeout(() => { if (whole) setWhole(true); follow(main, second, true); }, 0));
+    from.addHandler("resize", () => setTimeout(() => { if (whole) setWhole(true); follow(main, second, true); say(); }, 0));
   }
 
   function jump(button) {

@@ -227,7 +227,10 @@ FILLED = """(async () => {
       side: state().side,
       shares: [main, second].map(share),
       apart: main.viewport.getCenter().distanceTo(second.viewport.getCenter()),
-      overview: main.navigator.element.getBoundingClientRect().width,
+      overview:
+        getComputedStyle(main.navigator.element).visibility === "visible" && main.navigator.viewport.getContainerSize().x,
+      overviewed: main.navigator.viewport.getZoom(true) / main.navigator.viewport.getHomeZoom(),
+      said: document.getElementById("status").textContent,
       wide: document.documentElement.scrollWidth - innerWidth,
     };
     if (i > 5 && JSON.stringify(seen) === before) break;
@@ -251,8 +254,9 @@ def test_both_images_fill_their_panes_at_every_size(page: Path, browser: Any) ->
         assert seen["side"] is True
         assert seen["shares"] == pytest.approx([1, 1], abs=0.02), (width, height)
         assert seen["apart"] < 0.01
-        assert seen["overview"] == 0
+        assert seen["overview"] is False
         assert seen["wide"] <= 0
+        assert seen["said"].startswith("above as scanned, below" if width == 480 else "left as scanned, right")
 
 
 def test_a_closer_look_stays_when_the_window_changes(page: Path, browser: Any) -> None:
@@ -261,12 +265,13 @@ def test_a_closer_look_stays_when_the_window_changes(page: Path, browser: Any) -
     browser.evaluate("document.querySelector('[data-do=in]').click()")
     near = resized(browser, 1366, 768)
     assert near["shares"][0] > 1.4
-    assert near["overview"] > 0
+    assert near["overview"] > 50
+    assert near["overviewed"] == pytest.approx(1, abs=0.02)  # it shows the whole slide
     assert resized(browser, 1600, 900)["shares"][0] > 1.2
     browser.evaluate("document.querySelector('[data-do=home]').click()")
     whole = resized(browser, 1600, 900)
     assert whole["shares"] == pytest.approx([1, 1], abs=0.02)
-    assert whole["overview"] == 0
+    assert whole["overview"] is False
 
 
 def seen_by_a_reader(browser: Any) -> np.ndarray:
