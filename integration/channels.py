@@ -107,10 +107,15 @@ def without_channel(name: str) -> str:
     return _WORD_OF_NAME.sub("", name)
 
 
+def plain_dashes(text: str) -> str:
+    """A text whose dashes and minus signs are all ASCII's."""
+    return _DASHES.sub("-", text)
+
+
 def _plain(text: str) -> str:
     text = _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text.lower())
     text = _THIN_SPACE.sub("", text)
-    text = _DASHES.sub("-", unicodedata.normalize("NFKC", text)).lower()
+    text = plain_dashes(unicodedata.normalize("NFKC", text)).lower()
     return _MARKUP.sub("", text)
 
 
@@ -191,12 +196,15 @@ def _decide(stated: Sequence[ChannelStatement], path: Path | None, in_order: boo
     if _BOTH in named:
         raise question
     known = [channel for channel in named if channel is not None]
+    by_wavelength = _by_wavelength(stated)
+    if known and by_wavelength is not None and all(named[place] in (None, c) for c, place in enumerate(by_wavelength)):
+        words = " and ".join(filter(None, (_understood(stated[place]) for place in by_wavelength)))
+        return ChannelOrder(by_wavelength, f"by name ({words}) and wavelength")
     if known:
         if in_order and len(stated) == 2 and _other_is_free(stated, named):
             places = (0, 1) if known[0] == named.index(known[0]) else (1, 0)
             return ChannelOrder(places, f"by the one that is named ({_understood(stated[named.index(known[0])])})")
         raise question
-    by_wavelength = _by_wavelength(stated)
     if by_wavelength is not None:
         return ChannelOrder(
             by_wavelength, f"by wavelength ({' and '.join(f'{stated[place].wavelength_nm:g} nm' for place in by_wavelength)})"

@@ -164,7 +164,7 @@ def depth_of(says: PixelStatements, full_scale: int | None, path: Path) -> Depth
     zero = _zero(says.calibration, path)
     stated = 2**bits
     contradicted = ""
-    if full_scale is not None and says.bits is not None and says.allocated > 8 and full_scale != stated:
+    if full_scale is not None and says.bits is not None and full_scale != stated:
         contradicted = f"full scale {full_scale} stated by the caller, {stated} by the file"
     scale = stated if full_scale is None else full_scale
     if zero and full_scale is None:
@@ -175,11 +175,11 @@ def depth_of(says: PixelStatements, full_scale: int | None, path: Path) -> Depth
 
 def _zero(calibration: Iterable[tuple[float, float]], path: Path) -> int:
     """The stored value that means 0: only signed pixels kept as unsigned ones are read, as ImageJ does it."""
-    zeros = {(float(intercept), float(slope)) for intercept, slope in calibration}
+    zeros = {(float(intercept), 1.0 if abs(slope - 1) < 1e-6 else float(slope)) for intercept, slope in calibration}
     if zeros <= {(0.0, 1.0)}:
         return 0
     if zeros == {(-32768.0, 1.0)}:
         return 32768
     intercept, slope = next(iter(sorted(zeros - {(0.0, 1.0)})))
-    found = f"pixels with a rescale slope or intercept, a calibration (value = {intercept:g} + {slope:g} x stored)"
+    found = f"pixels with a rescale slope or intercept, a calibration (value = {intercept:.9g} + {slope:.9g} x stored)"
     raise InputError(found, "stored values as they were measured", path)

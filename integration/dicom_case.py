@@ -212,7 +212,9 @@ def _srh_volumes(files: list[DicomFile], path: Path) -> list[DicomFile]:
     """Those files that can be SRH; ``InputError`` that says what is there instead."""
     slides = [file for file in files if file.header.get("SOPClassUID") == VLWholeSlideMicroscopyImageStorage]
     if not slides:
-        raise InputError(f"DICOM objects of {_class_name(files[0])}, not a slide", NEEDED, path)
+        layout = layout_of(path) if path.is_dir() else None
+        found = f"DICOM objects of {_class_name(files[0])}, not a slide"
+        raise InputError(found if layout is None else f"{layout} ({found})", NEEDED, path)
     volumes = [file for file in slides if _flavour(file.header) == "VOLUME"]
     if not volumes:
         flavours = ", ".join(sorted({_flavour(file.header) for file in slides}))

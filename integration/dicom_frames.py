@@ -47,6 +47,8 @@ class DicomFrames:
     spans: NDArray[np.int64]
     pixels_at: int
     """First byte of the value of Pixel Data."""
+    within: NDArray[np.int64] | None = None
+    """Rows and columns of each frame that lie within the image, int64 ``(N, 2)``; what fills up a tile is none of it."""
 
     def load(self, index: int) -> Counts:
         """Decode one frame to counts ``(rows, columns)``; pixels of the padding value become 0."""
@@ -68,7 +70,10 @@ class DicomFrames:
             stored = self._decode(encoded, index)
         if stored.shape != self.frame_shape:
             raise InputError(f"frame {index + 1} of shape {stored.shape}", f"one of {self.frame_shape}", self.path)
-        return stored
+        if self.within is None:
+            return stored
+        rows, columns = self.within[index]
+        return stored[:rows, :columns]
 
     def _read(self, span: NDArray[np.int64]) -> bytes:
         start, end = (int(byte) for byte in span)
@@ -179,12 +184,12 @@ def _pixel_statements(file: DicomFile) -> PixelStatements:
     header = file.header
     dark_is_bright = ""
     photometric = file.required("PhotometricInterpretation")
-    if photometric != "MONOCHROME2":
+    if photometric == "MONOCHROME1":
         dark_is_bright = str(photometric)
     elif header.get("PresentationLUTShape") == "INVERSE":
         dark_is_bright = "PresentationLUTShape INVERSE"
     calibration = []
-    table = ""
+    table = "" if photometric in ("MONOCHROME1", "MONOCHROME2") else f"the photometric interpretation {photometric}"
     for item in _transformations(header):
         slope, intercept = item.get("RescaleSlope"), item.get("RescaleIntercept")
         calibration.append(
@@ -192,6 +197,8 @@ def _pixel_statements(file: DicomFile) -> PixelStatements:
         )
         if item.get("ModalityLUTSequence"):
             table = "a Modality LUT Sequence"
+    if header.get("PixelIntensityRelationship") == "LOG":
+        table = "a logarithm (PixelIntensityRelationship LOG)"
     if header.get("PixelPresentation") == "TRUE_COLOR":
         table = "PixelPresentation TRUE_COLOR"
     return PixelStatements(

@@ -53,6 +53,8 @@ def frame_table(file: DicomFile, n_frames: int, frame_shape: tuple[int, int], sh
     if organization != "TILED_FULL" and not has_groups:
         raise InputError(f"{organization} frames without per-frame groups", "a position for each frame", file.path)
     by_order = _by_order(file, n_frames, frame_shape, shape, len(identifiers))
+    if has_groups:
+        _check_paths(file, by_order, identifiers)
     if has_groups and any("PlanePositionSlideSequence" in group for group in file.header.PerFrameFunctionalGroupsSequence):
         stated = _by_position(file, n_frames, shape, identifiers)
         for name in ("path", "top", "left"):
@@ -62,6 +64,18 @@ def frame_table(file: DicomFile, n_frames: int, frame_shape: tuple[int, int], sh
                 raise InputError(found, "one of both", file.path)
         return replace(by_order, z_um=np.where(np.isnan(stated.z_um), by_order.z_um, stated.z_um))
     return by_order
+
+
+def _check_paths(file: DicomFile, by_order: FrameTable, identifiers: list[str]) -> None:
+    """Refuse TILED_FULL frames whose per-frame groups say other optical paths than their order, or are not as many."""
+    groups = file.header.PerFrameFunctionalGroupsSequence
+    if len(groups) != len(by_order.path):
+        raise InputError(f"{len(groups)} per-frame groups for {len(by_order.path)} frames", "one for each frame", file.path)
+    for i, group in enumerate(groups):
+        for item in group.get("OpticalPathIdentificationSequence") or []:
+            if str(item.get("OpticalPathIdentifier")) != identifiers[by_order.path[i]]:
+                found = f"TILED_FULL frames whose per-frame optical paths say another order, first at frame {i + 1}"
+                raise InputError(found, "one of both", file.path)
 
 
 def _by_order(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from srh_clinic.integration.dicom_file import DicomFile, quiet_pydicom
 from srh_clinic.integration.dicom_frames import DicomFrames, open_frames
 from srh_clinic.integration.dicom_layout import FrameTable, focal_planes, frame_table, header_z_um, is_sparse
 from srh_clinic.integration.dicom_pixel_size import pixel_size, volume_notes
-from srh_clinic.integration.frames import FrameCache, FramedSlide, Frames, check_extent
+from srh_clinic.integration.frames import MIN_COVERAGE, FrameCache, FramedSlide, Frames, check_extent
 from srh_clinic.integration.limits import limits
 from srh_clinic.integration.optical_path import statement_of
 from srh_clinic.integration.snapshot import content_of
@@ -34,9 +34,6 @@ from srh_clinic.slide import Identity
 
 NOTES_PREFIX = "srh-clinic: "
 """Starts the Image Comments in which a slide that we wrote carries its notes on."""
-
-MIN_SPARSE_COVERAGE = 0.01
-"""Share of the pixel matrix below which sparse frames are a damaged header rather than a slide."""
 
 _TOLD = 3  # files that were passed over, of which a message tells
 _NEAR_LOSSLESS = "1.2.840.10008.1.2.4.81"
@@ -188,12 +185,15 @@ def _assemble(
     sources = {file.path: open_frames(file, full_scale) for file in used}
     tables = {file.path: frame_table(file, len(source.spans), source.frame_shape, shape)
               for file, source in zip(used, sources.values(), strict=True)}  # fmt: skip
+    sources = {path_: replace(source, within=_within(tables[path_], source, shape)) for path_, source in sources.items()}
     gathered = [_gather(one, sources, tables) for one in both]
     ranks = [focal_planes(one.tables, f"{shift} cm-1", path) for one, shift in zip(gathered, RAMAN_SHIFTS, strict=True)]
     n_planes = _n_planes(ranks, path)
     for channel in (0, 1):
         _check_whole(RAMAN_SHIFTS[channel], gathered[channel], shape, n_planes, path)
+    _check_planes_stated(used, n_planes)
     notes += order.notes if notes else volume_notes(used, size, um_per_px) + order.notes
+    notes += _holes(gathered, ranks)
     for file in used:
         notes += sources[file.path].depth.notes + _file_notes(file)
     identity = _identity(path, used, both, order)
@@ -258,7 +258,7 @@ def _order(paths: list[_Path], asked: ChannelOption | None, path: Path, unreadab
         names = ", ".join(repr(one.name) for one, of in zip(paths, named, strict=True) if of == -1)
         if not (0 in named and 1 in named):
             raise InputError(f"an optical path {names} that names both CH2 and CH3", answer(len(paths)), path)
-    elif (0 in named) != (1 in named):
+    elif (0 in named) != (1 in named) and (len(paths) == 1 or unreadable):
         shifts = RAMAN_SHIFTS if 0 in named else RAMAN_SHIFTS[::-1]
         said = f"only the optical path at {shifts[0]} cm-1"
         found = f"{said} (and {'; '.join(unreadable[:_TOLD])})" if unreadable else said
@@ -270,9 +270,16 @@ def _order(paths: list[_Path], asked: ChannelOption | None, path: Path, unreadab
     try:
         return decide_channels(statements, None, path, in_order=False)
     except InputError as error:
-        if named.count(0) or named.count(1):
+        if any(of is not None for of in named):
             raise
-        raise InputError(f"optical paths that name no Raman shift, {error.found}", error.needed, path) from error
+        said = " and ".join(map(str, statements))
+        raise InputError(f"optical paths that name no Raman shift ({said})", error.needed, path) from error
+
+
+def _within(table: FrameTable, source: DicomFrames, shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Rows and columns of each frame that lie within the image."""
+    rows, columns = source.frame_shape
+    return np.stack([np.minimum(rows, shape[0] - table.top), np.minimum(columns, shape[1] - table.left)], axis=1)
 
 
 def _gather(one: _Path, sources: dict[Path, DicomFrames], tables: dict[Path, FrameTable]) -> _Channel:
@@ -327,12 +334,43 @@ def _check_whole(shift: int, channel: _Channel, shape: tuple[int, int], n_planes
     n_frames = sum(len(index) for index in channel.index)
     if is_sparse(channel.files[0]):
         coverage = n_frames / n_planes * rows * columns / (shape[0] * shape[1])
-        if coverage < MIN_SPARSE_COVERAGE:
+        if coverage < MIN_COVERAGE:
             raise InputError(
                 f"frames that cover {coverage:.2g} of {shape[1]} x {shape[0]} pixels", "a coverage of 0.01 or more", path
             )
     elif n_frames != n_planes * -(-shape[0] // rows) * -(-shape[1] // columns):
         raise InputError(f"{n_frames} frames at {shift} cm-1 of a concatenation", "all of its parts in one folder", path)
+
+
+def _holes(gathered: list[_Channel], ranks: list[list[NDArray[np.int64]]]) -> tuple[str, ...]:
+    """What a result must say of frames of one channel where the other has none, and reads 0."""
+    ch2, ch3 = gathered
+    if any(not is_sparse(file) for one in gathered for file in one.files):
+        return ()
+    if ch2.sources[0].frame_shape != ch3.sources[0].frame_shape:
+        return ()
+    places = [
+        {
+            place
+            for table, rank in zip(one.tables, of_channel, strict=True)
+            for place in zip(table.top.tolist(), table.left.tolist(), rank.tolist(), strict=True)
+        }
+        for one, of_channel in zip(gathered, ranks, strict=True)
+    ]
+    alone = sorted(places[0] ^ places[1])
+    if not alone:
+        return ()
+    top, left, _ = alone[0]
+    where = f"the first at row {top + 1}, column {left + 1}"
+    return (f"frames of one Raman shift alone at {len(alone)} places, {where}; the other is 0 there",)
+
+
+def _check_planes_stated(files: list[DicomFile], n_planes: int) -> None:
+    for file in files:
+        stated = int(file.header.get("TotalPixelMatrixFocalPlanes") or 1)
+        if stated > 1 and stated != n_planes:
+            found = f"TotalPixelMatrixFocalPlanes {stated} over {n_planes} focal planes"
+            raise InputError(found, "as many as it says", file.path)
 
 
 def _check_concatenations(files: list[DicomFile]) -> None:

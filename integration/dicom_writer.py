@@ -24,7 +24,7 @@ from srh_clinic.integration.dicom_file import quiet_pydicom
 from srh_clinic.integration.dicom_header import check_identifiers, content_of, image_header, make_derived
 from srh_clinic.integration.targets import check_replaceable, is_one_file, source_files, target_files
 from srh_clinic.intensity import Counts
-from srh_clinic.slide import Identity, Slide
+from srh_clinic.slide import Identity, Slide, require_unchanged
 
 TRANSFER_SYNTAXES = {
     "jpeg-ls": JPEGLSLossless,
@@ -100,6 +100,9 @@ def write_wsi(
         check_place(out, folder=not is_one_file(out))
         with quiet_pydicom(), claimed(out), _spool(out) as work:
             frames = _encode(slide, work, TRANSFER_SYNTAXES[transfer_syntax])
+            for read in (slide, derived_from):
+                if isinstance(read, Slide):
+                    require_unchanged(read)
             content = content_of(slide, frames.digest, is_one_file(out))
             for number, (channels, name) in enumerate(zip(layout, names, strict=True), start=1):
                 header = image_header(slide, channels, frames.frame_shape, number=number, content=content, created=created)

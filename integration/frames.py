@@ -26,6 +26,11 @@ from srh_clinic.slide import Identity, Slide, check_region
 LOOKED_AT = 8
 """Frames of a channel that are looked at, at most, when a file is opened."""
 
+_LOOKED_PIXELS = 2**26  # of all frames together, that are looked at for a value above 12 bits
+
+MIN_COVERAGE = 0.01
+"""Share of an image's pixels below which its frames are a damaged header rather than a slide."""
+
 
 class FrameSource(Protocol):
     """One file's frames of one size; frames at an edge may come smaller."""
@@ -215,7 +220,15 @@ def check_frame_shape(frame_shape: tuple[int, int], path: Path) -> None:
 
 
 def is_dim(planes: Sequence[Frames], at_most: int | None = None) -> bool:
-    """Whether no value of some frames is above 4,095; of every plane ``at_most`` evenly spread frames are looked at."""
+    """Whether no value above 4,095 is met; of every plane ``at_most`` evenly spread frames are looked at.
+
+    By default as many as hold 64 million pixels together: a dark image costs no more for being large.
+    """
+    if at_most is None:
+        rows, columns = planes[0].source.frame_shape
+        in_all = max(LOOKED_AT, _LOOKED_PIXELS // (rows * columns))
+        at_most = max(1, in_all // len(planes))
+        planes = planes[:: -(-len(planes) // in_all)]
     for frames in planes:
         for index in _some(frames, at_most):
             if frames.source.load(index).max(initial=0) > DIM:
@@ -240,8 +253,8 @@ def bit_notes(planes: Sequence[Frames]) -> tuple[str, ...]:
     return notes
 
 
-def _some(frames: Frames, at_most: int | None) -> list[int]:
+def _some(frames: Frames, at_most: int) -> list[int]:
     """Indices of evenly spread frames, the middle ones first."""
     n_frames = len(frames.index)
-    spread = np.linspace(0, n_frames - 1, n_frames if at_most is None else min(n_frames, at_most))
+    spread = np.linspace(0, n_frames - 1, min(n_frames, at_most))
     return [int(frames.index[int(i)]) for i in sorted(spread, key=lambda i: abs(i - n_frames / 2))]

@@ -55,6 +55,8 @@ def read_pair(
     if len(files) != 2 or files[0] == files[1]:
         raise InputError(f"{len(files)} files" if len(files) != 2 else "one file twice", NEEDED, files[0] if files else None)
     kinds = [kind_of(file, NEEDED) for file in files]
+    if files[0].samefile(files[1]):
+        raise InputError(f"one file twice ({files[0].name} and {files[1].name})", NEEDED, files[0])
     for file, kind in zip(files, kinds, strict=True):
         if kind not in ("tiff", "dicom"):
             raise InputError("a folder" if kind == "folder" else kind, NEEDED, file)
@@ -79,6 +81,10 @@ def read_pair(
         )
     check_extent(ch2.shape, sizes[0], files[0])
     scales = [half.frames.source.depth.full_scale for half in (ch2, ch3)]
+    if scales[0] != scales[1] and (ch2.bits is None) != (ch3.bits is None):
+        stated = max(filter(None, (ch2.bits, ch3.bits)))
+        found = f"a channel of {stated} bits and one that does not state its bits"
+        raise InputError(found, f"--full-scale {2**stated} or 65536", files[1])
     if scales[0] != scales[1]:
         raise InputError(f"channels of full scales {scales[0]} and {scales[1]}", "two of one depth", files[1])
     bits = ch2.bits if ch2.bits is not None else ch3.bits

@@ -21,7 +21,8 @@ _OTHER_MAGIC = {
     b"\x89HDF": "an HDF5 file",
     b"SIMPLE  =": "a FITS image",
 }
-_NIO_FLAT = re.compile(r".+_.+_\d+\.dcm$", re.IGNORECASE)
+_NIO_FLAT = re.compile(r"(?:.+_.+_\d+|img\d+_\d+_.+|img\d{5})\.dcm$", re.IGNORECASE)
+_LOOKED_BELOW = 8  # folders of a folder, in each of three storeys
 _SPECIAL = {
     stat.S_ISFIFO: "a pipe",
     stat.S_ISSOCK: "a socket",
@@ -95,6 +96,7 @@ def layout_of(folder: Path) -> str | None:
     try:
         below = {item.name.lower(): item for item in folder.iterdir()}
         folders = sorted(name for name, item in below.items() if item.is_dir() and not name.startswith("."))
+        real = [below[name].name for name in folders]
         if "meta" in folders and (below["meta"] / "opensrh.json").is_file():
             return "a folder of OpenSRH (meta/opensrh.json); its patches are TIFFs of shape (2, 300, 300), each a file"
         if "strips" in folders:
@@ -105,12 +107,26 @@ def layout_of(folder: Path) -> str | None:
             return "a folder of an NIO imager with its RGB mosaic"
         strips = [name for name in below if _NIO_FLAT.match(name)]
         if folders and not files_in(folder):
-            return f"a folder with no file but a folder in it ({', '.join(folders[:3])})"
+            inside = _below(folder)
+            return f"a folder with no file but a folder in it ({', '.join(real[:3])}){inside and f', with {inside}'}"
         if len(strips) > 2 and len(strips) == len(files_in(folder)):
             return f"a folder of {len(strips)} numbered single images, as the strips of an NIO imager are"
     except OSError as error:
         raise InputError(f"a folder that cannot be read ({error.strerror})", "a readable folder", folder) from error
     return None
+
+
+def _below(folder: Path, storeys: int = 3) -> str:
+    """What lies some storeys below a folder, where its name is one of NIO's or OpenSRH's."""
+    inside = sorted(item for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))[:_LOOKED_BELOW]
+    names = {item.name.lower() for item in inside}
+    if "strips" in names or {"ch2", "ch3"} <= names:
+        return "strips of an NIO imager below"
+    if "patches" in names:
+        return "patches as OpenSRH keeps them below"
+    if names & {"mosaic", "mosaics"}:
+        return "a mosaic of an NIO imager below"
+    return next((found for item in inside if storeys > 1 and (found := _below(item, storeys - 1))), "")
 
 
 def _in_words(start: bytes) -> str:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from srh_clinic.errors import InputError
-from srh_clinic.integration.channels import channel_in_words, without_channel
+from srh_clinic.integration.channels import channel_in_words, plain_dashes, without_channel
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
 _AFTER_Z = re.compile(r"(?<![a-z])(?:z|depth|focus)[ _=]?([-+]?)(\d+(?:[.,]\d+)?)(?![\d]|p\d)", re.IGNORECASE)
@@ -39,7 +39,7 @@ def plane_files(files: list[Path]) -> list[tuple[float, list[Path]]]:
 
 
 def _stem(file: Path, apart: bool) -> str:
-    stem = file.stem.removesuffix(".ome")
+    stem = plain_dashes(file.stem.removesuffix(".ome"))
     return without_channel(stem) if apart else stem
 
 

@@ -10,7 +10,7 @@ from srh_clinic.integration.channels import ChannelOption
 from srh_clinic.integration.dicom_reader import read_dicom
 from srh_clinic.integration.pair import channel_files_in, read_pair
 from srh_clinic.integration.places import kind_of
-from srh_clinic.integration.tiff import read_tiff, read_tiff_planes
+from srh_clinic.integration.tiff import is_z_stack, read_tiff, read_tiff_planes
 from srh_clinic.slide import Slide
 
 NEEDED = "a DICOM whole slide image, a two-channel TIFF, or a TIFF of each channel"
@@ -49,6 +49,8 @@ def read_slide(
     InputError
         When it is not one whole SRH slide.
     """
+    if not path:
+        raise InputError("an empty name", NEEDED)
     if not isinstance(path, str | Path):
         files = [Path(file) for file in path]
         if len(files) != 1:
@@ -63,6 +65,8 @@ def read_slide(
     if kind != "tiff":
         raise InputError(kind, NEEDED, path)
     if plane is None:
+        return read_tiff(path, um_per_px, full_scale, channels)
+    if plane == 1 and not is_z_stack(path):
         return read_tiff(path, um_per_px, full_scale, channels)
     planes = read_tiff_planes(path, um_per_px, full_scale, channels)
     if not 1 <= plane <= len(planes):

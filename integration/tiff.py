@@ -57,6 +57,14 @@ _Z_STACK = _Kind(
 _ONE = _Kind("one", "a single-channel TIFF of shape (H, W), uint8 or uint16", "two single-channel images of one size")
 
 
+_KINDS = {kind.name: kind for kind in (_Z_STACK, _STACK, _ONE)}
+_HINTS = {
+    "z-stack": "; read_z_stack opens all focal planes of a z-stack, --plane one of them",
+    "stack": "; read_slide opens a single focal plane",
+    "one": ", or a file of each channel: both together",
+}
+
+
 @dataclass(frozen=True)
 class TiffChannel:
     """One channel of a TIFF, what is said of it, and what it needs to be half of a slide."""
@@ -130,6 +138,14 @@ def read_tiff_planes(
     return _read(path, _Z_STACK, um_per_px, full_scale, channels)
 
 
+def is_z_stack(path: Path) -> bool:
+    """Whether a TIFF holds a two-channel z-stack, by its own metadata; ``InputError`` when it is damaged."""
+    with told_as("a damaged TIFF", _Z_STACK.needed, path):
+        check_directories(path)
+        with TiffFile(path, _multifile=False) as tiff:
+            return any(_is_not(series, _Z_STACK) is None for series in tiff.series)
+
+
 def read_tiff_channel(path: Path, um_per_px: float | None, full_scale: int | None) -> TiffChannel:
     """Open a TIFF of one channel, half of a slide.
 
@@ -147,7 +163,7 @@ def read_tiff_channel(path: Path, um_per_px: float | None, full_scale: int | Non
             series = tiff.series[at]
             pixels = ome_pixels(ome, tiff, at, path)
             page = series.pages[0].aspage()
-            sizes, faults = stated_pixel_sizes(tiff, series, pixels, path)
+            sizes, faults = stated_pixel_sizes(tiff, series, pixels, [page], path)
             size, notes = settle(sizes, um_per_px, path)
             if size is None and faults:
                 raise faults[0]
@@ -190,12 +206,12 @@ def _open(
     if n_channels > limits().channels:
         raise InputError(f"a TIFF of {n_channels} channels", f"at most {limits().channels}, of which two are read", path)
     pixels = ome_pixels(ome, tiff, at, path)
-    size, notes = _pixel_size(tiff, series, pixels, um_per_px, path)
-    check_extent(shape, size, path)
     pages_of = _pages_of(series, n_channels, n_planes)
     statements = channel_statements(tiff, series, pixels, n_channels, pages_of, path)
     order = _order(statements, channels, series, path)
     used = list({id(page): page for place in order.places for page in pages_of[place % len(pages_of)]}.values())
+    size, notes = _pixel_size(tiff, series, pixels, used, um_per_px, path)
+    check_extent(shape, size, path)
     says = pixel_statements(tiff, series, pixels, used, path)
     depth = depth_of(says, full_scale, path)
     check_packing(series, path)
@@ -232,9 +248,14 @@ def _open(
 
 
 def _pixel_size(
-    tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None, um_per_px: float | None, path: Path
+    tiff: TiffFile,
+    series: TiffPageSeries,
+    pixels: ET.Element | None,
+    used: list[TiffPage],
+    um_per_px: float | None,
+    path: Path,
 ) -> tuple[float, tuple[str, ...]]:
-    sizes, faults = stated_pixel_sizes(tiff, series, pixels, path)
+    sizes, faults = stated_pixel_sizes(tiff, series, pixels, used, path)
     size, notes = settle(sizes, um_per_px, path)
     if um_per_px is None and faults:
         raise faults[0]
@@ -290,14 +311,12 @@ def _largest(tiff: TiffFile, ome: ET.Element | None, kind: _Kind, path: Path) ->
         raise InputError("a TIFF without images", kind.needed, path)
     fitting = [at for at, series in enumerate(tiff.series) if _is_not(series, kind) is None]
     if not fitting:
-        needed = kind.needed
-        if any(_is_not(series, _Z_STACK) is None for series in tiff.series):
-            needed += "; read_z_stack opens all focal planes of a z-stack, --plane one of them"
-        elif any(_is_not(series, _STACK) is None for series in tiff.series):
-            needed += "; read_slide opens a single focal plane"
-        elif any(_is_not(series, _ONE) is None for series in tiff.series):
-            needed += ", or a file of each channel: both together"
-        raise InputError(_is_not(tiff.series[0], kind) or "", needed, path)
+        fits = [
+            one for one in _HINTS if one != kind.name and any(_is_not(series, _KINDS[one]) is None for series in tiff.series)
+        ]
+        needed = kind.needed + (_HINTS[fits[0]] if fits and kind is not _ONE else "")
+        found = list(dict.fromkeys(_is_not(series, kind) or "" for series in tiff.series))
+        raise InputError(found[0] if len(found) == 1 else f"several images ({'; '.join(found[:3])})", needed, path)
     fitting.sort(key=lambda at: int(np.prod(tiff.series[at].shape)), reverse=True)
     if len({tiff.series[at].shape for at in fitting[:2]}) < len(fitting[:2]):
         raise InputError(kind.plural, "one slide per file", path)
@@ -310,6 +329,8 @@ def _as_it_is(series: TiffPageSeries) -> str:
 
 def _is_not(series: TiffPageSeries, kind: _Kind) -> str | None:
     """What a series is instead of the channels wanted, unsigned; ``None`` when it is that."""
+    if not series.axes:
+        return "a page without pixels"
     if series.axes.endswith("S") and series.keyframe.photometric in _COLOURS:
         return "an RGB image"
     if kind is _Z_STACK:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import COMPRESSION, FILLORDER, TiffFile, TiffPageSeries
+from tifffile import COMPRESSION, TiffFile, TiffPageSeries
 
 from srh_clinic.errors import InputError
 from srh_clinic.integration.damage import DAMAGED, told_as
@@ -26,8 +26,6 @@ NEEDED = "a two-channel TIFF of shape (2, H, W), uint8 or uint16, CH2 before CH3
 
 _DEFLATE = {8, 32946}
 _LZMA = 34925
-_REVERSED = 2  # FillOrder: the first bit is the lowest of its byte
-_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _SPARE_BYTES = 4096  # what an encoder may put behind a whole piece
 _BAND_ROWS = 64
 
@@ -108,8 +106,6 @@ class TiffFrames:
             decoder = lzma.LZMADecompressor(memlimit=2**28)
         else:
             return None
-        if self._page.fillorder == _REVERSED:
-            encoded = encoded.translate(_MIRRORED)
         inflated: bytes = decoder.decompress(encoded, most + 1)
         if len(inflated) > most:
             raise InputError("a tile that inflates to more than its pixels", f"at most {most} bytes", self.path)
@@ -131,7 +127,7 @@ class TiffFrames:
         """The page as if its pieces were not compressed."""
         page = copy.copy(self._page)
         page.__dict__.pop("decode", None)
-        page.compression, page.fillorder = COMPRESSION.NONE, FILLORDER.MSB2LSB
+        page.compression = COMPRESSION.NONE
         return page
 
     def __getstate__(self) -> dict[str, Any]:
@@ -215,6 +211,8 @@ def _pieces(
         raise InputError(f"{len(offsets)} strips or tiles for {width} x {height} pixels", NEEDED, path)
     first = channel * per_plane if separate else 0
     of_channel = slice(first, first + per_plane)
+    if not any(counts[of_channel]):
+        raise InputError(f"no pixels in any of {per_plane} strips or tiles", "an image", path)
     end = max(offset + count for offset, count in zip(offsets[of_channel], counts[of_channel], strict=True))
     return frame_shape, first, end
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from tifffile import PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
 
 from srh_clinic.errors import InputError
-from srh_clinic.integration.channels import ChannelStatement, channel_in_words
+from srh_clinic.integration.channels import ChannelStatement, channel_in_words, channel_of_words
 from srh_clinic.integration.depth import PixelStatements
 from srh_clinic.integration.units import StatedLength, agree, is_credible, number, unit_um
 
@@ -21,9 +22,12 @@ _OME = re.compile(r"<(?:\w+:)?OME[\s>]")
 _OME_WITHIN = 2000  # characters: an XML declaration and comments may stand before the root
 _UNIT_OF_TAG = {2: "inch", 3: "cm"}
 _LISTS = {"channel", "channels", "channelname", "channelnames", "channel_names", "chnames", "labels", "names"}
-_SEPARATORS = re.compile(r"[\n;|]|,(?!\d{3}(?!\d))|\s/\s")
+_SEPARATORS = re.compile(r"[\n;|]|,(?!\d{3}(?!\d))|\s/\s|\sand\s")
+_TEXT = 20_000  # characters of a text that may name channels
+_MICROMANAGER = 51123
 _ALPHA = {1, 2}  # ExtraSamples that are opacity
 
+_LARGEST = 65535
 _NO_DATA, _GDAL = 42113, 42112
 _CURVES = {301: "a TransferFunction", 291: "a GrayResponseCurve"}
 _IMAGEJ_STRAIGHT, _IMAGEJ_NONE = 0, 20
@@ -92,6 +96,8 @@ def channel_statements(
         _imagej_labels(tiff, series, n_channels, path),
         _listed(tiff.micromanager_metadata or {}, n_channels),
         *(_listed(said, n_channels) for said in _shaped(tiff, series)),
+        _micromanager(pages_of, n_channels),
+        _imagej_info(tiff, n_channels),
         _gdal_names(series, n_channels),
         *_of_pages(pages_of, n_channels),
     ):
@@ -102,7 +108,7 @@ def channel_statements(
 
 def _ome_names(pixels: ET.Element | None, wavelengths: list[float | None], n_channels: int, path: Path) -> list[str]:
     items = [] if pixels is None else pixels.findall("{*}Channel")
-    names = [item.get("Name", "") for item in items]
+    names = [" ".join(filter(None, (item.get("Name", ""), item.get("Fluor", "")))) for item in items]
     if len(items) != n_channels:
         if any(names):
             raise InputError(f"an OME header of {len(items)} channels for {n_channels}", "one that describes them", path)
@@ -112,7 +118,12 @@ def _ome_names(pixels: ET.Element | None, wavelengths: list[float | None], n_cha
         if stated:
             unit = unit_um(item.get("ExcitationWavelengthUnit", "nm"))
             value = number(stated, "ExcitationWavelength", path, "a number, with a decimal point")
-            wavelengths[channel] = None if unit is None else float(f"{value * unit * 1000:.9g}")
+            if unit is None:  # it stands, and is not understood
+                names[channel] += f" {stated} {item.get('ExcitationWavelengthUnit')}"
+            else:
+                wavelengths[channel] = float(f"{value * unit * 1000:.9g}")
+        elif item.get("EmissionWavelength"):
+            names[channel] += f" emission {item.get('EmissionWavelength')}"
     return names
 
 
@@ -151,7 +162,8 @@ def _listed(said: Any, n_channels: int) -> list[str]:
     for key, value in said.items():
         if str(key).lower() in _LISTS:
             if isinstance(value, Mapping):
-                value = next((names for name, names in value.items() if str(name).lower() == "name"), None)
+                by_place = _by_place(value) if len(value) == n_channels else None
+                value = by_place or next((names for name, names in value.items() if str(name).lower() == "name"), None)
             if isinstance(value, list) and len(value) == n_channels:
                 named = [item.get("Name", item.get("name", "")) if isinstance(item, Mapping) else item for item in value]
                 return [str(name) for name in named]
@@ -159,6 +171,50 @@ def _listed(said: Any, n_channels: int) -> list[str]:
         if isinstance(value, Mapping) and (names := _listed(value, n_channels)):
             return names
     return []
+
+
+def _by_place(said: Mapping[str, Any]) -> list[Any] | None:
+    """Values whose keys are numbers, or end in one, in the order of these; ``None`` for other keys."""
+    places = {key: re.fullmatch(r"\D*(\d+)", str(key)) for key in said}
+    if not all(places.values()):
+        return None
+    return [said[key] for key in sorted(said, key=lambda key: int(places[key][1]))]  # type: ignore[index]
+
+
+def _micromanager(pages_of: list[list[TiffPage]], n_channels: int) -> list[str]:
+    """What Micro-Manager says of each page: its channel, or the names of all."""
+    said = [[_as_json(page.tags.get(_MICROMANAGER)) for page in pages] for pages in pages_of]
+    if len(said) == n_channels:
+        names = [next((str(one["Channel"]) for one in of_channel if one.get("Channel")), "") for of_channel in said]
+        if any(names):
+            return names
+    return next((names for of_channel in said for one in of_channel if (names := _listed(one, n_channels))), [])
+
+
+def _as_json(tag: Any) -> Mapping[str, Any]:
+    value = None if tag is None else tag.value
+    if isinstance(value, str | bytes):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return {}
+    return value if isinstance(value, Mapping) else {}
+
+
+def _imagej_info(tiff: TiffFile, n_channels: int) -> list[str]:
+    """Names of channels in ImageJ's Info, free text of many lines, of which two are of the vocabulary."""
+    info = (tiff.imagej_metadata or {}).get("Info")
+    return _in_text(info[:_TEXT], n_channels) if isinstance(info, str) else []
+
+
+def _in_text(text: str, n_channels: int) -> list[str]:
+    """Names of both channels within one text, in its order; the text itself for each where it names both in another way."""
+    parts = _SEPARATORS.split(text)
+    named = [(part.strip(), channel) for part in parts if (channel := channel_in_words(part)) is not None]
+    if len(named) == n_channels == 2 and len({channel for _, channel in named}) == 2:
+        return [part for part, _ in named]
+    both = channel_of_words(parts)
+    return [text] * n_channels if n_channels == 2 and both is not None and both < 0 else []
 
 
 def _gdal(series: TiffPageSeries) -> list[tuple[str, int, str]]:
@@ -183,11 +239,9 @@ def _of_pages(pages_of: list[list[TiffPage]], n_channels: int) -> Iterable[list[
         if not any(texts):
             continue
         first = next(text for text in texts if text)
-        listed = [channel_in_words(part) for part in _SEPARATORS.split(first)]
-        named = [channel for channel in listed if channel is not None]
-        if len(named) == n_channels == 2 and len(set(named)) == 2 and len(set(filter(None, texts))) == 1:
-            parts = _SEPARATORS.split(first)
-            yield [parts[i].strip() for i, channel in enumerate(listed) if channel is not None]
+        of_all = _in_text(first, n_channels) if len(set(filter(None, texts))) == 1 else []
+        if of_all:
+            yield of_all
         elif len(pages_of) == n_channels and len(set(texts)) > 1 and read is _description:
             # a description may be anything; it speaks of channels when it names one
             names = [" ".join(dict.fromkeys(of_channel)) for of_channel in said]
@@ -204,7 +258,7 @@ def _page_name(page: TiffPage) -> str:
 
 def _description(page: TiffPage) -> str:
     text = page.description
-    if page.is_ome or page.is_imagej or page.is_shaped:
+    if page.is_ome or page.is_imagej or page.is_shaped or _OME.search(text[:_OME_WITHIN]):
         return ""
     if text.lstrip().startswith("{"):
         try:
@@ -233,8 +287,11 @@ def pixel_statements(
     dark_is_bright, table, orientation, padding = next(iter(said))
     if len(turns := sorted({of_page[2] for of_page in said})) > 1:
         raise InputError(f"pages of Orientation {' and '.join(map(str, turns))}", "the same on each", path)
+    if len({of_page[3] for of_page in said}) > 1:
+        raise InputError("pages that state different values for no data (GDAL_NODATA)", "the same on each", path)
     if len(said) > 1:
         raise InputError("pages that state differently what their values mean", "the same on each", path)
+    _check_imagej(tiff, series, path)
     allocated = 8 * np.dtype(series.dtype).itemsize
     calibration: list[tuple[float, float]] = []
     imagej = tiff.imagej_metadata or {}
@@ -257,6 +314,17 @@ def pixel_statements(
     )
 
 
+def _check_imagej(tiff: TiffFile, series: TiffPageSeries, path: Path) -> None:
+    """Refuse a file that holds another number of images than ImageJ's header says: it is cut, or changed since."""
+    says = tiff.imagej_metadata or {}
+    lengths = dict(zip(series.axes, map(int, series.shape), strict=True))
+    there = int(np.prod([n for axis, n in lengths.items() if axis not in "YX"], dtype=np.int64))
+    for name, n in (("images", there), ("channels", lengths.get("C", there if there == lengths.get("S") else 0))):
+        stated = says.get(name)
+        if stated is not None and n and int(stated) != n:
+            raise InputError(f"{n} {name} where ImageJ's header says {stated}", "as many as it says", path)
+
+
 def _of_page(page: TiffPage) -> tuple[str, str, int, tuple[int, int] | None]:
     dark_is_bright, table = "", ""
     if page.photometric == PHOTOMETRIC.MINISWHITE:
@@ -265,6 +333,8 @@ def _of_page(page: TiffPage) -> tuple[str, str, int, tuple[int, int] | None]:
         dark_is_bright, table = _palette(page)
     elif page.photometric != PHOTOMETRIC.MINISBLACK:
         table = f"the photometric interpretation {getattr(page.photometric, 'name', page.photometric)}"
+    if int(page.fillorder) != 1:
+        table = f"bits in reverse (FillOrder {int(page.fillorder)})"
     for code, name in _CURVES.items():
         tag = page.tags.get(code)
         if tag is not None and not _is_straight(np.asarray(tag.value)):
@@ -273,10 +343,18 @@ def _of_page(page: TiffPage) -> tuple[str, str, int, tuple[int, int] | None]:
     orientation = 1 if tag is None else int(tag.value)
     no_data = page.tags.get(_NO_DATA)
     padding = None
-    if no_data is not None and str(no_data.value).strip("\0 "):
-        value = float(str(no_data.value).strip("\0 "))
-        padding = (int(value), int(value)) if value == int(value) else None
+    if no_data is not None:
+        padding = _no_data(str(no_data.value))
     return dark_is_bright, table, orientation, padding
+
+
+def _no_data(said: str) -> tuple[int, int] | None:
+    """The stored value that is no image; ``None`` for one that no pixel has: a fraction, less than nothing, NaN, a word."""
+    try:
+        value = float(said.strip("\0 "))
+    except ValueError:
+        return None
+    return (int(value), int(value)) if 0 <= value <= _LARGEST and value.is_integer() else None
 
 
 def _palette(page: TiffPage) -> tuple[str, str]:
@@ -318,12 +396,18 @@ def has_opacity(page: TiffPage) -> bool:
 
 
 def stated_pixel_sizes(
-    tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None, path: Path
+    tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None, pages: Iterable[TiffPage], path: Path
 ) -> tuple[list[StatedLength], list[InputError]]:
-    """Every credible statement of the pixel edge, and why others are none."""
+    """Every credible statement of the pixel edge, and why others are none.
+
+    ``pages`` are those that are read: each may state a resolution.
+    """
     stated: list[StatedLength] = []
     faults: list[InputError] = []
-    ways = ("OME", _of_ome), ("ImageJ", _of_imagej), ("JSON", _of_json), ("resolution tags", _of_tags)
+    beyond: list[InputError] = []
+    of_pages = ((f"resolution tags of page {page.index + 1}", partial(_of_page_tags, page)) for page in pages)
+    first = ("OME", _of_ome), ("ImageJ", _of_imagej), ("JSON", _of_json), ("resolution tags", _of_tags)
+    ways: Iterable[tuple[str, Callable[..., tuple[float, float] | None]]] = (*first, *of_pages)
     for where, read in ways:
         try:
             edges = read(tiff, series, pixels, path)
@@ -331,13 +415,15 @@ def stated_pixel_sizes(
             faults.append(error)
             continue
         if edges is None or not all(map(is_credible, edges)):
+            if edges is not None and where in ("OME", "JSON"):  # resolution tags often hold a default
+                beyond.append(InputError(f"pixels of {edges[0]:.6g} x {edges[1]:.6g} um ({where})", "--um-per-px", path))
             continue
         across, down = edges
         if not agree(across, down):
             faults.append(InputError(f"pixels of {across:.6g} x {down:.6g} um ({where})", "--um-per-px", path))
             continue
         stated.append(StatedLength(float(f"{across:.9g}"), where))
-    return stated, faults
+    return stated, faults or ([] if stated else beyond)
 
 
 def _of_ome(tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None, path: Path) -> tuple[float, float] | None:
@@ -374,7 +460,10 @@ def _of_imagej(tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None
 
 
 def _of_tags(tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None, path: Path) -> tuple[float, float] | None:
-    page = series.keyframe.aspage()
+    return _of_page_tags(series.keyframe.aspage())
+
+
+def _of_page_tags(page: TiffPage, *_: object) -> tuple[float, float] | None:
     resolution = _resolution(page)
     unit = 2 if page.tags.get("ResolutionUnit") is None else int(page.tags["ResolutionUnit"].value)  # TIFF 6.0: the inch
     if resolution is None or unit not in _UNIT_OF_TAG:

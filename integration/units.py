@@ -16,6 +16,7 @@ TOLERANCE = 0.01
 """Relative difference up to which two statements of one length are one."""
 
 _NAMES_UM = {
+    1e-4: "å a angstrom angstroms ångström ångstrom",
     1e-3: "nm nanometer nanometre nanometers nanometres",
     1.0: "um µm μm micron microns micrometer micrometre micrometers micrometres mum",
     1e3: "mm millimeter millimetre millimeters millimetres",

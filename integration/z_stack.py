@@ -24,7 +24,7 @@ from srh_clinic.integration.plane_numbers import plane_files
 from srh_clinic.integration.reader import read_slide
 from srh_clinic.integration.tiff import read_tiff_planes
 from srh_clinic.intensity import CHANNELS, RAMAN_SHIFTS
-from srh_clinic.slide import Slide
+from srh_clinic.slide import Slide, require_unchanged
 
 NEEDED = (
     "a z-stack: a TIFF with axes ZCYX, a folder of numbered two-channel TIFFs, or a folder of DICOM series at several depths"
@@ -149,6 +149,8 @@ def write_z_stack(planes: Sequence[tuple[float | None, Slide]], out: str | Path)
                 bigtiff=2 * int(np.prod(shape, dtype=np.int64)) >= MIN_BIGTIFF,
                 metadata=_ome_metadata(stack, depths),
             )
+            for plane in stack:
+                require_unchanged(plane.slide)
             temporary.replace(out)
     except OSError as error:
         raise InputError(f"a place that cannot be written ({error.strerror})", "a writable folder with space", out) from error

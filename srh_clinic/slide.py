@@ -74,6 +74,12 @@ class ChangeableSlide(Protocol):
         """Raise ``InputError`` that names a file which is no longer what it was when the slide was opened."""
 
 
+def require_unchanged(slide: Slide | None) -> None:
+    """Raise ``InputError`` when a file of a slide is no longer what it was at opening: what was read may be a mixture."""
+    if isinstance(slide, ChangeableSlide):
+        slide.check_unchanged()
+
+
 def check_region(shape: tuple[int, int], y: int, x: int, height: int, width: int) -> None:
     """Raise ``ValueError`` unless the region lies within ``shape`` and is not empty."""
     if height < 1 or width < 1 or y < 0 or x < 0 or y + height > shape[0] or x + width > shape[1]:

@@ -36,7 +36,7 @@ from srh_clinic.diagnosis import CLASSES
 from srh_clinic.display import RECIPES, Recipe, three_channel
 from srh_clinic.errors import InputError
 from srh_clinic.resampling import ResampledSlide
-from srh_clinic.slide import ArraySlide, Slide
+from srh_clinic.slide import ArraySlide, Slide, require_unchanged
 
 if TYPE_CHECKING:
     from srh_clinic.classifiers import PatchClassifier
@@ -97,6 +97,7 @@ class LoadSRH(Transform):
         from srh_clinic.integration import read_slide
 
         slide: Slide = read_slide(path, self.um_per_px, self.full_scale, self.channels, self.plane)
+        scanned = slide
         if self.spacing is not None:
             slide = ResampledSlide(slide, self.spacing)
         region = self.region or (0, 0, *slide.shape)
@@ -107,6 +108,7 @@ class LoadSRH(Transform):
         except ValueError as error:
             needed = f"one within a slide of {slide.shape} pixels"
             raise InputError(f"the region {region}", needed, slide.identity.source or None) from error
+        require_unchanged(scanned)
         meta = {
             "um_per_px": slide.um_per_px,
             "notes": "; ".join(slide.notes),

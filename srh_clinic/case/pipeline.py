@@ -49,7 +49,7 @@ from srh_clinic.inference import network_seconds
 from srh_clinic.intensity import Counts
 from srh_clinic.progress import Progress, silent
 from srh_clinic.resampling import thumbnail
-from srh_clinic.slide import ChangeableSlide, Slide
+from srh_clinic.slide import Slide, require_unchanged
 from srh_clinic.tiling import TileGrid, TileStore
 from srh_clinic.tissue import TissueMask
 
@@ -293,8 +293,7 @@ class RestoreThenClassify:
         with network_seconds() as in_networks:
             found = self._find(slide, work, progress or silent)
         regions = rescan_regions(found.restored, slide)
-        if isinstance(slide, ChangeableSlide):
-            slide.check_unchanged()
+        require_unchanged(slide)
         decision = self._decide(found)
         total = time.perf_counter() - began
         after = found.after.diagnosis

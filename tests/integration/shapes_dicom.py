@@ -483,3 +483,191 @@ def _(folder: Path) -> Made:
 @shape("paths-miscounted", "NumberOfOpticalPaths that is not their number", "refused", "NumberOfOpticalPaths")
 def _(folder: Path) -> Made:
     return plain(folder, lambda header: setattr(header, "NumberOfOpticalPaths", 3))
+
+
+# what else is stated twice, or lies elsewhere
+
+
+@shape("word-and-wavelength", "one path named by words, the other by its wavelength", "read")
+def _(folder: Path) -> Made:
+    items = [path_item("1", "CH3", 1027.94), path_item("2", "", 1019.03)]
+    path = save(vendor_wsi(C[::-1], items), folder / "a.dcm")
+    return Made(path, C, by_pydicom(path, order=(1, 0)))
+
+
+@shape("one-path-named", "two optical paths of which one is named", "asked", "--channels")
+def _(folder: Path) -> Made:
+    return Made(save(vendor_wsi(C, [path_item("1", "CH3"), path_item("2", "")]), folder / "a.dcm"))
+
+
+@shape("paths-of-detectors", "optical paths CH1 and CH2: the second detector, or the CH2 stretch", "asked", "--channels")
+def _(folder: Path) -> Made:
+    return Made(save(vendor_wsi(C, [path_item("CH1", ""), path_item("CH2", "")]), folder / "a.dcm"))
+
+
+@shape(
+    "identifier-against-words",
+    "an identifier and a description that name two Raman shifts",
+    "asked",
+    "both",
+)
+def _(folder: Path) -> Made:
+    return Made(save(vendor_wsi(C, [path_item("2845", "CH3"), path_item("2930", "CH2")]), folder / "a.dcm"))
+
+
+@shape("palette-color", "PALETTE COLOR", "refused", "photometric interpretation PALETTE COLOR")
+def _(folder: Path) -> Made:
+    return plain(folder, lambda header: setattr(header, "PhotometricInterpretation", "PALETTE COLOR"))
+
+
+@shape("logarithm", "pixels that are a logarithm (PixelIntensityRelationship LOG)", "refused", "logarithm")
+def _(folder: Path) -> Made:
+    return plain(folder, lambda header: setattr(header, "PixelIntensityRelationship", "LOG"))
+
+
+@shape("slope-of-one", "a rescale slope of 1 within rounding", "read")
+def _(folder: Path) -> Made:
+    return plain(folder, lambda header: setattr(header, "RescaleSlope", "1.0000001"))
+
+
+@shape("window", "a window for display, which changes no stored value", "read")
+def _(folder: Path) -> Made:
+    def window(header: Dataset) -> None:
+        header.WindowCenter, header.WindowWidth, header.VOILUTFunction = 1000, 500, "SIGMOID"
+
+    return plain(folder, window)
+
+
+@shape("10-bits", "10 bits stored", "noted", "x64")
+def _(folder: Path) -> Made:
+    header = vendor_wsi(C // 64)
+    header.BitsStored, header.HighBit = 10, 9
+    path = save(header, folder / "a.dcm")
+    return Made(path, C // 64 * 64, by_pydicom(path) * 64)
+
+
+def filled_up(header: Dataset, value: int) -> None:
+    """Another value in what fills up the tiles at the edges."""
+    height, width = header.TotalPixelMatrixRows, header.TotalPixelMatrixColumns
+    frames = frames_of(header).copy()
+    places = [(y, x) for _ in header.OpticalPathSequence for y in range(0, height, 64) for x in range(0, width, 64)]
+    for frame, (y, x) in zip(frames, places, strict=True):
+        frame[max(0, height - y) :], frame[:, max(0, width - x) :] = value, value
+    put_frames(header, list(frames))
+
+
+@shape("padding-of-tiles-12", "12 bits, and something else in what fills up the tiles at the edges", "noted", "^stretched")
+def _(folder: Path) -> Made:
+    small = C[:, :100, :150] // 16
+    header = vendor_wsi(small)
+    header.BitsStored, header.HighBit = 12, 11
+    filled_up(header, 65535)
+    path = save(header, folder / "a.dcm")
+    return Made(path, small * 16, by_pydicom(path) * 16)
+
+
+@shape("padding-of-tiles-asked", "the same with 16 bits stated and --full-scale 4096", "noted", "stated by the caller")
+def _(folder: Path) -> Made:
+    small = C[:, :100, :150] // 16
+    header = vendor_wsi(small)
+    filled_up(header, 65535)
+    path = save(header, folder / "a.dcm")
+    return Made(path, small * 16, by_pydicom(path) * 16, {"full_scale": 4096})
+
+
+@shape(
+    "tiled-full-paths",
+    "TILED_FULL over per-frame optical paths that say another order",
+    "refused",
+    "optical paths say another",
+)
+def _(folder: Path) -> Made:
+    header = vendor_wsi(C, sparse=True)
+    groups = list(header.PerFrameFunctionalGroupsSequence)
+    for group in groups:
+        del group.PlanePositionSlideSequence
+    half = len(groups) // 2
+    header.PerFrameFunctionalGroupsSequence = [groups[i // 2 + i % 2 * half] for i in range(len(groups))]
+    header.DimensionOrganizationType = "TILED_FULL"
+    return Made(save(header, folder / "a.dcm"))
+
+
+@shape("groups-miscounted", "TILED_FULL with per-frame groups for some frames", "refused", "3 per-frame groups for 12 frames")
+def _(folder: Path) -> Made:
+    header = vendor_wsi(C, sparse=True)
+    header.PerFrameFunctionalGroupsSequence = list(header.PerFrameFunctionalGroupsSequence)[:3]
+    header.DimensionOrganizationType = "TILED_FULL"
+    return Made(save(header, folder / "a.dcm"))
+
+
+@shape("planes-miscounted", "TotalPixelMatrixFocalPlanes 3 over frames of one plane", "refused", "FocalPlanes 3 over 1")
+def _(folder: Path) -> Made:
+    header = vendor_wsi(C, sparse=True)
+    header.TotalPixelMatrixFocalPlanes = 3
+    return Made(save(header, folder / "a.dcm"))
+
+
+@shape("hole", "a sparse slide that leaves out a tile of one Raman shift", "noted", "one Raman shift alone at 1 places")
+def _(folder: Path) -> Made:
+    header = vendor_wsi(C, sparse=True)
+    frames, groups = list(frames_of(header)), list(header.PerFrameFunctionalGroupsSequence)
+    del frames[2], groups[2]
+    header.PerFrameFunctionalGroupsSequence = groups
+    put_frames(header, frames)
+    path = save(header, folder / "a.dcm")
+    right = C.copy()
+    right[0, :64, 128:] = 0
+    other = np.zeros_like(C)
+    for frame, group in zip(frames_of(pydicom.dcmread(path)), groups, strict=True):
+        (place,) = group.PlanePositionSlideSequence
+        y, x = place.RowPositionInTotalImagePixelMatrix - 1, place.ColumnPositionInTotalImagePixelMatrix - 1
+        channel = [item.OpticalPathIdentifier for item in header.OpticalPathSequence].index(
+            group.OpticalPathIdentificationSequence[0].OpticalPathIdentifier
+        )
+        other[channel, y : y + 64, x : x + 64] = frame
+    return Made(path, right, other)
+
+
+@shape("oblong-tiles", "tiles that are not square", "read")
+def _(folder: Path) -> Made:
+    header = vendor_wsi(C)
+    header.Rows, header.Columns = 128, 64
+    put_frames(header, [np.ascontiguousarray(channel[:, x : x + 64]) for channel in C for x in range(0, 192, 64)])
+    path = save(header, folder / "a.dcm")
+    return Made(path, C, by_pydicom(path))
+
+
+@shape("tile-larger-than-matrix", "a tile that is larger than the image", "read")
+def _(folder: Path) -> Made:
+    header = vendor_wsi(C)
+    header.Rows = header.Columns = 256
+    put_frames(header, [np.pad(channel, ((0, 128), (0, 64))) for channel in C])
+    path = save(header, folder / "a.dcm")
+    return Made(path, C, by_pydicom(path))
+
+
+@shape("trailing-padding", "Data Set Trailing Padding behind the pixel data", "read")
+def _(folder: Path) -> Made:
+    path = save(vendor_wsi(C), folder / "a.dcm")
+    path.write_bytes(path.read_bytes() + b"\xfc\xff\xfc\xffOB\0\0" + (64).to_bytes(4, "little") + bytes(64))
+    return Made(path, C, by_pydicom(path))
+
+
+@shape("identifiers-padded", "identifiers of optical paths that end in a blank in one of two places", "read")
+def _(folder: Path) -> Made:
+    header = vendor_wsi(C, sparse=True)
+    for item in header.OpticalPathSequence:
+        item.OpticalPathIdentifier = f"{item.OpticalPathIdentifier} "
+    path = save(header, folder / "a.dcm")
+    return Made(path, C, raw_by_pydicom(path))
+
+
+@shape("measures-per-frame", "pixel measures in the groups of the frames alone", "read")
+def _(folder: Path) -> Made:
+    header = vendor_wsi(C, sparse=True)
+    (shared,) = header.SharedFunctionalGroupsSequence
+    for group in header.PerFrameFunctionalGroupsSequence:
+        group.PixelMeasuresSequence = shared.PixelMeasuresSequence
+    del shared.PixelMeasuresSequence
+    path = save(header, folder / "a.dcm")
+    return Made(path, C, raw_by_pydicom(path))

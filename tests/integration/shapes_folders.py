@@ -320,3 +320,159 @@ def _(folder: Path) -> Made:
 def _(folder: Path) -> Made:
     (folder / "case.dcm").write_text(json.dumps({"a": 1}))
     return Made(folder / "case.dcm")
+
+
+# further folders, pairs and stacks
+
+
+def linked(folder: Path, how: str) -> Made:
+    first = single(folder, "a.tif", C[0])
+    second = folder / "b.tif"
+    if how == "link":
+        second.symlink_to(first)
+    elif how == "hard":
+        os.link(first, second)
+    else:
+        second = folder / ".." / folder.name / "a.tif"
+    return Made([first, second])
+
+
+for _how, _title in {"link": "a link", "hard": "a second name", "path": "another path"}.items():
+    shape(f"pair-{_how}", f"one file twice, by {_title}", "refused", "one file twice")(lambda f, h=_how: linked(f, h))
+
+
+@shape("pair-ome-names", "two files named _CH3.ome.tif and _CH2.ome.tif", "read")
+def _(folder: Path) -> Made:
+    files = [
+        single(folder, f"x_{name}.ome.tif", image, metadata=None) for name, image in zip(("CH3", "CH2"), C[::-1], strict=True)
+    ]
+    return Made(files, C, np.stack([tifffile.imread(file) for file in files])[::-1])
+
+
+@shape("pair-turned", "two files of two Orientations", "noted", "Orientation 3")
+def _(folder: Path) -> Made:
+    first = single(folder, "a.tif", C[0], metadata=None)
+    second = single(folder, "b.tif", C[1, ::-1, ::-1].copy(), metadata=None, extratags=[(274, "H", 1, 3, False)])
+    return Made([first, second], C, np.stack([tifffile.imread(first), tifffile.imread(second)[::-1, ::-1]]))
+
+
+@shape(
+    "pair-of-bits",
+    "12 bits stated in one of two files alone",
+    "asked",
+    "a channel of 12 bits and one that does not.*--full-scale",
+)
+def _(folder: Path) -> Made:
+    about = {"axes": "YX", "PhysicalSizeX": UM, "PhysicalSizeY": UM, "SignificantBits": 12}
+    tifffile.imwrite(folder / "a.tif", C[0] // 16, photometric="minisblack", ome=True, metadata=about)
+    return Made([folder / "a.tif", single(folder, "b.tif", C[1] // 16)])
+
+
+@shape("pair-plane", "two TIFFs of one focal plane each with --plane", "refused", "--plane 1")
+def _(folder: Path) -> Made:
+    return Made([single(folder, f"{name}.tif", image) for name, image in zip("ab", C, strict=True)], options={"plane": 1})
+
+
+@shape("pair-folder-text", "a folder of two single-channel TIFFs beside a text", "read")
+def _(folder: Path) -> Made:
+    files = [single(folder, f"x_{name}.tif", image) for name, image in zip(("CH2", "CH3"), C, strict=True)]
+    (folder / "readme.txt").write_text("x")
+    return Made(folder, C, np.stack([tifffile.imread(file) for file in files]))
+
+
+@shape("tiff-named-dcm", "a TIFF named .dcm", "read")
+def _(folder: Path) -> Made:
+    tifffile.imwrite(folder / "a.dcm", C, metadata=None, **CM)
+    return Made(folder / "a.dcm", C, tifffile.imread(folder / "a.dcm"))
+
+
+@shape("dicom-named-tif", "a DICOM file named .tif beside a TIFF named .dcm, by the folder", "read")
+def _(folder: Path) -> Made:
+    path = save(vendor_wsi(C), folder / "a.tif")
+    tifffile.imwrite(folder / "b.dcm", C // 2, metadata=None, **CM)
+    return Made(folder, C, by_pydicom(path))
+
+
+@shape("beside-pipe", "a case beside a pipe and a link to a device", "read")
+def _(folder: Path) -> Made:
+    path = save(vendor_wsi(C), folder / "a.dcm")
+    os.mkfifo(folder / "b.dcm")
+    (folder / "c.dcm").symlink_to("/dev/zero")
+    return Made(folder, C, by_pydicom(path))
+
+
+@shape("beside-bomb", "a case beside a deflated DICOM file of some kilobytes that holds gigabytes", "read")
+def _(folder: Path) -> Made:
+    import zlib
+
+    path = save(vendor_wsi(C), folder / "a.dcm")
+    other = vendor_wsi(C)
+    other.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+    bomb = save(other, folder / "b.dcm")
+    encoder = zlib.compressobj(9, zlib.DEFLATED, -15)
+    bomb.write_bytes(bomb.read_bytes()[:400] + encoder.compress(bytes(2**25)) + encoder.flush())
+    return Made(path, C, by_pydicom(path))
+
+
+@shape("link-to-pipe", "a link to a pipe", "refused", "a pipe")
+def _(folder: Path) -> Made:
+    os.mkfifo(folder / "p")
+    (folder / "a.tif").symlink_to(folder / "p")
+    return Made(folder / "a.tif")
+
+
+@shape("link-in-circle", "a link in a circle", "refused", "symbolic links")
+def _(folder: Path) -> Made:
+    (folder / "a.tif").symlink_to(folder / "b.tif")
+    (folder / "b.tif").symlink_to(folder / "a.tif")
+    return Made(folder / "a.tif")
+
+
+shape("empty-name", "an empty name, which is not the working folder", "refused", "an empty name")(lambda folder: Made(""))
+
+
+@shape("no-directory", "a TIFF whose directory is empty", "refused", "a page without pixels")
+def _(folder: Path) -> Made:
+    (folder / "a.tif").write_bytes(b"II*\0" + (8).to_bytes(4, "little") + bytes(6))
+    return Made(folder / "a.tif")
+
+
+def layout(*names: str) -> Callable[[Path], Made]:
+    def make(folder: Path) -> Made:
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(b"x")
+        return Made(folder)
+
+    return make
+
+
+for _key, _title, _says, _name in [
+    ("nio-above", "a folder above the strips of an NIO imager", "NIO_001.*strips of an NIO", "NIO_001/1/strips/CH2/a.dcm"),
+    ("nio-mosaic", "a folder above the mosaic of an NIO imager", "mosaic of an NIO imager", "1/mosaic/mosaic.dcm"),
+    ("opensrh-above", "a folder above patches of OpenSRH", "patches as OpenSRH", "NIO_001/1/patches/a.tif"),
+    ("export-above", "an export of folders in folders", r"a folder in it \(PAT0\)", "PAT0/STU0/SER0/IMG0"),
+]:
+    shape(_key, _title, "refused", _says)(layout(_name))
+
+shape("z-minus-sign", "planes z−2, z−1, z0 with a true minus sign", "read", z_stack=True)(
+    stack_of("z−2.tif", "z−1.tif", "z0.tif")
+)
+shape("z-um", "planes Z_-1.0um, Z_0.0um, Z_1.0um", "read", z_stack=True)(
+    stack_of("Z_-1.0um.tif", "Z_0.0um.tif", "Z_1.0um.tif")
+)
+shape("z-comma", "planes z1,5 and z2,0", "read", z_stack=True)(stack_of("z1,5.tif", "z2,0.tif"))
+shape("z-plus", "planes z+1, z+2", "read", z_stack=True)(stack_of("z+1.tif", "z+2.tif"))
+
+
+@shape("z-one-number-twice", "planes z1 and z01", "refused", "same number", z_stack=True)
+def _(folder: Path) -> Made:
+    planes(folder, "z1.tif", "z01.tif")
+    return Made(folder)
+
+
+@shape("z-czyx", "a z-stack of axes CZYX, one plane of it", "noted", "focal plane 2 of 2")
+def _(folder: Path) -> Made:
+    about = {"axes": "CZYX", "PhysicalSizeX": UM, "PhysicalSizeY": UM}
+    tifffile.imwrite(folder / "z.ome.tif", np.stack([C, C // 2], 1), photometric="minisblack", ome=True, metadata=about)
+    return Made(folder / "z.ome.tif", C // 2, tifffile.imread(folder / "z.ome.tif")[:, 1], {"plane": 2})

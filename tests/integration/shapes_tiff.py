@@ -432,3 +432,267 @@ def _(folder: Path) -> Made:
     path = write(folder, C, ome=True, metadata=OME)
     path.write_bytes(path.read_bytes().replace(b'Type="uint16"', b'Type="int16" '))
     return Made(path)
+
+
+# what writers put elsewhere, or state twice
+
+
+@shape("ome-fluor", "OME channels named by Fluor", "read")
+def _(folder: Path) -> Made:
+    path = write(folder, SWAPPED, ome=True, metadata=OME | {"Channel": {"Fluor": ["CH3", "CH2"]}})
+    return Made(path, C, seen(path)[::-1])
+
+
+@shape("ome-wavelengths-angstrom", "OME wavelengths in angstrom", "read")
+def _(folder: Path) -> Made:
+    channel = {"ExcitationWavelength": [10279.4, 10190.3], "ExcitationWavelengthUnit": ["Å", "Å"]}
+    path = write(folder, SWAPPED, ome=True, metadata=OME | {"Channel": channel})
+    return Made(path, C, seen(path)[::-1])
+
+
+@shape("ome-wavelengths-unit", "OME wavelengths in a unit that is no length", "asked", "--channels")
+def _(folder: Path) -> Made:
+    channel = {"ExcitationWavelength": [1.0, 2.0], "ExcitationWavelengthUnit": ["pixel", "pixel"]}
+    return Made(write(folder, SWAPPED, ome=True, metadata=OME | {"Channel": channel}))
+
+
+@shape("ome-emission", "OME channels of which only emission wavelengths are stated", "asked", "emission.*--channels")
+def _(folder: Path) -> Made:
+    return Made(write(folder, SWAPPED, ome=True, metadata=OME | {"Channel": {"EmissionWavelength": [640.0, 650.0]}}))
+
+
+@shape("ome-names-superscript", "OME channel names 2930 cm⁻¹, 2845 cm⁻¹", "read")
+def _(folder: Path) -> Made:
+    return named(folder, ["SRS 2930 cm⁻¹", "SRS 2845 cm⁻¹"])
+
+
+@shape("ome-names-joined", "OME channel names CH3_proteins, CH2_lipids", "read")
+def _(folder: Path) -> Made:
+    return named(folder, ["CH3_proteins", "CH2_lipids"])
+
+
+@shape("ome-names-opposite", "OME channel names CH3 2845, CH2 2930", "asked", "--channels")
+def _(folder: Path) -> Made:
+    return Made(named(folder, ["CH3 2845", "CH2 2930"]).path)
+
+
+@shape("ome-against-page-names", "OME names the channels in one order, page names in the other", "asked", "--channels")
+def _(folder: Path) -> Made:
+    about = {"ome": True, "metadata": OME | {"Channel": {"Name": ["CH3", "CH2"]}}}
+    return Made(write(folder, SWAPPED, **about, extratags=[(285, "s", 0, "CH2", True)]))
+
+
+@shape("micromanager-tag", "Micro-Manager's names of channels in its own tag", "read")
+def _(folder: Path) -> Made:
+    said = json.dumps({"Summary": {"ChNames": ["CH3", "CH2"]}})
+    path = write(folder, SWAPPED, metadata=None, extratags=[(51123, "s", 0, said, True)], **CM)
+    return Made(path, C, seen(path)[::-1])
+
+
+@shape("micromanager-pages", "Micro-Manager's channel of each page", "read")
+def _(folder: Path) -> Made:
+    path = pages(
+        folder, SWAPPED, extratags=[[(51123, "s", 0, json.dumps({"Channel": name}), True)] for name in ("CH3", "CH2")]
+    )
+    return Made(path, C, seen(path)[::-1])
+
+
+@shape("json-names-by-place", "JSON with names of channels by their numbers", "read")
+def _(folder: Path) -> Made:
+    path = write(folder, SWAPPED, **CM, metadata={"axes": "CYX", "channels": {"1": "CH2", "0": "CH3"}})
+    return Made(path, C, seen(path)[::-1])
+
+
+@shape("imagej-info", "names of channels in ImageJ's Info", "read")
+def _(folder: Path) -> Made:
+    info = "Series 0 Name = x\nChannel 1 Name = CH3\nChannel 2 Name = CH2"
+    path = write(folder, SWAPPED, **IMAGEJ, metadata={"axes": "CYX", "unit": "um", "Info": info})
+    return Made(path, C, seen(path)[::-1])
+
+
+@shape("description-sentence", "a description that names both channels in a sentence", "asked", "--channels")
+def _(folder: Path) -> Made:
+    return Made(write(folder, SWAPPED, metadata=None, description="First CH3 then CH2", **CM))
+
+
+@shape("pages-of-two-resolutions", "pages that state two pixel sizes", "refused", "two pixel sizes.*page 2")
+def _(folder: Path) -> Made:
+    path = folder / "a.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        for channel, um in zip(C, (UM, 0.35), strict=True):
+            edge = {"resolution": (1e4 / um,) * 2, "resolutionunit": "CENTIMETER"}
+            tiff.write(channel, photometric="minisblack", metadata=None, **edge)
+    return Made(path)
+
+
+@shape("imagej-images", "ImageJ's header says more images than there are", "refused", "2 images where ImageJ's header says 3")
+def _(folder: Path) -> Made:
+    path = write(folder, C, **IMAGEJ, metadata={"axes": "CYX", "unit": "um"})
+    path.write_bytes(path.read_bytes().replace(b"images=2", b"images=3"))
+    return Made(path)
+
+
+@shape("size-of-two-units", "PhysicalSizeX in um and PhysicalSizeY in nm", "asked", "0.47 x 0.00047 um")
+def _(folder: Path) -> Made:
+    return Made(write(folder, C, ome=True, metadata=OME | {"PhysicalSizeYUnit": "nm"}))
+
+
+@shape("size-angstrom", "a pixel size in angstrom", "read")
+def _(folder: Path) -> Made:
+    size = {"PhysicalSizeX": 4700.0, "PhysicalSizeY": 4700.0, "PhysicalSizeXUnit": "Å", "PhysicalSizeYUnit": "Å"}
+    path = write(folder, C, ome=True, metadata=OME | size)
+    return Made(path, C, seen(path))
+
+
+@shape("size-zero", "PhysicalSizeX of 0", "asked", "pixels of 0 x 0 um")
+def _(folder: Path) -> Made:
+    return Made(write(folder, C, ome=True, metadata=OME | {"PhysicalSizeX": 0, "PhysicalSizeY": 0}))
+
+
+for _said in ("nan", "-9999", "1e400", "none"):
+
+    @shape(f"nodata-{_said.strip('-')}", f"GDAL's value that is no data, which no pixel can have ({_said})", "read")
+    def _(folder: Path, said: str = _said) -> Made:
+        path = write(folder, C, metadata=None, extratags=[(42113, "s", 0, said, False)], **CM)
+        return Made(path, C, seen(path))
+
+
+@shape("nodata-of-one-page", "GDAL's value that is no data on one of two pages", "refused", "GDAL_NODATA")
+def _(folder: Path) -> Made:
+    return Made(write(folder, C, metadata=None, extratags=[(42113, "s", 0, "65535", True)], **CM))
+
+
+@shape("fill-order", "bits in reverse (FillOrder 2)", "refused", "FillOrder 2")
+def _(folder: Path) -> Made:
+    path = write(folder, C, metadata=None, extratags=[(65001, "H", 1, 2, False)], **CM)
+    as_private, as_fill_order = ((code).to_bytes(2, "little") + b"\3\0\1\0\0\0\2\0" for code in (65001, 266))
+    path.write_bytes(path.read_bytes().replace(as_private, as_fill_order))
+    return Made(path)
+
+
+@shape("big-endian-tiles", "big-endian tiles, deflated, with a predictor", "read")
+def _(folder: Path) -> Made:
+    path = write(folder, C, metadata=None, byteorder=">", tile=(48, 80), compression="zlib", predictor=True, **CM)
+    return Made(path, C, seen(path))
+
+
+@shape("lzma-strips", "strips in LZMA with a predictor", "read")
+def _(folder: Path) -> Made:
+    path = write(folder, C, metadata=None, compression="lzma", predictor=True, rowsperstrip=7, **CM)
+    return Made(path, C, seen(path))
+
+
+@shape("padding-of-tiles", "12 bits, and something else in what fills up the tiles at the edges", "noted", "x16")
+def _(folder: Path) -> Made:
+    import zlib
+
+    def tiles() -> Any:
+        for channel in D12:
+            for y, x in ((y, x) for y in range(0, 128, 80) for x in range(0, 192, 80)):
+                tile, part = np.full((80, 80), 65535, np.uint16), channel[y : y + 80, x : x + 80]
+                tile[: part.shape[0], : part.shape[1]] = part
+                yield zlib.compress(tile.tobytes())
+
+    path = folder / "a.tif"
+    layout = {"shape": C.shape, "dtype": "uint16", "tile": (80, 80), "compression": "zlib"}
+    tifffile.imwrite(path, tiles(), photometric="minisblack", ome=True, metadata=OME | {"SignificantBits": 12}, **layout)
+    return Made(path, D12 * 16, seen(path) * 16)
+
+
+@shape("8-bits-as-16", "8 bits with --full-scale 65536", "noted", "65536 stated by the caller, 256 by the file")
+def _(folder: Path) -> Made:
+    path = write(folder, (C >> 8).astype(np.uint8), **CM)
+    return Made(path, C >> 8, seen(path).astype(np.uint16), {"full_scale": 65536})
+
+
+@shape("three-samples-gdal", "three bands pixel by pixel, of which GDAL's descriptions name two", "read")
+def _(folder: Path) -> Made:
+    bands = np.moveaxis(np.concatenate([C[:1] // 2, SWAPPED]), 0, -1).copy()
+    names = "".join(
+        f'<Item name="DESCRIPTION" sample="{i}" role="description">{name}</Item>'
+        for i, name in enumerate(("SHG", "CH3", "CH2"))
+    )
+    tag = (42112, "s", 0, f"<GDALMetadata>{names}</GDALMetadata>", False)
+    about = {"planarconfig": "contig", "extrasamples": ["unspecified"] * 2, "metadata": None, "extratags": [tag]}
+    path = write(folder, bands, **about, **CM)
+    return Made(path, C, np.moveaxis(seen(path), -1, 0)[[2, 1]])
+
+
+@shape("ome-pages-in-other-order", "OME TiffData that puts the first channel on the second page", "read")
+def _(folder: Path) -> Made:
+    data = "".join(f'<TiffData IFD="{1 - c}" FirstC="{c}" FirstZ="0" FirstT="0" PlaneCount="1"/>' for c in (0, 1))
+    header = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels '
+        'ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" SizeX="192" SizeY="128" SizeC="2" SizeZ="1" SizeT="1" '
+        'PhysicalSizeX="0.47" PhysicalSizeY="0.47"><Channel ID="Channel:0:0" Name="CH2"/><Channel ID="Channel:0:1" '
+        f'Name="CH3"/>{data}</Pixels></Image></OME>'
+    )
+    path = folder / "a.ome.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(C[1], description=header, metadata=None, photometric="minisblack")
+        tiff.write(C[0], metadata=None, photometric="minisblack")
+    return Made(path, C, seen(path))
+
+
+@shape("pyramid", "an OME pyramid whose levels lie in SubIFDs", "read")
+def _(folder: Path) -> Made:
+    path = folder / "a.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as tiff:
+        about = {"photometric": "minisblack", "tile": (64, 64)}
+        tiff.write(C, subifds=1, metadata=OME | {"Channel": {"Name": ["CH2", "CH3"]}}, **about)
+        tiff.write(C[:, ::2, ::2].copy(), subfiletype=1, **about)
+    return Made(path, C, seen(path))
+
+
+@shape("thumbnail-between", "a thumbnail between the pages of the channels", "read")
+def _(folder: Path) -> Made:
+    path = folder / "a.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        for image, more in ((C[0], CM), (C[0][::4, ::4].copy(), {}), (C[1], CM)):
+            tiff.write(image, photometric="minisblack", metadata=None, **more)
+    with tifffile.TiffFile(path) as tiff_file:
+        other = np.stack([tiff_file.pages[page].asarray() for page in (0, 2)])
+    return Made(path, C, other)
+
+
+@shape("rows-per-strip", "RowsPerStrip of 2^32 - 1: one strip", "read")
+def _(folder: Path) -> Made:
+    path = write(folder, C, metadata=None, compression="zlib", rowsperstrip=128, **CM)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        for page in tiff.pages:
+            page.tags["RowsPerStrip"].overwrite(2**32 - 1)
+    return Made(path, C, seen(path))
+
+
+@shape("two-kinds-of-pages", "a page of 16 and a page of 8 bits", "refused", "YX")
+def _(folder: Path) -> Made:
+    path = folder / "a.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        for channel in (C[0], (C[1] >> 8).astype(np.uint8)):
+            tiff.write(channel, photometric="minisblack", metadata=None, **CM)
+    return Made(path)
+
+
+@shape("plane-of-one", "--plane 1 of a TIFF of one focal plane", "read")
+def _(folder: Path) -> Made:
+    path = write(folder, C, metadata=None, **CM)
+    return Made(path, C, seen(path), {"plane": 1})
+
+
+@shape("no-tiles", "tiles of gigabytes, none of which is there", "refused", "no pixels in any of 2401 strips or tiles")
+def _(folder: Path) -> Made:
+    import struct
+
+    edge, tile = 400_000, 8192
+    n_tiles = (-(-edge // tile)) ** 2
+    tags = [(256, edge), (257, edge), (258, 16), (259, 1), (262, 1), (277, 1), (322, tile), (323, tile)]
+    size = 2 + 12 * (len(tags) + 2) + 4
+    content = bytearray(b"II*\0" + struct.pack("<L", 8))
+    for following in (8 + size, 0):
+        content += struct.pack("<H", len(tags) + 2) + b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags)
+        content += b"".join(struct.pack("<HHLL", tag, 4, n_tiles, 8 + 2 * size) for tag in (324, 325)) + struct.pack(
+            "<L", following
+        )
+    path = folder / "a.tif"
+    path.write_bytes(content + bytes(4 * n_tiles))
+    return Made(path, options={"um_per_px": UM})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import tracemalloc
+import zlib
 
 import numpy as np
 import pydicom
@@ -12,8 +13,12 @@ import pytest
 import tifffile
 
 from srh_clinic.errors import InputError
-from srh_clinic.integration import read_slide
+from srh_clinic.integration import read_slide, write_wsi, write_z_stack
+from srh_clinic.integration.dicom_frames import DicomFrames
 from srh_clinic.integration.limits import VARIABLE
+from srh_clinic.integration.tiff_frames import TiffFrames
+from srh_clinic.slide import ArraySlide
+from srh_clinic.transforms import LoadSRH
 
 
 @pytest.fixture
@@ -53,7 +58,54 @@ class TestChange:
             opened.read(0, 0, 8, 8)
 
 
+class TestChangeAtTheEnd:
+    """A file that changes while its last region is read is told before anything is kept of the mixture."""
+
+    @pytest.fixture
+    def changing(self, case, monkeypatch):
+        """Touches a file of the case when the last row of tiles is decoded."""
+        load = DicomFrames.load
+
+        def touched(source, index):
+            decoded = load(source, index)
+            if index == len(source.spans) - 1:
+                os.utime(case[1], ns=(1, 1))
+            return decoded
+
+        monkeypatch.setattr(DicomFrames, "load", touched)
+        return case
+
+    def test_by_a_transform(self, changing):
+        with pytest.raises(InputError, match="changed while it was read"):
+            LoadSRH()(changing[0])
+
+    def test_by_writing_a_slide(self, changing, tmp_path):
+        slide = read_slide(changing[0])
+        with pytest.raises(InputError, match="changed while it was read"):
+            write_wsi(slide, tmp_path / "out.dcm")
+        assert not (tmp_path / "out.dcm").exists()
+
+    def test_by_writing_a_stack(self, changing, tmp_path):
+        slide = read_slide(changing[0])
+        dark = np.zeros((2, *slide.shape), np.uint16)
+        with pytest.raises(InputError, match="changed while it was read"):
+            write_z_stack([(0.0, ArraySlide(dark, slide.um_per_px)), (1.0, slide)], tmp_path / "z.tif")
+        assert not (tmp_path / "z.tif").exists()
+
+
 class TestLimits:
+    def test_a_dark_image_of_many_tiles_costs_no_more_than_one_of_few(self, tmp_path, monkeypatch):
+        tile, edge = zlib.compress(bytes(2 * 1024 * 1024)), 32 * 1024
+        layout = {"shape": (2, edge, edge), "dtype": "uint16", "tile": (1024, 1024), "compression": "zlib"}
+        tifffile.imwrite(tmp_path / "x.tif", (tile for _ in range(2 * 32 * 32)), photometric="minisblack", **layout)
+        decoded = []
+        stored = TiffFrames.stored
+        monkeypatch.setattr(TiffFrames, "stored", lambda source, index: (decoded.append(index), stored(source, index))[1])
+        with pytest.raises(InputError, match="uint16 without a value above 4095"):
+            read_slide(tmp_path / "x.tif", um_per_px=0.5)
+        # before, all of 2,048; a file of some megabytes took minutes
+        assert len(decoded) <= 64
+
     @pytest.mark.parametrize("length", [0xFFFFFFFE, 0x7FFFFFFE])
     def test_a_length_in_a_header_takes_no_more_memory_than_the_file_has_bytes(self, case, length):
         content = case[0].read_bytes()

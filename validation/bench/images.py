@@ -18,7 +18,7 @@ from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts, unit_to_counts
 from srh_clinic.simulation import degrade, draw_sources
 from srh_clinic.simulation.pairs import simulate_pair
-from srh_clinic.slide import Reading, Slide
+from srh_clinic.slide import Reading, Slide, require_unchanged
 from srh_clinic.validation.bench.protocol import SEVERITIES, Protocol
 
 DEGRADATION_SEED = 7
@@ -289,7 +289,9 @@ def slides_in(folder: Path, reading: Reading, every: int = 1) -> Iterator[tuple[
     from srh_clinic.integration import cases_in, read_slide
 
     for case in cases_in(sorted(path for path in folder.iterdir() if not path.name.startswith(".")))[::every]:
-        yield (case if isinstance(case, Path) else case[0]).name, read_slide(case, **reading.options)
+        slide = read_slide(case, **reading.options)
+        yield (case if isinstance(case, Path) else case[0]).name, slide
+        require_unchanged(slide)
 
 
 def read_tiles(folder: Path, tile: int, um_per_px: float, reading: Reading) -> tuple[dict[str, Counts], list[str]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import Counts
-from srh_clinic.slide import Reading
+from srh_clinic.slide import Reading, require_unchanged
 from srh_clinic.validation.bench.protocol import SEVERITIES, Protocol
 from srh_clinic.validation.study.streams import Stream, stream
 
@@ -139,6 +139,7 @@ def _tiles(
         places = [(y, x) for y in range(0, height - size + 1, size) for x in range(0, width - size + 1, size)]
         shown = [(y, x) for y, x in places if mask.within(y, x, size, size) >= LEAST_TISSUE]
         corners = {(y, x): slide.read(y, x, size, size) for y, x in _some(shown, per_case, rng)}
+        require_unchanged(scanned)
     if not corners:
         raise InputError(f"no tile of {size} px with tissue", f"a case with at least {size} px of tissue", case)
     named = () if identity is None else identifying_words(identity)
