@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from srh_clinic.concurrency import begin
 from srh_clinic.diagnosis import CLASS_WORDS
 from srh_clinic.display import (
     CLASS_COLOURS,
@@ -38,6 +39,9 @@ STRENGTH_SHOWN = 2.0
 
 BOXES_SHOWN = 40
 """Flagged regions that the trust map numbers; more would hide the tissue."""
+
+PAINTERS = 2
+"""Views that are worked out at once: each takes some hundred megabytes for a moment."""
 
 UNFRAMED = ("before", "after", "before_he", "after_he")
 """Pictures that are written as they are, without a key."""
@@ -161,16 +165,18 @@ def draw_case(
     :data:`BOXES_SHOWN` of ``flagged`` on the trust map.
     """
     window = colour_window(maps.before, maps.after)
-    views = {
-        "before": srh_colours(maps.before, window),
-        "after": srh_colours(maps.after, window),
-        "before_he": virtual_he(maps.before, window),
-        "after_he": virtual_he(maps.after, window),
-        "step_map": step_overlay(maps, window),
-        "trust_map": trust_overlay(maps, window),
-        "class_map": class_overlay(maps, window),
-        "class_before": class_overlay(maps, window, before=True),
+    painters: dict[str, Callable[[], RGB]] = {
+        "before": lambda: srh_colours(maps.before, window),
+        "after": lambda: srh_colours(maps.after, window),
+        "before_he": lambda: virtual_he(maps.before, window),
+        "after_he": lambda: virtual_he(maps.after, window),
+        "step_map": lambda: step_overlay(maps, window),
+        "trust_map": lambda: trust_overlay(maps, window),
+        "class_map": lambda: class_overlay(maps, window),
+        "class_before": lambda: class_overlay(maps, window, before=True),
     }
+    painted = begin(lambda paint: paint(), painters.values(), threads=PAINTERS)()
+    views = dict(zip(painters, painted, strict=True))
     # The one packs while the other draws.
     with ThreadPoolExecutor(1) as packing:
         packed = [packing.submit(_pack, views[name], folder / f"{name}.png") for name in UNFRAMED]
