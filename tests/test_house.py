@@ -39,7 +39,7 @@ FLOORS = {
     ),
     1: ("rscd", "simulation", "bundles", "metrics", "tissue"),
     2: ("integration", "classifiers", "restorers", "guards", "trust", "training"),
-    3: ("case", "casepage", "cohort", "transforms", "health"),
+    3: ("case", "casepage", "cohort", "judging", "transforms", "health"),
     4: ("validation",),
     5: ("cli",),
 }
@@ -59,6 +59,7 @@ SAME_FLOOR = {
     ("training", "restorers"),
     ("casepage", "case"),
     ("cohort", "case"),
+    ("judging", "case"),
     ("transforms", "case"),
 }
 

@@ -46,15 +46,20 @@ def origin_of(slide: Slide, *, identity: bool = True) -> CaseOrigin:
     )
 
 
-def require_own_folder(out: Path, origin: CaseOrigin) -> None:
+def require_own_folder(out: Path, origin: CaseOrigin, name: str = RESULT) -> None:
     """Refuse a folder that holds the result of another case; one of the same case is replaced, whatever its settings.
+
+    Parameters
+    ----------
+    name
+        Of the file that says whose it is.
 
     Raises
     ------
     InputError
         When it does, or its result does not say whose it is.
     """
-    file = out / RESULT
+    file = out / name
     if not file.exists():
         return
     needed = "another folder (--out), or none of this name"

@@ -13,7 +13,7 @@ import typer
 from srh_clinic import __version__
 from srh_clinic.cli.benchmark import benchmark_app
 from srh_clinic.cli.bundle import bundle_app, train
-from srh_clinic.cli.cases import cohort_app, convert, diagnose, restore, simulate, validate
+from srh_clinic.cli.cases import cohort_app, convert, diagnose, judge, restore, simulate, validate
 from srh_clinic.cli.options import guarded
 from srh_clinic.cli.output import Terminal, tell, words
 from srh_clinic.cli.study import study_app
@@ -63,7 +63,7 @@ def doctor() -> None:
         raise typer.Exit(ExitCode.INPUT)
 
 
-for _command in (simulate, convert, restore, diagnose, validate, train, doctor):
+for _command in (simulate, convert, restore, diagnose, judge, validate, train, doctor):
     app.command()(_command)
 for _group, _name in ((bundle_app, "bundle"), (benchmark_app, "benchmark"), (study_app, "study"), (cohort_app, "cohort")):
     app.add_typer(_group, name=_name)

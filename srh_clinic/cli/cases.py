@@ -271,6 +271,75 @@ def _write_page(name: str, result: CaseResult, draft: Path) -> None:
 
 
 @guarded
+def judge(
+    case: CaseArgument,
+    restorer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A restorer to judge; can be repeated. By default rscd, nlm, wavelet and median."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for judgement.json, the page and pictures; by default CASE-judgement, or none with --json."),
+    ] = None,
+    bundle: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME|DIR", help="A bundle whose networks are judged; can be repeated. By default phantom-demo."),
+    ] = None,
+    tiles: Annotated[int, typer.Option(min=1, help="Most tiles to judge by, spread over the tissue.")] = 12,
+    sampler: SamplerOption = None,
+    profile: ProfileOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = None,
+    seed: SeedOption = 0,
+    um_per_px: UmPerPxOption = None,
+    full_scale: FullScaleOption = None,
+    channels: ChannelsOption = None,
+    plane: PlaneOption = None,
+    ch3: OtherChannelOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    no_identity: Annotated[
+        bool, typer.Option("--no-identity", help="Leave patient, specimen, UIDs and file name out of numbers and page.")
+    ] = False,
+) -> None:
+    """Rank restorers on a case of your own, without a reference, and show what each makes of it."""
+    from srh_clinic.case.provenance import origin_of, require_own_folder
+    from srh_clinic.files import check_place
+    from srh_clinic.integration import read_slide
+    from srh_clinic.judging import JUDGEMENT, save_judgement
+    from srh_clinic.judging import judge as rank
+    from srh_clinic.judging.judge import RESTORERS
+    from srh_clinic.judging.page import PAGE, judgement_record
+
+    slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane)
+    if out is None and not json:
+        out = Path(f"{case.resolve().stem}-judgement")
+    origin, name = origin_of(slide, identity=not no_identity), "Case" if no_identity else case.name
+    if out is not None:
+        check_place(out, folder=True)
+        require_own_folder(out, origin, JUDGEMENT)
+    with shown_progress() as progress:
+        found = rank(
+            slide,
+            restorer or RESTORERS,
+            bundle or ("phantom-demo",),
+            tiles=tiles,
+            seed=seed,
+            device=device,
+            origin=origin,
+            progress=progress,
+            **settings_of(sampler, profile, precision),
+        )
+    if out is not None:
+        save_judgement(found, out, name)
+    if json:
+        typer.echo(json_text.dumps(judgement_record(found)))
+        return
+    tell(str(found.provenance["notice"]), *str(found).splitlines(), *found.notes)
+    if out is not None:
+        tell(out / PAGE)
+
+
+@guarded
 def validate(
     manifest: Annotated[
         Path,

@@ -2,7 +2,8 @@
 
 Distances of an image from its reference (:mod:`.distortion`), of one set of images from another (:mod:`.distribution` on the
 features of :mod:`.extractors`, :mod:`.spectra` without a network), nuclei added and removed (:mod:`.nuclei`), seams
-(:mod:`.seams`), patterns of period 2 (:mod:`.lattice`), what two channels share of a residual (:mod:`.sharing`), and
+(:mod:`.seams`), patterns of period 2 (:mod:`.lattice`), what two channels share of a residual (:mod:`.sharing`), errors
+without a reference (:mod:`.unreferenced`), and
 intervals over independent units (:mod:`.intervals`, :mod:`.bootstrap`).
 """
 
@@ -16,6 +17,7 @@ from srh_clinic.metrics.nuclei import NucleiChanges, detect_nuclei, nuclei_chang
 from srh_clinic.metrics.seams import SeamRatio, seam_ratio
 from srh_clinic.metrics.sharing import residual_sharing
 from srh_clinic.metrics.spectra import radial_power, radial_spectrum, spectral_distance, spectrum_distance
+from srh_clinic.metrics.unreferenced import Measured, NoiseModel, fit_noise, gain_over, measured, upsnr
 
 __all__ = [
     "CLIP_BANDWIDTH",
@@ -23,6 +25,8 @@ __all__ = [
     "Extractor",
     "Finding",
     "Interval",
+    "Measured",
+    "NoiseModel",
     "NucleiChanges",
     "Period2",
     "SeamRatio",
@@ -31,11 +35,14 @@ __all__ = [
     "channel_coherence",
     "create_extractor",
     "detect_nuclei",
+    "fit_noise",
     "frechet_distance",
+    "gain_over",
     "incoherent_noise",
     "kid",
     "lpips",
     "mean_with_interval",
+    "measured",
     "micro_ssim",
     "nuclei_changes",
     "paired_bootstrap_interval",
@@ -52,4 +59,5 @@ __all__ = [
     "spectral_distance",
     "spectrum_distance",
     "ssim",
+    "upsnr",
 ]

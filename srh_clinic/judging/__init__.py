@@ -1,0 +1,5 @@
+"""Which restorer does best on one's own slide, without a reference."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
