@@ -4,6 +4,7 @@ from .benchmarks.coverage import run_shift_coverage as run_shift_coverage
 from .benchmarks.coverage import run_study_coverage as run_study_coverage
 from .benchmarks.guards import calibrate_guards as calibrate_guards
 from .benchmarks.guards import run_guards as run_guards
+from .benchmarks.judging import run_judging as run_judging
 from .benchmarks.near_clean import run_near_clean as run_near_clean
 from .benchmarks.slide import run_slide as run_slide
 from .benchmarks.speed import run_speed as run_speed

@@ -165,6 +165,24 @@ def benchmark_guards(
     _print_reports([report], out)
 
 
+@benchmark_app.command("judging")
+@guarded
+def benchmark_judging(
+    out: ReportsOption = Path("reports"),
+    bundle: BundleOption = "phantom-demo",
+    weights: WeightsOption = Path("weights"),
+    device: DeviceOption = "auto",
+    method: MethodsOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="Use this many test phantoms, the first.")] = 12,
+) -> None:
+    """How near the PSNR that judge estimates without a reference comes to the true one, on phantoms."""
+    from srh_clinic.validation import run_judging
+
+    with shown_progress() as progress:
+        report = run_judging(out, limit=limit, methods=method, bundle=bundle, weights=weights, device=device, report=progress)
+    _print_reports([report], out)
+
+
 @benchmark_app.command("realism")
 @guarded
 def benchmark_realism(

@@ -1,0 +1,113 @@
+"""Restorers on one slide, without a reference: their order, ties, and the folder that they are told in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from srh_clinic.errors import InputError
+from srh_clinic.intensity import counts_to_unit
+from srh_clinic.judging import Judgement, judge, save_judgement
+from srh_clinic.judging.judge import INPUT, _ranked
+from srh_clinic.metrics import psnr
+from srh_clinic.simulation import Sources, degrade, simulate_case
+from srh_clinic.slide import ArraySlide
+
+FILTERS = ("median", "gaussian", "none")
+
+
+def scanned(um_per_px: float = 0.47, strength: float = 0.5) -> tuple[ArraySlide, np.ndarray]:
+    """A slide of four tiles, and the same without noise, unit intensity."""
+    clean = simulate_case("tumor", 1.0, 512, 3).counts.astype(np.float32)
+    made = degrade(np.random.default_rng(0), clean, Sources(instrument=strength))
+    return ArraySlide(made.counts, um_per_px), made.expected / 65_536
+
+
+@pytest.fixture(scope="module")
+def judgement() -> Judgement:
+    return judge(scanned()[0], FILTERS)
+
+
+def test_the_order_and_the_numbers_are_those_of_the_truth(judgement: Judgement) -> None:
+    truth = scanned()[1]
+    true = {}
+    for one in judgement.restorers:
+        tiles = [truth[:, y : y + 256, x : x + 256] for y, x in judgement.corners.tolist()]
+        true[one.name] = psnr(np.concatenate(counts_to_unit(one.restored), axis=1), np.concatenate(tiles, axis=1))
+        # Twelve tiles know it to 0.3 dB (benchmark judging), four less well.
+        assert one.psnr.value == pytest.approx(true[one.name], abs=0.5)
+    names = [one.name for one in judgement.restorers]
+    assert sorted(names) == sorted([INPUT, "median", "gaussian"])  # none is the input, which is there in any case
+    assert names == sorted(names, key=lambda name: -true[name])
+    assert judgement.resolved
+    assert [one.place for one in judgement.restorers] == [1, 2, 3]
+    assert judgement.restorers[0].behind is None
+    assert judgement.verdict == f"{names[0]} comes nearest to the slide without its noise."
+    # A median of five pixels takes the finest tissue away; the input's residual is nothing.
+    (median,) = (one for one in judgement.restorers if one.name == "median")
+    assert median.taken[2].value > 0.3
+
+
+def test_the_same_call_gives_the_same_numbers(judgement: Judgement) -> None:
+    again = judge(scanned()[0], FILTERS)
+    assert str(again) == str(judgement)
+
+
+def test_at_another_pixel_size_noise_goes_the_same_way_as_the_image() -> None:
+    found = judge(scanned(um_per_px=0.345)[0], ("gaussian",), tiles=2)
+    assert any(note.startswith("resampled") for note in found.notes)
+    (smooth,) = (one for one in found.restorers if one.name == "gaussian")
+    (as_it_was,) = (one for one in found.restorers if one.name == INPUT)
+    assert smooth.restored.shape[1:] == (2, 256, 256)
+    # Shrinking by a quarter has averaged noise already, and the input is as near as its noise is strong.
+    level = np.mean(np.square(found.noise_level))
+    assert as_it_was.psnr.value == pytest.approx(-10 * np.log10(level), abs=0.3)
+
+
+def test_whom_the_intervals_do_not_tell_apart_share_a_place() -> None:
+    random = np.random.default_rng(0)
+    means = {"a": 1e-3, "b": 1.01e-3, "c": 2e-3}
+    errors = {name: np.stack([random.normal(mean, 2e-4, 64)] * 2, axis=1) for name, mean in means.items()}
+    images = np.zeros((1, 2, 64, 64), np.uint16)
+    ranked = _ranked(dict.fromkeys(errors, images), images, errors, 0)
+    assert [one.place for one in ranked] == [1, 1, 3]
+    assert {one.name for one in ranked[:2]} == {"a", "b"}
+
+
+def test_the_folder_is_whole_and_its_page_shows_names_as_text(judgement: Judgement, tmp_path: Path) -> None:
+    out = save_judgement(judgement, tmp_path / "out", "<script>alert(1)</script>")
+    said = json.loads((out / "judgement.json").read_text())
+    assert said["schema_version"] == 1
+    assert said["notice"] == "demonstration weights, research use only"
+    assert [one["name"] for one in said["restorers"]] == [one.name for one in judgement.restorers]
+    assert said["restorers"][0]["psnr_db"]["low"] < said["restorers"][0]["psnr_db"]["value"]
+    page = (out / "judgement.html").read_text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "Content-Security-Policy" in page
+    assert "demonstration weights, research use only" in page
+    assert page.count("data:image/png") == 12  # two tiles, whole and enlarged, three restorers
+    (out / "tile1_other.png").write_bytes(b"of an earlier run")
+    save_judgement(judgement, out, "again")
+    assert sorted(path.name for path in out.glob("tile1_*")) == sorted(
+        f"tile1_{one.name}{end}.png" for one in judgement.restorers for end in ("", "_enlarged")
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda slide: judge(slide, ("unknown",)), "a restorer unknown"),
+        (lambda slide: judge(slide, ("median",), tiles=0), "0 tiles"),
+        (lambda slide: judge(slide, ("median",), ("nowhere",)), "nowhere"),
+        (lambda slide: judge(ArraySlide(slide.read(0, 0, 100, 300), 0.47), ("median",)), "a slide of 100 x 300 px"),
+        (lambda slide: judge(ArraySlide(np.zeros((2, 300, 300), np.uint16), 0.47), ("median",)), "no tile full of tissue"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(call: Callable[[ArraySlide], Judgement], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        call(scanned()[0])
