@@ -165,7 +165,8 @@ class Measured:
             return change**2 - variance + 2 * noise * answer
 
         channels = error(left, self.added, kept, self.variance).mean(axis=1)
-        difference = error(*(one[:, 1] - one[:, 0] for one in (left, self.added, kept)), self.variance.sum(axis=1))
+        change, noise, answer = (one[:, 1] - one[:, 0] for one in (left, self.added, kept))
+        difference = error(change, noise, answer, self.variance.sum(axis=1))
         return np.stack([_blocks(channels), _blocks(difference)], axis=1)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from srh_clinic.bundles import load_bundle
 from srh_clinic.estimates import Interval
-from srh_clinic.intensity import FULL_SCALE, counts_to_unit
+from srh_clinic.intensity import FULL_SCALE, Counts, counts_to_unit
 from srh_clinic.metrics import measured, psnr, upsnr
 from srh_clinic.metrics.unreferenced import ADDED
 from srh_clinic.progress import Progress, silent
@@ -108,14 +108,14 @@ def _at(bench: Bench, methods: Sequence[Method], strength: float) -> list[dict[s
         )
         for i in bench.indices
     ]
-    scanned = dict(enumerate(one.counts for one in made))
+    scanned: dict[int, Counts] = dict(enumerate(one.counts for one in made))
     truth = np.stack([one.expected for one in made]).astype(np.float64) / FULL_SCALE
     by, _, _ = measured(np.stack([counts_to_unit(one) for one in scanned.values()]), NOISE_SEED)
-    noisier = {
+    noisier: dict[int, Counts] = {
         i: np.clip(np.rint(counts + ADDED * FULL_SCALE * by.added[i]), 0, FULL_SCALE - 1).astype(np.uint16)
         for i, counts in scanned.items()
     }
-    rows = []
+    rows: list[dict[str, Any]] = []
     for method in methods:
         restored, of_noisier = (
             np.stack(
@@ -136,7 +136,7 @@ def _at(bench: Bench, methods: Sequence[Method], strength: float) -> list[dict[s
                 "true": true,
                 "estimated": channels,
                 "error": channels.value - true if isinstance(channels, Interval) else float("nan"),
-                "true_difference": float(-10 * np.log10(max(np.mean(apart**2), 1e-12))),
+                "true_difference": float(-10 * np.log10(max(float((apart**2).mean()), 1e-12))),
                 "estimated_difference": difference,
             }
         )
