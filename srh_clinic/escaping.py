@@ -21,13 +21,25 @@ if TYPE_CHECKING:
 BLANKS = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
 """What starts a new line or moves along one."""
 
-CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What a terminal obeys or reorders a line by (C0, C1, bidirectional marks), and halves of characters that it cannot print."""
+CONTROLS = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+    r"\xad\u180e\u200b\u2060-\u2064\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+"""What a terminal obeys or reorders a line by (C0, C1, bidirectional marks), halves of characters that it cannot print, and
+what nobody sees that makes two names look like one. The joiners of Persian and Indic words and of emoji are none of these."""
 
-FORMULA = re.compile(r"^\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|^[\t\r\n]")
-"""How a cell begins that a spreadsheet may compute, full-width forms too."""
+_SIGNS = r"=+\-@\uff1d\uff0b\uff0d\uff20"
+_UNSEEN = r"[\s\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2060-\u2064\ufeff]*"
 
-NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?%?$", re.IGNORECASE)
+FORMULA = re.compile(rf"^{_UNSEEN}[{_SIGNS}]|^[\t\r\n]")
+"""How a cell begins that a spreadsheet may compute, full-width forms too, behind whatever is not seen."""
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?%?", re.IGNORECASE)
+
+_A_NUMBER = rf"{_UNSEEN}{NUMBER.pattern}\s*(?:[;\t\r\n]|$)"
+
+FORMULA_WITHIN = re.compile(rf"(?<=[;\t\r\n\v\f\x85\u2028\u2029])(?={_UNSEEN}[{_SIGNS}])(?!{_A_NUMBER})", re.IGNORECASE)
+"""Where a formula begins within a cell for a spreadsheet that separates cells by semicolons or tabs, as in much of Europe."""
 
 MARK = '<meta charset="utf-8">'
 """After which a page's policy is written, so that it holds for everything that follows."""
@@ -40,9 +52,12 @@ def terminal_text(words: object) -> str:
 
 def csv_cell(value: Any) -> Any:
     """A cell that no spreadsheet computes: an apostrophe stands before text that it would. Numbers stay numbers."""
-    if isinstance(value, str) and FORMULA.match(value) and not NUMBER.match(value):
-        return f"'{value}"
-    return value
+    if not isinstance(value, str) or NUMBER.fullmatch(value):
+        return value
+    begins = FORMULA.match(value)
+    known = begins.end() if begins else 0
+    inner = value[:known] + FORMULA_WITHIN.sub("'", value[known:])
+    return f"'{inner}" if begins else inner
 
 
 def csv_text(rows: Iterable[Iterable[Any]], end: str = "\n") -> str:
@@ -118,4 +133,4 @@ def csp_hash(content: str) -> str:
 
 def _shown(found: re.Match[str]) -> str:
     code = ord(found.group())
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

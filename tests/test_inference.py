@@ -1,10 +1,15 @@
 """How networks are run."""
 
+import os
+import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,3 +157,123 @@ def test_loading_networks_draws_none_of_the_callers_random_numbers() -> None:
     create_restorer("rscd", device="cpu")
     load_classifier(load_bundle("phantom-demo"))
     assert torch.equal(torch.rand(3), expected)
+
+
+def traces() -> dict[str, object]:
+    """Everything of a process that a call of ours could leave changed."""
+    kind, keys, *place = np.random.get_state()  # noqa: NPY002 - the caller's, which is not ours to draw from
+    return {
+        "torch's random numbers": torch.get_rng_state().numpy().tobytes(),
+        "numpy's": (kind, keys.tobytes(), *place),
+        "Python's": random.getstate(),
+        "threads": torch.get_num_threads(),
+        "dtype": torch.get_default_dtype(),
+        "device": torch.empty(0).device.type,
+        "gradients": torch.is_grad_enabled(),
+        "inference mode": torch.is_inference_mode_enabled(),
+        "deterministic": (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
+        "matmul": torch.get_float32_matmul_precision(),
+        "autocast": [(torch.is_autocast_enabled(name), torch.get_autocast_dtype(name)) for name in ("cpu", "cuda")],
+        "cudnn": (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic, precision()),
+        "anomalies": torch.is_anomaly_enabled(),
+        "numpy's errors": np.geterr(),
+        "environment": {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")},
+    }
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@contextmanager
+def strict_numpy() -> Iterator[None]:
+    with np.errstate(all="raise", under="ignore"):
+        yield
+
+
+@contextmanager
+def coarse_products() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+AMBIENT = {
+    "one thread": lambda: as_set(threads=1),
+    "two threads": lambda: as_set(threads=2),
+    "float64": lambda: as_set(dtype=torch.float64),
+    "float16": lambda: as_set(dtype=torch.float16),
+    "meta": lambda: as_set(device="meta"),
+    "autocast": lambda: as_set(autocast=True),
+    "autocast in float16": lambda: torch.autocast("cpu", torch.float16),
+    "all of these": lambda: as_set(threads=2, dtype=torch.float64, device="meta", autocast=True),
+    "inference mode": torch.inference_mode,
+    "no gradients": torch.no_grad,
+    "gradients": torch.enable_grad,
+    "anomalies": lambda: torch.autograd.set_detect_anomaly(True),
+    "deterministic": deterministic,
+    "coarse products": coarse_products,
+    "errors of numpy": strict_numpy,
+}
+
+
+@pytest.fixture(scope="module")
+def undisturbed_results(tiny_bundle: Path) -> tuple[np.ndarray, np.ndarray]:
+    return loaded_restored_and_classified(tiny_bundle)
+
+
+def loaded_restored_and_classified(bundle: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Networks loaded anew, then at work."""
+    restored = create_restorer("rscd", bundle=bundle, device="cpu", sampler="ancestral").restore(noisy_tiles(), seed=3).counts
+    return restored, load_classifier(load_bundle(bundle)).predict_proba(np.pad(restored, ((0, 0), (0, 0), (96, 96), (96, 96))))
+
+
+@pytest.mark.parametrize("choice", AMBIENT)
+def test_loading_restoring_and_classifying_see_nothing_of_the_caller_and_leave_nothing(
+    choice: str, tiny_bundle: Path, undisturbed_results: tuple[np.ndarray, np.ndarray]
+) -> None:
+    outside = traces()
+    with AMBIENT[choice]():
+        before = traces()
+        restored, probabilities = loaded_restored_and_classified(tiny_bundle)
+        after = traces()
+    assert [name for name in before if before[name] != after[name]] == []
+    assert [name for name in outside if outside[name] != traces()[name]] == []
+    np.testing.assert_array_equal(restored, undisturbed_results[0])
+    np.testing.assert_array_equal(probabilities, undisturbed_results[1])
+
+
+def test_what_is_computed_afterwards_is_as_it_was(tiny_bundle: Path) -> None:
+    """A network of the caller's, and his gradients."""
+    torch.manual_seed(1)
+    network, image = torch.nn.Conv2d(2, 3, 3, padding=1), torch.rand(1, 2, 16, 16)
+    expected = network(image)
+    loaded_restored_and_classified(tiny_bundle)
+    found = network(image)
+    assert torch.equal(found, expected)
+    found.sum().backward()
+    assert network.weight.grad is not None
+
+
+def test_importing_everything_changes_nothing() -> None:
+    """But the state of Python's own ``random``, from which a library that is imported draws."""
+    code = """
+import numpy as np, torch
+def seen(): return (torch.get_rng_state().sum().item(), np.random.get_state()[1].sum(), np.random.get_state()[2],
+                    torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled(),
+                    torch.empty(0).device.type, torch.get_float32_matmul_precision(), sorted(np.geterr().items()))
+torch.manual_seed(0); np.random.seed(0); before = seen()
+import srh_clinic, srh_clinic.transforms, srh_clinic.case, srh_clinic.casepage, srh_clinic.validation, srh_clinic.cli.app
+import srh_clinic.restorers.diffusion, srh_clinic.classifiers.network, srh_clinic.rscd.restoration, srh_clinic.training
+assert seen() == before, (before, seen())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-1500:]

@@ -13,7 +13,7 @@ For the command line, which only parses and prints::
     export_study(out, plan=StudyPlan(), sources=(), ...) -> StudyProtocol     # a blinded rater study
     check_study(study) -> Audit; serve_study(study, port) -> Serving; rehearse_study(study)
     unblind(study, interim=False) -> Unblinded; write_analysis(unblinded, out) -> list[Path]
-    rich_tables(report) -> list[rich.table.Table]        # for the terminal
+    rich_tables(report) -> list[rich.console.RenderableType]        # for the terminal
     report.markdown, report.to_dict()                    # both also written to out/NAME.md and out/NAME.json
 
 ``PARTS`` names what each benchmark can make; ``report(stage, done, total)`` is called as the pipeline's progress is. What a

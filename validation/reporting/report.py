@@ -29,7 +29,7 @@ from srh_clinic.estimates import Interval, Undefined
 from srh_clinic.files import write_whole
 
 if TYPE_CHECKING:
-    from rich.table import Table as RichTable
+    from rich.console import RenderableType
 
 LIBRARIES = ("torch", "monai", "timm", "numpy", "scipy", "scikit-image", "statsmodels")
 
@@ -257,6 +257,12 @@ def write_report(report: Report, out: str | Path) -> tuple[Path, Path]:
 TEXT_FOLD = 24
 """Characters that a terminal's column of text has at least, where its text is longer."""
 
+LEAST_TEXT = 8
+"""Characters that a column of text has in a terminal however narrow."""
+
+LONGEST_UNFOLDED = 36
+"""Characters of the longest word with a number that is kept on one line."""
+
 TITLE_FOLDS = (12, 8)
 """Characters that a long word of a column's title is folded at, the second where there is less room."""
 
@@ -268,7 +274,7 @@ Written = Callable[[Column, Mapping[str, Any]], str]
 """How a column's cell of a row is written."""
 
 
-def rich_tables(report: Report, width: int | None = None) -> list[RichTable]:
+def rich_tables(report: Report, width: int | None = None) -> list[RenderableType]:
     """The report's tables for a terminal of ``width`` characters; None for one in which every table fits.
 
     No number is cut or wrapped: where a table is too wide the ends of its intervals are left out, then its last columns, and
@@ -277,8 +283,9 @@ def rich_tables(report: Report, width: int | None = None) -> list[RichTable]:
     return [_rich_table(table, math.inf if width is None else width) for table in report.tables]
 
 
-def _rich_table(table: Table, width: float) -> RichTable:
+def _rich_table(table: Table, width: float) -> RenderableType:
     from rich import box
+    from rich.console import Group
     from rich.table import Table as RichTable
     from rich.text import Text
 
@@ -289,15 +296,7 @@ def _rich_table(table: Table, width: float) -> RichTable:
     if hidden := [column.title for column in table.columns[len(widths) :]]:
         note.append(f"Columns in the report, for which there is no room here: {', '.join(hidden)}.")
     # As Text, for what stands in square brackets is no markup.
-    rich = RichTable(
-        title=Text(terminal_text(table.title)),
-        caption=Text(terminal_text(" ".join(note))) if note else None,
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, GUTTER - 1, 0, 0),
-        pad_edge=False,
-    )
+    rich = RichTable(box=box.SIMPLE_HEAD, padding=(0, GUTTER - 1, 0, 0), pad_edge=False)
     columns = table.columns[: len(widths)]
     for column, least in zip(columns, widths, strict=True):
         if column.is_text:
@@ -306,7 +305,9 @@ def _rich_table(table: Table, width: float) -> RichTable:
             rich.add_column(Text(terminal_text(column.title)), width=least, justify="right", overflow="fold")
     for row in table.rows:
         rich.add_row(*(Text(terminal_text(cell(column, row))) for column in columns))
-    return rich
+    # Not as rich's title and caption, which are folded at the table's width, in the middle of a number where it is narrow.
+    title, caption = Text(terminal_text(table.title), style="italic"), Text(terminal_text(" ".join(note)), style="dim italic")
+    return Group(title, rich, caption, "") if note else Group(title, rich)
 
 
 def _fitting(table: Table, width: float) -> tuple[list[int], Written]:
@@ -318,15 +319,27 @@ def _fitting(table: Table, width: float) -> tuple[list[int], Written]:
         if ends[-1] <= width:
             return widths, cell
     fitting = sum(end <= width for end in ends)
-    # Text beside the first column may fold; a number that does not fit is left out.
-    return widths[: max(fitting, 1 + table.columns[1].is_text)], Column.short
+    if fitting < 2 <= len(widths) and table.columns[1].is_text:
+        # Text beside the first column may fold, at words: a number that does not fit is left out.
+        folded = [_longest_numbered(column, table, Column.short) for column in table.columns[:2]]
+        if sum(folded) + 2 * GUTTER <= width:
+            return folded, Column.short
+    return widths[: max(fitting, 1)], Column.short
 
 
 def _width(column: Column, table: Table, cell: Written, fold: int) -> int:
     """Characters that a column takes at least."""
     longest = max((len(cell(column, row)) for row in table.rows), default=0)
     words = max(len(word) for word in column.title.split())
-    return min(max(longest, words), TEXT_FOLD) if column.is_text else max(longest, min(words, fold))
+    if not column.is_text:
+        return max(longest, min(words, fold))
+    return max(min(max(longest, words), TEXT_FOLD), _longest_numbered(column, table, cell))
+
+
+def _longest_numbered(column: Column, table: Table, cell: Written) -> int:
+    """Characters of the longest word with a digit in a column of text, which is not folded; hashes and paths are."""
+    found = (word for row in table.rows for word in terminal_text(cell(column, row)).split() if any(map(str.isdigit, word)))
+    return max((len(word) for word in found if len(word) <= LONGEST_UNFOLDED), default=LEAST_TEXT)
 
 
 def provenance(*, seed: int, **more: Any) -> dict[str, Any]:

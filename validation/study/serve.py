@@ -5,7 +5,6 @@ Nothing but the raters' viewers is served. What a page sends replaces a return o
 
 from __future__ import annotations
 
-import html
 import re
 import tempfile
 import threading
@@ -19,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from srh_clinic.errors import InputError
+from srh_clinic.escaping import page_text
 from srh_clinic.files import write_whole
 from srh_clinic.validation.study.folder import read_protocol, read_tasks, viewer_path
 from srh_clinic.validation.study.records import StudyProtocol, Task
@@ -39,14 +39,6 @@ VIEWER_PATH = re.compile(r"/public/([a-z0-9][a-z0-9_-]{0,31})/viewer\.html")
 ELSEWHERE = b"Saved. Another window or browser has sent answers of this rater too: go on in one of them alone."
 
 RETURN_PATH = re.compile(r"/returned/([a-z0-9][a-z0-9_-]{0,31})")
-
-INDEX = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"><title>{title}</title>
-<style>body {{ font: 1.2rem/1.6 system-ui, sans-serif; background: #141414; color: #eee; margin: 3rem auto; max-width: 40rem;
-padding: 0 1rem; }} a {{ color: #9ccbf5; }} td {{ padding: .2rem 2rem .2rem 0; }}</style></head>
-<body><h1>{title}</h1><p>Choose your name.</p><table>{rows}</table></body></html>
-"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,9 +248,12 @@ class _Handler(BaseHTTPRequestHandler):
         for rater in sorted(self.server.raters):
             lines = self.server.held(rater).splitlines()
             closed = bool(lines) and b'"record":"closing"' in lines[-1]
-            said = "finished" if closed else f"{len(lines)} answers saved"
-            rows.append(f'<tr><td><a href="/public/{rater}/viewer.html">{rater}</a></td><td>{said}</td></tr>')
-        return INDEX.format(title=html.escape(self.server.protocol.title), rows="".join(rows))
+            rows.append((rater, "finished" if closed else f"{len(lines)} answers saved"))
+        return page_text([Path(__file__).parent], "index.html", title=self.server.protocol.title, raters=rows)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the library refuses by itself, such as a method that there is none of: a line of text, no page of its own."""
+        self._refuse(HTTPStatus(code), f"{HTTPStatus(code).phrase}.")
 
     def _refuse(self, status: HTTPStatus, said: str) -> None:
         # What was sent is not read, so the connection cannot go on.

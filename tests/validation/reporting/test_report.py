@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,3 +130,20 @@ def test_a_folder_that_cannot_be_written_is_told(report: Report, tmp_path: Path)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="needed room and permission to write a report"):
         write_report(report, tmp_path / "file")
+
+
+@pytest.mark.parametrize("width", [40, 41, 47, 52, 60, 79, 120, 200])
+def test_numbers_within_words_are_whole_in_every_terminal(width: int) -> None:
+    """Also those of a sentence beside another, of a title and of a note over and under a narrow table."""
+    number = "638,363.5452"
+    rows = [{"asked": f"less than {number} of all", "measured": f"the lowest end {number}, of {number} tiles", "met": False}]
+    narrow = Table(f"Of {number} tiles", (Column("n", "n", "d"),), [{"n": 7}], f"Beside {number} others, {number}.")
+    report = Report("r", "R", "S", (Table("Asked of many", CRITERIA, rows), narrow), {})
+    console = Console(file=io.StringIO(), width=width)
+    console.print(*rich_tables(report, width))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+    # Every piece of digits is the whole number; the 7 is the narrow table's.
+    assert set(re.findall(r"[0-9][0-9,.]*[0-9]|[0-9]", shown)) == {number, "7"}
+    assert shown.count(number) >= 4

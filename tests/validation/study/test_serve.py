@@ -315,3 +315,14 @@ def test_a_page_from_the_server_saves_every_answer_and_goes_on_in_another_browse
     assert read_return(path, STUDY) == whole
     # Chromium reports the answer 409, by which the second browser got the first one's answer, and nothing else.
     assert ["Conflict" in said for said in elsewhere.said] == [True]
+
+
+def test_the_first_page_states_what_may_run_on_it_and_errors_are_no_pages(server: StudyServer) -> None:
+    page = ask(server, "GET", "/")[1].decode()
+    assert "default-src 'none'; style-src 'sha256-" in page
+    assert "unsafe-inline" not in page
+    assert "A trial &lt;script&gt;" in page
+    for method, path in (("BREW", "/"), ("DELETE", "/"), ("GET", "/" + "x" * 70_000)):
+        status, said = ask(server, method, path)
+        assert status >= 400
+        assert b"<" not in said
