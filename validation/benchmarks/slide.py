@@ -15,16 +15,18 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import srh_clinic
 from srh_clinic.bundles import Bundle, load_bundle
 from srh_clinic.classifiers import create_classifier
 from srh_clinic.engine import choose_precision, processor_name
 from srh_clinic.errors import InputError
-from srh_clinic.files import fingerprint, write_whole
+from srh_clinic.files import fingerprint, sha256_of, write_whole
 from srh_clinic.integration import read_slide, write_wsi
 from srh_clinic.progress import Progress, silent
 from srh_clinic.resampling import thumbnail
@@ -90,7 +92,13 @@ class SlideBenchmark:
         InputError
             When it fails or takes too long.
         """
-        key = fingerprint(asked=asked, weights=self.bundle.weights_sha256, before=self.before, processor=processor_name())
+        key = fingerprint(
+            asked=asked,
+            build=self.before if place else _code(),
+            weights=None if place else self.bundle.weights_sha256,
+            processor=processor_name(),
+            threads=torch.get_num_threads(),
+        )
         cells = self.cells
         if (kept := cells.get(key, name)) is not None:
             return kept
@@ -305,6 +313,14 @@ def gflop_per_tile(bundle: Bundle, case: dict[str, Any]) -> float:
         "classifier": 2 * case["patches"] / seen,
     }
     return sum(networks[name] * times[name] for name in networks)
+
+
+@cache
+def _code() -> str:
+    """Names this build by the bytes of its modules: after a change everything of it is measured again."""
+    package = Path(srh_clinic.__file__).parent
+    modules = sorted(package.rglob("*.py"))
+    return fingerprint(**{str(module.relative_to(package)): sha256_of(module) for module in modules})
 
 
 def _said(cell: dict[str, Any]) -> dict[str, Any]:

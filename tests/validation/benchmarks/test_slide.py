@@ -107,6 +107,9 @@ def test_ratios_follow_from_what_was_measured_and_a_second_call_measures_nothing
     many = len(asked)
     assert run_slide(tmp_path / "out", sizes=(4096, 12000), float32_at=4096, tiles=4) == made
     assert len(asked) == many
+    monkeypatch.setattr(benchmark, "_code", lambda: "another build")
+    run_slide(tmp_path / "out", sizes=(4096, 12000), float32_at=4096, tiles=4)
+    assert len(asked) == 2 * many - 1  # all but the build before
 
 
 def test_a_phantom_with_too_little_tissue_and_a_commit_that_is_not_there_are_told(tmp_path, monkeypatch):
