@@ -69,5 +69,8 @@ def refused_setting(error: ValidationError, of: str, known: Iterable[str], path:
     if first["type"] == "extra_forbidden":
         names = ", ".join(known) or "none at all"
         return InputError(f"the setting {setting!r} for {of}", f"one of its settings: {names}", path)
+    if not setting:  # settings that do not go together: the validator's own sentence
+        found, _, needed = str(first["msg"]).removeprefix("Value error, ").removeprefix("found ").partition("; needed ")
+        return InputError(f"{found} for {of}", needed, path)
     needed = first.get("ctx", {}).get("expected") or str(first["msg"]).removeprefix("Input should be ")
     return InputError(f"{setting} = {first['input']!r} for {of}", str(needed), path)

@@ -209,7 +209,7 @@ def diagnose(
     from srh_clinic.case.provenance import origin_of, require_own_folder
     from srh_clinic.case.workflow import diagnose_into, diagnosed_before
     from srh_clinic.files import check_place
-    from srh_clinic.integration import read_slide
+    from srh_clinic.integration import read_slide, require_free_target
     from srh_clinic.trust import load_policy, load_reference
 
     selective: SelectivePolicy | Literal["bundle"] | None = "bundle"
@@ -237,6 +237,8 @@ def diagnose(
         policy_from=f"the policy {policy}",
         **settings,
     )
+    if dicom_out is not None:  # before the folder of the tiles is made beside it
+        require_free_target(dicom_out, slide, {**pipeline.made_by, "source_pixels_sha256": origin.pixels_sha256})
     with kept_tiles(out if out is not None else dicom_out) as work, shown_progress() as progress:
         record = diagnosed_before(pipeline, slide, origin, out=out, dicom_out=dicom_out, page=html)
         if record is not None:

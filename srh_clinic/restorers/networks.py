@@ -1,7 +1,7 @@
 """Networks of the learned baselines: a U-Net that regresses the image, CycleGAN's generator, a conditional denoiser.
 
-All work in model space behind a pixel unshuffle by 2, as the RSCD denoiser does, and are of its size: what is compared is the
-method. Each is built from a plain dictionary, which a bundle keeps beside the weights.
+All work in model space. The regressors are the RSCD denoiser's network, asked for the image: what is compared is the method.
+The others work behind a pixel unshuffle by 2. Each is built from a plain dictionary, which a bundle keeps beside the weights.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srh_clinic.rscd.networks import RAMAN_CHANNELS, CompactUNet, create_network
+from srh_clinic.rscd.networks import RAMAN_CHANNELS, CompactUNet, OverlapUNet, create_network
 from srh_clinic.rscd.schedule import ScheduleName, create_schedule
 
 
@@ -41,6 +41,33 @@ class RegressionUNet(nn.Module):
         """Restored model-space images of noisy ones, both ``(N, 2, H, W)``, H and W multiples of ``size_multiple``."""
         output: Tensor = self.unet(x, torch.zeros(len(x), dtype=torch.long, device=x.device))
         return x - output if self.residual else output
+
+
+class RegressionOverlapUNet(nn.Module):
+    """:class:`~srh_clinic.rscd.networks.OverlapUNet` that predicts the clean image in one pass.
+
+    It is told one index whatever the noise, because a regressor does not know how much there is; what it predicts is the noise
+    in units of that index's sigma.
+
+    Parameters
+    ----------
+    unet
+        Keywords of :class:`~srh_clinic.rscd.networks.OverlapUNet`.
+    """
+
+    INDEX = 26
+    """In the middle of the first 200 of cosine, by log sigma."""
+
+    def __init__(self, **unet: Any) -> None:
+        super().__init__()
+        self.unet = OverlapUNet(**unet)
+        self.size_multiple = self.unet.size_multiple
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Restored model-space images of noisy ones, both ``(N, 2, H, W)``, H and W multiples of ``size_multiple``."""
+        index = torch.full((len(x),), self.INDEX, dtype=torch.long, device=x.device)
+        noise: Tensor = self.unet(x, index).float() * self.unet.get_buffer("sigma")[self.INDEX]
+        return x - noise
 
 
 class ResNetGenerator(nn.Module):
@@ -163,7 +190,11 @@ class ConditionalUNet(nn.Module):
         return self.condition_noise * self.deviation[t] / torch.hypot(self.deviation[t], torch.tensor(self.condition_noise))
 
 
-REGRESSORS: dict[str, Callable[..., nn.Module]] = {"regression-unet": RegressionUNet, "resnet-generator": ResNetGenerator}
+REGRESSORS: dict[str, Callable[..., nn.Module]] = {
+    "regression-unet": RegressionUNet,
+    "regression-overlap-unet": RegressionOverlapUNet,
+    "resnet-generator": ResNetGenerator,
+}
 CONDITIONALS: dict[str, Callable[..., nn.Module]] = {"conditional-unet": ConditionalUNet}
 
 

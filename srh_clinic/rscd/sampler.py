@@ -90,8 +90,18 @@ def descent(t: int, steps: int, stride: int) -> list[int]:
     >>> descent(2, 3, stride=1)
     [2, 1, 0, -1]
     """
-    evaluations = math.ceil(steps / stride)
-    return [int(index) for index in np.rint(np.linspace(t, t - steps, evaluations + 1))]
+    return spread(t, steps, math.ceil(steps / stride))
+
+
+def spread(t: int, steps: int, evaluations: int) -> list[int]:
+    """As :func:`descent`, in so many evaluations, or in one for each step where there are fewer steps.
+
+    >>> spread(34, 35, evaluations=3)
+    [34, 22, 11, -1]
+    >>> spread(1, 2, evaluations=3)
+    [1, 0, -1]
+    """
+    return [int(index) for index in np.rint(np.linspace(t, t - steps, min(evaluations, steps) + 1))]
 
 
 def _per_sample(values: NDArray[np.float64], x: Tensor) -> Tensor:

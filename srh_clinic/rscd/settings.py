@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from srh_clinic.intensity import FULL_SCALE
 from srh_clinic.rscd.schedule import TOTAL_STEPS
@@ -13,7 +13,13 @@ Variance = Literal["posterior", "beta"]
 
 Profile = Literal["paper-text", "paper-algorithm1", "official"]
 
-SamplerName = Literal["ancestral", "ddim", "mean"]
+SamplerName = Literal["direct", "ddim", "ancestral", "mean"]
+
+OF_ROUNDS = ("profile", "recalibration_interval", "max_rounds", "max_extra_steps", "ddim_stride", "recalibrate")
+"""Settings of samplers that go by rounds."""
+
+OF_DIRECT = ("evaluations", "keep_difference")
+"""Settings of the direct sampler alone."""
 
 ROUNDING = ("batch_size", "precision")
 """Settings that say how a result is computed; they change it by float rounding at most."""
@@ -39,8 +45,20 @@ class RSCDSettings(RestorerSettings):
     estimator: Literal["calibrator", "nonparametric"] = "calibrator"
     """Who says how much noise there is, at every look: the bundle's calibrator, or in its place (an ablation)
     :func:`~srh_clinic.rscd.noise_level.index_of_noise`, whose tiles without an answer are flagged."""
-    sampler: SamplerName = "ddim"
-    """Reverse step: the paper's, the deterministic one with an evaluation per ``ddim_stride`` steps, or the mean-only one."""
+    sampler: SamplerName = Field(
+        default_factory=lambda data: "direct" if data.get("profile", "paper-text") == "paper-text" else "ddim"
+    )
+    """How a tile goes down. ``direct``: all steps that the first calibration asks for in one round of few deterministic steps
+    (``evaluations``), after which the guards' look at the calibrator says what is left. By rounds, between which the
+    calibrator looks again: ``ancestral``, the paper's; ``ddim``, the deterministic one with an evaluation per ``ddim_stride``
+    steps; ``mean``, the mean-only one. A profile that says how rounds end goes by rounds: there the default is ``ddim``."""
+    evaluations: int = Field(default=3, ge=1)
+    """Evaluations of the denoiser that a tile gets with ``sampler="direct"``, spread evenly over its steps; fewer where there
+    are fewer steps. One alone is the mean of what the tile may be; more give its fine structure back."""
+    keep_difference: bool = True
+    """With ``sampler="direct"``, the restored CH3 - CH2 is that of the first evaluation (of tiles with little noise a share of
+    it), and further ones change what the channels have in common. The difference is what histology reads, and its mean is
+    nearer to the truth than a draw: what further evaluations draw into it on real tissue is likelier invented than found."""
     recalibration_interval: int = Field(default=10, ge=1, le=TOTAL_STEPS)
     """Reverse steps between two calibrations, the paper's d."""
     max_rounds: int = Field(default=15, ge=1)
@@ -71,6 +89,18 @@ class RSCDSettings(RestorerSettings):
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """What the denoiser is computed in; ``auto`` is the faster of the two here, and a restorer's settings say which that was
     (:func:`~srh_clinic.engine.choose_precision`)."""
+
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> RSCDSettings:
+        direct = self.sampler == "direct"
+        for name in OF_ROUNDS if direct else OF_DIRECT:
+            standard = RSCDSettings.model_fields[name].get_default(
+                call_default_factory=True, validated_data={"profile": self.profile}
+            )
+            if getattr(self, name) != standard:
+                needed = "a sampler that goes by rounds (ddim, ancestral, mean)" if direct else "the sampler direct"
+                raise ValueError(f"{name}, which has no effect with the sampler {self.sampler}; needed {needed}")
+        return self
 
 
 LowPassName = Literal["official", "corrected"]

@@ -1,6 +1,6 @@
-"""Changes of clean training images that teach a denoiser what simulated tissue alone does not: real tissue's texture.
+"""Clean training images, and changes of them that teach what simulated tissue alone does not: real tissue's texture.
 
-All take and give unit intensity ``(N, 2, S, S)`` and draw from ``rng`` and torch's global generator.
+All draw from ``rng`` and torch's global generator.
 """
 
 from __future__ import annotations
@@ -9,15 +9,54 @@ import math
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
+
+from srh_clinic.training.pool import PoolSettings, TilePool, augment
 
 GRAIN = (0.001, 0.016)
 """Standard deviation of the finest texture, unit intensity; that of nearly clean fields is 0.004 to 0.012."""
 
 
+class CleanImageSettings(PoolSettings):
+    """How batches of clean images are drawn from a pool; for all trainings that see nothing else, so that what is compared is
+    the method."""
+
+    batch_size: int = Field(default=16, gt=0)
+    crop_sizes: tuple[int, ...] = (64,)
+    """Edge of the crops, one drawn for each batch."""
+    even_batches: bool = False
+    """Larger crops come in smaller batches, so that each has about as many pixels as ``batch_size`` of the smallest."""
+    unlike_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of images for :func:`unlike_channels`."""
+    grain_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of images for :func:`grain`."""
+    shrunk_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of batches that are shrunk, by 2 or by 1.5: rougher texture than the pool has."""
+
+
+def clean_images(pool: TilePool, settings: CleanImageSettings, rng: np.random.Generator) -> Tensor:
+    """A batch of random crops as ``settings`` ask for them, model space ``(N, 2, S, S)``."""
+    size = int(rng.choice(settings.crop_sizes))
+    count = settings.batch_size
+    if settings.even_batches:
+        count = max(1, round(count * (min(settings.crop_sizes) / size) ** 2))
+    if settings.shrunk_share and rng.random() < settings.shrunk_share:
+        factor = float(rng.choice((1.5, 2.0)))
+        unit = pool.random_crops(rng, count, int(size * factor))
+        whole = factor == 2  # means of whole pixels are the roughest
+        unit = F.avg_pool2d(unit, 2) if whole else F.interpolate(unit, (size, size), mode="bilinear", antialias=True)
+    else:
+        unit = pool.random_crops(rng, count, size)
+    if settings.unlike_share:
+        unit = unlike_channels(unit, rng, settings.unlike_share)
+    unit = augment(unit)
+    return 2 * (grain(unit, rng, settings.grain_share) if settings.grain_share else unit) - 1
+
+
 def unlike_channels(unit: Tensor, rng: np.random.Generator, share: float) -> Tensor:
-    """A ``share`` of the images with a CH3 that cannot be drawn from CH2, or not at every frequency, and swapped channels.
+    """Unit intensity ``(N, 2, S, S)``, a ``share`` of the images with a CH3 that cannot be drawn from CH2, or not at every frequency, and swapped channels.
 
     Clean phantoms' channels share 0.97 to 0.99 of their finest structure, real ones 0.6 to 0.9, unmixed lipid and protein
     even have -0.5. Of the share, 55 % get above a random frequency a mixture of their own fine structure, at a weight of
@@ -42,7 +81,7 @@ def unlike_channels(unit: Tensor, rng: np.random.Generator, share: float) -> Ten
 
 
 def grain(unit: Tensor, rng: np.random.Generator, share: float) -> Tensor:
-    """A ``share`` of the images with texture as fine as the pixels, of each channel's own for the most part.
+    """Unit intensity ``(N, 2, S, S)``, a ``share`` of the images with texture as fine as the pixels, of each channel's own for the most part.
 
     Without it a denoiser holds whatever is nearly white for noise, however much of it there is; with it, what is more than the
     noise it is told of stays. Of :data:`GRAIN`'s strength, in proportion to a power U[0, 1] of the intensity; most of it

@@ -21,13 +21,14 @@ from srh_clinic.errors import InputError
 from srh_clinic.rscd.calibrator import REGION_KINDS, q_sample, region_mask, two_region
 from srh_clinic.rscd.networks import AttentionHead, StepRegressor, create_calibrator
 from srh_clinic.rscd.schedule import ScheduleName, create_schedule
-from srh_clinic.training.noise import NoiseKind, mixed_with_structure, unit_noise
-from srh_clinic.training.pool import PoolSettings, augment, open_pool
+from srh_clinic.training.augmentation import CleanImageSettings, clean_images
+from srh_clinic.training.noise import NoiseKind, instrument_noise, mixed_with_structure, unit_noise
+from srh_clinic.training.pool import open_pool
 
 VALIDATION_STEPS = (5, 20, 40, 70, 100, 150, 200)
 
 
-class CalibratorSettings(PoolSettings):
+class CalibratorSettings(CleanImageSettings):
     """Configuration of the calibrator's training (``configs/calibrator.yaml``)."""
 
     network: dict[str, Any] = Field(default_factory=lambda: {"architecture": "step-regressor"})
@@ -46,8 +47,11 @@ class CalibratorSettings(PoolSettings):
     local_weight: float = Field(default=0.0, ge=0)
     """Weight of a second loss, on what each place of an attention head says of its own noise. The paper has none; the map of
     the noise is known in training, and each image then teaches a hundred places instead of one number."""
-    batch_size: int = Field(default=16, gt=0)
-    crop_size: int = Field(default=256, gt=0)
+    instrument_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of batches with a microscope's noise (:func:`instrument_noise`): what is smeared along the rows is read too low by
+    a calibrator that has not met it."""
+    crop_sizes: tuple[int, ...] = (256,)
+    """Edge of the crops, one drawn for each batch."""
     validation_steps: tuple[int, ...] = Field(default=VALIDATION_STEPS, min_length=1)
     """Indices whose predictions are measured; the largest is also the largest of the two regions'."""
 
@@ -69,18 +73,21 @@ class CalibratorTask:
 
     def loss(self, network: nn.Module, rng: np.random.Generator) -> Tensor:
         """Squared error on the scale of :meth:`StepRegressor.latent`, of the image and, if asked, of its places."""
-        settings, count = self.settings, self.settings.batch_size
-        x0 = 2 * augment(self.pool.random_crops(rng, count, settings.crop_size)) - 1
+        settings = self.settings
+        x0 = clean_images(self.pool, settings, rng)
+        count, size = len(x0), x0.shape[-1]
         highest = np.where(rng.random(count) < settings.small_share, settings.t_small, settings.t_max)
         larger = rng.integers(-1, highest + 1)
         smaller = rng.integers(-1, larger + 1)
         uniform = rng.random(count) < settings.uniform_share
-        masks = np.stack([region_mask(rng, settings.crop_size, str(rng.choice(REGION_KINDS))) for _ in range(count)])
+        masks = np.stack([region_mask(rng, size, str(rng.choice(REGION_KINDS))) for _ in range(count)])
         masks[uniform] = True
         t, t_small = torch.from_numpy(larger).to(self.device), torch.from_numpy(smaller).to(self.device)
         noise, mask = torch.randn_like(x0), torch.from_numpy(masks).to(self.device)
         if rng.random() < settings.structured_share:
             noise = mixed_with_structure(noise, x0, rng)
+        if settings.instrument_share and rng.random() < settings.instrument_share:
+            noise = instrument_noise(x0, rng)
         half, rest = slice(None, count // 2), slice(count // 2, None)
         states = two_region(x0[half], t[half], t_small[half], mask[half], noise[half], self.schedule, "state")
         images = two_region(x0[rest], t[rest], t_small[rest], mask[rest], noise[rest], self.schedule, "unit")

@@ -28,7 +28,8 @@ def draw_log(log: Path, picture: Path) -> None:
     if len(losses) >= 20:
         mean = np.convolve(losses[:, 1], np.full(20, 1 / 20), mode="valid")
         axes.plot(losses[19:, 0], mean, color="C0", label="mean of 20 lines")
-    axes.set(xlabel="step", yscale="log", title=f"{log.parent.name}: training loss")
+    scale = "log" if (losses[:, 1] > 0).all() else "linear"  # a mean logarithm falls below 0
+    axes.set(xlabel="step", yscale=scale, title=f"{log.parent.name}: training loss")
     axes.legend()
     for i, name in enumerate(names):
         axes = figure.add_subplot(grid[1 + i // columns, i % columns])

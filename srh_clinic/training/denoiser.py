@@ -16,12 +16,12 @@ from srh_clinic.metrics.lattice import lattices
 from srh_clinic.rscd.calibrator import q_sample
 from srh_clinic.rscd.networks import create_denoiser
 from srh_clinic.rscd.schedule import TOTAL_STEPS, TRAINED_STEPS, ScheduleName, create_schedule
-from srh_clinic.training.augmentation import grain, unlike_channels
+from srh_clinic.training.augmentation import CleanImageSettings, clean_images
 from srh_clinic.training.noise import STRUCTURED, NoiseKind, instrument_noise, mixed_with_structure
-from srh_clinic.training.pool import PoolSettings, augment, open_pool
+from srh_clinic.training.pool import open_pool
 
 
-class DenoiserSettings(PoolSettings):
+class DenoiserSettings(CleanImageSettings):
     """Configuration of the denoiser's training (``configs/denoiser.yaml``)."""
 
     network: dict[str, Any] = Field(default_factory=lambda: {"architecture": "compact-unet"})
@@ -38,7 +38,6 @@ class DenoiserSettings(PoolSettings):
     evenly."""
     step_error: float = Field(default=0.0, ge=0)
     """Standard deviation of log sigma by which the index that the network is told is off: a calibrator is, too."""
-    batch_size: int = Field(default=16, gt=0)
     structured_share: float = Field(default=0.0, ge=0, le=1)
     """Share of batches in which a part of the noise is not white (:func:`mixed_with_structure`). The paper has none."""
     structured_kinds: tuple[NoiseKind, ...] = Field(default=STRUCTURED, min_length=1)
@@ -47,16 +46,6 @@ class DenoiserSettings(PoolSettings):
     """Share of batches with a microscope's noise (:func:`instrument_noise`)."""
     clipped_share: float = Field(default=0.0, ge=0, le=1)
     """Share of images whose noise a detector cut off at zero counts and at full scale."""
-    unlike_share: float = Field(default=0.0, ge=0, le=1)
-    """Share of images for :func:`unlike_channels`."""
-    grain_share: float = Field(default=0.0, ge=0, le=1)
-    """Share of images for :func:`grain`."""
-    shrunk_share: float = Field(default=0.0, ge=0, le=1)
-    """Share of batches that are shrunk, by 2 or by 1.5: rougher texture than the pool has."""
-    crop_sizes: tuple[int, ...] = (64, 80, 96)
-    """Edge of the crops, one drawn for each batch."""
-    even_batches: bool = False
-    """Larger crops come in smaller batches, so that each has about as many pixels as ``batch_size`` of the smallest."""
     validation_steps: tuple[int, ...] = (10, 34, 100, 190)
     validation_size: int = 128
 
@@ -78,7 +67,7 @@ class DenoiserTask:
 
     def loss(self, network: nn.Module, rng: np.random.Generator) -> Tensor:
         settings = self.settings
-        x0 = self._images(rng)
+        x0 = clean_images(self.pool, settings, rng)
         t = self._indices(len(x0))
         noise = torch.randn_like(x0)
         if settings.structured_share and rng.random() < settings.structured_share:
@@ -97,25 +86,6 @@ class DenoiserTask:
         if settings.loss == "psnr":
             return log_error(error) + penalty
         return (error.square() if settings.loss == "mse" else error.abs()).mean() + penalty
-
-    def _images(self, rng: np.random.Generator) -> Tensor:
-        """A batch of clean crops, model space."""
-        settings = self.settings
-        size = int(rng.choice(settings.crop_sizes))
-        count = settings.batch_size
-        if settings.even_batches:
-            count = max(1, round(count * (min(settings.crop_sizes) / size) ** 2))
-        if settings.shrunk_share and rng.random() < settings.shrunk_share:
-            factor = float(rng.choice((1.5, 2.0)))
-            unit = self.pool.random_crops(rng, count, int(size * factor))
-            whole = factor == 2  # means of whole pixels are the roughest
-            unit = F.avg_pool2d(unit, 2) if whole else F.interpolate(unit, (size, size), mode="bilinear", antialias=True)
-        else:
-            unit = self.pool.random_crops(rng, count, size)
-        if settings.unlike_share:
-            unit = unlike_channels(unit, rng, settings.unlike_share)
-        unit = augment(unit)
-        return 2 * (grain(unit, rng, settings.grain_share) if settings.grain_share else unit) - 1
 
     def _indices(self, count: int) -> Tensor:
         """Step indices, long ``(count,)``."""

@@ -36,7 +36,10 @@ class LoopSettings(BaseModel):
     learning_rate: float = Field(gt=0)
     """At its height, after the warm-up."""
     warmup_steps: int = Field(default=200, ge=0)
-    decay: Literal["cosine", "linear"] = "cosine"
+    decay: Literal["cosine", "linear", "cooldown"] = "cosine"
+    """``cooldown``: as it is until the last ``cooldown_share`` of the run, then linear; so a run can be cut or go on until
+    then."""
+    cooldown_share: float = Field(default=0.3, gt=0, le=1)
     final_rate: float = Field(default=0.02, ge=0, le=1)
     """Learning rate at the last step, as a share of the highest."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
@@ -110,11 +113,16 @@ class Diverged(Exception):
 
 
 def learning_rate(settings: LoopSettings, step: int) -> float:
-    """Learning rate of a step (0-based): linear warm-up, then cosine or linear decay to ``final_rate``."""
+    """Learning rate of a step (0-based): linear warm-up, then cosine, linear or late linear decay to ``final_rate``."""
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     progress = (step - settings.warmup_steps) / max(settings.steps - settings.warmup_steps, 1)
-    height = 0.5 * (1 + math.cos(math.pi * progress)) if settings.decay == "cosine" else 1 - progress
+    if settings.decay == "cosine":
+        height = 0.5 * (1 + math.cos(math.pi * progress))
+    elif settings.decay == "linear":
+        height = 1 - progress
+    else:
+        height = min(1.0, (settings.steps - step) / (settings.cooldown_share * settings.steps))
     return settings.learning_rate * (settings.final_rate + (1 - settings.final_rate) * height)
 
 

@@ -13,10 +13,9 @@ from torch.nn import functional as F
 
 from srh_clinic.restorers.networks import create_regressor
 from srh_clinic.rscd.schedule import TOTAL_STEPS, TRAINED_STEPS, ScheduleName, create_schedule
+from srh_clinic.training.augmentation import CleanImageSettings, clean_images
 from srh_clinic.training.pool import (
     DegradedPoolSettings,
-    PoolSettings,
-    augment,
     flip,
     open_degraded_pool,
     open_pool,
@@ -26,7 +25,7 @@ from srh_clinic.training.pool import (
 NoiseModel = Literal["gaussian", "poisson-gaussian", "mixture"]
 
 
-class SyntheticNoiseSettings(PoolSettings):
+class SyntheticNoiseSettings(CleanImageSettings):
     """Configuration of the trainings on synthetic noise (``configs/synthetic_noise.yaml``, ``configs/noise2noise.yaml``)."""
 
     network: dict[str, Any] = Field(default_factory=lambda: {"architecture": "regression-unet"})
@@ -38,8 +37,6 @@ class SyntheticNoiseSettings(PoolSettings):
     noise: NoiseModel = "mixture"
     """``"gaussian"``; ``"poisson-gaussian"``: a share of U[0, 1] of the variance is shot noise; ``"mixture"``: either of
     the two, drawn for each batch."""
-    batch_size: int = Field(default=16, gt=0)
-    crop_size: int = Field(default=64, gt=0)
     validation_steps: tuple[int, ...] = (10, 34, 100, 190)
     validation_size: int = Field(default=128, gt=0)
     validation_phantoms: int = Field(default=24, gt=0)
@@ -68,12 +65,14 @@ class SyntheticNoiseTask:
     def loss(self, network: nn.Module, rng: np.random.Generator) -> Tensor:
         """Mean squared error in model space against :meth:`target`."""
         settings = self.settings
-        x0 = 2 * augment(self.pool.random_crops(rng, settings.batch_size, settings.crop_size)) - 1
-        t = torch.randint(0, settings.t_max, (settings.batch_size,), device=self.device)
+        x0 = clean_images(self.pool, settings, rng)
+        t = torch.randint(0, settings.t_max, (len(x0),), device=self.device)
         sigma = torch.from_numpy(self.schedule.sigma).to(x0)[t]
         shot = draw_shot_share(settings.noise, rng)
         noisy = add_noise(x0, sigma, shot)
         noisy[::2].clamp_(-1, 1)
+        if settings.channels_last:
+            noisy = noisy.contiguous(memory_format=torch.channels_last)
         return F.mse_loss(network(noisy).float(), self.target(x0, sigma, shot))
 
     def target(self, x0: Tensor, sigma: Tensor, shot: float) -> Tensor:

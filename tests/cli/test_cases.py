@@ -25,7 +25,7 @@ def test_json_is_one_object_on_stdout_and_nothing_else(run: Run, call_of_case: t
     result = json.loads(ran.out)
     jsonschema.validate(result, SCHEMA)
     assert result["tiles"] == {"total": 4, "restored": 4, "skipped": 0, "capped": 0}
-    assert result["steps"]["stop_reasons"] == {"completed": 4}
+    assert result["steps"]["stop_reasons"] == {"single-round": 4}
     assert result["steps"]["median"] == 9
     assert result["provenance"]["bundle"] == "tiny"
     assert "restoring" in ran.err
@@ -130,7 +130,7 @@ def test_what_is_no_case_gets_one_sentence(run: Run, tmp_path: Path, name: str, 
     [
         (("--restorer", "magic"), "rscd, none, median, gaussian, nlm"),
         (("--restorer", "median", "--sampler", "ddim"), "'sampler' for the restorer 'median'"),
-        (("--sampler", "fast"), "'ancestral', 'ddim' or 'mean'"),
+        (("--sampler", "fast"), "'direct', 'ddim', 'ancestral' or 'mean'"),
         (("--device", "abacus"), "abacus"),
     ],
 )

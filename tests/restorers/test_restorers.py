@@ -199,14 +199,14 @@ def constant_restorer(**settings: Any) -> DiffusionRestorer:
 @pytest.mark.parametrize("size", [64, 61])
 def test_any_tile_size_is_served(size: int) -> None:
     _, noisy = noisy_tiles(3, size=size)
-    result = constant_restorer(max_rounds=1).restore(noisy[:, :, :, :-1])
+    result = constant_restorer().restore(noisy[:, :, :, :-1])
     np.testing.assert_array_equal(result.counts, noisy[:, :, :, :-1])
 
 
 def test_an_array_comes_back_in_its_own_order() -> None:
     """Also when tiles finish in another: here those of one batch that are predicted clean leave first."""
     _, noisy = noisy_tiles(9, size=16)
-    restorer = constant_restorer(batch_size=2, recalibrate=False)
+    restorer = constant_restorer(batch_size=2)
     brightness = noisy.mean(axis=(1, 2, 3))
     predicted = np.where(brightness > np.median(brightness), -1, 40)
 
@@ -264,7 +264,8 @@ def test_positions_must_be_a_corner_for_each_tile(positions: list[list[float]]) 
         ("deep_image_prior", {"steps": 5}, "'steps' .*one of its settings: iterations, learning_rate"),
         ("deep_image_prior", {"device": "tpu9"}, "tpu9"),
         ("rscd", {"estimator": "wavelet"}, "'calibrator' or 'nonparametric'"),
-        ("rscd", {"sampler": "euler"}, "sampler = 'euler' .*'ancestral', 'ddim' or 'mean'"),
+        ("rscd", {"ddim_stride": 8}, "ddim_stride, which has no effect with the sampler direct for the restorer 'rscd'; needed a s"),
+        ("rscd", {"sampler": "euler"}, "sampler = 'euler' .*'direct', 'ddim', 'ancestral' or 'mean'"),
         ("rscd", {"profile": "fast"}, "'paper-text', 'paper-algorithm1' or 'official'"),
         ("rscd", {"stride": 3}, "'stride' .*one of its settings: profile, estimator, sampler, .*batch_size"),
         ("rscd", {"bundle": "no-such-bundle"}, "no-such-bundle"),

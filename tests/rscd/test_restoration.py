@@ -197,7 +197,7 @@ def test_without_prescale_the_mean_drifts_and_with_it_it_does_not(t: int, publis
     ],
 )
 def test_each_profile_plans_its_rounds(profile: Any, index: int, rounds: int, expected: tuple[int, int, str | None]) -> None:
-    plan = plan_round(index, rounds, RSCDSettings(profile=profile))
+    plan = plan_round(index, rounds, RSCDSettings(sampler="ddim", profile=profile))
     assert (plan.t, plan.steps, plan.stop_reason) == expected
 
 
@@ -239,23 +239,80 @@ def test_ddim_evaluates_once_in_so_many_steps() -> None:
     assert restore_one(RSCDSettings(sampler="ddim", ddim_stride=200, recalibrate=False), 190).evaluations == 1
 
 
+@pytest.mark.parametrize(("index", "evaluations", "run"), [(34, 3, 3), (34, 1, 1), (1, 3, 2), (0, 3, 1), (3, 3, 3)])
+def test_the_direct_sampler_takes_all_steps_in_so_many_evaluations_or_as_many_as_there_are_steps(
+    index: int, evaluations: int, run: int
+) -> None:
+    restored = restore_one(RSCDSettings(evaluations=evaluations, prescale=False), index)
+    assert (restored.evaluations, restored.steps, restored.rounds, restored.stop_reason) == (run, index + 1, 1, "single-round")
+
+
+def test_the_direct_sampler_is_ddim_in_one_round() -> None:
+    prior = GaussianField()
+    for evaluations, stride in ((1, 200), (35, 1), (5, 7)):
+        direct = RSCDSettings(evaluations=evaluations, keep_difference=False, prescale=False)
+        rounds = RSCDSettings(sampler="ddim", ddim_stride=stride, recalibrate=False, prescale=False)
+        one, other = (restore_one(settings, 34, denoiser=prior.denoiser) for settings in (direct, rounds))
+        assert (one.evaluations, one.steps) == (other.evaluations, other.steps)
+        np.testing.assert_array_equal(one.counts, other.counts)
+
+
+@pytest.mark.parametrize("prescale", [True, False])
+def test_the_difference_of_the_channels_is_the_first_evaluations(prescale: bool) -> None:
+    """And their mean the last one's; counts are rounded, so by a count each."""
+
+    def unlike(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return x * torch.tensor([0.3, 0.1])[:, None, None] * (1 + t[:, None, None, None] / 100)
+
+    def restored(**settings: Any) -> np.ndarray:
+        chosen = RSCDSettings(prescale=prescale, exposure=None, **settings)
+        return restore_one(chosen, 120, denoiser=unlike).counts.astype(float)
+
+    kept, last, first = restored(), restored(keep_difference=False), restored(evaluations=1)
+    if prescale:  # without, one evaluation ends at another gain
+        assert np.abs((kept[1] - kept[0]) - (first[1] - first[0])).max() <= 2
+    assert np.abs(kept.mean(axis=0) - last.mean(axis=0)).max() <= 1
+    assert np.abs(kept - last).max() > 50
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"recalibrate": False}, "recalibrate, which has no effect with the sampler direct; needed a sampler that goes by rounds"),
+        ({"ddim_stride": 10}, "ddim_stride, which has no effect with the sampler direct"),
+        ({"sampler": "direct", "profile": "official"}, "profile, which has no effect with the sampler direct"),
+        ({"sampler": "ddim", "evaluations": 2}, "evaluations, which has no effect with the sampler ddim; needed the sampler direct"),
+    ],
+)
+def test_a_setting_without_effect_is_refused(settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        RSCDSettings(**settings)
+
+
+def test_a_profile_goes_by_rounds() -> None:
+    assert RSCDSettings().sampler == "direct"
+    assert RSCDSettings(profile="official").sampler == RSCDSettings(profile="paper-algorithm1").sampler == "ddim"
+    for settings in (RSCDSettings(), RSCDSettings(profile="official")):
+        assert RSCDSettings(**settings.model_dump()) == settings
+
+
 def test_a_prediction_above_the_cap_is_capped_and_flagged() -> None:
-    restored = restore_one(RSCDSettings(cap=50, prescale=False, recalibrate=False), 400)
+    restored = restore_one(RSCDSettings(sampler="ddim", cap=50, prescale=False, recalibrate=False), 400)
     assert (restored.t_pred, restored.steps, restored.flags) == (400, 51, ("capped",))
-    assert restore_one(RSCDSettings(cap=50, recalibrate=False), 50).flags == ()
+    assert restore_one(RSCDSettings(sampler="ddim", cap=50, recalibrate=False), 50).flags == ()
 
 
 def test_a_tile_below_the_threshold_is_skipped_flagged_and_unchanged() -> None:
-    restored = restore_one(RSCDSettings(skip_below=20), 19)
+    restored = restore_one(RSCDSettings(sampler="ddim", skip_below=20), 19)
     assert (restored.stop_reason, restored.flags, restored.steps, restored.t_pred) == ("skipped", ("skipped",), 0, 19)
     np.testing.assert_array_equal(restored.counts, plain())
-    assert restore_one(RSCDSettings(skip_below=20), 34, 5).stop_reason == "completed"
+    assert restore_one(RSCDSettings(sampler="ddim", skip_below=20), 34, 5).stop_reason == "completed"
 
 
 def test_where_the_nonparametric_estimator_has_no_answer_a_tile_stays_as_it_is_and_is_flagged() -> None:
     """At the first look, or at a later one: there ``nan`` follows 34 at a state that is the input still."""
     for predictions, steps, rounds, first in (((np.nan,), 0, 0, -1), ((34, np.nan), 10, 1, 34)):
-        restored = restore_one(RSCDSettings(estimator="nonparametric"), *predictions)
+        restored = restore_one(RSCDSettings(sampler="ddim", estimator="nonparametric"), *predictions)
         assert (restored.stop_reason, restored.flags) == ("no-estimate", ("no-estimate",))
         assert (restored.steps, restored.rounds, restored.t_pred) == (steps, rounds, first)
         np.testing.assert_array_equal(restored.counts, plain())
@@ -270,7 +327,7 @@ def test_with_the_nonparametric_estimator_every_look_measures_the_image_at_a_gai
         seen.append((images.numpy().std(), index_of_noise(images, SCHEDULE)[0]))
         return np.array([seen[-1][1]])
 
-    settings = RSCDSettings(estimator="nonparametric")
+    settings = RSCDSettings(sampler="ddim", estimator="nonparametric")
     (restored,) = RSCD(prior.denoiser, estimator, SCHEDULE, settings).stream([Tile(0, model_to_counts(noise))])
     assert restored.rounds == len(seen) > 5
     for deviation, index in seen[:5]:
@@ -280,8 +337,8 @@ def test_with_the_nonparametric_estimator_every_look_measures_the_image_at_a_gai
 
 def test_with_prescale_the_state_has_the_images_noise_once_its_gain_is_divided_out() -> None:
     """Noise of sigma(190) in an image at gain 1 is that of the state at 181, whose signal is 0.95 as strong."""
-    assert restore_one(RSCDSettings(recalibrate=False), 190).steps == 182
-    assert restore_one(RSCDSettings(recalibrate=False, prescale=False), 190).steps == 191
+    assert restore_one(RSCDSettings(sampler="ddim", recalibrate=False), 190).steps == 182
+    assert restore_one(RSCDSettings(sampler="ddim", recalibrate=False, prescale=False), 190).steps == 191
 
 
 @pytest.mark.parametrize("profile", ["paper-text", "paper-algorithm1", "official"])
@@ -461,7 +518,7 @@ def test_values_that_are_not_finite_are_refused() -> None:
     with pytest.raises(InputError, match="calibrator"):
         restore_one(RSCDSettings(), np.nan)
     with pytest.raises(InputError, match="denoiser"):
-        restore_one(RSCDSettings(recalibrate=False), 5, denoiser=lambda x, t: x / 0)
+        restore_one(RSCDSettings(sampler="ddim", recalibrate=False), 5, denoiser=lambda x, t: x / 0)
 
 
 @pytest.mark.parametrize("wrong", [{"profile": "fast"}, {"cap": 1000}, {"fixed_steps": 0}, {"batch_size": 0}, {"stride": 4}])

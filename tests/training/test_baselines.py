@@ -24,11 +24,11 @@ from srh_clinic.training.regression import Noise2NoiseTask, SyntheticNoiseTask, 
 CPU = torch.device("cpu")
 UNET = {"channels": [8, 16], "norm_num_groups": 4}
 COMMON = {"holdout": 2, "validation_size": 16, "validation_phantoms": 1}
-REGRESSION = {"network": {"architecture": "regression-unet", **UNET}, "batch_size": 2, "crop_size": 16, **COMMON}
+REGRESSION = {"network": {"architecture": "regression-unet", **UNET}, "batch_size": 2, "crop_sizes": [16], **COMMON}
 TINY = {
     "synthetic_noise": REGRESSION,
     "noise2noise": REGRESSION,
-    "noise2void": REGRESSION,
+    "noise2void": {**{key: value for key, value in REGRESSION.items() if key != "crop_sizes"}, "crop_size": 16},
     "cyclegan": {
         "network": {"architecture": "resnet-generator", "width": 4, "blocks": 1},
         "discriminator_width": 4,

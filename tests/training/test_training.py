@@ -34,7 +34,7 @@ TINY = {
     "calibrator": {
         "network": {"architecture": "step-regressor", "backbone": "test_resnet", "stage": 1, "energy_filters": 6},
         "batch_size": 4,
-        "crop_size": 32,
+        "crop_sizes": [32],
         "holdout": 2,
     },
     "classifier": {"backbone": "test_resnet", "options": {"drop_rate": 0.2}, "batch_size": 4},
@@ -292,6 +292,10 @@ def test_the_learning_rate_rises_then_falls_as_a_function_of_the_step_alone():
     assert learning_rate(settings, 100) == pytest.approx(0.1)
     linear = settings.model_copy(update={"decay": "linear"})
     assert learning_rate(linear, 55) == pytest.approx(0.55)
+    cooldown = settings.model_copy(update={"decay": "cooldown", "cooldown_share": 0.2})
+    assert {learning_rate(cooldown, step) for step in range(10, 81)} == {1.0}
+    assert learning_rate(cooldown, 90) == pytest.approx(0.55)
+    assert learning_rate(cooldown, 100) == pytest.approx(0.1)
 
 
 def test_crops_are_the_tiles_of_all_files_and_the_last_are_held_out(data):
@@ -353,7 +357,7 @@ def calibrator_task(data, tmp_path, **changes):
 
 def test_each_place_is_taught_the_noise_of_its_own_region(data, tmp_path, monkeypatch):
     """A network whose places know the map and whose election takes the noisiest of them has no loss."""
-    task = calibrator_task(data, tmp_path, local_weight=1.0, structured_share=0.0, uniform_share=0.0, crop_size=48)
+    task = calibrator_task(data, tmp_path, local_weight=1.0, structured_share=0.0, uniform_share=0.0, crop_sizes=[48])
     network = task.create()
     regions = {}
 

@@ -49,11 +49,11 @@ LINEAR = "phantom-linear"
 UNAUGMENTED = "phantom-unaugmented"
 """Bundles of what is only compared with, outside the wheel."""
 
-WHOLE = "rscd_ddim"
+WHOLE = "rscd_direct"
 """RSCD as it is by default: what the ablations take a part from, and what is ranked."""
 
-OURS = ("rscd", "rscd_ddim", "rscd_mean")
-"""RSCD by sampler: the paper's ancestral one, DDIM, and the deterministic mean."""
+OURS = ("rscd", "rscd_direct", "rscd_ddim", "rscd_mean")
+"""RSCD by sampler: the paper's ancestral one, few evaluations in one round, DDIM by rounds, and the deterministic mean."""
 
 DDIM_STEPS = 50
 """Steps of conditional diffusion from pure noise; the paper runs 1,000."""
@@ -62,8 +62,9 @@ DIP_ITERATIONS, DIP_CHANNELS = 300, 32
 """Iterations and width of Deep Image Prior; the paper runs up to 3,000 of a network of 128 channels, hours a tile on a CPU."""
 
 _DDIM = {"sampler": "ddim"}
+_DIRECT = {"sampler": "direct"}
 _LINEAR = {"cap": 94, "recalibration_interval": 5, "ddim_stride": 2}
-"""The defaults, counted in steps of the linear schedule of the same noise (configs/denoiser-linear.yaml)."""
+"""Those of DDIM, counted in steps of the linear schedule of the same noise (configs/denoiser-linear.yaml)."""
 
 
 METHODS: dict[str, Method] = {
@@ -71,6 +72,7 @@ METHODS: dict[str, Method] = {
     for method in (
         Method("input", "none"),
         Method("rscd", "rscd", {"sampler": "ancestral"}),
+        Method("rscd_direct", "rscd", _DIRECT),
         Method("rscd_ddim", "rscd", _DDIM),
         Method("rscd_mean", "rscd", {"sampler": "mean"}),
         Method("median", "median", {"size": 5}),
@@ -85,12 +87,14 @@ METHODS: dict[str, Method] = {
         Method("nlm", "nlm"),
         Method("wavelet", "wavelet"),
         Method("rscd_no_recalibration", "rscd", {**_DDIM, "recalibrate": False}),
-        Method("rscd_nonparametric", "rscd", {**_DDIM, "estimator": "nonparametric"}),
-        Method("rscd_fixed_10", "rscd", {**_DDIM, "fixed_steps": 10}),
-        Method("rscd_fixed_50", "rscd", {**_DDIM, "fixed_steps": 50}),
+        Method("rscd_one_evaluation", "rscd", {**_DIRECT, "evaluations": 1}),
+        Method("rscd_last_difference", "rscd", {**_DIRECT, "keep_difference": False}),
+        Method("rscd_nonparametric", "rscd", {**_DIRECT, "estimator": "nonparametric"}),
+        Method("rscd_fixed_10", "rscd", {**_DIRECT, "fixed_steps": 10}),
+        Method("rscd_fixed_50", "rscd", {**_DIRECT, "fixed_steps": 50}),
         Method("rscd_linear", "rscd", {**_DDIM, **_LINEAR}, bundle=LINEAR),
-        Method("rscd_unaugmented", "rscd", _DDIM, bundle=UNAUGMENTED),
-        Method("rscd_no_exposure", "rscd", {**_DDIM, "exposure": None}),
+        Method("rscd_unaugmented", "rscd", _DIRECT, bundle=UNAUGMENTED),
+        Method("rscd_no_exposure", "rscd", {**_DIRECT, "exposure": None}),
         Method("median_3", "median", {"size": 3}),
         Method("gaussian_1", "gaussian", {"sigma": 1.0}),
     )
@@ -145,7 +149,7 @@ def protocol_methods(protocol: Protocol, strides: Sequence[int] = ()) -> tuple[M
     return (
         METHODS[WHOLE],
         *(method for method in samplers if method.name != WHOLE),
-        *(Method(f"{WHOLE}_stride_{n}", "rscd", {**_DDIM, "ddim_stride": n}) for n in strides),
+        *(Method(f"rscd_ddim_stride_{n}", "rscd", {**_DDIM, "ddim_stride": n}) for n in strides),
         *(METHODS[name] for name in FIXED_STEPS),
         *(METHODS[name] for name in ("input", *(FILTERS[word] for word in protocol.restoration.classical))),
     )

@@ -19,6 +19,7 @@ def test_the_protocols_methods_are_all_there(bench: Bench) -> None:
     names = [method.name for method in protocol_methods(bench.protocol, strides=[8])]
     assert names[0] == f"rscd_{RSCDSettings().sampler}"
     assert set(names) == {
+        "rscd_direct",
         "rscd_ddim",
         "rscd_mean",
         "rscd",

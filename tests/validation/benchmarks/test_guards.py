@@ -193,4 +193,4 @@ def test_the_report_is_made_from_end_to_end(bundle: Bundle, small_protocol: Path
 def test_a_bundle_without_thresholds_is_refused(bench: Bench) -> None:
     with pytest.raises(InputError, match="no thresholds for the guards; needed those that srh-clinic bundle calibrate writes"):
         guards(bench)
-    assert METHODS[WHOLE].name == "rscd_ddim"
+    assert METHODS[WHOLE].name == "rscd_direct"

@@ -59,7 +59,7 @@ def test_a_planted_nucleus_is_where_the_key_says_and_nothing_else_was_changed(tm
 
 
 def test_methods_go_by_the_names_of_restorers(tmp_path: Path) -> None:
-    assert study_method("rscd", bench(tmp_path)).settings == {"sampler": "ddim"}
+    assert study_method("rscd", bench(tmp_path)).settings == {"sampler": "direct"}
     assert study_method("cyclegan", bench(tmp_path)).bundle == "phantom-baselines"
     assert study_method("ccdf", bench(tmp_path)).bundle is None
     with pytest.raises(InputError, match="found the restorer 'sharpen'; needed one of rscd, none"):
