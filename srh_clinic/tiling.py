@@ -96,12 +96,13 @@ def read_tile(slide: Slide, y: int, x: int, tile: int) -> Counts:
 
 
 def feather(tile: int, overlap: int) -> NDArray[np.float64]:
-    """Weight of a tile's pixels along an axis before normalisation, float64 ``(tile,)``: a linear ramp, never zero.
+    """Weight of a tile's pixels along an axis before normalisation, float64 ``(tile,)``: Hann's ramp, never zero.
 
-    That of a pixel is the product of both axes'.
+    That of a pixel is the product of both axes'. Where a tile begins the network has seen nothing beyond, and the ramp is
+    flat there and where it ends: neither line shows.
     """
     from_edge = np.minimum(np.arange(tile), np.arange(tile)[::-1]) + 1
-    return np.minimum(from_edge / (overlap + 1), 1.0)
+    return np.sin(np.pi / 2 * np.minimum(from_edge / (overlap + 1), 1.0)) ** 2
 
 
 HEADER, TILES, JOURNAL = "store.json", "tiles.bin", "records.jsonl"

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from srh_clinic.bundles import Bundle
     from srh_clinic.restorers import Restorer, Tile
 
-OVERLAP = 32
+OVERLAP = 48
 """Pixels that neighbouring tiles share and are blended over."""
 
 PIXEL_SIZE_TOLERANCE = 0.10
