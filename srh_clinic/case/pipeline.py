@@ -31,12 +31,12 @@ from srh_clinic.case.provenance import drift_made_with, guard_policy_of, made_no
 from srh_clinic.case.record import CaseOrigin, RescanRegion
 from srh_clinic.case.repeating import Certainty, KeepingRestorer, repeat, seeded_restorer
 from srh_clinic.case.restoring import (
-    OVERLAP,
     THUMBNAIL_EDGE,
     Overview,
     RestoredSlide,
     at_pixel_size,
     look_over,
+    overlap_of,
     rescan_regions,
     restore_slide,
 )
@@ -466,7 +466,7 @@ class RestoreThenClassify:
             self.restorer,
             self.seed,
             tile=self.bundle.metadata["tile"],
-            overlap=OVERLAP,
+            overlap=overlap_of(self.bundle.metadata["tile"]),
             patch=self.classifier.patch,
             recipe=self.classifier.recipe,
             conservative=self.conservative,

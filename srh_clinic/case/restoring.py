@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from srh_clinic.restorers import Restorer, Tile
 
 OVERLAP = 48
-"""Pixels that neighbouring tiles share and are blended over."""
+"""Pixels that neighbouring tiles share and are blended over: as far as a network's sight of a tile's end reaches. Of tiles
+that are smaller than twice that it is half (:func:`overlap_of`)."""
 
 PIXEL_SIZE_TOLERANCE = 0.10
 """A slide whose pixels differ by more than this from those of the bundle is resampled."""
@@ -177,6 +178,11 @@ class RestoredSlide:
         _remove_tiles(self.store)
 
 
+def overlap_of(tile: int) -> int:
+    """Pixels that neighbouring tiles of so many px share."""
+    return min(OVERLAP, tile // 2)
+
+
 def at_pixel_size(slide: Slide, um_per_px: float) -> tuple[Slide, tuple[str, ...]]:
     """The slide at the pixel size that the networks know, and the flags that its reading earned.
 
@@ -233,7 +239,7 @@ def restore_slide(
 
     report = progress or silent
     began = time.perf_counter()
-    grid = TileGrid(slide.shape, bundle.metadata["tile"], OVERLAP)
+    grid = TileGrid(slide.shape, bundle.metadata["tile"], overlap_of(bundle.metadata["tile"]))
     wanted = np.flatnonzero([seen.mask.within(y, x, grid.tile, grid.tile) for y, x in grid.positions.tolist()])
     store = _open_store(slide, seen, restorer, bundle, seed, grid, work)
     try:

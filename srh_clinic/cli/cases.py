@@ -121,7 +121,7 @@ def restore(
     """Restore a case and write it as a derived DICOM slide."""
     from srh_clinic.bundles import load_bundle
     from srh_clinic.case.provenance import provenance
-    from srh_clinic.case.restoring import OVERLAP, at_pixel_size, look_over, restore_slide
+    from srh_clinic.case.restoring import at_pixel_size, look_over, overlap_of, restore_slide
     from srh_clinic.integration import read_slide, require_free_target, write_wsi, written_before
     from srh_clinic.restorers import create_restorer
     from srh_clinic.slide import pixels_sha256
@@ -129,7 +129,7 @@ def restore(
     slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane)
     loaded = load_bundle(bundle)
     works = create_restorer(restorer, bundle=bundle, device=device, **settings_of(sampler, profile, precision))
-    made_by = provenance(loaded, works, seed, tile=loaded.metadata["tile"], overlap=OVERLAP)
+    made_by = provenance(loaded, works, seed, tile=loaded.metadata["tile"], overlap=overlap_of(loaded.metadata["tile"]))
     made_by |= {"source_pixels_sha256": pixels_sha256(slide)}
     require_free_target(out, slide, made_by)
     with kept_tiles(out) as work, shown_progress() as progress:

@@ -1,8 +1,9 @@
 """Restorative Step-Calibrated Diffusion (RSCD), Algorithm 1 of the paper, over a stream of tiles.
 
 A calibrator says which step of a diffusion a degraded tile resembles; the tile runs some reverse steps from there, is
-calibrated again, and so on until nothing is left to remove; or, by the direct sampler, it runs them all in a few evaluations. Every tile is at its own step: the networks see full batches of
-tiles at different steps, a finished tile leaves and the next takes its place.
+calibrated again, and so on until nothing is left to remove; or, by the direct sampler, it runs them all in a few evaluations.
+Every tile is at its own step: the networks see full batches of tiles at different steps, a finished tile leaves and the next
+takes its place.
 
 Three conventions matter and are easily confused:
 

@@ -56,7 +56,7 @@ def clean_images(pool: TilePool, settings: CleanImageSettings, rng: np.random.Ge
 
 
 def unlike_channels(unit: Tensor, rng: np.random.Generator, share: float) -> Tensor:
-    """Unit intensity ``(N, 2, S, S)``, a ``share`` of the images with a CH3 that cannot be drawn from CH2, or not at every frequency, and swapped channels.
+    """A ``share`` of images in unit intensity ``(N, 2, S, S)`` with a CH3 that CH2 does not tell, and swapped channels.
 
     Clean phantoms' channels share 0.97 to 0.99 of their finest structure, real ones 0.6 to 0.9, unmixed lipid and protein
     even have -0.5. Of the share, 55 % get above a random frequency a mixture of their own fine structure, at a weight of
@@ -81,7 +81,7 @@ def unlike_channels(unit: Tensor, rng: np.random.Generator, share: float) -> Ten
 
 
 def grain(unit: Tensor, rng: np.random.Generator, share: float) -> Tensor:
-    """Unit intensity ``(N, 2, S, S)``, a ``share`` of the images with texture as fine as the pixels, of each channel's own for the most part.
+    """A ``share`` of images in unit intensity ``(N, 2, S, S)`` with texture as fine as the pixels, mostly each channel's own.
 
     Without it a denoiser holds whatever is nearly white for noise, however much of it there is; with it, what is more than the
     noise it is told of stays. Of :data:`GRAIN`'s strength, in proportion to a power U[0, 1] of the intensity; most of it

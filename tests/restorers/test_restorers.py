@@ -264,7 +264,11 @@ def test_positions_must_be_a_corner_for_each_tile(positions: list[list[float]]) 
         ("deep_image_prior", {"steps": 5}, "'steps' .*one of its settings: iterations, learning_rate"),
         ("deep_image_prior", {"device": "tpu9"}, "tpu9"),
         ("rscd", {"estimator": "wavelet"}, "'calibrator' or 'nonparametric'"),
-        ("rscd", {"ddim_stride": 8}, "ddim_stride, which has no effect with the sampler direct for the restorer 'rscd'; needed a s"),
+        (
+            "rscd",
+            {"ddim_stride": 8},
+            "ddim_stride, which has no effect with the sampler direct for the restorer",
+        ),
         ("rscd", {"sampler": "euler"}, "sampler = 'euler' .*'direct', 'ddim', 'ancestral' or 'mean'"),
         ("rscd", {"profile": "fast"}, "'paper-text', 'paper-algorithm1' or 'official'"),
         ("rscd", {"stride": 3}, "'stride' .*one of its settings: profile, estimator, sampler, .*batch_size"),

@@ -278,10 +278,16 @@ def test_the_difference_of_the_channels_is_the_first_evaluations(prescale: bool)
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"recalibrate": False}, "recalibrate, which has no effect with the sampler direct; needed a sampler that goes by rounds"),
+        (
+            {"recalibrate": False},
+            "recalibrate, which .* sampler direct; needed a sampler that goes by rounds",
+        ),
         ({"ddim_stride": 10}, "ddim_stride, which has no effect with the sampler direct"),
         ({"sampler": "direct", "profile": "official"}, "profile, which has no effect with the sampler direct"),
-        ({"sampler": "ddim", "evaluations": 2}, "evaluations, which has no effect with the sampler ddim; needed the sampler direct"),
+        (
+            {"sampler": "ddim", "evaluations": 2},
+            "evaluations, which .* the sampler ddim; needed the sampler direct",
+        ),
     ],
 )
 def test_a_setting_without_effect_is_refused(settings: dict[str, Any], named: str) -> None:
