@@ -87,6 +87,12 @@ class Inventing:
             yield replace(restored, counts=np.rint(image).astype(np.uint16))
 
 
+@pytest.fixture(autouse=True)
+def overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three by three tiles of 128 px, sharing 32."""
+    monkeypatch.setattr("srh_clinic.case.restoring.OVERLAP", 32)
+
+
 def noisy(shape: tuple[int, int] = (300, 320), um_per_px: float = 0.47) -> ArraySlide:
     image = FLAT + NOISE * np.random.default_rng(0).standard_normal((2, *shape))
     return ArraySlide(np.clip(image, 1, 65_535).astype(np.uint16), um_per_px)
