@@ -77,17 +77,44 @@ def changed(previous: Cohort, new: Cohort) -> Cohort:
     return Cohort(tuple(replace(case, before=was[case.case]) for case in new.cases if case.case in was), new.level)
 
 
+SETTING = "setting "
+"""Before the name of a setting, which is told where it differs."""
+
+
 def _description(previous: Run, new: Run) -> Section:
-    keys = ("version", "weights_sha256", "bundle", "changelog", "settings")
-    stated = {when: {**run.metadata, **run.provenance} for when, run in ((PREVIOUS, previous), (NEW, new))}
-    rows = [{"what": key, **{when: str(said.get(key, "")) for when, said in stated.items()}} for key in keys]
+    stated = {when: _stated(run) for when, run in ((PREVIOUS, previous), (NEW, new))}
+    keys = [key for key in stated[NEW] | stated[PREVIOUS] if not key.startswith(SETTING) or _differs(stated, key)]
+    rows = [{"what": key, **{when: said.get(key, "") for when, said in stated.items()}} for key in keys]
     columns = (Column("what", ""), Column(PREVIOUS, "Previous"), Column(NEW, "New"))
     same = previous.provenance.get("weights_sha256") == new.provenance.get("weights_sha256")
     text = [
-        "The weights are the same." if same else "The weights differ.",
+        f"The weights {'are the same' if same else 'differ'}; {_settings(stated)}.",
         "Why it is changed is for the manufacturer to say.",
     ]
     return Section("modification", "1. Description of the modification", text, [Table("Bundles", columns, rows)])
+
+
+def _stated(run: Run) -> dict[str, str]:
+    """What a run says of its model, in words: first what is always told, then each setting."""
+    changes: Mapping[str, str] = run.metadata.get("changelog", {})
+    settings: Mapping[str, Any] = run.provenance.get("settings", {})
+    return {
+        "bundle": str(run.provenance.get("bundle", "")),
+        "version of the bundle": str(run.metadata.get("version", "")),
+        "weights_sha256": str(run.provenance.get("weights_sha256", "")),
+        "changelog": "; ".join(f"{version}: {said}" for version, said in changes.items()),
+        "srh-clinic": str(run.provenance.get("version", "")),
+        **{f"{SETTING}{name}": str(value) for name, value in settings.items()},
+    }
+
+
+def _settings(stated: Mapping[str, Mapping[str, str]]) -> str:
+    differ = any(_differs(stated, key) for key in stated[NEW] | stated[PREVIOUS] if key.startswith(SETTING))
+    return "settings differ" if differ else "the settings are the same"
+
+
+def _differs(stated: Mapping[str, Mapping[str, str]], key: str) -> bool:
+    return stated[PREVIOUS].get(key) != stated[NEW].get(key)
 
 
 def _protocol(cohort: Cohort, manifest_sha256: str, seed: int) -> Section:
@@ -116,7 +143,8 @@ def _impact(cohort: Cohort) -> Section:
         for case in sorted(moved, key=lambda one: (one.outcome_after != "wrong", CLASSES.index(one.truth), one.case))
     ]
     columns = tuple(Column(key, key.capitalize()) for key in ("case", "patient", "truth", PREVIOUS, NEW))
-    return Section("impact", "3. Impact assessment", text, [Table("Who changes class, newly wrong ones first", columns, rows)])
+    moved_tables = [Table("Who changes class, newly wrong ones first", columns, rows)] if rows else []
+    return Section("impact", "3. Impact assessment", text, moved_tables)
 
 
 def _drift(previous: Cohort, new: Cohort) -> Section:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,24 @@ def test_the_page_tells_who_changes_class_and_the_net_harm(tmp_path: Path) -> No
     page = (tmp_path / "impact.html").read_text()
     assert "&lt;b&gt;" in page
     assert "Content-Security-Policy" in page
+
+
+def test_a_change_is_described_in_words_and_by_what_differs(tmp_path: Path) -> None:
+    made = {"bundle": "b", "version": "0.1.0", "notice": ""}
+    metadata = {"version": "2", "changelog": {"2": "more data", "1": "first"}}
+    runs = [
+        replace(run(["tumor"] * 12, weights), provenance={**made, "weights_sha256": weights * 32, "settings": settings})
+        for weights, settings in (("ab", {"sampler": "ddim", "cap": 190}), ("cd", {"sampler": "mean", "cap": 190}))
+    ]
+    write_impact(*(replace(one, metadata=metadata) for one in runs), "0" * 64, tmp_path, 0)
+    found = json.loads((tmp_path / "impact.json").read_text())
+    assert found["modification"]["text"][0] == "The weights differ; settings differ."
+    rows = {row["what"]: (row["previous"], row["new"]) for row in found["modification"]["tables"]["Bundles"]}
+    assert rows["changelog"] == ("2: more data; 1: first",) * 2
+    assert rows["version of the bundle"] == ("2", "2")
+    assert rows["setting sampler"] == ("ddim", "mean")
+    assert "setting cap" not in rows
+    assert found["impact"]["tables"] == {}
 
 
 def test_a_change_needs_images(tmp_path: Path) -> None:
