@@ -90,6 +90,11 @@ def flow(cohort: Cohort, rows: int) -> Section:
         "is left out with its reason.",
         f"{each:.1f} {cohort.level}s a patient on average. {' '.join(cohort.warnings)}".strip(),
     ]
+    text.append(
+        "All that are analysed are one test set: no network is trained on them. For a policy alone the patients, never their "
+        "slides, are divided at random, a quarter to choose it, a quarter to bound it and half to try it; with fewer than 16 "
+        "none is chosen and nobody is set apart. A policy that was chosen on another cohort is tried on all of them."
+    )
     return Section("flow", "Flow of cases", text, tables, [diagram])
 
 
