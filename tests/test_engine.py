@@ -19,8 +19,8 @@ from srh_clinic.rscd.networks import create_denoiser
 from srh_clinic.simulation import simulate_case
 
 CPU = torch.device("cpu")
-OVERLAP = Path(__file__).resolve().parent.parent / "weights" / "phantom-overlap"
-BUNDLES = ["phantom-demo", str(OVERLAP)]
+LINEAR = Path(__file__).resolve().parent.parent / "weights" / "phantom-linear"
+BUNDLES = ["phantom-demo", str(LINEAR)]
 
 
 @pytest.fixture(autouse=True)

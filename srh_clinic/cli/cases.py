@@ -121,7 +121,7 @@ def restore(
     """Restore a case and write it as a derived DICOM slide."""
     from srh_clinic.bundles import load_bundle
     from srh_clinic.case.provenance import provenance
-    from srh_clinic.case.restoring import OVERLAP, at_pixel_size, look_over, restore_slide
+    from srh_clinic.case.restoring import at_pixel_size, look_over, overlap_of, restore_slide
     from srh_clinic.integration import read_slide, require_free_target, write_wsi, written_before
     from srh_clinic.restorers import create_restorer
     from srh_clinic.slide import pixels_sha256
@@ -129,7 +129,7 @@ def restore(
     slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane)
     loaded = load_bundle(bundle)
     works = create_restorer(restorer, bundle=bundle, device=device, **settings_of(sampler, profile, precision))
-    made_by = provenance(loaded, works, seed, tile=loaded.metadata["tile"], overlap=OVERLAP)
+    made_by = provenance(loaded, works, seed, tile=loaded.metadata["tile"], overlap=overlap_of(loaded.metadata["tile"]))
     made_by |= {"source_pixels_sha256": pixels_sha256(slide)}
     require_free_target(out, slide, made_by)
     with kept_tiles(out) as work, shown_progress() as progress:
@@ -237,7 +237,7 @@ def diagnose(
         policy_from=f"the policy {policy}",
         **settings,
     )
-    if dicom_out is not None:  # before a folder is made around it
+    if dicom_out is not None:  # before the folder of the tiles is made beside it
         require_free_target(dicom_out, slide, restored_by(pipeline, origin))
     with kept_tiles(out if out is not None else dicom_out) as work, shown_progress() as progress:
         record = diagnosed_before(pipeline, slide, origin, out=out, dicom_out=dicom_out, page=html)
@@ -270,6 +270,75 @@ def _write_page(name: str, result: CaseResult, draft: Path) -> None:
     from srh_clinic.casepage import write_case_page
 
     write_case_page(result, draft / PAGE, name)
+
+
+@guarded
+def judge(
+    case: CaseArgument,
+    restorer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A restorer to judge; can be repeated. By default rscd, nlm, wavelet and median."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for judgement.json, the page and pictures; by default CASE-judgement, or none with --json."),
+    ] = None,
+    bundle: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME|DIR", help="A bundle whose networks are judged; can be repeated. By default phantom-demo."),
+    ] = None,
+    tiles: Annotated[int, typer.Option(min=1, help="Most tiles to judge by, spread over the tissue.")] = 12,
+    sampler: SamplerOption = None,
+    profile: ProfileOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = None,
+    seed: SeedOption = 0,
+    um_per_px: UmPerPxOption = None,
+    full_scale: FullScaleOption = None,
+    channels: ChannelsOption = None,
+    plane: PlaneOption = None,
+    ch3: OtherChannelOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    no_identity: Annotated[
+        bool, typer.Option("--no-identity", help="Leave patient, specimen, UIDs and file name out of numbers and page.")
+    ] = False,
+) -> None:
+    """Rank restorers on a case of your own, without a reference, and show what each makes of it."""
+    from srh_clinic.case.provenance import origin_of, require_own_folder
+    from srh_clinic.files import check_place
+    from srh_clinic.integration import read_slide
+    from srh_clinic.judging import JUDGEMENT, save_judgement
+    from srh_clinic.judging import judge as rank
+    from srh_clinic.judging.judge import RESTORERS
+    from srh_clinic.judging.page import PAGE, judgement_record
+
+    slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane)
+    if out is None and not json:
+        out = Path(f"{case.resolve().stem}-judgement")
+    origin, name = origin_of(slide, identity=not no_identity), "Case" if no_identity else case.name
+    if out is not None:
+        check_place(out, folder=True)
+        require_own_folder(out, origin, JUDGEMENT)
+    with shown_progress() as progress:
+        found = rank(
+            slide,
+            restorer or RESTORERS,
+            bundle or ("phantom-demo",),
+            tiles=tiles,
+            seed=seed,
+            device=device,
+            origin=origin,
+            progress=progress,
+            **settings_of(sampler, profile, precision),
+        )
+    if out is not None:
+        save_judgement(found, out, name)
+    if json:
+        typer.echo(json_text.dumps(judgement_record(found)))
+        return
+    tell(str(found.provenance["notice"]), *str(found).splitlines(), *found.notes)
+    if out is not None:
+        tell(out / PAGE)
 
 
 @guarded
