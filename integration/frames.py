@@ -256,5 +256,7 @@ def bit_notes(planes: Sequence[Frames]) -> tuple[str, ...]:
 def _some(frames: Frames, at_most: int) -> list[int]:
     """Indices of evenly spread frames, the middle ones first."""
     n_frames = len(frames.index)
-    spread = np.linspace(0, n_frames - 1, min(n_frames, at_most))
-    return [int(frames.index[int(i)]) for i in sorted(spread, key=lambda i: abs(i - n_frames / 2))]
+    spread = np.linspace(0, n_frames - 1, min(n_frames, at_most)).astype(np.int64)
+    middle_first = np.argsort(np.abs(spread - n_frames / 2), kind="stable")
+    chosen: list[int] = frames.index[spread[middle_first]].tolist()
+    return chosen
