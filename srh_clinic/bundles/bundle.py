@@ -323,6 +323,14 @@ def _check_metadata(metadata: dict[str, Any], path: Path) -> None:
             raise InputError(f"{key} {value!r}", "{} from {} to {} pixels".format(key, *SIZE_RANGE), path / METADATA)
 
 
+def _is_file(path: Path) -> bool:
+    """Whether a file lies at a path; a name that none can have, being too long, is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def verify_bundle(path: Path) -> dict[str, str]:
     """Compare each file of a bundle with the sha256 in its metadata; bundles that it extends are not looked at.
 
@@ -341,7 +349,7 @@ def verify_bundle(path: Path) -> dict[str, str]:
     for file, expected in table.items():
         # A link, as in the cache of a hub, may lead anywhere: what it leads to has the sum that is asked for.
         inside = path / file
-        if Path(file).is_absolute() or ".." in Path(file).parts or not inside.is_file():
+        if Path(file).is_absolute() or ".." in Path(file).parts or not _is_file(inside):
             raise InputError("no such file", f"the file that {METADATA} lists", path / file)
         found = sha256_of(inside)
         if found != expected:
