@@ -275,10 +275,6 @@ def _write_page(name: str, result: CaseResult, draft: Path) -> None:
 @guarded
 def judge(
     case: CaseArgument,
-    restorer: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="A restorer to judge; can be repeated. By default rscd, nlm, wavelet and median."),
-    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for judgement.json, the page and pictures; by default CASE-judgement, or none with --json."),
@@ -286,6 +282,10 @@ def judge(
     bundle: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME|DIR", help="A bundle whose networks are judged; can be repeated. By default phantom-demo."),
+    ] = None,
+    restorer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A restorer to judge; can be repeated. By default rscd, nlm, wavelet and median."),
     ] = None,
     tiles: Annotated[int, typer.Option(min=1, help="Most tiles to judge by, spread over the tissue.")] = 12,
     sampler: SamplerOption = None,
@@ -300,7 +300,7 @@ def judge(
     ch3: OtherChannelOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     no_identity: Annotated[
-        bool, typer.Option("--no-identity", help="Leave patient, specimen, UIDs and file name out of numbers and page.")
+        bool, typer.Option("--no-identity", help="Leave patient, specimen, UIDs and file name out of result and page.")
     ] = False,
 ) -> None:
     """Rank restorers on a case of your own, without a reference, and show what each makes of it."""

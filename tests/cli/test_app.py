@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from calling import Run, left_behind
 
-from srh_clinic.case.result import CaseResult
 from srh_clinic.errors import ExitCode
 from srh_clinic.health import check_health
 
@@ -44,6 +43,6 @@ def test_doctor_says_how_to_get_what_is_missing(run: Run, monkeypatch: pytest.Mo
 def test_a_defect_of_ours_is_not_told_as_the_user_s(
     run: Run, call_of_case: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(CaseResult, "to_dict", lambda _: 1 / 0)
+    monkeypatch.setattr("srh_clinic.case.workflow.diagnose_into", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("diagnose", *call_of_case, "--json", "--restorer", "none")

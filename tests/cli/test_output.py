@@ -23,8 +23,8 @@ NUMBER = re.compile(r"\d+\.\d%")
 
 @pytest.mark.parametrize("width", [*range(LEAST_WIDTH, 104, 3), 57, SIDE_BY_SIDE - 1, SIDE_BY_SIDE])
 def test_probabilities_are_whole_in_every_terminal(width: int) -> None:
-    sure = dict.fromkeys(CLASS_STYLES, 0.0) | {"nondiagnostic": 1.0}
-    said = SimpleNamespace(diagnosis="nondiagnostic", probabilities=sure)
+    sure: dict[str, float] = dict.fromkeys(CLASS_STYLES, 0.0) | {"nondiagnostic": 1.0}
+    said = SimpleNamespace(diagnosis="nondiagnostic", probabilities=SimpleNamespace(**sure))
     result = SimpleNamespace(before=said, decision=None, doubts=("few-patches: 1",), **vars(said))
     console = Console(file=io.StringIO(), width=width - (6 if width >= SIDE_BY_SIDE else 4))
     console.print((_classes if width >= SIDE_BY_SIDE else _narrow_classes)(result))  # type: ignore[operator, arg-type]
@@ -37,7 +37,7 @@ def test_probabilities_are_whole_in_every_terminal(width: int) -> None:
 def test_numbers_of_a_model_card_are_whole_in_a_narrow_terminal(run: Run, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     shown = run("bundle", "show", "phantom-demo").out
-    assert all(number in shown for number in ("1,393,952", "186,898", "1,235,973", "+0.1033", "1.102"))
+    assert all(number in shown for number in ("631,042", "186,898", "1,235,973", "+0.1448", "1.019"))
 
 
 def test_what_a_file_says_moves_no_terminal(run: Run, tmp_path: Path) -> None:
