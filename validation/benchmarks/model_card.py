@@ -11,6 +11,7 @@ from srh_clinic.bundles import Bundle, annotate_bundle, default_model_card, load
 from srh_clinic.case.provenance import guard_policy_of
 from srh_clinic.errors import InputError
 from srh_clinic.training import TASKS, read_settings
+from srh_clinic.training.together import CONFIGS
 from srh_clinic.validation.reporting.report import CRITERIA
 
 SCORES = ("restoration", "calibrator", "classifier", "seams", "real", "guards")
@@ -74,14 +75,17 @@ def _guards(bundle: Bundle) -> list[str]:
 
 
 def _settings(bundle: Bundle, task: str) -> dict[str, Any]:
-    """Settings of a training: those of its checkpoint where that lies beside the bundle, else the packaged ones."""
+    """Settings of a training: those of its checkpoint where that lies beside the bundle, else the packaged ones
+    of such a network."""
     checkpoint = bundle.path / "training" / task / "checkpoint.pt"
     if checkpoint.is_file():
         import torch
 
         settings: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)["settings"]
     else:
-        settings = read_settings(task).model_dump(mode="json")
+        chosen = read_settings(task, CONFIGS.get(task)).model_dump(mode="json")
+        fits = chosen.get("network") == bundle.config(task)
+        settings = chosen if fits else read_settings(task).model_dump(mode="json")
     return {key: value for key, value in settings.items() if key not in ("network", "options")}
 
 

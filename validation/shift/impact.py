@@ -83,7 +83,7 @@ SETTING = "setting "
 
 def _description(previous: Run, new: Run) -> Section:
     stated = {when: _stated(run) for when, run in ((PREVIOUS, previous), (NEW, new))}
-    keys = [key for key in stated[NEW] | stated[PREVIOUS] if not key.startswith(SETTING) or _differs(stated, key)]
+    keys = [key for key in {*stated[NEW], *stated[PREVIOUS]} if not key.startswith(SETTING) or _differs(stated, key)]
     rows = [{"what": key, **{when: said.get(key, "") for when, said in stated.items()}} for key in keys]
     columns = (Column("what", ""), Column(PREVIOUS, "Previous"), Column(NEW, "New"))
     same = previous.provenance.get("weights_sha256") == new.provenance.get("weights_sha256")
@@ -109,7 +109,7 @@ def _stated(run: Run) -> dict[str, str]:
 
 
 def _settings(stated: Mapping[str, Mapping[str, str]]) -> str:
-    differ = any(_differs(stated, key) for key in stated[NEW] | stated[PREVIOUS] if key.startswith(SETTING))
+    differ = any(_differs(stated, key) for key in {*stated[NEW], *stated[PREVIOUS]} if key.startswith(SETTING))
     return "settings differ" if differ else "the settings are the same"
 
 
