@@ -7,7 +7,7 @@ import platform
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from srh_clinic import __version__
 from srh_clinic.case.record import RESULT, CaseOrigin, Made
@@ -16,10 +16,13 @@ from srh_clinic.notebook import RESEARCH
 from srh_clinic.slide import Slide, pixels_sha256
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from srh_clinic.bundles import Bundle
     from srh_clinic.restorers import Restorer
     from srh_clinic.trust import GuardPolicy, SelectivePolicy
 
+Model = TypeVar("Model", bound="BaseModel")
 
 LIBRARIES = ("torch", "monai", "timm", "numpy", "scipy", "scikit-image", "pydicom", "tifffile")
 """Those whose versions a result states."""
@@ -110,20 +113,10 @@ def guard_policy_of(bundle: Bundle) -> GuardPolicy | None:
     InputError
         When it cannot be read.
     """
-    from pydantic import ValidationError
-
     from srh_clinic.trust import GuardPolicy
 
-    stated = bundle.metadata.get("trust")
-    if stated is None:
-        return None
-    try:
-        policy = GuardPolicy.model_validate(stated)
-    except ValidationError as error:
-        raise InputError(
-            f"trust.{first_fault(error)}", "what srh-clinic bundle calibrate writes", bundle.path / "configs/metadata.json"
-        ) from error
-    return policy if policy.calibration.get("weights_sha256") == bundle.weights_sha256 else None
+    policy = _stated(bundle, "trust", GuardPolicy, "calibrate")
+    return policy if policy and policy.calibration.get("weights_sha256") == bundle.weights_sha256 else None
 
 
 def selective_policy_of(bundle: Bundle) -> SelectivePolicy | None:
@@ -134,19 +127,23 @@ def selective_policy_of(bundle: Bundle) -> SelectivePolicy | None:
     InputError
         When it cannot be read.
     """
-    from pydantic import ValidationError
-
     from srh_clinic.trust import SelectivePolicy
 
-    stated = bundle.metadata.get("policy")
+    return _stated(bundle, "policy", SelectivePolicy, "policy")
+
+
+def _stated(bundle: Bundle, name: str, model: type[Model], command: str) -> Model | None:
+    """What stands in a bundle's metadata under a name, as ``srh-clinic bundle COMMAND`` writes it."""
+    from pydantic import ValidationError
+
+    stated = bundle.metadata.get(name)
     if stated is None:
         return None
     try:
-        return SelectivePolicy.model_validate(stated)
+        return model.model_validate(stated)
     except ValidationError as error:
-        raise InputError(
-            f"policy.{first_fault(error)}", "what srh-clinic bundle policy writes", bundle.path / "configs/metadata.json"
-        ) from error
+        needed, path = f"what srh-clinic bundle {command} writes", bundle.path / "configs/metadata.json"
+        raise InputError(f"{name}.{first_fault(error)}", needed, path) from error
 
 
 def provenance(bundle: Bundle, restorer: Restorer, seed: int, **settings: Any) -> dict[str, Any]:
