@@ -61,7 +61,8 @@ RestorerOption = Annotated[
     ),
 ]
 SamplerOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="How rscd takes its steps: ddim, ancestral (as in the paper) or mean.")
+    str | None,
+    typer.Option(metavar="NAME", help="How rscd takes its steps: direct, ddim, ancestral (as in the paper) or mean."),
 ]
 ProfileOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="When rscd stops: paper-text, paper-algorithm1 or official.")
