@@ -15,12 +15,19 @@ from srh_clinic.bundles import save_bundle
 from srh_clinic.errors import InputError
 from srh_clinic.restorers import Restorer, Tile, create_restorer
 from srh_clinic.restorers.learned import LearnedRestorer, sample_conditional
-from srh_clinic.restorers.networks import PatchDiscriminator, ResNetGenerator, create_conditional, create_regressor
+from srh_clinic.restorers.networks import (
+    PatchDiscriminator,
+    RegressionOverlapUNet,
+    ResNetGenerator,
+    create_conditional,
+    create_regressor,
+)
 from srh_clinic.rscd.networks import parameter_count
 from srh_clinic.rscd.schedule import create_schedule
 
 UNET = {"channels": [8, 16], "norm_num_groups": 4}
 REGRESSION = {"architecture": "regression-unet", **UNET}
+OVERLAP = {"architecture": "regression-overlap-unet", "channels": [8, 16], "down": [1, 1], "up": [1], "condition": 8}
 GENERATOR = {"architecture": "resnet-generator", "width": 4, "blocks": 1}
 CONDITIONAL = {"architecture": "conditional-unet", **UNET}
 ONE_PASS = ["synthetic_noise", "noise2noise", "noise2void", "cyclegan"]
@@ -41,7 +48,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     parts = {}
     for name in ONE_PASS:
-        config = GENERATOR if name == "cyclegan" else REGRESSION
+        config = {"cyclegan": GENERATOR, "synthetic_noise": OVERLAP}.get(name, REGRESSION)
         parts[name] = (config, randomised(create_regressor(config)).state_dict())
     network = randomised(create_conditional(CONDITIONAL))
     parts["conditional_diffusion"] = ({**CONDITIONAL, "schedule": "cosine"}, network.state_dict())
@@ -174,6 +181,18 @@ def test_a_residual_network_begins_as_the_identity() -> None:
     x = torch.rand(1, 2, 16, 16)
     assert torch.equal(create_regressor(REGRESSION)(x), x)
     assert not create_regressor({**REGRESSION, "residual": False})(x).any()
+
+
+def test_a_regressor_with_overlapping_layers_takes_noise_away_in_units_of_one_sigma() -> None:
+    x = torch.randn(2, 2, 16, 16, generator=torch.Generator().manual_seed(1))
+    regressor = create_regressor(OVERLAP)
+    assert isinstance(regressor, RegressionOverlapUNet)
+    assert not torch.equal(regressor(x), x)
+    with torch.no_grad():
+        regressor.unet.head.weight.zero_()
+        regressor.unet.head.bias.copy_(torch.tensor([1.0, -2.0]))
+    sigma = torch.tensor(create_schedule().sigma[RegressionOverlapUNet.INDEX], dtype=torch.float32)
+    torch.testing.assert_close(regressor(x) - x, torch.tensor([-1.0, 2.0])[:, None, None] * sigma.expand(2, 2, 16, 16))
 
 
 def test_the_generator_keeps_brightness_and_contrast() -> None:

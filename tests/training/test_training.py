@@ -355,6 +355,20 @@ def calibrator_task(data, tmp_path, **changes):
     return CalibratorTask(read_settings("calibrator", **{**TINY["calibrator"], **changes}), str(data), tmp_path, CPU)
 
 
+def test_a_share_of_the_calibrators_batches_has_a_microscopes_noise(data, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "srh_clinic.training.calibrator.instrument_noise", lambda x0, rng: seen.append(1) or torch.randn_like(x0)
+    )
+    for share, least, most in ((0.0, 0, 0), (0.5, 3, 17), (1.0, 20, 20)):
+        seen.clear()
+        task = calibrator_task(data, tmp_path, structured_share=0.0, instrument_share=share)
+        network = task.create()
+        for step in range(20):
+            task.loss(network, np.random.default_rng(step))
+        assert least <= len(seen) <= most
+
+
 def test_each_place_is_taught_the_noise_of_its_own_region(data, tmp_path, monkeypatch):
     """A network whose places know the map and whose election takes the noisiest of them has no loss."""
     task = calibrator_task(data, tmp_path, local_weight=1.0, structured_share=0.0, uniform_share=0.0, crop_sizes=[48])
