@@ -25,7 +25,7 @@ WHOSE = (
 """What a source may say of patient and study, which its restoration repeats."""
 
 
-def written_before(out: str | Path, source: Slide, view: Slide, provenance: Mapping[str, Any]) -> list[Path]:
+def written_before(out: str | Path, source: Slide, provenance: Mapping[str, Any]) -> list[Path]:
     """The files of a restoration that was made of the same slide in the same way; empty when they are not all there and whole.
 
     Parameters
@@ -34,8 +34,6 @@ def written_before(out: str | Path, source: Slide, view: Slide, provenance: Mapp
         Where it would be written: a ``.dcm`` file, or a folder.
     source
         The slide that it is derived from. What its header says of patient and study must stand in the files as well.
-    view
-        The same at the pixel size at which it would be written.
     provenance
         What would make it, with ``source_pixels_sha256``: the source is known by its pixels, whatever its file is called.
     """
@@ -49,8 +47,8 @@ def written_before(out: str | Path, source: Slide, view: Slide, provenance: Mapp
     theirs, ours = (slide.identity.attributes.get("headers", ()) for slide in (before, source))
     same = (
         {str(header.get("DerivationDescription")) for header in theirs} == {derivation(provenance)},
-        before.shape == view.shape,
-        abs(before.um_per_px - view.um_per_px) < 1e-6 * view.um_per_px,
+        before.shape == source.shape,
+        abs(before.um_per_px - source.um_per_px) < 1e-6 * source.um_per_px,
         before.identity.patient_id == source.identity.patient_id,
         all(_repeats(header, ours[0]) for header in theirs if ours),
     )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,34 @@ def _weights(start: int, count: int, scale: float, available: int) -> tuple[int,
     # csr_array sums entries of the same place: the repeated edge pixel.
     matrix = csr_array((weight.ravel(), (rows, source.ravel() - first)), shape=(count, last - first + 1))
     return first, last - first + 1, matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """The pixels of one grid that a region of another is interpolated from, and how.
+
+    ``y``, ``x``, ``height`` and ``width`` are the region of the source, ``vertical`` and ``horizontal`` matrices of weights.
+    """
+
+    y: int
+    x: int
+    height: int
+    width: int
+    vertical: csr_array
+    horizontal: csr_array
+
+    @classmethod
+    def of(cls, region: tuple[int, int, int, int], scale: float, shape: tuple[int, int]) -> Window:
+        """That of a region ``(y, x, height, width)``, whose pixels are ``scale`` pixels of a source of ``shape``."""
+        y, x, height, width = region
+        top, rows, vertical = _weights(y, height, scale, shape[0])
+        left, columns, horizontal = _weights(x, width, scale, shape[1])
+        return cls(top, left, rows, columns, vertical, horizontal)
+
+    def interpolate(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Values ``(C, height, width)`` of the source's pixels to float64 ``(C, h, w)`` of the region's."""
+        channels = values.astype(np.float64, copy=False)
+        return np.stack([(self.horizontal @ (self.vertical @ channel).T).T for channel in channels])
 
 
 @dataclass(frozen=True)
@@ -101,10 +130,8 @@ class ResampledSlide(ShownSlide):
     def read(self, y: int, x: int, height: int, width: int) -> Counts:
         """The region at the new pixel size, uint16 counts ``(2, height, width)``; ``ValueError`` outside the slide."""
         check_region(self.shape, y, x, height, width)
-        top, rows, vertical = _weights(y, height, self.scale, self.source.shape[0])
-        left, columns, horizontal = _weights(x, width, self.scale, self.source.shape[1])
-        region = self.source.read(top, left, rows, columns).astype(np.float64)
-        resampled = np.stack([(horizontal @ (vertical @ channel).T).T for channel in region])
+        window = Window.of((y, x, height, width), self.scale, self.source.shape)
+        resampled = window.interpolate(self.source.read(window.y, window.x, window.height, window.width))
         return np.clip(np.rint(resampled), 0, FULL_SCALE - 1).astype(np.uint16)
 
 

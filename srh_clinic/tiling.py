@@ -265,6 +265,18 @@ class TileStore:
 
 
 @dataclass(frozen=True, eq=False)
+class Change:
+    """A region of a source, uint16 ``(2, h, w)``, and what finished tiles add to it, float32 of the same shape.
+
+    ``share`` is that of the finished tiles in each pixel, float32 ``(h, w)`` from 0 to 1.
+    """
+
+    source: Counts
+    counts: NDArray[np.float32]
+    share: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
 class MosaicSlide(ShownSlide):
     """A slide whose finished tiles replace the source, blended on every read.
 
@@ -306,9 +318,15 @@ class MosaicSlide(ShownSlide):
         return self.source.notes
 
     def read(self, y: int, x: int, height: int, width: int) -> Counts:
+        change = self.change(y, x, height, width)
+        return np.clip(np.rint(change.source + change.counts), 0, FULL_SCALE - 1).astype(np.uint16)
+
+    def change(self, y: int, x: int, height: int, width: int) -> Change:
+        """What the finished tiles make of a region; ``ValueError`` when it is not within the slide."""
         check_region(self.shape, y, x, height, width)
         source = self.source.read(y, x, height, width)
         change = np.zeros(source.shape, dtype=np.float32)
+        share = np.zeros((height, width), dtype=np.float32)
         for index, top, left in self.grid.within(y, x, height, width):
             if index not in self.store or index in self.withheld:
                 continue
@@ -321,7 +339,8 @@ class MosaicSlide(ShownSlide):
                 self._profile[_shifted(columns, left)] / self._column_sums[columns],
             ).astype(np.float32)
             change[here] += weight * (restored - source[here])
-        return np.clip(np.rint(source + change), 0, FULL_SCALE - 1).astype(np.uint16)
+            share[here[1:]] += weight
+        return Change(source, change, share)
 
     @cached_property
     def _profile(self) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ from scipy import ndimage
 
 from srh_clinic.case.pictures import SquareMap
 from srh_clinic.case.record import RescanRegion, StepSummary, TileCounts
+from srh_clinic.case.scan_grid import on_scan_grid
 from srh_clinic.concurrency import read_ahead
 from srh_clinic.display import colour_window
 from srh_clinic.errors import InputError
@@ -141,6 +142,11 @@ class RestoredSlide:
         """Predicted steps by tile, of those that have a prediction."""
         predicted = self.steps_predicted[self.calibrated].astype(np.float32)
         return SquareMap(self.grid.positions[self.index[self.calibrated]], self.grid.tile, predicted)
+
+    @property
+    def on_scan(self) -> Slide:
+        """The restored slide at the pixel size and shape of the scan: what is written and laid over it."""
+        return on_scan_grid(self.slide)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the same place before and after, and how far the tiles were restored."""

@@ -9,7 +9,6 @@ from typing import Any
 from srh_clinic.case.pipeline import RestoreThenClassify
 from srh_clinic.case.provenance import origin_of, require_own_folder
 from srh_clinic.case.record import CaseOrigin, CaseRecord
-from srh_clinic.case.restoring import at_pixel_size
 from srh_clinic.case.result import CaseResult, result_before
 from srh_clinic.progress import Progress, silent
 from srh_clinic.slide import Slide
@@ -48,7 +47,7 @@ def diagnose_into(
     result = pipeline(slide, work=work, progress=progress, origin=origin)
     if dicom_out is not None:
         progress("writing DICOM", 0, 1)
-        write_wsi(result.restored.slide, dicom_out, derived_from=slide, provenance=made_by)
+        write_wsi(result.restored.on_scan, dicom_out, derived_from=slide, provenance=made_by)
         progress("writing DICOM", 1, 1)
     if out is not None:
         progress("drawing", 0, 1)
@@ -79,8 +78,7 @@ def diagnosed_before(
     record = result_before(out, pipeline.made_by, origin, slide.um_per_px, page=page)
     if record is None or dicom_out is None:
         return record
-    view, _ = at_pixel_size(slide, pipeline.bundle.metadata["um_per_px"])
-    return record if written_before(dicom_out, slide, view, restored_by(pipeline, origin)) else None
+    return record if written_before(dicom_out, slide, restored_by(pipeline, origin)) else None
 
 
 def restored_by(pipeline: RestoreThenClassify, origin: CaseOrigin) -> dict[str, Any]:

@@ -134,11 +134,11 @@ def restore(
     require_free_target(out, slide, made_by)
     with kept_tiles(out) as work, shown_progress() as progress:
         view, flags = at_pixel_size(slide, loaded.metadata["um_per_px"])
-        if written := written_before(out, slide, view, made_by):
+        if written := written_before(out, slide, made_by):
             flags += (f"found {out} as this very call has written it; nothing was computed.",)
         else:
             restored = restore_slide(view, look_over(view), works, loaded, seed=seed, work=work, progress=progress)
-            written = write_wsi(restored.slide, out, derived_from=slide, provenance=made_by)
+            written = write_wsi(restored.on_scan, out, derived_from=slide, provenance=made_by)
     for flag in flags:
         tell(flag, err=True)
     for path in written:
