@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, VLWholeSlideMicroscopyImageStorage
 from pydicom.valuerep import DSfloat
@@ -152,6 +153,40 @@ def make_derived(
     referenced.ReferencedInstanceSequence = [_reference(origin, purpose=False) for origin in origins]
     header.ReferencedSeriesSequence = [referenced]
     header.ContributingEquipmentSequence = [*_equipment_of(first), *header.ContributingEquipmentSequence]
+    # Nobody but its maker knows what a private element says, or of whom; those within sequences go as well.
+    header.remove_private_tags()
+
+
+def make_level(header: Dataset, factor: int, shape: tuple[int, int], frame_shape: tuple[int, int]) -> None:
+    """Turn the header of an image into that of one level of its pyramid, whose pixels are ``factor`` of its own squared.
+
+    All levels show the same field: the centre of a level's first pixel lies in the middle of those that it averages.
+    """
+    header.PyramidUID = derived_uid("pyramid", str(header.SeriesInstanceUID))
+    if factor == 1:
+        return
+    header.SOPInstanceUID = derived_uid("level", str(header.SOPInstanceUID), str(factor))
+    header.ImageType = ["DERIVED", "PRIMARY", "VOLUME", "RESAMPLED"]
+    header.TotalPixelMatrixRows, header.TotalPixelMatrixColumns = shape
+    header.Rows, header.Columns = frame_shape
+    across, down = (-(-edge // step) for edge, step in zip(shape, frame_shape, strict=True))
+    header.NumberOfFrames = int(header.NumberOfOpticalPaths) * across * down
+    (groups,) = header.SharedFunctionalGroupsSequence
+    (measures,) = groups.PixelMeasuresSequence
+    finest = [float(spacing) for spacing in measures.PixelSpacing]
+    measures.PixelSpacing = [DSfloat(spacing * factor, auto_format=True) for spacing in finest]
+    groups.WholeSlideMicroscopyImageFrameTypeSequence[0].FrameType = header.ImageType
+    place_origin(header, (factor - 1) / 2, finest)
+
+
+def place_origin(header: Dataset, pixels: float, spacing: Sequence[float]) -> None:
+    """Move the origin of a matrix by so many pixels of ``spacing`` (mm, row then column distance) down and across it."""
+    (origin,) = header.TotalPixelMatrixOriginSequence
+    rows, columns = np.reshape([float(cosine) for cosine in header.ImageOrientationSlide], (2, 3))
+    moved = pixels * (spacing[1] * rows + spacing[0] * columns)
+    for axis, by in zip("XY", moved, strict=False):
+        keyword = f"{axis}OffsetInSlideCoordinateSystem"
+        setattr(origin, keyword, DSfloat(float(origin.get(keyword) or 0) + float(by), auto_format=True))
 
 
 def _set_identity(header: Dataset, identity: Identity, content: str, created: datetime) -> None:

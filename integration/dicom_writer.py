@@ -21,9 +21,10 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLos
 from srh_clinic.errors import InputError
 from srh_clinic.files import check_place, claimed, draft_of, flush
 from srh_clinic.integration.dicom_file import quiet_pydicom
-from srh_clinic.integration.dicom_header import check_identifiers, content_of, image_header, make_derived
+from srh_clinic.integration.dicom_header import check_identifiers, content_of, image_header, make_derived, make_level
 from srh_clinic.integration.targets import check_replaceable, is_one_file, source_files, target_files
 from srh_clinic.intensity import Counts
+from srh_clinic.resampling import block_mean
 from srh_clinic.slide import Identity, Slide, require_unchanged
 
 TRANSFER_SYNTAXES = {
@@ -36,6 +37,9 @@ TRANSFER_SYNTAXES = {
 
 FRAME_PX = 512
 """Edge of a written tile in pixels; a smaller slide is one tile."""
+
+SMALLEST_FRAME_PX = 64
+"""Least edge of a tile of a smaller level: JPEG-LS does not pack a handful of pixels, so the rest of the tile is empty."""
 
 MAX_32_BIT = 2**32 - 2
 """Bytes that a native Pixel Data element or a basic offset table can address."""
@@ -52,6 +56,7 @@ def write_wsi(
     derived_from: Slide | Identity | None = None,
     provenance: Mapping[str, Any] | None = None,
     created: datetime | None = None,
+    levels: Sequence[int] = (),
 ) -> list[Path]:
     """Write a slide as DICOM, holding one row of tiles at a time.
 
@@ -72,11 +77,14 @@ def write_wsi(
         Together with the source and what is written it determines the UIDs. Required with ``derived_from``.
     created
         Time stamped into the images (default: now).
+    levels
+        Further levels of the pyramid, see :func:`pyramid_levels`: each pixel of them is the mean of so many squared. They
+        stand beside the files of a folder as ``SRS2845-4.dcm``.
 
     Returns
     -------
     list of Path
-        The files written, CH2 before CH3.
+        The files written, CH2 before CH3, then those of the levels.
 
     Raises
     ------
@@ -84,31 +92,36 @@ def write_wsi(
         When the syntax is unknown, an identifier is longer than DICOM allows, the place cannot be written or holds a file
         that must stay, or the disk is full. What was there is there then, and nothing else.
     ValueError
-        When only one of ``derived_from`` and ``provenance`` is given.
+        When only one of ``derived_from`` and ``provenance`` is given; when levels are asked of one file.
     """
     if (derived_from is None) != (provenance is None):
         raise ValueError("derived_from and provenance belong together")
+    if levels and is_one_file(Path(out)):
+        raise ValueError("the levels of a pyramid need a folder")
     if transfer_syntax not in TRANSFER_SYNTAXES:
         raise InputError(f"the transfer syntax {transfer_syntax!r}", f"one of {', '.join(TRANSFER_SYNTAXES)}")
     out = Path(out)
     source = derived_from if isinstance(derived_from, Identity) or derived_from is None else derived_from.identity
     files = (*source_files(slide), *source_files(derived_from))
-    names = target_files(out)
+    names = target_files(out, levels)
     layout: list[tuple[int, ...]] = [(0, 1)] if is_one_file(out) else [(0,), (1,)]
     created = created or datetime.now()
     try:
         check_place(out, folder=not is_one_file(out))
         with quiet_pydicom(), claimed(out), _spool(out) as work:
-            frames = _encode(slide, work, TRANSFER_SYNTAXES[transfer_syntax])
+            encoded = _encode(slide, work, TRANSFER_SYNTAXES[transfer_syntax], levels)
             for read in (slide, derived_from):
                 if isinstance(read, Slide):
                     require_unchanged(read)
-            content = content_of(slide, frames.digest, is_one_file(out))
-            for number, (channels, name) in enumerate(zip(layout, names, strict=True), start=1):
-                header = image_header(slide, channels, frames.frame_shape, number=number, content=content, created=created)
+            content = content_of(slide, encoded[0].digest, is_one_file(out))
+            images = [(frames, channels) for frames in encoded for channels in layout]
+            for number, ((frames, channels), name) in enumerate(zip(images, names, strict=True), start=1):
+                header = image_header(slide, channels, encoded[0].frame_shape, number=number, content=content, created=created)
                 if source is not None and provenance is not None:
                     resampled = _is_resampled(slide, derived_from, source)
                     make_derived(header, source, channels, provenance, content=content, resampled=resampled, created=created)
+                if levels:
+                    make_level(header, frames.factor, frames.shape, frames.frame_shape)
                 check_identifiers(header)
                 check_replaceable(name, files, source, str(header.SeriesInstanceUID))
                 _write_file(work / name.name, header, frames, channels)
@@ -173,14 +186,18 @@ def _is_resampled(slide: Slide, derived_from: Slide | Identity | None, source: I
 
 
 class _EncodedFrames:
-    """Both channels' frames on their way: encoded into one spool a channel, as they will stand in the file."""
+    """Both channels' frames of a level on their way: encoded into one spool a channel, as they will stand in the file."""
 
-    def __init__(self, work: Path, syntax: UID, frame_shape: tuple[int, int]) -> None:
+    def __init__(self, work: Path, syntax: UID, shape: tuple[int, int], factor: int) -> None:
+        smallest = 1 if factor == 1 else SMALLEST_FRAME_PX
         self.syntax = syntax
-        self.frame_shape = frame_shape
-        self.spools = [work / f"frames{channel}" for channel in (0, 1)]
+        self.factor = factor
+        self.shape = shape[0], shape[1]
+        self.frame_shape = min(FRAME_PX, max(shape[0], smallest)), min(FRAME_PX, max(shape[1], smallest))
+        self.spools = [work / f"frames{channel}-{factor}" for channel in (0, 1)]
         self.lengths: tuple[list[int], list[int]] = ([], [])
         self._digest = hashlib.sha256()
+        self._waiting: list[Counts] = []
 
     @property
     def digest(self) -> str:
@@ -189,7 +206,25 @@ class _EncodedFrames:
         digest.update(f"{self.frame_shape}".encode())
         return digest.hexdigest()
 
-    def put(self, spool: BinaryIO, channel: int, frame: Counts) -> None:
+    def take(self, rows: Counts, last: bool) -> None:
+        """Take further rows of the image, uint16 ``(2, h, width)``; frames are encoded as soon as a row of them is there."""
+        self._waiting.append(rows)
+        height = self.frame_shape[0]
+        while (there := sum(part.shape[1] for part in self._waiting)) >= height or (last and there):
+            band = np.concatenate(self._waiting, axis=1)
+            self._waiting = [band[:, height:]]
+            self._encode_band(band[:, :height])
+
+    def _encode_band(self, band: Counts) -> None:
+        rows, columns = self.frame_shape
+        right = -self.shape[1] % columns
+        padded = np.pad(band, ((0, 0), (0, rows - band.shape[1]), (0, right)))
+        for channel, spool in enumerate(self.spools):
+            with spool.open("ab") as file:
+                for x in range(0, padded.shape[2], columns):
+                    self._put(file, channel, np.ascontiguousarray(padded[channel, :, x : x + columns]))
+
+    def _put(self, spool: BinaryIO, channel: int, frame: Counts) -> None:
         self._digest.update(frame.tobytes())
         data = self._encoded(frame)
         data += b"\x00" * (len(data) % 2)
@@ -214,20 +249,36 @@ class _EncodedFrames:
         )
 
 
-def _encode(slide: Slide, work: Path, syntax: UID) -> _EncodedFrames:
-    """Spool every frame, reading the slide once, one row of tiles at a time."""
+def _encode(slide: Slide, work: Path, syntax: UID, levels: Sequence[int]) -> list[_EncodedFrames]:
+    """Spool every frame, reading the slide once, one row of tiles at a time; the slide's own first, then those of the levels."""
     height, width = slide.shape
-    rows, columns = min(FRAME_PX, height), min(FRAME_PX, width)
-    frames = _EncodedFrames(work, syntax, (rows, columns))
-    with frames.spools[0].open("wb") as ch2, frames.spools[1].open("wb") as ch3:
-        for y in range(0, height, rows):
-            band = np.zeros((2, rows, -(-width // columns) * columns), dtype=np.uint16)
-            inside = min(rows, height - y)
-            band[:, :inside, :width] = slide.read(y, 0, inside, width)
-            for x in range(0, band.shape[2], columns):
-                for channel, spool in enumerate((ch2, ch3)):
-                    frames.put(spool, channel, np.ascontiguousarray(band[channel, :, x : x + columns]))
-    return frames
+    whole = _EncodedFrames(work, syntax, slide.shape, 1)
+    smaller = [_EncodedFrames(work, syntax, (-(-height // f), -(-width // f)), f) for f in levels]
+    step = whole.frame_shape[0]
+    for y in range(0, height, step):
+        inside = min(step, height - y)
+        band = slide.read(y, 0, inside, width)
+        last = y + inside == height
+        whole.take(band, last)
+        for level in smaller:
+            level.take(np.rint(block_mean(band, level.factor)).astype(np.uint16), last)
+    return [whole, *smaller]
+
+
+def pyramid_levels(shape: tuple[int, int], at_least: int = 1) -> tuple[int, ...]:
+    """The levels of a pyramid, powers of 2: down to a picture of at most a tile, and to ``at_least``.
+
+    None is coarser than a tile's edge, which every row of tiles is then cut into.
+
+    >>> pyramid_levels((6_000, 5_000)), pyramid_levels((6_000, 5_000), 64), pyramid_levels((300, 200))
+    ((2, 4, 8, 16), (2, 4, 8, 16, 32, 64), ())
+    """
+    factors = []
+    factor = 2
+    while factor <= FRAME_PX and (factor <= at_least or max(shape) > FRAME_PX * factor // 2):
+        factors.append(factor)
+        factor *= 2
+    return tuple(factors)
 
 
 def _write_file(path: Path, header: Dataset, frames: _EncodedFrames, channels: Sequence[int]) -> None:

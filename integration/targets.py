@@ -38,9 +38,11 @@ def is_one_file(out: Path) -> bool:
     return out.suffix.lower() == ".dcm"
 
 
-def target_files(out: Path) -> list[Path]:
-    """The files that a slide written to ``out`` is made of."""
-    return [out] if is_one_file(out) else [out / f"SRS{shift}.dcm" for shift in RAMAN_SHIFTS]
+def target_files(out: Path, levels: Sequence[int] = ()) -> list[Path]:
+    """The files that a slide written to ``out`` is made of, with those of the ``levels`` of its pyramid."""
+    if is_one_file(out):
+        return [out]
+    return [out / f"SRS{shift}{level}.dcm" for level in ("", *(f"-{factor}" for factor in levels)) for shift in RAMAN_SHIFTS]
 
 
 def require_free_target(out: Path, source: Slide | None, provenance: Mapping[str, Any] | None = None) -> None:
