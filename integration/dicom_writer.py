@@ -250,7 +250,7 @@ class _EncodedFrames:
 
 
 def _encode(slide: Slide, work: Path, syntax: UID, levels: Sequence[int]) -> list[_EncodedFrames]:
-    """Spool every frame, reading the slide once, one row of tiles at a time; the slide's own first, then those of the levels."""
+    """Spool every frame of the slide and of its levels, reading it once, one row of tiles at a time; the slide's own first."""
     height, width = slide.shape
     whole = _EncodedFrames(work, syntax, slide.shape, 1)
     smaller = [_EncodedFrames(work, syntax, (-(-height // f), -(-width // f)), f) for f in levels]
