@@ -137,8 +137,8 @@ def judge(
     """Rank restorers on a slide without a reference.
 
     Noise is fitted to the tiles as they were scanned (:func:`~srh_clinic.metrics.fit_noise`), and some more of it is drawn;
-    each restorer works on both, at the pixel size of its networks, and what it leaves of the added noise says how much it left
-    of the slide's own (:meth:`~srh_clinic.metrics.Measured.errors`).
+    each restorer works on the tiles with and without it, at the pixel size of its networks, and what it leaves of the added
+    noise says how much it left of the slide's own (:meth:`~srh_clinic.metrics.Measured.errors`).
 
     Parameters
     ----------
@@ -170,23 +170,22 @@ def judge(
     native = np.stack([read_tile(slide, y, x, edge) for y, x in corners.tolist()])
     progress("fitting noise", 0, 1)
     truth, noise, spikes = measured(_unit(native), seed)
-    noisier = _counts(_unit(native) + ADDED * truth.added)
+    seen = [native, *(_counts(_unit(native) + sign * ADDED * truth.added) for sign in (1, -1))]
     if resampled:
-        scanned, noisier = (_at_size(images, slide.um_per_px, um_per_px, tile) for images in (native, noisier))
+        seen = [_at_size(images, slide.um_per_px, um_per_px, tile) for images in seen]
         truth = _truth_at_size(truth, noise, slide.um_per_px, um_per_px, tile, seed)
-    else:
-        scanned = native
+    scanned = seen[0]
     progress("fitting noise", 1, 1)
-    found = {INPUT: (scanned, noisier)}
+    found = {INPUT: seen}
     for name, restorer in named.items():
         progress("judging", len(found) - 1, len(named))
         # Each tile far from the others, so that noise of the sampler is its own; the same with and without the added noise.
         places = np.array([(number * 2 * tile, 0) for number in range(len(scanned))])
-        found[name] = restorer.restore(scanned, places, seed).counts, restorer.restore(noisier, places, seed).counts
+        found[name] = [restorer.restore(images, places, seed).counts for images in seen]
     progress("judging", len(named), len(named))
-    errors = {name: truth.errors(_unit(made), _unit(of_noisier)) for name, (made, of_noisier) in found.items()}
+    errors = {name: truth.errors(*map(_unit, made)) for name, made in found.items()}
     return Judgement(
-        restorers=_ranked({name: made for name, (made, _) in found.items()}, scanned, errors, seed),
+        restorers=_ranked({name: made for name, (made, *_) in found.items()}, scanned, errors, seed),
         noise=noise,
         noise_level=tuple(float(level) for level in np.sqrt(truth.variance.mean(axis=(0, 2, 3)))),  # type: ignore[arg-type]
         scanned=scanned,
@@ -306,4 +305,4 @@ def _truth_at_size(truth: Measured, noise: NoiseModel, have: float, want: float,
     images = _unit(_at_size(_counts(truth.images), have, want, tile))
     more = (noise.draw(truth.images, np.random.default_rng([seed, number])) for number in range(1, DRAWS + 1))
     variance = np.mean([resampled(one) ** 2 for one in more], axis=0)
-    return Measured(images, resampled(truth.added), variance)
+    return Measured(images, resampled(truth.added), variance, noise.skewness(images))

@@ -6,6 +6,7 @@ it leaves of a little more of such noise.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,8 +35,13 @@ SMOOTH = 1.5
 OUTLYING = 8.0
 """Standard deviations above the median around from which on a pixel is a detector's spike and no noise of the model."""
 
-ADDED = 0.3
-"""Share of the noise's standard deviation that is added to see what a restoration leaves of it."""
+ADDED = 0.1
+"""Share of the noise's standard deviation that is added, and taken away, to see what a restoration leaves of it.
+
+A denoiser works harder on a noisier image and leaves less of what was added, by the square of this share."""
+
+PROBE_SHAPE = 4.0
+"""Of the gamma distribution that noise to be added is drawn from: skew, so that what skewness does is seen, too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +71,16 @@ class NoiseModel:
         brightness = np.clip(ndi.gaussian_filter(images, (0, 0, SMOOTH, SMOOTH)), 0, None)
         return np.asarray(self.constant[:, None, None] + self.slope[:, None, None] * brightness)
 
+    def skewness(self, images: Images) -> Images:
+        """Of the noise in each pixel, where what grows with the brightness is counted photons, before it is smeared."""
+        variance = self.variance(images)
+        photons = np.maximum(variance - self.constant[:, None, None], 0)
+        return np.asarray(self.slope[:, None, None] * photons / np.maximum(variance, 1e-12) ** 1.5)
+
     def draw(self, images: Images, random: np.random.Generator) -> Images:
-        """Noise as that of the images, of which it is independent."""
-        white = np.fft.fft(random.standard_normal(images.shape), axis=-1)
+        """Noise as that of the images in its covariance, of a skewness of ``2 / sqrt(PROBE_SHAPE)``, independent of theirs."""
+        white = (random.gamma(PROBE_SHAPE, size=images.shape) - PROBE_SHAPE) / PROBE_SHAPE**0.5
+        white = np.fft.fft(white, axis=-1)
         return np.fft.ifft(white * np.sqrt(self.along_rows)[:, None, :], axis=-1).real * np.sqrt(self.variance(images))
 
 
@@ -128,45 +141,51 @@ def without_spikes(images: ArrayLike) -> tuple[Images, float]:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Noisy images, and the same with a little more of their noise, for restorers to work on.
+    """Noisy images, and the same with a little more of such noise and a little less, for restorers to work on.
 
     Attributes
     ----------
     images
         Unit intensity without spikes, ``(N, 2, H, W)``.
     added
-        Noise as theirs and independent of it; ``images + ADDED * added`` is to be restored as well.
+        Noise as theirs and independent of it; ``images + ADDED * added`` and ``images - ADDED * added`` are to be restored
+        as well.
     variance
         Of the noise in each pixel.
+    skewness
+        Of the noise in each pixel, before it is smeared along the rows.
     """
 
     images: Images
     added: Images
     variance: Images
+    skewness: Images
 
-    def errors(self, restored: ArrayLike, of_noisier: ArrayLike) -> Images:
+    def errors(self, restored: ArrayLike, of_more: ArrayLike, of_less: ArrayLike) -> Images:
         """Mean squared error of each block of the channels, and of their difference, ``(blocks, 2)``; some are negative.
 
-        Stein's estimate (Stein 1981, Ann Statist 9:1135) with its divergence by a probe (Ramani, Blu and Unser 2008, IEEE
-        Trans Image Process 17:1540), where the probe has the noise's own covariance and a finite size, as recorrupted pairs
-        have (Pang et al. 2021, CVPR): ``mean (f(y) - y)^2 - v + 2 mean z (f(y + a z) - f(y)) / a`` with ``a`` =
-        :data:`ADDED`. It assumes that the noise is Gaussian, near enough, of the variance ``v`` that was fitted. What
-        noise has no part in is not seen: a gain that is wrong, haze, or dark noise that was cut off at 0.
+        Stein's estimate (Stein 1981, Ann Statist 9:1135) with its divergence by a probe ``z`` of the noise's own covariance
+        (Ramani, Blu and Unser 2008, IEEE Trans Image Process 17:1540) and the next term of its expansion in cumulants, which
+        photon noise asks for since it is skew (as in Le Montagner et al. 2014, IEEE Trans Image Process 23:1255):
+        ``mean (f(y) - y)^2 - v + z (f(y + a z) - f(y - a z)) / a + s z (f(y + a z) - 2 f(y) + f(y - a z)) / a^2`` with ``a``
+        = :data:`ADDED` and ``s`` the noise's skewness over the probe's. It assumes noise of the variance ``v`` that was
+        fitted. What noise has no part in is not seen: a gain that is wrong, haze, or dark noise that was cut off at 0.
 
         Parameters
         ----------
-        restored, of_noisier
-            What a restorer makes of the images as they were and of those with noise added, unit intensity ``(N, 2, H, W)``.
+        restored, of_more, of_less
+            What a restorer makes of the images as they were, and of those with noise added and taken away, unit intensity
+            ``(N, 2, H, W)``.
         """
-        first, second = (np.asarray(one, dtype=np.float64) for one in (restored, of_noisier))
-        left, kept = first - self.images, (second - first) / ADDED
+        made, more, less = (np.asarray(one, dtype=np.float64) for one in (restored, of_more, of_less))
+        left, slope, bend = made - self.images, (more - less) / (2 * ADDED), (more - 2 * made + less) / ADDED**2
+        skew = self.skewness / (2 / PROBE_SHAPE**0.5) * self.added
 
-        def error(change: Images, noise: Images, answer: Images, variance: Images) -> Images:
-            return change**2 - variance + 2 * noise * answer
+        def error(part: Callable[[Images], Images], variance: Images) -> Images:
+            return part(left) ** 2 - variance + 2 * part(self.added) * part(slope) + part(skew) * part(bend)
 
-        channels = error(left, self.added, kept, self.variance).mean(axis=1)
-        change, noise, answer = (one[:, 1] - one[:, 0] for one in (left, self.added, kept))
-        difference = error(change, noise, answer, self.variance.sum(axis=1))
+        channels = error(lambda images: images, self.variance).mean(axis=1)
+        difference = error(lambda images: images[:, 1] - images[:, 0], self.variance.sum(axis=1))
         return np.stack([_blocks(channels), _blocks(difference)], axis=1)
 
 
@@ -203,7 +222,7 @@ def measured(images: ArrayLike, seed: int = 0) -> tuple[Measured, NoiseModel, fl
     clean, spikes = without_spikes(images)
     noise = fit_noise(clean)
     added = noise.draw(clean, np.random.default_rng(np.random.Philox(seed)))
-    return Measured(clean, added, noise.variance(clean)), noise, spikes
+    return Measured(clean, added, noise.variance(clean), noise.skewness(clean)), noise, spikes
 
 
 def _decibels(error: float) -> float:

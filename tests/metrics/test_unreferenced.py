@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from scipy import ndimage as ndi
 
 from srh_clinic.estimates import Interval, Undefined
 from srh_clinic.metrics import fit_noise, gain_over, measured, upsnr
-from srh_clinic.metrics.unreferenced import ADDED, without_spikes
+from srh_clinic.metrics.unreferenced import ADDED, Measured, NoiseModel, without_spikes
 
 SIZE = 256
 CONSTANT, SLOPE = np.array([2e-4, 4e-4]), np.array([4e-3, 2e-3])
@@ -30,6 +32,11 @@ def noisy(clean: NDArray[np.float64], seed: int = 1, lag: float = 0.3) -> NDArra
     white = np.random.default_rng(seed).standard_normal(clean.shape)
     smeared = (white + lag * np.roll(white, 1, axis=3)) / np.sqrt(1 + lag**2)
     return clean + np.sqrt(CONSTANT[:, None, None] + SLOPE[:, None, None] * clean) * smeared
+
+
+def filtered(by: Measured, sigma: float) -> list[NDArray[np.float64]]:
+    """The images as they were, with noise added and with noise taken away, behind a filter."""
+    return [ndi.gaussian_filter(by.images + share * by.added, (0, 0, sigma, sigma)) for share in (0, ADDED, -ADDED)]
 
 
 def test_noise_is_told_from_tissue_with_its_dependence_and_its_colour() -> None:
@@ -57,7 +64,7 @@ def test_rows_that_are_smeared_together_are_seen() -> None:
 def test_the_error_of_a_filter_is_known_without_the_truth(sigma: float) -> None:
     clean = truth()
     by, _, _ = measured(noisy(clean))
-    made = [ndi.gaussian_filter(images, (0, 0, sigma, sigma)) for images in (by.images, by.images + ADDED * by.added)]
+    made = filtered(by, sigma)
     errors = by.errors(*made)
     left = made[0] - clean
     for column, change in enumerate((left, np.diff(left, axis=1))):
@@ -67,13 +74,47 @@ def test_the_error_of_a_filter_is_known_without_the_truth(sigma: float) -> None:
         assert found.low < found.value < found.high
 
 
+def curved(images: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A restorer that is far from linear: bright pixels are left, dark ones lowered."""
+    return np.asarray(images**2 / (np.abs(images) + 0.2))
+
+
+def test_the_error_under_photon_noise_is_known_where_a_restorer_bends() -> None:
+    clean, gain, dark = truth(n=12) / 2, 0.05, 1e-4
+    random = np.random.default_rng(3)
+    images = gain * random.poisson(clean / gain) + dark**0.5 * random.standard_normal(clean.shape)
+    white = NoiseModel(np.full(2, dark), np.full(2, gain), np.ones((2, SIZE)), np.ones(2))
+    by = Measured(images, white.draw(images, np.random.default_rng(4)), dark + gain * clean, white.skewness(clean))
+    made = [curved(images + share * by.added) for share in (0, ADDED, -ADDED)]
+    noise = images - clean
+    true = ((made[0] - clean) ** 2).mean()
+    skewed = by.errors(*made)[:, 0].mean()
+    symmetric = replace(by, skewness=np.zeros_like(clean)).errors(*made)[:, 0].mean()
+    assert (noise**3).mean() / (noise**2).mean() ** 1.5 == pytest.approx(by.skewness.mean(), rel=0.15)
+    assert abs(skewed / true - 1) < 0.5 * abs(symmetric / true - 1)
+    assert skewed == pytest.approx(true, rel=0.02)
+
+
+def test_the_error_of_one_that_works_harder_on_more_noise_is_known() -> None:
+    clean = truth()
+    by, noise, _ = measured(noisy(clean))
+
+    def harder(images: NDArray[np.float64]) -> NDArray[np.float64]:
+        level = float(np.sqrt(fit_noise(images).variance(images).mean()) / np.sqrt(noise.variance(images).mean()))
+        return np.asarray(ndi.gaussian_filter(images, (0, 0, level**2, level**2)))
+
+    made = [harder(by.images + share * by.added) for share in (0, ADDED, -ADDED)]
+    found = upsnr(by.errors(*made)[:, 0])
+    assert isinstance(found, Interval)
+    assert found.value == pytest.approx(-10 * np.log10(((made[0] - clean) ** 2).mean()), abs=0.15)
+
+
 def test_which_of_two_is_nearer_is_told_by_the_same_blocks() -> None:
     clean = truth()
     by, _, _ = measured(noisy(clean))
 
     def errors(sigma: float) -> NDArray[np.float64]:
-        made = (ndi.gaussian_filter(images, (0, 0, sigma, sigma)) for images in (by.images, by.images + ADDED * by.added))
-        return by.errors(*made)[:, 0]
+        return by.errors(*filtered(by, sigma))[:, 0]
 
     ahead = gain_over(errors(0.6), errors(2.0))
     assert isinstance(ahead, Interval)

@@ -111,22 +111,25 @@ def _at(bench: Bench, methods: Sequence[Method], strength: float) -> list[dict[s
     scanned: dict[int, Counts] = dict(enumerate(one.counts for one in made))
     truth = np.stack([one.expected for one in made]).astype(np.float64) / FULL_SCALE
     by, _, _ = measured(np.stack([counts_to_unit(one) for one in scanned.values()]), NOISE_SEED)
-    noisier: dict[int, Counts] = {
-        i: np.clip(np.rint(counts + ADDED * FULL_SCALE * by.added[i]), 0, FULL_SCALE - 1).astype(np.uint16)
-        for i, counts in scanned.items()
-    }
+    more, less = (
+        {
+            i: np.clip(np.rint(counts + sign * ADDED * FULL_SCALE * by.added[i]), 0, FULL_SCALE - 1).astype(np.uint16)
+            for i, counts in scanned.items()
+        }
+        for sign in (1, -1)
+    )
     rows: list[dict[str, Any]] = []
     for method in methods:
-        restored, of_noisier = (
+        restored, of_more, of_less = (
             np.stack(
                 [
                     counts_to_unit(one.counts)
                     for one in PhantomRestorer(bench, method, images=tiles_sha256(images.values()))(images).values()
                 ]
             )
-            for images in (scanned, noisier)
+            for images in (scanned, more, less)
         )
-        channels, difference = (upsnr(errors) for errors in by.errors(restored, of_noisier).T)
+        channels, difference = (upsnr(errors) for errors in by.errors(restored, of_more, of_less).T)
         true = psnr(np.concatenate(restored, axis=1), np.concatenate(truth, axis=1))
         apart = (restored - truth)[:, 1] - (restored - truth)[:, 0]
         rows.append(
