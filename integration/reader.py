@@ -8,8 +8,11 @@ from pathlib import Path
 from srh_clinic.errors import InputError
 from srh_clinic.integration.channels import ChannelOption
 from srh_clinic.integration.dicom_reader import read_dicom
+from srh_clinic.integration.nio_layout import strip_files
+from srh_clinic.integration.nio_reader import read_nio, require_no_flat_field
+from srh_clinic.integration.opensrh import read_opensrh, tree_of
 from srh_clinic.integration.pair import channel_files_in, read_pair
-from srh_clinic.integration.places import kind_of
+from srh_clinic.integration.places import files_in, kind_of
 from srh_clinic.integration.tiff import is_z_stack, read_tiff, read_tiff_planes
 from srh_clinic.slide import Slide
 
@@ -25,14 +28,15 @@ def read_slide(
     full_scale: int | None = None,
     channels: ChannelOption | None = None,
     plane: int | None = None,
+    flat_field: str | None = None,
 ) -> Slide:
     """Open a case as a lazy slide.
 
     Parameters
     ----------
     path
-        A DICOM whole slide image, one file of a DICOM series, a folder with one case, a two-channel TIFF, or two files of one
-        channel each, CH2's first.
+        A DICOM whole slide image, one file of a DICOM series, a folder with one case, a folder of strips of an NIO imager, a
+        two-channel TIFF, or two files of one channel each, CH2's first.
     um_per_px
         Pixel edge in micrometres, 0.01..20, where the file does not state it or states it wrongly.
     full_scale
@@ -43,6 +47,9 @@ def read_slide(
         :func:`~srh_clinic.integration.channels.decide_channels`.
     plane
         Number of the focal plane, from 1, of a case that holds several.
+    flat_field
+        What is taken off strips of an NIO imager: ``"none"`` (default), ``"columns"`` or ``"gaussian"``, see
+        :data:`~srh_clinic.integration.flat_field.FlatField`.
 
     Raises
     ------
@@ -54,10 +61,18 @@ def read_slide(
     if not isinstance(path, str | Path):
         files = [Path(file) for file in path]
         if len(files) != 1:
+            require_no_flat_field(flat_field, files)
             return read_pair(files, um_per_px, full_scale, channels, plane)
         path = files[0]
     path = Path(path)
     kind = kind_of(path, NEEDED)
+    if kind == "folder" and (strips := strip_files(path)):
+        require_one_plane(plane, path)
+        return read_nio(path, strips, um_per_px, full_scale, channels, flat_field or "none")
+    require_no_flat_field(flat_field, path)
+    if kind == "folder" and tree_of(path) and not any(file.suffix.lower() == ".dcm" for file in files_in(path)):
+        require_one_plane(plane, path)
+        return read_opensrh(path, um_per_px, full_scale, channels)
     if kind == "folder" and (pair := channel_files_in(path)):
         return read_pair(pair, um_per_px, full_scale, channels, plane, path)
     if kind in ("folder", "dicom"):
@@ -72,3 +87,9 @@ def read_slide(
     if not 1 <= plane <= len(planes):
         raise InputError(f"--plane {plane} of {len(planes)} focal planes", f"one of 1..{len(planes)}", path)
     return planes[plane - 1][1].noted((f"focal plane {plane} of {len(planes)}",))
+
+
+def require_one_plane(plane: int | None, path: Path) -> None:
+    """Refuse another focal plane than the first of a case that has one."""
+    if plane not in (None, 1):
+        raise InputError(f"--plane {plane} of a case of one focal plane", "no --plane", path)

@@ -150,6 +150,7 @@ class Reading:
     # not in the name of what is kept of images, which their own counts tell
     channels: str | Sequence[str | int] | None = field(default=None, repr=False)
     plane: int | None = field(default=None, repr=False)
+    flat_field: str | None = field(default=None, repr=False)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class LoadSRH(Transform):
         ``(y, x, height, width)`` in pixels of the size that is returned. When not given, the whole slide is held in memory.
     spacing
         Pixel edge in micrometres that the image is resampled to, usually the bundle's; as in the file when not given.
-    um_per_px, full_scale, channels, plane
+    um_per_px, full_scale, channels, plane, flat_field
         What the file does not state, see :func:`srh_clinic.integration.read_slide`.
     """
 
@@ -78,6 +78,7 @@ class LoadSRH(Transform):
         full_scale: int | None = None,
         channels: str | Sequence[str | int] | None = None,
         plane: int | None = None,
+        flat_field: str | None = None,
     ) -> None:
         self.region = region
         self.spacing = spacing
@@ -85,6 +86,7 @@ class LoadSRH(Transform):
         self.full_scale = full_scale
         self.channels = channels
         self.plane = plane
+        self.flat_field = flat_field
 
     def __call__(self, path: str | Path | Sequence[str | Path]) -> MetaTensor:
         """Counts ``(2, H, W)`` of the case at ``path``, or of the two files of its channels.
@@ -96,7 +98,7 @@ class LoadSRH(Transform):
         """
         from srh_clinic.integration import read_slide
 
-        slide: Slide = read_slide(path, self.um_per_px, self.full_scale, self.channels, self.plane)
+        slide: Slide = read_slide(path, self.um_per_px, self.full_scale, self.channels, self.plane, self.flat_field)
         scanned = slide
         if self.spacing is not None:
             slide = ResampledSlide(slide, self.spacing)

@@ -34,6 +34,7 @@ FLOORS = {
         "notebook",
         "slide",
         "tiling",
+        "registration",
         "resampling",
         "regions",
     ),

@@ -15,6 +15,7 @@ from srh_clinic.cli.options import (
     ChannelsOption,
     DeviceOption,
     DicomArgument,
+    FlatFieldOption,
     FullScaleOption,
     OtherChannelOption,
     PlaneOption,
@@ -42,21 +43,35 @@ cohort_app = typer.Typer(help="Many cases at once.", no_args_is_help=True)
 
 @guarded
 def simulate(
-    out: DicomArgument,
+    out: Annotated[Path, typer.Argument(help="A .dcm file, or a folder; a .tif file with --layout tiff.")],
     diagnosis: Annotated[str, typer.Option(help="Diagnosis of the case: tumor, normal, nondiagnostic or mixed.")] = "tumor",
     quality: Annotated[float, typer.Option(help="Image quality, from 0 (worst) to 1 (clean).")] = 0.3,
     size: Annotated[int, typer.Option(help="Edge of the image in pixels of 0.47 um.")] = 1024,
     seed: TissueSeedOption = 0,
+    layout: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="How the files lie: dicom, tiff, nio (strips in folders), nio-mosaic, nio-numbered (strips in one folder) or "
+            "opensrh (a tree of patients).",
+        ),
+    ] = "dicom",
+    strip: Annotated[int, typer.Option(min=64, help="Width in pixels of the strips of an NIO imager.")] = 1000,
+    strip_overlap: Annotated[int, typer.Option(min=0, help="Pixels that neighbouring strips share.")] = 0,
+    ch3_shift: Annotated[
+        tuple[float, float], typer.Option(metavar="DOWN RIGHT", help="How far CH3 lies off in the strips, in pixels.")
+    ] = (0.0, 0.0),
+    falloff: Annotated[float, typer.Option(min=0, max=0.9, help="How much darker a strip is at its edges, as a share.")] = 0.0,
+    patients: Annotated[int, typer.Option(min=1, help="Patients of an OpenSRH tree.")] = 12,
 ) -> None:
-    """Make a simulated case with a known diagnosis."""
-    from srh_clinic.integration import write_wsi
-    from srh_clinic.simulation import simulate_case
-    from srh_clinic.slide import ArraySlide, Identity
+    """Make a simulated case with a known diagnosis, or a tree of cases, in any layout that is read."""
+    from srh_clinic.integration.layouts import write_simulated
+    from srh_clinic.integration.nio_writer import Scan
 
-    phantom = simulate_case(diagnosis, quality, size, seed)  # type: ignore[arg-type] # refused there if it is none of them
-    identity = Identity(patient_id="PHANTOM", specimen_id=f"{diagnosis}-{seed}")
-    for path in write_wsi(ArraySlide(phantom.counts, phantom.um_per_px, identity), out):
-        tell(path)
+    scan = Scan(strip, strip_overlap, ch3_shift, falloff)
+    with shown_progress() as progress:
+        written = write_simulated(out, layout, diagnosis, quality, size, seed, scan, patients, progress)
+    tell(*written)
 
 
 @cohort_app.command("simulate")
@@ -93,11 +108,12 @@ def convert(
     full_scale: FullScaleOption = None,
     channels: ChannelsOption = None,
     plane: PlaneOption = None,
+    flat_field: FlatFieldOption = None,
 ) -> None:
     """Convert a slide in another file format to DICOM."""
     from srh_clinic.integration import convert as to_dicom
 
-    for path in to_dicom(inputs, out, um_per_px, full_scale, channels, plane):
+    for path in to_dicom(inputs, out, um_per_px, full_scale, channels, plane, flat_field):
         tell(path)
 
 
@@ -116,6 +132,7 @@ def restore(
     full_scale: FullScaleOption = None,
     channels: ChannelsOption = None,
     plane: PlaneOption = None,
+    flat_field: FlatFieldOption = None,
     ch3: OtherChannelOption = None,
 ) -> None:
     """Restore a case and write it as a derived DICOM slide."""
@@ -126,7 +143,7 @@ def restore(
     from srh_clinic.restorers import create_restorer
     from srh_clinic.slide import pixels_sha256
 
-    slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane)
+    slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane, flat_field)
     loaded = load_bundle(bundle)
     works = create_restorer(restorer, bundle=bundle, device=device, **settings_of(sampler, profile, precision))
     made_by = provenance(loaded, works, seed, tile=loaded.metadata["tile"], overlap=overlap_of(loaded.metadata["tile"]))
@@ -166,6 +183,7 @@ def diagnose(
     full_scale: FullScaleOption = None,
     channels: ChannelsOption = None,
     plane: PlaneOption = None,
+    flat_field: FlatFieldOption = None,
     ch3: OtherChannelOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     html: Annotated[bool, typer.Option("--html", help="Also write case.html, a page to look at the case offline.")] = False,
@@ -216,7 +234,7 @@ def diagnose(
     if policy is not None:
         selective = None if policy == "none" else load_policy(policy)
     compared = None if reference is None else load_reference(reference)
-    slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane)
+    slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane, flat_field)
     if out is None and (html or not json):
         out = Path(f"{case.resolve().stem}-diagnosis")
     if out is not None:
@@ -297,6 +315,7 @@ def judge(
     full_scale: FullScaleOption = None,
     channels: ChannelsOption = None,
     plane: PlaneOption = None,
+    flat_field: FlatFieldOption = None,
     ch3: OtherChannelOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     no_identity: Annotated[
@@ -312,7 +331,7 @@ def judge(
     from srh_clinic.judging.judge import RESTORERS
     from srh_clinic.judging.page import PAGE, judgement_record
 
-    slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane)
+    slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane, flat_field)
     if out is None and not json:
         out = Path(f"{case.resolve().stem}-judgement")
     origin, name = origin_of(slide, identity=not no_identity), "Case" if no_identity else case.name
@@ -363,6 +382,7 @@ def validate(
     full_scale: FullScaleOption = None,
     channels: ChannelsOption = None,
     plane: PlaneOption = None,
+    flat_field: FlatFieldOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with code 3 when restoration is found to harm.")] = False,
     policy: Annotated[
         Path | None,
@@ -409,7 +429,7 @@ def validate(
             restorer=restorer,
             device=device,
             seed=seed,
-            reading=Reading(um_per_px, full_scale, channels, plane),
+            reading=Reading(um_per_px, full_scale, channels, plane, flat_field),
             policy=tried,
             join_labels=join_labels,
             previous_bundle=previous_bundle,

@@ -88,6 +88,14 @@ ChannelsOption = Annotated[
     ),
 ]
 PlaneOption = Annotated[int | None, typer.Option(min=1, help="Focal plane, from 1, of a case with several.")]
+FlatFieldOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="What is taken off the strips of an NIO imager: none, columns (one profile for all) or gaussian (each over its "
+        "own of 301 px).",
+    ),
+]
 OtherChannelOption = Annotated[
     Path | None,
     typer.Option("--ch3", metavar="FILE", readable=False, help="CH3's file, where each channel has one and CASE is CH2's."),

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from srh_clinic.intensity import CHANNELS, Counts, counts_to_unit
 from srh_clinic.metrics.nuclei import RADII_UM, nuclear_responses
+from srh_clinic.registration import COHERENT, IN_REGISTER, phase_shift
 from srh_clinic.slide import Slide
 from srh_clinic.tissue import TissueMask
 
@@ -33,12 +34,6 @@ WINDOWS = 6
 
 SHIFTED_PX, FAR_SHIFTED_PX = 1.0, 4.0
 """Shift in px from which on a flag is raised, and from which on it is a warning."""
-
-COHERENT = 9.0
-"""Height of the peak, in standard deviations of the correlation, below which the channels share no structure."""
-
-IN_REGISTER = 20.0
-"""Height from which on a small shift is believed."""
 
 SWAPPED_ORDER, SURE_RATIO = 0.85, 1.05
 """Nuclear contrast of CH3 over CH2 relative to that of CH2 over CH3, below which the pair looks swapped, unless the ratio of
@@ -60,7 +55,6 @@ DARK = 0.004
 """Unit intensity of the 99th percentile below which a channel is dark (260 counts)."""
 
 _LAGS = tuple((dy, dx) for dy in range(-3, 4) for dx in range(4) if 4 <= dy * dy + dx * dx <= 9)
-_HIGHEST_FREQUENCY = 0.12
 
 
 @dataclass(frozen=True)
@@ -137,7 +131,7 @@ def check_channels(windows: Sequence[Counts], um_per_px: float) -> ChannelCheck:
     """
     images = [counts_to_unit(window) for window in windows]
     ch2, ch3 = (float(np.mean([image[channel].mean() for image in images])) for channel in (0, 1))
-    shift, coherence = _shift(images)
+    shift, coherence = phase_shift((image[0], image[1]) for image in images)
     structure, similarity = _shared(images)
     pixels = np.stack([image[:, ::4, ::4] for image in images], axis=1).reshape(2, -1)
     brightest = np.percentile(pixels, 99, axis=1)
@@ -210,36 +204,6 @@ def _contrast_order(images: Sequence[NDArray[np.float32]], um_per_px: float) -> 
         dark.append(nuclear_responses(np.ascontiguousarray(image[::-1]), um_per_px).max(axis=0)[::2, ::2])
     strongest = [float(np.quantile(np.stack(responses), 0.99)) for responses in (bright, dark)]
     return strongest[0] / strongest[1] if max(strongest) >= FAINT_ORDER and strongest[1] > 0 else None
-
-
-def _shift(images: Sequence[NDArray[np.float32]]) -> tuple[tuple[float, float] | None, float]:
-    """Shift of channel 1 against channel 0 in px, and the height of the peak, from the spectra of all windows together."""
-    height, width = images[0].shape[1:]
-    taper = np.outer(np.hanning(height), np.hanning(width))
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
-    band = np.exp(-((frequency / _HIGHEST_FREQUENCY) ** 2)) * (frequency > 0.01)
-    total = np.zeros(frequency.shape, dtype=np.complex128)
-    for image in images:
-        first, second = (np.fft.rfft2((channel - channel.mean()) * taper) for channel in image)
-        cross = np.conj(first) * second
-        size = np.abs(cross)
-        total += np.divide(cross, size, out=np.zeros_like(cross), where=size > 1e-12)
-    correlation = np.fft.irfft2(total * band, s=(height, width))
-    spread = float(correlation.std())
-    if not spread > 0:
-        return None, 0.0
-    peak = np.unravel_index(int(np.argmax(correlation)), correlation.shape)
-    at = int(peak[0]), int(peak[1])
-    place = [_refined(np.take(correlation, at[1 - axis], axis=1 - axis), at[axis]) for axis in (0, 1)]
-    return (place[0], place[1]), float((correlation[at] - correlation.mean()) / spread)
-
-
-def _refined(line: NDArray[np.float64], at: int) -> float:
-    """Place of a maximum to a fraction of a pixel, by the parabola through it and its neighbours; the far half is negative."""
-    before, here, after = (float(line[(at + step) % len(line)]) for step in (-1, 0, 1))
-    curvature = before - 2 * here + after
-    whole = at if at <= len(line) // 2 else at - len(line)
-    return whole + (0.5 * (before - after) / curvature if curvature else 0.0)
 
 
 def _shared(images: Sequence[NDArray[np.float32]]) -> tuple[tuple[float, float], float | None]:

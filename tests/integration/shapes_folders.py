@@ -18,6 +18,11 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from shape import UM, Done, Made, Shape, counts
 from vendor_wsi import by_pydicom, frames_of, path_item, put_frames, save, vendor_wsi
 
+from srh_clinic.integration.nio_writer import NioLayout, Scan, write_nio
+from srh_clinic.integration.opensrh_writer import write_opensrh
+from srh_clinic.simulation import simulate_case
+from srh_clinic.slide import ArraySlide
+
 C = counts()
 CM = {"resolution": (1e4 / UM,) * 2, "resolutionunit": "CENTIMETER", "photometric": "minisblack"}
 SHAPES: list[Shape] = []
@@ -161,14 +166,63 @@ def _(folder: Path) -> Made:
     return Made(folder, C, by_pydicom(folder / "a.dcm"))
 
 
-@shape("nio", "strips of an NIO imager", "refused", "strips of an NIO imager")
+def tissue(height: int = 256, width: int = 512) -> np.ndarray:
+    return simulate_case("tumor", 0.9, width, 1).counts[:, :height]
+
+
+def strips(folder: Path, layout: NioLayout) -> Made:
+    image = tissue()
+    write_nio(ArraySlide(image, UM), folder / "case", layout, Scan(256, 0))
+    files = sorted((folder / "case").rglob("*.dcm"), key=lambda file: (len(file.name), file.name))
+    by_channel = [files[::2], files[1::2]]
+    other = [np.concatenate([pydicom.dcmread(file).pixel_array for file in of], axis=1) for of in by_channel]
+    return Made(folder / "case", image, np.stack(other))
+
+
+@shape("nio", "strips of an NIO imager, a folder for each channel", "noted", "strips of an NIO imager")
+def _(folder: Path) -> Made:
+    return strips(folder, "folders")
+
+
+@shape("nio-mosaic", "strips of an NIO imager by mosaic and strip (`img1_2_<hash>.dcm`)", "noted", "strips of an NIO imager")
+def _(folder: Path) -> Made:
+    return strips(folder, "mosaic")
+
+
+@shape("nio-numbered", "numbered strips of an NIO imager, channels in turn", "noted", "strips of an NIO imager")
+def _(folder: Path) -> Made:
+    return strips(folder, "numbered")
+
+
+@shape("nio-empty", "folders for strips of an NIO imager without any", "refused", "strips of an NIO imager")
 def _(folder: Path) -> Made:
     (folder / "strips" / "CH2").mkdir(parents=True)
     (folder / "strips" / "CH3").mkdir()
     return Made(folder)
 
 
-@shape("opensrh", "a folder of OpenSRH", "refused", "OpenSRH")
+@shape("nio-missing", "the same with a strip missing", "refused", "no strip 4")
+def _(folder: Path) -> Made:
+    made = strips(folder, "numbered")
+    (folder / "case" / "NIO001_1_4.dcm").unlink()
+    return Made(made.path)
+
+
+@shape("opensrh", "a slide of an OpenSRH tree", "noted", "patches of OpenSRH side by side")
+def _(folder: Path) -> Made:
+    write_opensrh(folder / "tree", patients=2, patches=4)
+    place = folder / "tree" / "studies" / "NIO_002" / "1"
+    patches = [tifffile.imread(file) for file in sorted((place / "patches").iterdir())]
+    whole = np.concatenate([np.concatenate(patches[row : row + 2], axis=2) for row in (0, 2)], axis=1)
+    return Made(place, whole, whole)
+
+
+@shape("opensrh-patients", "an OpenSRH tree of several patients as one case", "refused", "patients of OpenSRH")
+def _(folder: Path) -> Made:
+    return Made(write_opensrh(folder / "tree", patients=2, patches=1))
+
+
+@shape("opensrh-empty", "metadata of OpenSRH that list nothing", "refused", "OpenSRH")
 def _(folder: Path) -> Made:
     (folder / "meta").mkdir()
     (folder / "meta" / "opensrh.json").write_text("{}")
