@@ -25,6 +25,11 @@ class ExitCode(IntEnum):
     """Done, but without what could not be used (not with ``--allow-missing``)."""
 
 
+def on_one_line(error: Exception) -> str:
+    """What a library says of a fault, without its line breaks: part of one of our sentences."""
+    return " ".join(str(error).split())
+
+
 class InputError(ValueError):
     """The call or its input is wrong and its user can mend it.
 
@@ -69,6 +74,8 @@ def refused_setting(error: ValidationError, of: str, known: Iterable[str], path:
     if first["type"] == "extra_forbidden":
         names = ", ".join(known) or "none at all"
         return InputError(f"the setting {setting!r} for {of}", f"one of its settings: {names}", path)
+    if first["type"] == "missing":
+        return InputError(f"no setting {setting!r} for {of}", "one", path)
     if not setting:  # settings that do not go together: the validator's own sentence
         found, _, needed = str(first["msg"]).removeprefix("Value error, ").removeprefix("found ").partition("; needed ")
         return InputError(f"{found} for {of}", needed, path)

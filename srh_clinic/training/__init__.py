@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from srh_clinic.bundles import BASELINES, bundle_exists, load_bundle, parent_reference, update_bundle
-from srh_clinic.errors import InputError, refused_setting
+from srh_clinic.errors import InputError, on_one_line, refused_setting
 from srh_clinic.inference import choose_device
 from srh_clinic.training.curves import draw_log
 from srh_clinic.training.loop import Game, LoopSettings, Task, fit
@@ -65,12 +65,12 @@ def read_settings(task: str, config: str | Path | None = None, **changes: Any) -
         values = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
         raise InputError(
-            f"a file that is not readable YAML ({error})", f"a configuration of the {task}'s training", path
+            f"a file that is not readable YAML ({on_one_line(error)})", f"a configuration of the {task}'s training", path
         ) from error
     if not isinstance(values, dict):
         raise InputError(f"a {type(values).__name__}", f"a table of the {task}'s settings", path)
     try:
-        return getattr(import_module(module), settings)(**{**values, **changes})
+        return getattr(import_module(module), settings).model_validate({**values, **changes})
     except ValidationError as error:
         known = getattr(import_module(module), settings).model_fields
         raise refused_setting(error, f"the {task}'s training", known, path) from error

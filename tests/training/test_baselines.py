@@ -284,6 +284,15 @@ def test_a_config_of_the_package_is_found_by_its_name(tmp_path, monkeypatch):
         read_settings("denoiser", "no-such")
 
 
+@pytest.mark.parametrize(
+    ("content", "told"), [("?", "no setting 'steps'"), ("1: 2", "no setting"), ("? [1]\n: 2", "unhashable")]
+)
+def test_a_config_whose_keys_are_no_names_is_told_on_one_line(content, told, tmp_path):
+    (tmp_path / "keys.yaml").write_text(content)
+    with pytest.raises(InputError, match=rf"^\S+keys\.yaml: found .*{told}.*; needed .*\.$"):
+        read_settings("denoiser", tmp_path / "keys.yaml")
+
+
 def test_the_ablations_change_what_they_are_named_for_and_nothing_else():
     def changed(task, config, whole=None):
         ours, theirs = read_settings(task, whole).model_dump(), read_settings(task, config).model_dump()

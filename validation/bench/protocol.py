@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from srh_clinic.errors import InputError
+from srh_clinic.errors import InputError, on_one_line
 from srh_clinic.intensity import Counts
 from srh_clinic.simulation import CLASSES, DIAGNOSIS_OF_KIND, Phantom, simulate_patch
 
@@ -257,11 +257,11 @@ def load_protocol(path: str | Path | None = None) -> Protocol:
         content = path.read_bytes()
         entries = yaml.load(content, Loader=_UniqueKeys)  # noqa: S506 - a safe loader that refuses a key said twice
     except (OSError, yaml.YAMLError, AttributeError, RecursionError, TypeError, ValueError) as error:
-        raise InputError(f"a file that is not readable YAML ({error})", "a protocol", path) from error
+        raise InputError(f"a file that is not readable YAML ({on_one_line(error)})", "a protocol", path) from error
     if not isinstance(entries, dict):
         raise InputError(f"a {type(entries).__name__}", "a table of the protocol's entries", path)
     try:
-        return Protocol(**{**entries, "sha256": hashlib.sha256(content).hexdigest()})
+        return Protocol.model_validate({**entries, "sha256": hashlib.sha256(content).hexdigest()})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

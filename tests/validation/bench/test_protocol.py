@@ -114,11 +114,11 @@ def test_a_wrong_entry_is_told(small_protocol: Path, tmp_path: Path) -> None:
         load_protocol(changed(small_protocol, tmp_path, truth=truth))
 
 
-@pytest.mark.parametrize("content", ["- 1", "{", "\x00"])
+@pytest.mark.parametrize("content", ["- 1", "{", "\x00", "?", "1: 2"])
 def test_what_is_no_protocol_is_told(content: str, tmp_path: Path) -> None:
     path = tmp_path / "p.yaml"
     path.write_text(content)
-    with pytest.raises(InputError, match=r"p\.yaml: found"):
+    with pytest.raises(InputError, match=r"p\.yaml: found .*; needed .*\.$"):
         load_protocol(path)
     with pytest.raises(InputError, match="No such file"):
         load_protocol(tmp_path / "absent.yaml")
