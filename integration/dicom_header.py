@@ -157,7 +157,7 @@ def make_derived(
     header.remove_private_tags()
 
 
-def make_level(header: Dataset, factor: int, shape: tuple[int, int], frame_shape: tuple[int, int]) -> None:
+def make_level(header: Dataset, factor: int, shape: tuple[int, int]) -> None:
     """Turn the header of an image into that of one level of its pyramid, whose pixels are ``factor`` of its own squared.
 
     All levels show the same field: the centre of a level's first pixel lies in the middle of those that it averages.
@@ -168,8 +168,7 @@ def make_level(header: Dataset, factor: int, shape: tuple[int, int], frame_shape
     header.SOPInstanceUID = derived_uid("level", str(header.SOPInstanceUID), str(factor))
     header.ImageType = ["DERIVED", "PRIMARY", "VOLUME", "RESAMPLED"]
     header.TotalPixelMatrixRows, header.TotalPixelMatrixColumns = shape
-    header.Rows, header.Columns = frame_shape
-    across, down = (-(-edge // step) for edge, step in zip(shape, frame_shape, strict=True))
+    across, down = (-(-edge // step) for edge, step in zip(shape, (header.Rows, header.Columns), strict=True))
     header.NumberOfFrames = int(header.NumberOfOpticalPaths) * across * down
     (groups,) = header.SharedFunctionalGroupsSequence
     (measures,) = groups.PixelMeasuresSequence

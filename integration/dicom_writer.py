@@ -38,9 +38,6 @@ TRANSFER_SYNTAXES = {
 FRAME_PX = 512
 """Edge of a written tile in pixels; a smaller slide is one tile."""
 
-SMALLEST_FRAME_PX = 64
-"""Least edge of a tile of a smaller level: JPEG-LS does not pack a handful of pixels, so the rest of the tile is empty."""
-
 MAX_32_BIT = 2**32 - 2
 """Bytes that a native Pixel Data element or a basic offset table can address."""
 
@@ -121,7 +118,7 @@ def write_wsi(
                     resampled = _is_resampled(slide, derived_from, source)
                     make_derived(header, source, channels, provenance, content=content, resampled=resampled, created=created)
                 if levels:
-                    make_level(header, frames.factor, frames.shape, frames.frame_shape)
+                    make_level(header, frames.factor, frames.shape)
                 check_identifiers(header)
                 check_replaceable(name, files, source, str(header.SeriesInstanceUID))
                 _write_file(work / name.name, header, frames, channels)
@@ -188,12 +185,11 @@ def _is_resampled(slide: Slide, derived_from: Slide | Identity | None, source: I
 class _EncodedFrames:
     """Both channels' frames of a level on their way: encoded into one spool a channel, as they will stand in the file."""
 
-    def __init__(self, work: Path, syntax: UID, shape: tuple[int, int], factor: int) -> None:
-        smallest = 1 if factor == 1 else SMALLEST_FRAME_PX
+    def __init__(self, work: Path, syntax: UID, shape: tuple[int, int], frame_shape: tuple[int, int], factor: int) -> None:
         self.syntax = syntax
         self.factor = factor
         self.shape = shape[0], shape[1]
-        self.frame_shape = min(FRAME_PX, max(shape[0], smallest)), min(FRAME_PX, max(shape[1], smallest))
+        self.frame_shape = frame_shape
         self.spools = [work / f"frames{channel}-{factor}" for channel in (0, 1)]
         self.lengths: tuple[list[int], list[int]] = ([], [])
         self._digest = hashlib.sha256()
@@ -252,8 +248,10 @@ class _EncodedFrames:
 def _encode(slide: Slide, work: Path, syntax: UID, levels: Sequence[int]) -> list[_EncodedFrames]:
     """Spool every frame of the slide and of its levels, reading it once, one row of tiles at a time; the slide's own first."""
     height, width = slide.shape
-    whole = _EncodedFrames(work, syntax, slide.shape, 1)
-    smaller = [_EncodedFrames(work, syntax, (-(-height // f), -(-width // f)), f) for f in levels]
+    # Tiles of one size at every level: readers such as wsidicom leave out a level that has others.
+    frame_shape = min(FRAME_PX, height), min(FRAME_PX, width)
+    whole = _EncodedFrames(work, syntax, slide.shape, frame_shape, 1)
+    smaller = [_EncodedFrames(work, syntax, (-(-height // f), -(-width // f)), frame_shape, f) for f in levels]
     step = whole.frame_shape[0]
     for y in range(0, height, step):
         inside = min(step, height - y)

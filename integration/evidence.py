@@ -215,7 +215,7 @@ def observation_report(
             evidence=list(sources),
             content=MeasurementReport(
                 observation_context=ObservationContext(
-                    observer_person_context=_person(observer), subject_context=_specimen(sources[0])
+                    observer_person_context=_person(observer), subject_context=specimen_context(sources[0])
                 ),
                 procedure_reported=PROCEDURE,
                 imaging_measurements=groups,
@@ -263,7 +263,7 @@ def _person(observer: str) -> ObserverContext:
     return ObserverContext(_PERSON, PersonObserverIdentifyingAttributes(name=f"{observer}^"))
 
 
-def _specimen(source: Dataset) -> SubjectContext | None:
+def specimen_context(source: Dataset) -> SubjectContext | None:
     """The specimen, where the header describes exactly one."""
     specimens = source.get("SpecimenDescriptionSequence") or []
     if len(specimens) != 1 or not specimens[0].get("SpecimenUID"):

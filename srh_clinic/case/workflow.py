@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ def diagnose_into(
     work: Path | None = None,
     progress: Progress = silent,
 ) -> CaseResult:
-    """Restore and classify a slide, and write what came of it: the result into ``out``, the restored slide to ``dicom_out``.
+    """Restore and classify a slide, and write what came of it: the result into ``out``, DICOM to ``dicom_out``.
+
+    A ``dicom_out`` that ends in ``.dcm`` gets the restored slide, any other is a folder that gets all result objects.
 
     Raises
     ------
@@ -39,21 +42,46 @@ def diagnose_into(
         When the slide cannot be read, a place cannot be written, or ``dicom_out`` holds something else; this before anything
         is computed.
     """
-    from srh_clinic.integration import require_free_target, write_wsi
-
     made_by = restored_by(pipeline, origin)
     if dicom_out is not None:
-        require_free_target(dicom_out, slide, made_by)
+        require_free_dicom(dicom_out, slide, made_by)
     result = pipeline(slide, work=work, progress=progress, origin=origin)
     if dicom_out is not None:
         progress("writing DICOM", 0, 1)
-        write_wsi(result.restored.on_scan, dicom_out, derived_from=slide, provenance=made_by)
+        _write_dicom(result, slide, dicom_out, made_by)
         progress("writing DICOM", 1, 1)
     if out is not None:
         progress("drawing", 0, 1)
         result.save(out, None if page is None else lambda draft: page(result, draft))
         progress("drawing", 1, 1)
     return result
+
+
+def require_free_dicom(dicom_out: Path, slide: Slide, made_by: Mapping[str, Any]) -> None:
+    """Refuse a place for DICOM that holds something else; ``made_by`` is what :func:`restored_by` says.
+
+    Raises
+    ------
+    InputError
+        When it does, or cannot be written.
+    """
+    from srh_clinic.integration import require_free_target
+    from srh_clinic.integration.results import require_free_results
+    from srh_clinic.integration.targets import is_one_file
+
+    (require_free_target if is_one_file(dicom_out) else require_free_results)(dicom_out, slide, made_by)
+
+
+def _write_dicom(result: CaseResult, slide: Slide, dicom_out: Path, made_by: Mapping[str, Any]) -> None:
+    from srh_clinic.case.findings import findings_of
+    from srh_clinic.integration import write_wsi
+    from srh_clinic.integration.results import write_results
+    from srh_clinic.integration.targets import is_one_file
+
+    if is_one_file(dicom_out):
+        write_wsi(result.restored.on_scan, dicom_out, derived_from=slide, provenance=made_by)
+    else:
+        write_results(findings_of(result, slide), dicom_out, restored_by=made_by)
 
 
 def diagnosed_before(
@@ -72,13 +100,22 @@ def diagnosed_before(
     None when something is missing or was made in another way, or when there is no ``out``.
     """
     from srh_clinic.integration import written_before
+    from srh_clinic.integration.results import result_objects_before
+    from srh_clinic.integration.targets import is_one_file
 
     if out is None:
         return None
     record = result_before(out, pipeline.made_by, origin, slide.um_per_px, page=page)
     if record is None or dicom_out is None:
         return record
-    return record if written_before(dicom_out, slide, restored_by(pipeline, origin)) else None
+    if not written_before(dicom_out, slide, restored_by(pipeline, origin)):
+        return None
+    return record if is_one_file(dicom_out) or result_objects_before(dicom_out, slide, run_of(pipeline)) else None
+
+
+def run_of(pipeline: RestoreThenClassify) -> str:
+    """What the result objects of a case are known by, see :attr:`~srh_clinic.integration.results.CaseFindings.run`."""
+    return json.dumps(pipeline.made_by, sort_keys=True, default=str)
 
 
 def restored_by(pipeline: RestoreThenClassify, origin: CaseOrigin) -> dict[str, Any]:
@@ -104,7 +141,7 @@ def diagnose_case(
     bundle
         The bundle's folder, or the name of one in the package.
     dicom_out
-        Where the restored slide is written too, a ``.dcm`` file or a folder.
+        Where the restored slide is written too, a ``.dcm`` file, or all result objects, a folder.
 
     Raises
     ------

@@ -188,7 +188,11 @@ def diagnose(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     html: Annotated[bool, typer.Option("--html", help="Also write case.html, a page to look at the case offline.")] = False,
     dicom_out: Annotated[
-        Path | None, typer.Option(help="Also write the restored slide as DICOM, to a .dcm file or a folder.")
+        Path | None,
+        typer.Option(
+            help="Also write DICOM: to a .dcm file the restored slide, to a folder that and heat maps, segmentation, "
+            "annotations and a structured report."
+        ),
     ] = None,
     strict: Annotated[
         bool,
@@ -225,9 +229,9 @@ def diagnose(
     """Restore a case, classify it before and after, and show the result and where not to trust it."""
     from srh_clinic.case.pipeline import RestoreThenClassify
     from srh_clinic.case.provenance import origin_of, require_own_folder
-    from srh_clinic.case.workflow import diagnose_into, diagnosed_before, restored_by
+    from srh_clinic.case.workflow import diagnose_into, diagnosed_before, require_free_dicom, restored_by
     from srh_clinic.files import check_place
-    from srh_clinic.integration import read_slide, require_free_target
+    from srh_clinic.integration import read_slide
     from srh_clinic.trust import load_policy, load_reference
 
     selective: SelectivePolicy | Literal["bundle"] | None = "bundle"
@@ -256,7 +260,7 @@ def diagnose(
         **settings,
     )
     if dicom_out is not None:  # before the folder of the tiles is made beside it
-        require_free_target(dicom_out, slide, restored_by(pipeline, origin))
+        require_free_dicom(dicom_out, slide, restored_by(pipeline, origin))
     with kept_tiles(out if out is not None else dicom_out) as work, shown_progress() as progress:
         record = diagnosed_before(pipeline, slide, origin, out=out, dicom_out=dicom_out, page=html)
         if record is not None:

@@ -133,7 +133,7 @@ def test_a_call_that_has_written_everything_finds_it_and_computes_nothing(
 
 @pytest.mark.parametrize(
     ("change", "computed"),
-    [("picture", 4), ("page", 4), ("damage", 4), ("seed", 4), ("size", 4), ("dicom", 4), ("version", 4), ("", 0)],
+    [("picture", 4), ("page", 4), ("damage", 4), ("seed", 4), ("size", 4), ("dicom", 4), ("map", 4), ("version", 4), ("", 0)],
 )
 def test_what_is_not_whole_or_of_another_call_is_computed(
     run: Run,
@@ -152,6 +152,8 @@ def test_what_is_not_whole_or_of_another_call_is_computed(
         (tmp_path / "out" / "step_map.png").unlink()
     elif change == "dicom":
         (tmp_path / "restored" / "SRS2930.dcm").unlink()
+    elif change == "map":
+        (tmp_path / "restored" / "map-steps.dcm").unlink()
     elif change in ("damage", "version"):
         words = ('"tiles"', '"tilez"') if change == "damage" else ('"torch": "', '"torch": "0.')
         result.write_text(result.read_text().replace(*words))

@@ -1,0 +1,15 @@
+"""What came of a case, for other programs: DICOM objects beside the scan, in its study."""
+
+from srh_clinic.integration.results.content import CaseFindings, Marked, Said, Squares, Values
+from srh_clinic.integration.results.writing import require_free_results, result_objects_before, write_results
+
+__all__ = [
+    "CaseFindings",
+    "Marked",
+    "Said",
+    "Squares",
+    "Values",
+    "require_free_results",
+    "result_objects_before",
+    "write_results",
+]

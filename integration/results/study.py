@@ -1,0 +1,147 @@
+"""What the result objects of a case have in common: the study that they join, their UIDs, their equipment and their place."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from highdicom import UID, AlgorithmIdentificationSequence
+from numpy.typing import NDArray
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+
+from srh_clinic import __version__
+from srh_clinic.integration.dicom_header import derived_uid
+from srh_clinic.integration.results.content import CaseFindings
+from srh_clinic.integration.results.vocabulary import AI
+from srh_clinic.integration.targets import MANUFACTURER
+
+SERIES = {"maps": 1001, "classes": 1002, "annotations": 1003, "report": 1004}
+"""Each series of results, and what is added to the scan's Series Number for it; the restored slide's is 1000 above it."""
+
+_RANDOM = "1.2.826.0.1.3680043.10.511.3."  # root of the UIDs that highdicom draws
+
+_MAX_IS = 2**31 - 1  # largest IS value
+
+
+def result_uid(kind: str, sources: Sequence[str], run: str, *more: str) -> UID:
+    """A UID of a result: a function of the scan's instances, of what made it, and of ``more``."""
+    return UID(str(derived_uid("result", kind, *sources, run, *more)))
+
+
+@dataclass(frozen=True)
+class ResultStudy:
+    """The study that the results of a case join.
+
+    ``scanned`` are the headers of the scan's instances, empty where it is no DICOM; ``restored`` those of the restored slide's
+    finest level, CH2 first. Every object repeats patient, study, container and specimen of the latter, which hold no private
+    elements.
+    """
+
+    findings: CaseFindings
+    scanned: tuple[Dataset, ...]
+    restored: tuple[Dataset, ...]
+    created: datetime
+
+    @property
+    def image(self) -> Dataset:
+        """The image that objects refer to."""
+        return self.restored[0]
+
+    @cached_property
+    def sources(self) -> list[str]:
+        """The SOP Instance UIDs of the scan."""
+        return [str(header.SOPInstanceUID) for header in self.scanned]
+
+    @cached_property
+    def digest(self) -> str:
+        return self.findings.digest
+
+    def series(self, kind: str) -> dict[str, Any]:
+        """Series Instance UID, Series Number and description of a kind of :data:`SERIES`."""
+        number = int(self.image.get("SeriesNumber") or 0) - 1000 + SERIES[kind]
+        return {
+            "series_instance_uid": result_uid(f"series {kind}", self.sources, self.findings.run),
+            "series_number": min(max(number, 1), _MAX_IS),
+            "series_description": f"SRH {kind} by srh-clinic, research use only",
+        }
+
+    def instance(self, name: str, number: int = 1) -> dict[str, Any]:
+        """SOP Instance UID and Instance Number."""
+        uid = result_uid(f"instance {name}", self.sources, self.findings.run, self.digest)
+        return {"sop_instance_uid": uid, "instance_number": number}
+
+    @property
+    def equipment(self) -> dict[str, str]:
+        """General and Enhanced General Equipment."""
+        return {
+            "manufacturer": MANUFACTURER,
+            "manufacturer_model_name": "srh-clinic",
+            "software_versions": __version__,
+            "device_serial_number": "none",
+        }
+
+    def algorithm(self, name: str) -> AlgorithmIdentificationSequence:
+        """What computed it: the program, and in its parameters the networks."""
+        made_by = self.findings.provenance
+        parameters = {"bundle": str(made_by["bundle"]), "weights_sha256": str(made_by["weights_sha256"])}
+        return AlgorithmIdentificationSequence(name, AI, __version__, MANUFACTURER, parameters)
+
+    def finish(self, document: Dataset) -> Dataset:
+        """Give an object its times and the equipment that contributed to the restored slide."""
+        for what in ("Content", "InstanceCreation"):
+            setattr(document, f"{what}Date", self.created.strftime("%Y%m%d"))
+            setattr(document, f"{what}Time", self.created.strftime("%H%M%S"))
+        document.ContributingEquipmentSequence = copy.deepcopy(list(self.image.ContributingEquipmentSequence))
+        document.remove_private_tags()
+        self._settle_uids(document)
+        return document
+
+    def _settle_uids(self, document: Dataset) -> None:
+        """Replace the random UIDs that highdicom makes by ones that a repeated run makes again."""
+        settled: dict[str, UID] = {}
+
+        def settle(_: Dataset, element: DataElement) -> None:
+            if element.VR == "UI" and str(element.value).startswith(_RANDOM):
+                name = f"{document.SOPInstanceUID} {len(settled)}"
+                element.value = settled.setdefault(str(element.value), self.instance(name)["sop_instance_uid"])
+
+        document.walk(settle)
+
+    def corners_mm(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The four corners of boxes in the slide coordinate system, mm, from edges in pixels, ``(N, 4)`` to ``(N, 4, 3)``.
+
+        Upper left, upper right, lower right, lower left. The origin of a matrix is the centre of its first pixel, whose
+        corner, half a pixel before it, is edge 0.
+        """
+        top, left, bottom, right = np.asarray(boxes, dtype=np.float64).reshape(-1, 4).T
+        down = np.stack([top, top, bottom, bottom], axis=1) - 0.5
+        across = np.stack([left, right, right, left], axis=1) - 0.5
+        rows, columns = self.directions
+        spacing = self.spacing_mm
+        moved = across[..., None] * (spacing[1] * rows) + down[..., None] * (spacing[0] * columns)
+        return np.asarray(self.origin_mm + moved)
+
+    @cached_property
+    def directions(self) -> NDArray[np.float64]:
+        """Unit vectors along a row and down a column of the matrix, ``(2, 3)``."""
+        return np.reshape([float(cosine) for cosine in self.image.ImageOrientationSlide], (2, 3))
+
+    @cached_property
+    def spacing_mm(self) -> tuple[float, float]:
+        """Distance of the matrix's rows and of its columns."""
+        (groups,) = self.image.SharedFunctionalGroupsSequence
+        down, across = (float(spacing) for spacing in groups.PixelMeasuresSequence[0].PixelSpacing)
+        return down, across
+
+    @cached_property
+    def origin_mm(self) -> NDArray[np.float64]:
+        """The centre of the matrix's first pixel."""
+        (origin,) = self.image.TotalPixelMatrixOriginSequence
+        x, y = (float(origin.get(f"{axis}OffsetInSlideCoordinateSystem") or 0) for axis in "XY")
+        return np.array([x, y, 0.0])

@@ -1,0 +1,123 @@
+"""The result objects of a case in one folder: all of them or none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pydicom import dcmread, dcmwrite
+from pydicom.dataset import Dataset
+
+from srh_clinic.errors import InputError
+from srh_clinic.files import check_place, whole_files
+from srh_clinic.integration.damage import DAMAGED
+from srh_clinic.integration.dicom_file import quiet_pydicom, read_header
+from srh_clinic.integration.dicom_writer import FRAME_PX, pyramid_levels, write_wsi
+from srh_clinic.integration.results.annotations import bulk_annotations
+from srh_clinic.integration.results.content import CaseFindings
+from srh_clinic.integration.results.maps import cell_px, class_segmentation, heat_maps, parametric_map
+from srh_clinic.integration.results.report import case_report
+from srh_clinic.integration.results.study import ResultStudy, result_uid
+from srh_clinic.integration.targets import MANUFACTURER, NEEDED, require_free_target, target_files
+from srh_clinic.slide import Slide
+
+REPORT = "report.dcm"
+"""The structured report: the last file to come, so that where it stands all are of one result."""
+
+OBJECTS = (
+    *(f"map-{name}.dcm" for name in ("tumor", "normal", "nondiagnostic", "steps", "trust")),
+    "classes.dcm",
+    "annotations.dcm",
+    REPORT,
+)
+"""The files beside the restored slide's."""
+
+
+def write_results(
+    findings: CaseFindings, out: Path, *, restored_by: Mapping[str, Any], created: datetime | None = None
+) -> list[Path]:
+    """Write a case's results into the study of its scan: the restored slide with a pyramid, maps, annotations and a report.
+
+    Parameters
+    ----------
+    out
+        A folder. Results of the same scan there are replaced.
+    restored_by
+        What made the restored slide, see :func:`~srh_clinic.integration.write_wsi`.
+    created
+        Time stamped into the objects (default: now).
+
+    Returns
+    -------
+    list of Path
+        The files, the restored slide's first.
+
+    Raises
+    ------
+    InputError
+        When the place cannot be written or holds something else. What was there is there then, and nothing else.
+    """
+    created = created or datetime.now()
+    require_free_results(out, findings.scan, restored_by)
+    levels = pyramid_levels(findings.restored.shape, cell_px(findings))
+    with whole_files(out, REPORT, _ours(out)) as draft, quiet_pydicom():
+        written = write_wsi(
+            findings.restored, draft, derived_from=findings.scan, provenance=restored_by, created=created, levels=levels
+        )
+        finest = tuple(dcmread(file, stop_before_pixels=True) for file in written[:2])
+        scanned: tuple[Dataset, ...] = tuple(findings.scan.identity.attributes.get("headers", ()))
+        study = ResultStudy(findings, scanned, finest, created)
+        objects: dict[str, Dataset] = {
+            f"map-{shown.name}.dcm": parametric_map(study, shown, number)
+            for number, shown in enumerate(heat_maps(findings), start=1)
+        }
+        objects["classes.dcm"] = class_segmentation(study)
+        if (annotations := bulk_annotations(study)) is not None:
+            objects["annotations.dcm"] = annotations
+        objects[REPORT] = case_report(study, list(objects.values()))
+        for name, document in objects.items():
+            dcmwrite(draft / name, document, enforce_file_format=True)
+    return [out / file.name for file in written] + [out / name for name in objects]
+
+
+def require_free_results(out: Path, scan: Slide, restored_by: Mapping[str, Any]) -> None:
+    """Refuse a folder that :func:`write_results` would refuse, as far as it can be known before anything is computed.
+
+    Raises
+    ------
+    InputError
+        When ``out`` is a file, or one of the results' names is taken by something that is no earlier result.
+    """
+    check_place(out, folder=True)
+    require_free_target(out, scan, restored_by)
+    for name in OBJECTS:
+        file = out / name
+        if file.exists() and not _is_ours(file):
+            raise InputError("a file that srh-clinic did not write", NEEDED, file)
+
+
+def result_objects_before(out: Path, scan: Slide, run: str) -> bool:
+    """Whether ``out`` holds the results of the same call, see :attr:`CaseFindings.run`: its report came last."""
+    headers: tuple[Dataset, ...] = tuple(scan.identity.attributes.get("headers", ()))
+    try:
+        header = read_header(out / REPORT).header
+        series = str(header.get("SeriesInstanceUID"))
+    except (InputError, *DAMAGED):
+        return False
+    expected = result_uid("series report", [str(each.SOPInstanceUID) for each in headers], run)
+    return series == expected and all((out / name).is_file() for name in OBJECTS if name != "annotations.dcm")
+
+
+def _ours(out: Path) -> list[str]:
+    """The name of every file that an earlier result may have left."""
+    levels = [2**power for power in range(1, FRAME_PX.bit_length())]
+    return [file.name for file in target_files(out, levels)] + list(OBJECTS)
+
+
+def _is_ours(file: Path) -> bool:
+    try:
+        return bool(read_header(file).header.get("Manufacturer") == MANUFACTURER)
+    except (InputError, *DAMAGED):
+        return False
