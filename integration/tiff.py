@@ -13,11 +13,12 @@ from tifffile import PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
 from srh_clinic.errors import InputError
 from srh_clinic.integration.channels import ChannelOption, ChannelOrder, ChannelStatement, answer, decide_channels
 from srh_clinic.integration.damage import told_as
-from srh_clinic.integration.depth import FULL_SCALE_OPTION, depth_of
+from srh_clinic.integration.depth import FULL_SCALE_OPTION, Depth, depth_of
 from srh_clinic.integration.frames import FrameCache, FramedSlide, Frames, check_extent, is_dim
 from srh_clinic.integration.limits import limits
 from srh_clinic.integration.orientation import UPRIGHT, turned, turned_shape
 from srh_clinic.integration.snapshot import Snapshot, content_of
+from srh_clinic.integration.tiff_axes import is_reordered, whole_frames
 from srh_clinic.integration.tiff_directories import check_directories
 from srh_clinic.integration.tiff_frames import NEEDED, check_packing, locate
 from srh_clinic.integration.tiff_header import (
@@ -220,11 +221,7 @@ def _open(
     slides = []
     for plane in range(n_planes):
         first, second = (
-            turned(
-                locate(path, tiff, at, _page_at(series, plane, place, n_channels, n_planes), place, depth),
-                says.orientation,
-                shape,
-            )
+            turned(_located(path, tiff, at, plane, place, n_channels, n_planes, depth), says.orientation, shape)
             for place in order.places
         )
         slides.append(
@@ -282,7 +279,19 @@ def _order(
         raise
 
 
+def _located(
+    path: Path, tiff: TiffFile, at: int, plane: int, place: int, n_channels: int, n_planes: int, depth: Depth
+) -> Frames:
+    """The frames of a channel in a focal plane."""
+    series = tiff.series[at]
+    if is_reordered(series, deep=n_planes > 1):
+        return whole_frames(path, at, series, place, plane, depth)
+    return locate(path, tiff, at, _page_at(series, plane, place, n_channels, n_planes), place, depth)
+
+
 def _n_channels(series: TiffPageSeries) -> int:
+    if "C" in series.axes:
+        return int(series.shape[series.axes.index("C")])
     return next(int(n) for axis, n in zip(series.axes, series.shape, strict=True) if axis in _CHANNEL_AXES)
 
 
@@ -295,7 +304,8 @@ def _page_at(series: TiffPageSeries, plane: int, channel: int, n_channels: int, 
 
 def _pages_of(series: TiffPageSeries, n_channels: int, n_planes: int) -> list[list[TiffPage]]:
     """The pages of each channel, as far as the file has them: ImageJ may keep all channels behind one."""
-    if "S" in series.axes or len(series.pages) < n_channels * n_planes:
+    reordered = is_reordered(series, deep=n_planes > 1)
+    if "S" in series.axes or reordered or len(series.pages) < n_channels * n_planes:
         return [[series.pages[0].aspage()]]
     return [
         [series.pages[_page_at(series, plane, channel, n_channels, n_planes)].aspage() for plane in range(n_planes)]
@@ -333,7 +343,9 @@ def _is_not(series: TiffPageSeries, kind: _Kind) -> str | None:
         return "a page without pixels"
     if series.axes.endswith("S") and series.keyframe.photometric in _COLOURS:
         return "an RGB image"
-    if kind is _Z_STACK:
+    if kind is not _ONE and is_reordered(series, deep=kind is _Z_STACK):
+        pass
+    elif kind is _Z_STACK:
         if series.axes not in ("ZCYX", "CZYX") or series.shape[series.axes.index("C")] < 2:
             return _as_it_is(series)
     elif kind is _ONE:

@@ -696,3 +696,30 @@ def _(folder: Path) -> Made:
     path = folder / "a.tif"
     path.write_bytes(content + bytes(4 * n_tiles))
     return Made(path, options={"um_per_px": UM})
+
+
+def ordered(folder: Path, axes: str) -> Made:
+    """The channels in an order of axes that the file says itself; axes beside C, Y and X have length 1."""
+    places = ["CYX".index(axis) for axis in axes if axis in "CYX"]
+    array = np.transpose(C, places).reshape([C.shape["CYX".index(axis)] if axis in "CYX" else 1 for axis in axes])
+    path = write(folder, array, metadata={"axes": axes}, **CM)
+    back = np.transpose(seen(path).reshape(array.squeeze().shape), np.argsort(places))
+    return Made(path, C, back)
+
+
+for _axes in ("YXC", "CXY", "XYC", "YCX", "TCYX", "ZCYX", "ZCTYX"):
+    shape(f"said-{_axes.lower()}", f"axes {_axes} by tifffile's metadata, Z and T of length 1", "read")(
+        lambda f, a=_axes: ordered(f, a)
+    )
+
+
+@shape("said-tcyx-three", "axes TCYX with three time points", "refused", "3 x 2 x 128 x 192")
+def _(folder: Path) -> Made:
+    return Made(write(folder, np.stack([C, C, C]), metadata={"axes": "TCYX"}, **CM))
+
+
+@shape("said-zyxc", "a z-stack of axes ZYXC", "read", z_stack=True)
+def _(folder: Path) -> Made:
+    stack = np.stack([C, SWAPPED])
+    path = write(folder, np.moveaxis(stack, 1, -1), metadata={"axes": "ZYXC"}, **CM)
+    return Made(path, stack, np.moveaxis(seen(path), -1, 1))
