@@ -11,7 +11,7 @@ import torch
 from srh_clinic import engine
 from srh_clinic.bundles import load_bundle
 from srh_clinic.classifiers import load_classifier
-from srh_clinic.engine import Engine, choose_precision, each_alone, remembered_choice
+from srh_clinic.engine import Engine, choose_precision, each_alone, keep_freed_memory, remembered_choice, side_by_side
 from srh_clinic.errors import InputError
 from srh_clinic.restorers import create_restorer
 from srh_clinic.restorers.diffusion import load_calibrator
@@ -90,6 +90,36 @@ def test_what_one_thread_raises_reaches_the_caller_and_threads_come_back():
     with pytest.raises(ArithmeticError, match="broken"):
         each_alone(broken, torch.zeros(4, 1))
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_work_side_by_side_comes_back_in_order_and_rests_while_the_caller_works(threads):
+    torch.set_num_threads(threads)
+    running, seen = threading.Semaphore(0), set()
+
+    def work(item):
+        running.release()
+        seen.add((threading.get_ident(), torch.get_num_threads(), torch.is_inference_mode_enabled() or threads > 1))
+        assert running.acquire(blocking=False)
+        return -item
+
+    for expected, made in enumerate(side_by_side(work, range(3 * engine.TOGETHER + 5))):
+        assert made == -expected
+        assert not running.acquire(blocking=False)
+        assert torch.get_num_threads() == threads
+    assert {(one, usual) for _, one, usual in seen} == {(1, True)}
+    assert (threading.get_ident() in {thread for thread, _, _ in seen}) == (threads == 1)
+
+
+def test_work_that_fails_side_by_side_fails_the_caller():
+    torch.set_num_threads(2)
+    with pytest.raises(ZeroDivisionError):
+        list(side_by_side(lambda item: 1 / item, [1, 2, 0, 3]))
+    assert torch.get_num_threads() == 2
+
+
+def test_freed_memory_is_kept_where_the_c_library_can():
+    assert keep_freed_memory() in (True, False)  # whatever library there is, nothing is raised
 
 
 def test_calibrator_and_classifier_answer_alike_in_any_batch_and_number_of_threads(tiles):

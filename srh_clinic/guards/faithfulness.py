@@ -7,9 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage as ndi
 
-from srh_clinic.guards.residual import Residual
+from srh_clinic.guards.residual import Residual, gaussian_transfer
 from srh_clinic.intensity import unit_to_model
 from srh_clinic.metrics.nuclei import DARK
 
@@ -18,6 +17,9 @@ SQUARE_UM = 30.0
 
 FINE_UM, COARSE_UM = 0.5, 2.0
 """Standard deviations in um of the Gaussians between which structure is looked for: edges of cells and fibres."""
+
+ROUNDING = 1e-6
+"""Of an image's mean, what float32 leaves in the variation of an image that has none."""
 
 
 def brightness_drift(residual: Residual) -> float:
@@ -39,13 +41,12 @@ def residual_structure(residual: Residual) -> float:
     It assumes that noise does not know where the edges are: noise that follows the signal does not either, since its sign is
     random. It fails to see structure that is gone without a trace in ``R``.
     """
-    fine, coarse = FINE_UM / residual.um_per_px, COARSE_UM / residual.um_per_px
-
-    def band(image: NDArray[np.float32]) -> NDArray[np.float32]:
-        return ndi.gaussian_filter(image, (0, fine, fine)) - ndi.gaussian_filter(image, (0, coarse, coarse))
-
-    taken, left = band(residual.scanned - residual.restored), band(residual.restored)
-    return max(abs(_correlation(one, other)) for one, other in zip(taken, left, strict=True))
+    shape = residual.scanned.shape[1:]
+    fine, coarse = (gaussian_transfer(shape, width / residual.um_per_px) for width in (FINE_UM, COARSE_UM))
+    taken = (residual.scanned_waves - residual.restored_waves) * (fine - coarse)
+    left = residual.restored_waves * (fine - coarse)
+    unseen = ROUNDING * np.abs(residual.scanned_waves[:, 0, 0])
+    return max(abs(_correlation(*three)) for three in zip(taken, left, unseen, strict=True))
 
 
 def steps_left(restored: NDArray[np.float32], calibrator: Callable[[torch.Tensor], ArrayLike]) -> NDArray[np.float64]:
@@ -75,8 +76,11 @@ def _square_means(image: NDArray[np.float32], edge: int) -> NDArray[np.float64]:
     return np.asarray(sums / np.outer(heights, widths))
 
 
-def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Pearson's; 0 where either has no variation."""
-    a, b = one.astype(np.float64) - one.mean(), other.astype(np.float64) - other.mean()
-    norm = np.sqrt((a**2).sum() * (b**2).sum())
-    return float((a * b).sum() / norm) if norm > 0 else 0.0
+def _correlation(one: NDArray[np.float32], other: NDArray[np.float32], unseen: float) -> float:
+    """Pearson's of two images by their cosine transforms, whose first number is the mean.
+
+    0 where either has no variation but ``unseen``, which is what rounding leaves of it.
+    """
+    a, b = (waves.ravel()[1:].astype(np.float64) for waves in (one, other))
+    size = np.sqrt((a**2).sum()), np.sqrt((b**2).sum())
+    return float((a * b).sum() / (size[0] * size[1])) if min(size) > unseen else 0.0

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from srh_clinic.guards.residual import Residual
 from srh_clinic.metrics.nuclei import DARK
@@ -140,7 +141,7 @@ def _powers(
     spectra = rfft2(even * np.outer(window, window).astype(np.float32))
     power = (spectra.real**2 + spectra.imag**2).reshape(*spectra.shape[:3], -1)
     at, weights = _frequencies(sets)
-    lines = (power @ weights).reshape(*power.shape[:3], 3, -1).astype(np.float64)
+    lines = (weights @ power.reshape(-1, power.shape[-1]).T).T.reshape(*power.shape[:3], 3, -1).astype(np.float64)
     return _averaged(power[..., at].astype(np.float64)), np.maximum.reduce([_averaged(lines[..., k, :]) for k in range(3)])
 
 
@@ -160,8 +161,12 @@ _ENDS = np.cumsum([len(_members(*shift)) for shift in _GRIDS])
 
 
 @lru_cache(maxsize=2)
-def _frequencies(sets: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Places of the frequencies in a flat half spectrum ``(K,)``, and those of their surroundings ``(half spectrum, 3 K)``."""
+def _frequencies(sets: int) -> tuple[NDArray[np.int64], csr_array]:
+    """Places of the frequencies in a flat half spectrum ``(K,)``, and weights of their surroundings ``(3 K, half spectrum)``.
+
+    Few weights are not 0; and numpy runs a product of full matrices in threads, which wait for each other longer than they
+    work where tiles are examined side by side.
+    """
     half = BLOCK // 2 + 1
     step = BLOCK // LONGEST
     steps = np.arange(BLOCK)
@@ -181,5 +186,4 @@ def _frequencies(sets: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
             mirrored = columns >= half
             rows, columns = np.where(mirrored, -rows % BLOCK, rows), np.where(mirrored, -columns % BLOCK, columns)
             np.add.at(weights[part, place], (rows, columns), np.float32(1 / max(len(rows), 1)))
-    flat = weights.reshape(3 * len(at), -1).T
-    return at[:, 0] * half + at[:, 1], np.ascontiguousarray(flat)
+    return at[:, 0] * half + at[:, 1], csr_array(weights.reshape(3 * len(at), -1))

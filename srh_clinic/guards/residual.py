@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
+from scipy.fft import dctn, idctn
 
 from srh_clinic.errors import InputError
 from srh_clinic.metrics.nuclei import DARK, RADII_UM, Responses, blob_responses
@@ -54,9 +55,19 @@ class Residual:
     @cached_property
     def relative(self) -> NDArray[np.float32]:
         """``(R - Y) / (G * R + DARK)``, the relative change in each channel, ``G`` a Gaussian of :data:`AROUND_UM`."""
-        width = AROUND_UM / self.um_per_px
-        around = ndi.gaussian_filter(self.restored, (0, width, width), mode="reflect")
+        smooth = gaussian_transfer(self.restored.shape[1:], AROUND_UM / self.um_per_px)
+        around = idctn(self.restored_waves * smooth, axes=(1, 2), norm="ortho")
         return np.asarray((self.restored - self.scanned) / (around + np.float32(DARK)), dtype=np.float32)
+
+    @cached_property
+    def scanned_waves(self) -> NDArray[np.float32]:
+        """Cosine transform (DCT-II, orthonormal) of each channel of :attr:`scanned`, ``(2, H, W)``."""
+        return np.asarray(dctn(self.scanned, axes=(1, 2), norm="ortho"))
+
+    @cached_property
+    def restored_waves(self) -> NDArray[np.float32]:
+        """The same of :attr:`restored`."""
+        return np.asarray(dctn(self.restored, axes=(1, 2), norm="ortho"))
 
     @cached_property
     def ch2(self) -> Responses:
@@ -95,14 +106,36 @@ def _spread(answers: Responses, block: int) -> Responses:
     low, high, share = _between(rows, block, height)
     spread = spread[:, low] * (1 - share[:, None]) + spread[:, high] * share[:, None]
     low, high, share = _between(columns, block, width)
-    return np.asarray(spread[..., low] * (1 - share) + spread[..., high] * share, dtype=np.float32)
+    between = np.take(spread, low, axis=2)
+    between *= 1 - share
+    after = np.take(spread, high, axis=2)
+    after *= share
+    between += after
+    return np.asarray(between, dtype=np.float32)
 
 
 def _median(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Along the last axis, of finite values: :func:`numpy.median` without its search for NaN."""
     middle = values.shape[-1] // 2
-    around = [middle] if values.shape[-1] % 2 else [middle - 1, middle]
-    return np.asarray(np.partition(values, around, axis=-1)[..., around].mean(axis=-1), dtype=np.float32)
+    parted = np.partition(values, middle, axis=-1)
+    upper = parted[..., middle]
+    if values.shape[-1] % 2:
+        return np.asarray(upper, dtype=np.float32)
+    return np.asarray((parted[..., :middle].max(axis=-1) + upper) / 2, dtype=np.float32)
+
+
+@lru_cache(maxsize=8)
+def gaussian_transfer(shape: tuple[int, int], sigma: float) -> NDArray[np.float32]:
+    """What :func:`scipy.ndimage.gaussian_filter` of ``sigma`` px multiplies the cosine transform of an image ``shape`` with.
+
+    With its images reflected at their edges, and its Gaussian cut at four sigma as it does by default; much sooner done than
+    the filter itself.
+    """
+    reach = int(4 * sigma + 0.5)
+    steps = np.arange(1, reach + 1)
+    weights = np.exp(-0.5 * (steps / sigma) ** 2)
+    one_way = [(1 + 2 * np.cos(np.pi * np.outer(np.arange(n), steps) / n) @ weights) / (1 + 2 * weights.sum()) for n in shape]
+    return np.outer(*one_way).astype(np.float32)
 
 
 @lru_cache(maxsize=8)

@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel
 
 from srh_clinic.bundles import Bundle, load_bundle
-from srh_clinic.engine import Engine, Precision, choose_precision
+from srh_clinic.engine import Engine, Precision, choose_precision, side_by_side
 from srh_clinic.inference import choose_device
 from srh_clinic.restorers.restorer import TileRestorer
 from srh_clinic.rscd.baselines import CCDF, RRD
@@ -30,6 +30,9 @@ class Diffusion(Protocol):
 
     @property
     def settings(self) -> BaseModel: ...
+
+    @property
+    def device(self) -> str | torch.device: ...
 
     def stream(self, tiles: Iterable[Tile], seed: int = 0) -> Iterator[RestoredTile]: ...
 
@@ -63,7 +66,14 @@ class DiffusionRestorer(TileRestorer, Generic[Algorithm]):
         return self.diffusion.settings.model_dump()
 
     def _stream(self, tiles: Iterable[Tile], seed: int) -> Iterator[RestoredTile]:
-        return self.diffusion.stream(tiles, seed)
+        if torch.device(self.diffusion.device).type != "cpu":
+            return self.diffusion.stream(tiles, seed)
+
+        def alone(tile: Tile) -> RestoredTile:
+            (restored,) = self.diffusion.stream([tile], seed)
+            return restored
+
+        return side_by_side(alone, tiles)
 
 
 def create_rscd(name: str, bundle: str | Path, device: str, settings: RSCDSettings) -> DiffusionRestorer[RSCD]:

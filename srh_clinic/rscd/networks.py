@@ -6,8 +6,9 @@ Both take model-space states ``(N, 2, H, W)`` and are built from a plain diction
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import timm
 import torch
@@ -140,12 +141,14 @@ class OverlapUNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """The noise ``eps`` in a state; see :meth:`CompactUNet.forward`."""
         sigma = self.get_buffer("sigma")[t]
-        condition = self.embed(self._waves(sigma))
+        with torch.autocast(x.device.type, enabled=False):
+            condition = self.embed(self._waves(sigma))
         # bfloat16 rounds an image by a third of the smallest sigma: the fine structure is taken out before it is rounded.
         with torch.autocast(x.device.type, enabled=False):
             smooth = F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), self.get_buffer("low_pass"), groups=RAMAN_CHANNELS)
             fine = (x - smooth) / sigma[:, None, None, None]
-        features = self.stem(torch.cat([x, torch.asinh(fine)], dim=1))
+            seen = torch.cat([x, inverse_sinh(fine)], dim=1)
+        features = self.stem(seen.to(self.stem.weight.dtype))
         skips: list[Tensor] = []
         for level, blocks in enumerate(self.down):
             if level:
@@ -154,9 +157,22 @@ class OverlapUNet(nn.Module):
             skips.append(features)
         for level in reversed(range(len(self.up))):
             grown = F.interpolate(self.grow[level](features), scale_factor=2, mode="bilinear", align_corners=False)
-            features = self._through(self.up[level], skips[level] + grown, condition)
+            features = self._through(self.up[level], grown.add_(skips[level]), condition)
         noise: Tensor = self.head(F.silu(features))
         return noise
+
+    def in_bfloat16(self) -> OverlapUNet:
+        """A copy for inference whose features are bfloat16: what autocast computes, without casting at every call.
+
+        The embedding of sigma, and weights that it scales, stay float32 until they are scaled.
+        """
+        copy = deepcopy(self)
+        for part in (copy.stem, copy.head, *copy.shrink, *copy.grow):
+            part.bfloat16()
+        for block in copy.modules():
+            if isinstance(block, ConditionedBlock):
+                block.second.bfloat16()
+        return copy
 
     @classmethod
     def _waves(cls, sigma: Tensor) -> Tensor:
@@ -175,6 +191,12 @@ class OverlapUNet(nn.Module):
         return features
 
 
+def inverse_sinh(x: Tensor) -> Tensor:
+    """``asinh`` to within float32 rounding of 1, of functions that torch computes several places at a time."""
+    size = x.abs()
+    return torch.copysign(torch.log(size + torch.sqrt(size * size + 1.0)), x)
+
+
 class ConditionedBlock(nn.Module):
     """Residual block of two 3 x 3 convolutions, scaled and shifted between them by a condition (Perez et al. 2018)."""
 
@@ -191,10 +213,22 @@ class ConditionedBlock(nn.Module):
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         """``(N, width, H, W)`` and ``(N, condition)`` to ``(N, width, H, W)``."""
-        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
-        hidden = self.first(F.silu(features)) * (1 + scale) + shift
-        residual: Tensor = self.second(F.silu(hidden))
-        return features + residual
+        with torch.autocast(features.device.type, enabled=False):
+            scale, shift = self.modulation(condition).chunk(2, dim=1)
+        hidden = self._scaled(F.silu(features), 1 + scale, shift)
+        # The gradient of silu needs what it was given; where there is none, its answer takes that place.
+        residual: Tensor = self.second(F.silu(hidden, inplace=not torch.is_grad_enabled()))
+        return residual.add_(features)
+
+    def _scaled(self, features: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """The first convolution, its answer scaled and shifted by ``(N, width)``; of one image, its weights are."""
+        weight, bias = self.first.weight, cast(Tensor, self.first.bias)
+        if len(features) == 1:
+            weight, bias = weight * scale[0, :, None, None, None], torch.addcmul(shift[0], bias, scale[0])
+            return F.conv2d(features, weight.to(features.dtype), bias.to(features.dtype), padding=1)
+        hidden = F.conv2d(features, weight.to(features.dtype), bias.to(features.dtype), padding=1)
+        scale, shift = (part[:, :, None, None].to(hidden.dtype) for part in (scale, shift))
+        return torch.addcmul(shift, hidden, scale)
 
 
 class StepRegressor(nn.Module):

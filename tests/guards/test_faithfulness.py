@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy import ndimage as ndi
+from scipy.fft import dctn, idctn
 
 from srh_clinic.errors import InputError
 from srh_clinic.guards import (
@@ -14,6 +15,7 @@ from srh_clinic.guards import (
     seed_agreement,
     steps_left,
 )
+from srh_clinic.guards.residual import gaussian_transfer
 
 UM_PER_PX = 0.47
 SIZE = 192
@@ -53,6 +55,20 @@ def test_noise_without_structure_leaves_none_and_a_blur_leaves_much():
     assert residual_structure(residual(clean + noise(), clean)) < 0.05
     assert residual_structure(residual(clean, ndi.gaussian_filter(clean, (0, 2, 2)))) > 0.5
     assert residual_structure(residual(clean, clean)) == 0
+
+
+def test_an_even_image_has_no_structure_whatever_rounding_leaves_of_it():
+    even = np.full((2, SIZE, SIZE), 0.3, np.float32)
+    assert residual_structure(residual(even * np.float32(1.1), even)) == 0
+    assert residual_structure(residual(even + noise(), even)) == 0
+    assert residual_structure(residual(even, even + noise())) > 0.9
+
+
+@pytest.mark.parametrize(("shape", "sigma"), [((64, 96), 1.06), ((64, 96), 4.25), ((40, 33), 8.0), ((8, 8), 4.0)])
+def test_a_gaussian_by_cosine_transform_is_that_of_scipy(shape, sigma):
+    image = np.random.default_rng(0).random(shape).astype(np.float32)
+    ours = idctn(dctn(image, norm="ortho") * gaussian_transfer(shape, sigma), norm="ortho")
+    np.testing.assert_allclose(ours, ndi.gaussian_filter(image, sigma, mode="reflect"), atol=2e-6)
 
 
 def test_noise_that_follows_the_signal_is_no_structure():

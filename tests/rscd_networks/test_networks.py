@@ -14,6 +14,7 @@ from srh_clinic.rscd.networks import (
     create_calibrator,
     create_denoiser,
     forward_gflop,
+    inverse_sinh,
     parameter_count,
 )
 from srh_clinic.rscd.schedule import create_schedule
@@ -117,6 +118,38 @@ def test_bfloat16_does_not_round_fine_structure_away():
         with torch.autocast("cpu", torch.bfloat16):
             network(x, t)
     torch.testing.assert_close(seen[1], seen[0], atol=1e-6, rtol=1e-2)
+
+
+def test_an_inverse_sine_of_several_places_at_a_time_is_torchs_own():
+    x = torch.cat([torch.linspace(-20, 20, 4001), torch.tensor([0.0, -0.0, 1e-6, -1e-3])])
+    torch.testing.assert_close(inverse_sinh(x), torch.asinh(x), atol=2e-7, rtol=3e-7)
+    assert torch.signbit(inverse_sinh(torch.tensor(-0.0)))
+
+
+def test_in_bfloat16_the_overlapping_denoiser_says_what_it_says_under_autocast_and_stays_itself():
+    network = drawn(OVERLAP)
+    x, t = 0.3 * torch.randn(3, 2, 32, 32), torch.tensor([3, 60, 150])
+    with torch.inference_mode():
+        whole, half = network(x, t), network.in_bfloat16()(x, t)
+        with torch.autocast("cpu", torch.bfloat16):
+            cast = network(x, t)
+        alone = torch.cat([network.in_bfloat16()(x[k : k + 1], t[k : k + 1]) for k in range(3)])
+    assert half.dtype == torch.bfloat16
+    assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
+    rms = whole.square().mean().sqrt()
+    for one in (half, cast, alone):
+        assert 0 < (one.float() - whole).square().mean().sqrt() < 0.02 * rms
+
+
+def test_the_overlapping_denoiser_learns_alike_whether_scales_stand_in_weights_or_not():
+    gradients = []
+    for together in (True, False):
+        network, x, t = drawn(OVERLAP).train(), torch.linspace(-1, 1, 2048).reshape(1, 2, 32, 32), torch.tensor([40])
+        repeats = 2 if together else 1
+        network(x.repeat(repeats, 1, 1, 1), t.repeat(repeats)).square().sum().div(repeats).backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * float(other.abs().max()) + 1e-6)
 
 
 def test_levels_and_blocks_that_do_not_fit_are_refused():
