@@ -53,7 +53,12 @@ _EQUIPMENT = """
 
 def derived_uid(*entropy: str) -> UID:
     """A UID that is a function of ``entropy`` alone (PS3.5 B.2: ``2.25.`` and a name-based UUID)."""
-    return UID(f"2.25.{uuid.uuid5(_UID_NAMESPACE, json.dumps(entropy)).int}")
+    return UID(f"2.25.{derived_uuid(*entropy).int}")
+
+
+def derived_uuid(*entropy: str) -> uuid.UUID:
+    """A name-based UUID that is a function of ``entropy`` alone."""
+    return uuid.uuid5(_UID_NAMESPACE, json.dumps(entropy))
 
 
 def content_of(slide: Slide, digest: str, one_file: bool) -> str:

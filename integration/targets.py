@@ -45,6 +45,20 @@ def target_files(out: Path, levels: Sequence[int] = ()) -> list[Path]:
     return [out / f"SRS{shift}{level}.dcm" for level in ("", *(f"-{factor}" for factor in levels)) for shift in RAMAN_SHIFTS]
 
 
+def require_new(out: Path, endings: Sequence[str], what: str) -> None:
+    """Refuse a name that is taken, or that does not say ``what`` it holds by one of ``endings``.
+
+    Raises
+    ------
+    InputError
+        When it is.
+    """
+    if not out.name.lower().endswith(tuple(endings)):
+        raise InputError(f"the name {out.name!r} for {what}", f"one that ends in {' or '.join(endings)}")
+    if out.exists():
+        raise InputError("a name that is taken", "another one", out)
+
+
 def require_free_target(out: Path, source: Slide | None, provenance: Mapping[str, Any] | None = None) -> None:
     """Refuse a place that :func:`write_wsi` would refuse, as far as it can be known before the slide is computed.
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -270,8 +271,10 @@ def timeless(path: Path) -> bytes:
         import pydicom
 
         try:
-            image = pydicom.dcmread(path)
-            return f"{image.SOPInstanceUID} {image.SeriesInstanceUID}".encode() + image.PixelData
+            document = pydicom.dcmread(path)
+            document.walk(lambda level, element: level.pop(element.tag) if element.VR in ("DA", "TM", "DT") else None)
+            document.save_as(whole := io.BytesIO())
+            return whole.getvalue()
         except Exception:
             return b"broken " + path.read_bytes()
     return path.read_bytes()

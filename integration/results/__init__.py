@@ -1,6 +1,7 @@
 """What came of a case, for other programs: DICOM objects beside the scan, in its study."""
 
 from srh_clinic.integration.results.content import CaseFindings, Marked, Said, Squares, Values
+from srh_clinic.integration.results.qupath import geojson, patches_csv, qupath_script
 from srh_clinic.integration.results.writing import require_free_results, result_objects_before, write_results
 
 __all__ = [
@@ -9,6 +10,9 @@ __all__ = [
     "Said",
     "Squares",
     "Values",
+    "geojson",
+    "patches_csv",
+    "qupath_script",
     "require_free_results",
     "result_objects_before",
     "write_results",

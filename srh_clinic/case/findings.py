@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from srh_clinic.case.result import QUPATH
 from srh_clinic.case.scrutiny import WORDS
 from srh_clinic.diagnosis import CLASS_WORDS
 from srh_clinic.slide import Slide
@@ -12,6 +14,21 @@ if TYPE_CHECKING:
     from srh_clinic.case.pictures import SquareMap
     from srh_clinic.case.result import CaseResult
     from srh_clinic.integration.results import CaseFindings
+
+
+def write_qupath(scan: Slide, result: CaseResult, folder: Path) -> None:
+    """Write the files of :data:`~srh_clinic.case.result.QUPATH` into a folder; ``scan`` is the result's slide."""
+    from srh_clinic.integration.results import geojson, patches_csv, qupath_script
+
+    findings = findings_of(result, scan)
+    geojson_name, csv_name, script_name = QUPATH
+    texts = {
+        geojson_name: geojson(findings),
+        csv_name: patches_csv(findings),
+        script_name: qupath_script(findings, geojson_name),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="")
 
 
 def findings_of(result: CaseResult, scan: Slide) -> CaseFindings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,9 +50,15 @@ if TYPE_CHECKING:
 PAGE = "case.html"
 """What the case page is called in a result's folder."""
 
+QUPATH = ("qupath.geojson", "patches.csv", "qupath.groovy")
+"""What QuPath and tables are given: patches and regions, the patches as a table, and a script that loads the first."""
+
+OPTIONAL = (PAGE, *QUPATH)
+"""Files that a result has when they are asked for."""
+
 OURS = (
     RESULT,
-    PAGE,
+    *OPTIONAL,
     *(f"{name}.png" for name in ("before", "after", "before_he", "after_he", "step_map", "trust_map", "class_map", "summary")),
 )
 """Every file that a result may have in its folder."""
@@ -262,7 +268,7 @@ class CaseResult:
 
 
 def result_before(
-    out: str | Path, made_by: Mapping[str, Any], origin: CaseOrigin, um_per_px: float, *, page: bool = False
+    out: str | Path, made_by: Mapping[str, Any], origin: CaseOrigin, um_per_px: float, *, more: Collection[str] = ()
 ) -> CaseRecord | None:
     """The result that the same call has written into ``out``, whole; None when there is none.
 
@@ -274,8 +280,8 @@ def result_before(
         Whose it would be.
     um_per_px
         Pixel size as scanned.
-    page
-        Whether a case page belongs to it.
+    more
+        Files of :data:`OPTIONAL` that belong to it.
     """
     folder = Path(out)
     if not (folder / RESULT).is_file():
@@ -291,7 +297,7 @@ def result_before(
         made_now().model_copy(update={"at": before.made.at}),
     )
     there = {name for name in OURS if (folder / name).is_file()}
-    return before if same and there == set(OURS) - (set() if page else {PAGE}) else None
+    return before if same and there == set(OURS) - (set(OPTIONAL) - set(more)) else None
 
 
 def _probabilities(by_class: Mapping[str, float]) -> ClassProbabilities:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from srh_clinic.slide import Slide
 DECIDING = ("selective", "reference")
 """Settings that change what is said of a slide and none of its pixels."""
 
-Page = Callable[[CaseResult, Path], object]
+Writer = Callable[[CaseResult, Path], object]
 """Writes what it makes of a result into a folder."""
 
 
@@ -28,7 +28,7 @@ def diagnose_into(
     *,
     out: Path | None,
     dicom_out: Path | None = None,
-    page: Page | None = None,
+    more: Sequence[Writer] = (),
     work: Path | None = None,
     progress: Progress = silent,
 ) -> CaseResult:
@@ -52,7 +52,7 @@ def diagnose_into(
         progress("writing DICOM", 1, 1)
     if out is not None:
         progress("drawing", 0, 1)
-        result.save(out, None if page is None else lambda draft: page(result, draft))
+        result.save(out, lambda draft: [write(result, draft) for write in more])
         progress("drawing", 1, 1)
     return result
 
@@ -91,9 +91,9 @@ def diagnosed_before(
     *,
     out: Path | None,
     dicom_out: Path | None = None,
-    page: bool = False,
+    more: Collection[str] = (),
 ) -> CaseRecord | None:
-    """The result of a :func:`diagnose_into` like this one that has written everything, ``page`` with a case page.
+    """The result of a :func:`diagnose_into` like this one that has written everything, ``more`` of the optional files.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def diagnosed_before(
 
     if out is None:
         return None
-    record = result_before(out, pipeline.made_by, origin, slide.um_per_px, page=page)
+    record = result_before(out, pipeline.made_by, origin, slide.um_per_px, more=more)
     if record is None or dicom_out is None:
         return record
     if not written_before(dicom_out, slide, restored_by(pipeline, origin)):

@@ -36,6 +36,8 @@ from srh_clinic.errors import ExitCode
 
 if TYPE_CHECKING:
     from srh_clinic.case.result import CaseResult
+    from srh_clinic.case.workflow import Writer
+    from srh_clinic.slide import Slide
     from srh_clinic.trust import SelectivePolicy
 
 cohort_app = typer.Typer(help="Many cases at once.", no_args_is_help=True)
@@ -100,20 +102,23 @@ def cohort_simulate(
 
 @guarded
 def convert(
-    inputs: Annotated[
-        list[Path], typer.Argument(metavar="IN...", readable=False, help="A two-channel TIFF, or CH2's and CH3's.")
+    inputs: Annotated[list[Path], typer.Argument(metavar="IN...", readable=False, help="A slide, or CH2's file and CH3's.")],
+    out: Annotated[
+        Path, typer.Argument(help="A .dcm file, a folder for one .dcm file per Raman shift, a .ome.tif or a .ome.zarr.")
     ],
-    out: DicomArgument,
+    to: Annotated[
+        str | None, typer.Option(help="Format of OUT: dicom, ome-tiff or ome-zarr; by default what its name ends in.")
+    ] = None,
     um_per_px: UmPerPxOption = None,
     full_scale: FullScaleOption = None,
     channels: ChannelsOption = None,
     plane: PlaneOption = None,
     flat_field: FlatFieldOption = None,
 ) -> None:
-    """Convert a slide in another file format to DICOM."""
-    from srh_clinic.integration import convert as to_dicom
+    """Convert a slide to DICOM, to a pyramidal OME-TIFF, or to OME-Zarr."""
+    from srh_clinic.integration import convert as converted
 
-    for path in to_dicom(inputs, out, um_per_px, full_scale, channels, plane, flat_field):
+    for path in converted(inputs, out, um_per_px, full_scale, channels, plane, flat_field, to):
         tell(path)
 
 
@@ -187,6 +192,10 @@ def diagnose(
     ch3: OtherChannelOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     html: Annotated[bool, typer.Option("--html", help="Also write case.html, a page to look at the case offline.")] = False,
+    qupath: Annotated[
+        bool,
+        typer.Option("--qupath", help="Also write qupath.geojson, patches.csv and a script that loads them in QuPath."),
+    ] = False,
     dicom_out: Annotated[
         Path | None,
         typer.Option(
@@ -239,7 +248,7 @@ def diagnose(
         selective = None if policy == "none" else load_policy(policy)
     compared = None if reference is None else load_reference(reference)
     slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane, flat_field)
-    if out is None and (html or not json):
+    if out is None and (html or qupath or not json):
         out = Path(f"{case.resolve().stem}-diagnosis")
     if out is not None:
         check_place(out, folder=True)
@@ -261,8 +270,10 @@ def diagnose(
     )
     if dicom_out is not None:  # before the folder of the tiles is made beside it
         require_free_dicom(dicom_out, slide, restored_by(pipeline, origin))
+    more = _asked_for(name, slide, html=html, qupath=qupath)
     with kept_tiles(out if out is not None else dicom_out) as work, shown_progress() as progress:
-        record = diagnosed_before(pipeline, slide, origin, out=out, dicom_out=dicom_out, page=html)
+        there = [file for files, _ in more for file in files]
+        record = diagnosed_before(pipeline, slide, origin, out=out, dicom_out=dicom_out, more=there)
         if record is not None:
             tell(f"found {out} as this very call has written it at {record.made.at}; nothing was computed.", err=True)
         else:
@@ -272,7 +283,7 @@ def diagnose(
                 origin,
                 out=out,
                 dicom_out=dicom_out,
-                page=partial(_write_page, name) if html else None,
+                more=[write for _, write in more],
                 work=work,
                 progress=progress,
             ).record
@@ -285,6 +296,19 @@ def diagnose(
         terminal.print(result_panel(name, record, out, terminal.width))
     if strict and (record.warnings or record.doubts):
         raise typer.Exit(ExitCode.FLAGGED)
+
+
+def _asked_for(name: str, slide: Slide, *, html: bool, qupath: bool) -> list[tuple[tuple[str, ...], Writer]]:
+    """The optional files of a result that were asked for, and who writes them."""
+    from srh_clinic.case.findings import write_qupath
+    from srh_clinic.case.result import PAGE, QUPATH
+
+    asked: list[tuple[tuple[str, ...], Writer]] = []
+    if html:
+        asked.append(((PAGE,), partial(_write_page, name)))
+    if qupath:
+        asked.append((QUPATH, partial(write_qupath, slide)))
+    return asked
 
 
 def _write_page(name: str, result: CaseResult, draft: Path) -> None:

@@ -28,6 +28,8 @@ OWN_MEANING = {
     "reference": "of a drift, or images of other fields",
     "images": "a folder of them, or their number",
     "preset": "the extent of tables, or the design of a study",
+    "patients": "of a tree of patches, or of a cohort",
+    "to": "the format of a slide, or of ratings",
 }
 """Names that mean something else from command to command, and what."""
 
@@ -47,6 +49,7 @@ IN_ORDER = (
     "ch3",
     "json",
     "html",
+    "qupath",
     "dicom_out",
     "strict",
     "policy",

@@ -1,0 +1,82 @@
+"""A slide as a pyramidal OME-TIFF, which QuPath, Bio-Formats, napari and OMERO open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from srh_clinic.files import check_place, whole_file
+from srh_clinic.integration.dicom_header import derived_uuid
+from srh_clinic.integration.dicom_writer import pyramid_levels
+from srh_clinic.integration.levels import CHANNEL_WORDS, spooled_levels
+from srh_clinic.integration.targets import require_new
+from srh_clinic.intensity import Counts
+from srh_clinic.slide import Slide, pixels_sha256
+
+TILE_PX = 512
+"""Edge of a tile in pixels."""
+
+_CLASSIC_BYTES = 2**32 - 2**25  # a larger file has 64-bit offsets
+
+
+def write_ome_tiff(slide: Slide, out: str | Path) -> Path:
+    """Write a slide as OME-TIFF: both channels, the levels of a pyramid as SubIFDs, deflate with a predictor.
+
+    Counts are kept exactly, and so is the size of a pixel. Nothing but pixels, their size and the channels is told: a TIFF
+    has no place for a patient. The same slide gives the same bytes.
+
+    Parameters
+    ----------
+    out
+        A name ending in ``.ome.tif`` or ``.ome.tiff`` that is not taken.
+
+    Raises
+    ------
+    InputError
+        When the name is another one or is taken, or the slide cannot be read.
+    """
+    import tifffile
+
+    out = Path(out)
+    require_new(out, (".ome.tif", ".ome.tiff"), "an OME-TIFF")
+    check_place(out, folder=False)
+    um = float(slide.um_per_px)
+    metadata = {
+        "axes": "CYX",
+        "PhysicalSizeX": um,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": um,
+        "PhysicalSizeYUnit": "µm",
+        "Channel": {"Name": list(CHANNEL_WORDS)},
+        # tifffile's own is made of the time and the network card
+        "UUID": f"urn:uuid:{derived_uuid('ome-tiff', pixels_sha256(slide), repr(um))}",
+    }
+    factors = pyramid_levels(slide.shape)
+    with spooled_levels(slide, factors, out) as levels, whole_file(out) as draft:
+        big = sum(level.nbytes for level in levels) > _CLASSIC_BYTES
+        with tifffile.TiffWriter(draft, bigtiff=big, ome=True) as file:
+            for number, level in enumerate(levels):
+                file.write(
+                    _tiles(level),
+                    shape=level.shape,
+                    dtype=level.dtype,
+                    tile=(TILE_PX, TILE_PX),
+                    compression="zlib",
+                    predictor=True,
+                    photometric="minisblack",
+                    software="srh-clinic",
+                    resolution=(1e4 / um / (1, *factors)[number],) * 2,
+                    resolutionunit="CENTIMETER",
+                    **({"subifds": len(factors), "metadata": metadata} if number == 0 else {"subfiletype": 1}),
+                )
+    return out
+
+
+def _tiles(level: Counts) -> Iterator[Counts]:
+    """The tiles of a level, one channel after the other."""
+    for channel in level:
+        for y in range(0, channel.shape[0], TILE_PX):
+            for x in range(0, channel.shape[1], TILE_PX):
+                yield np.ascontiguousarray(channel[y : y + TILE_PX, x : x + TILE_PX])
