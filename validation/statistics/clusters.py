@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from srh_clinic.estimates import Finding, Interval, Undefined, codes, draws, proportion
+from srh_clinic.validation.statistics.swapping import swapped
 
 FEWEST_PATIENTS = 8
 """Patients below which a resample may well hold a single one, and an interval says nothing."""
@@ -115,6 +116,9 @@ def difference(
     the same c, up to ``u`` of the patients may yet be of another kind, Clopper and Pearson's bound for none among them, and
     the interval is ``[c - u (c + 1), c + u (1 - c)]``, in units of ``widest``.
 
+    It reaches 0 wherever swapping before and after of whole patients (:func:`.swapping.swapped`) finds a change no rarer than
+    its level: what a test holds possible an interval beside it must not exclude. :func:`p_of_change` is its p.
+
     Parameters
     ----------
     after, before
@@ -138,7 +142,50 @@ def difference(
         return Undefined(f"there {'is 1 patient' if n == 1 else f'are {n} patients'}; {TOO_FEW}")
     if np.abs(change).max() > 1 + 1e-12:
         raise ValueError(f"found a difference of {np.abs(change).max() * widest}; needed at most {widest}.")
+    low, high = _of_change(change, patient, level, resamples, seed)
+    swaps = swapped(per_patient(change, patient), seed=seed)
+    if swaps is None or swaps.p >= (1 - level) * (1 - 1e-9):
+        low, high = min(low, 0.0), max(high, 0.0)
     value = float(change.mean())
+    return Interval(value * widest, low * widest, high * widest, n, level)
+
+
+def p_of_change(
+    after: ArrayLike, before: ArrayLike, patients: ArrayLike, *, resamples: int = 2000, seed: int = 0
+) -> float | Undefined:
+    """Two-sided p of no mean ``after - before``: one less the highest level at which :func:`difference` excludes 0.
+
+    That is the p of swapping whole patients, or of the interval without it where that is larger. With fewer than 8 patients
+    there is no interval, and it is the former.
+
+    Returns
+    -------
+    Undefined where no patient is better or worse on balance.
+    """
+    change, patient = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64), codes(patients)
+    _same(change, patient)
+    swaps = swapped(per_patient(change, patient), seed=seed)
+    if swaps is None:
+        return Undefined("no patient is better or worse on balance")
+
+    def excludes(p: float) -> bool:
+        low, high = _of_change(change, patient, 1 - p, resamples, seed)
+        return not low <= 0 <= high
+
+    if len(np.unique(patient)) < FEWEST_PATIENTS or swaps.p == 1 or excludes(swaps.p):
+        return swaps.p
+    below, above = swaps.p, 1.0
+    while above - below > 1e-6 * above:
+        middle = (below + above) / 2
+        below, above = (below, middle) if excludes(middle) else (middle, above)
+    return above
+
+
+def _of_change(
+    change: NDArray[np.float64], patient: NDArray[np.int64], level: float, resamples: int, seed: int
+) -> tuple[float, float]:
+    """The ends of :func:`difference` as long as nothing is swapped, of changes in [-1, 1] of 8 patients or more."""
+    n, value = len(np.unique(patient)), float(change.mean())
     none = proportion(0, n, level=level).high
     if np.ptp(change) == 0:
         low, high = value - none * (value + 1), value + none * (1 - value)
@@ -151,8 +198,7 @@ def difference(
             if isinstance(gain, Interval) and isinstance(loss, Interval):
                 low = min(low, value - float(np.hypot(gain.value - gain.low, loss.high - loss.value)))
                 high = max(high, value + float(np.hypot(gain.high - gain.value, loss.value - loss.low)))
-    low, high = min(max(low, -1.0), value), max(min(high, 1.0), value)
-    return Interval(value * widest, low * widest, high * widest, n, level)
+    return min(max(low, -1.0), value), max(min(high, 1.0), value)
 
 
 def clustered(

@@ -16,9 +16,7 @@ from scipy import stats
 
 from srh_clinic.estimates import Undefined, codes
 from srh_clinic.validation.statistics.clusters import per_patient
-
-EXACT_UP_TO = 13
-"""Patients with a change up to which all swaps are counted: 2^13 are fewer than the usual 9,999 draws."""
+from srh_clinic.validation.statistics.swapping import swapped
 
 
 @dataclass(frozen=True)
@@ -131,9 +129,7 @@ def within_patient_permutation(
     """Permutation test of no mean difference: before and after are swapped for all cases of a patient at once.
 
     Holds whenever patients are independent and, were there no effect, a patient's before and after could be exchanged; cases
-    may depend on each other. Swapping flips the sign of a patient's sum of differences (Good 2005, Permutation, Parametric and
-    Bootstrap Tests, section 3.7). Up to 13 patients with a sum other than 0, all swaps are counted; else
-    ``p = (1 + as extreme) / (1 + draws)`` (Phipson and Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9:39).
+    may depend on each other. Swapping flips the sign of a patient's sum of differences; see :func:`.swapping.swapped`.
 
     Parameters
     ----------
@@ -152,20 +148,11 @@ def within_patient_permutation(
     if not len(first):
         return Undefined("there is no pair")
     sums = per_patient(second - first, patient)
-    scale = float(np.abs(sums).max())
-    changed = sums[np.abs(sums) > 1e-12 * max(scale, 1.0)]
-    if not len(changed):
+    found = swapped(sums, seed=seed, draws=draws)
+    if found is None:
         return Undefined("no patient is better or worse on balance")
-    exact = len(changed) <= EXACT_UP_TO
-    if exact:
-        bits = np.arange(2 ** len(changed))[:, None] >> np.arange(len(changed)) & 1
-    else:
-        bits = np.random.default_rng(seed).integers(0, 2, (draws, len(changed)), dtype=np.int8)
-    # As extreme up to rounding: a swap of all must count.
-    extreme = int((np.abs((1.0 - 2.0 * bits) @ changed) >= abs(float(changed.sum())) - 1e-9 * scale).sum())
-    p = extreme / len(bits) if exact else (1 + extreme) / (1 + draws)
     mean = float((second - first).mean())
-    return PairedTest("within-patient permutation", mean, p, len(sums), len(changed), "patient", exact=exact)
+    return PairedTest("within-patient permutation", mean, found.p, len(sums), found.changed, "patient", exact=found.exact)
 
 
 def _pairs(one: NDArray, other: NDArray) -> None:

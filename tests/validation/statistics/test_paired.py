@@ -68,8 +68,13 @@ def test_few_patients_are_permuted_in_all_ways() -> None:
 def test_drawn_permutations_agree_with_the_binomial() -> None:
     """With changes of one size only, flipping signs is McNemar's exact test."""
     change = np.repeat([1.0, -1.0, 0.0], [18, 7, 10])
-    found = within_patient_permutation(np.zeros(35), change, np.arange(35), draws=9999)
     exact = stats.binomtest(7, 25).pvalue
+    counted = within_patient_permutation(np.zeros(35), change, np.arange(35))
+    assert counted.exact
+    assert counted.p == pytest.approx(exact, rel=1e-12)
+    change[0] = 3  # no longer of one size, so the signs are drawn
+    exact = sum(stats.binom.cdf((11 - one) // 2, 24, 0.5) for one in (3, -3))  # of 24 signs and one that counts three times
+    found = within_patient_permutation(np.zeros(35), change, np.arange(35), draws=9999)
     assert not found.exact
     assert found.p == pytest.approx(exact, abs=4 * np.sqrt(exact / 9999))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,13 @@ from srh_clinic.validation.reporting.report import Column, Figure, Section, Tabl
 from srh_clinic.validation.shift.harm import harm_rows, ledger, ledger_rows
 from srh_clinic.validation.shift.records import STRATA, WHEN, Cohort, When, patient_outcomes, patient_said
 from srh_clinic.validation.shift.subgroups import UTILITY, Subgroup
-from srh_clinic.validation.statistics.clusters import clustered_proportion, difference, naive_difference, standard_errors
+from srh_clinic.validation.statistics.clusters import (
+    clustered_proportion,
+    difference,
+    naive_difference,
+    p_of_change,
+    standard_errors,
+)
 from srh_clinic.validation.statistics.paired import (
     PairedTest,
     holm,
@@ -250,6 +257,10 @@ def tests(cohort: Cohort, seed: int) -> Section:
             utility["before"], utility["after"], patients, seed=seed
         ),
     }
+    accuracy = found[name := f"accuracy, {cohort.level}s"]
+    p = p_of_change(cohort.correct("after"), cohort.correct("before"), patients, seed=seed)
+    if not isinstance(accuracy, Undefined) and not isinstance(p, Undefined):
+        found[name] = replace(accuracy, p=p)
     adjusted = holm({name: None if isinstance(test, Undefined) else test.p for name, test in found.items()})
     rows = [
         {"what": name, "test": test, "p": test}
@@ -277,7 +288,9 @@ def tests(cohort: Cohort, seed: int) -> Section:
     note = (
         "McNemar's and Stuart-Maxwell's tests need independent rows, so each patient is one: the most frequent outcome of its "
         f"cases, the least favourable of equally frequent ones. {cohort.level.capitalize()}s are compared by swapping before "
-        "and after of whole patients. The worth of an outcome is 1 correct, 0.5 non-diagnostic, 0 wrong."
+        f"and after of whole patients; p of the accuracy of {cohort.level}s is below 0.05 just where the 95 % interval of its "
+        "change leaves 0 out. Patients' outcomes are another quantity, whose p may say otherwise where patients have several "
+        "cases. The worth of an outcome is 1 correct, 0.5 non-diagnostic, 0 wrong."
     )
     return Section("tests", "Tests", tables=[reasoned_table("Before against after", columns, rows, note)])
 
