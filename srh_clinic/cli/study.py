@@ -319,7 +319,10 @@ def study_convert(
 @guarded
 def study_import(
     study: StudyArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="File that the other program exported.")],
+    file: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="File that the other program exported; of Label Studio one for each project."),
+    ],
     source: Annotated[str, typer.Option("--from", metavar="FORMAT", help="Format: label-studio or redcap.")],
     rater: Annotated[str, typer.Option(help="Name of the rater whose answers these are.")],
 ) -> None:

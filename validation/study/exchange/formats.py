@@ -98,13 +98,19 @@ def _exported(study: Path, to: str, out: Path, cases: Sequence[str | Path]) -> l
     return dicom_export(opened, places, out)
 
 
-def import_answers(study: str | Path, source: str, file: str | Path, rater: str) -> Path:
+def import_answers(study: str | Path, source: str, file: str | Path | Sequence[str | Path], rater: str) -> Path:
     """Take a rater's answers from Label Studio or REDCap; they become the rater's return, chained from here on.
+
+    Parameters
+    ----------
+    file
+        What the other program exported; of Label Studio several, where the parts of a rater's tasks are several projects.
 
     Raises
     ------
     InputError
-        When the format or the rater is unknown, the rater's return is there already, or an answer is missing or wrong.
+        When the format or the rater is unknown, the rater's return is there already, an answer is missing or wrong, or there
+        are several files of REDCap.
     """
     study = Path(study)
     if source not in BLINDED:
@@ -115,8 +121,13 @@ def import_answers(study: str | Path, source: str, file: str | Path, rater: str)
     if (path := find_return(study, rater)) is not None:
         raise InputError(f"a return that {rater} already made", "no return of this rater (move it away first)", path)
     viewer, tasks = found[rater]
-    read = label_studio_import if source == "label-studio" else redcap_import
-    rows = read(Path(file), tasks)
+    files = [Path(one) for one in ((file,) if isinstance(file, str | Path) else file)]
+    if source == "label-studio":
+        rows = label_studio_import(files, tasks)
+    elif len(files) == 1:
+        rows = redcap_import(files[0], tasks)
+    else:
+        raise InputError(f"{len(files)} files of REDCap", "one, with all answers of a rater", study)
     written = write_return(rows, tasks[0].study_id, rater, viewer.secret)
     return write_whole(study / "returned" / f"{rater}.jsonl", written)
 

@@ -67,8 +67,8 @@ def label_studio_export(
     Raises
     ------
     InputError
-        When there is no task, tasks are of several raters, ask different questions or have images of different sizes, or an
-        image is missing or not uint8 ``(2, H, W)``.
+        When there is no task, tasks are of several raters, ask different questions or have images of different sizes, an
+        image is missing or not uint8 ``(2, H, W)``, or one task takes more than ``most`` bytes.
     """
     rater_id = one_rater(tasks)
     if len({task.questions for task in tasks}) > 1 or len({task.img_B is None for task in tasks}) > 1:
@@ -95,8 +95,8 @@ def label_studio_export(
     return *written, write_whole(out / "config.xml", _config(tasks[0]))
 
 
-def label_studio_import(path: Path, tasks: Sequence[Task]) -> list[dict[str, Any]]:
-    """Read one rater's answers from a JSON export of Label Studio, in the order of the tasks.
+def label_studio_import(files: Path | Sequence[Path], tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """Read one rater's answers from a JSON export of Label Studio, or from several, in the order of the tasks.
 
     A cancelled (skipped) annotation is no answer. Two annotations of one task are refused, because which of them the rater
     meant is not ours to choose. Percent become px, rounded to a thousandth; the time of the answer is that at which the
@@ -104,8 +104,8 @@ def label_studio_import(path: Path, tasks: Sequence[Task]) -> list[dict[str, Any
 
     Parameters
     ----------
-    path
-        The export.
+    files
+        The export; several where the parts of one rater's tasks went into several projects.
     tasks
         The tasks of this rater.
 
@@ -123,9 +123,10 @@ def label_studio_import(path: Path, tasks: Sequence[Task]) -> list[dict[str, Any
     """
     one_rater(tasks)
     by_id = {task.task_id: task for task in tasks}
-    annotations: dict[str, Mapping[str, Any]] = {}
+    annotations: dict[str, tuple[Path, Mapping[str, Any]]] = {}
     people = set()
-    for entry in _entries(path):
+    paths = [files] if isinstance(files, Path) else list(files)
+    for path, entry in ((one, entry) for one in paths for entry in _entries(one)):
         task = by_id.get(str(_part(entry, "data", Mapping, path).get("task_id")))
         if task is None:
             raise InputError("a task of another rater", f"the {len(tasks)} tasks of {tasks[0].rater_id}", path)
@@ -135,24 +136,29 @@ def label_studio_import(path: Path, tasks: Sequence[Task]) -> list[dict[str, Any
         if len(kept) > 1:
             raise InputError(f"{len(kept)} annotations of task number {task.seq}", "one annotation of each task", path)
         if kept:
-            annotations[task.task_id] = kept[0]
+            annotations[task.task_id] = path, kept[0]
             people.add(json.dumps(kept[0].get("completed_by"), sort_keys=True))
     if len(people) > 1:
-        raise InputError(f"annotations by {len(people)} people", f"those of {tasks[0].rater_id} alone", path)
+        raise InputError(f"annotations by {len(people)} people", f"those of {tasks[0].rater_id} alone", paths[0])
     rows = []
     for task in sorted(tasks, key=lambda task: task.seq):
         if task.task_id not in annotations:
-            raise InputError(f"no answer to task number {task.seq}", f"an answer to each of {len(tasks)} tasks", path)
-        rows.append(_row(task, annotations[task.task_id], path))
+            needed = f"an answer to each of {len(tasks)} tasks (of all parts: name their exports one after the other)"
+            raise InputError(f"no answer to task number {task.seq}", needed, paths[0])
+        path, annotation = annotations[task.task_id]
+        rows.append(_row(task, annotation, path))
     return rows
 
 
 def _parts(rows: Sequence[str], most: int) -> list[list[str]]:
-    """Rows in their order, together as long as a file may be; a row that is longer by itself has a file of its own."""
+    """Rows in their order, together as long as a file may be."""
     parts: list[list[str]] = [[]]
     size = 0
     for row in rows:
-        if parts[-1] and size + len(row) + 4 > most:
+        if len(row) + 3 > most:
+            found = f"a task whose images take {len(row) / 2**20:.4g} MiB"
+            raise InputError(found, f"tasks of at most {most / 2**20:.4g} MiB, which Label Studio takes by its page")
+        if parts[-1] and size + len(row) + 3 > most:
             parts.append([])
             size = 0
         parts[-1].append(row)

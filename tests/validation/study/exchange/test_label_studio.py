@@ -80,6 +80,13 @@ class TestLabelStudioExport:
         assert all(part.stat().st_size <= 2 * longest + 10 for part in parts)
         assert [row for part in parts for row in json.loads(part.read_text())] == json.loads(whole.read_text())
         assert again.read_bytes() == config.read_bytes()
+        # To the byte: two rows fill a part just so.
+        row = len(json.dumps(json.loads(whole.read_text())[0]))
+        *parts, _ = label_studio_export(tasks, planes(tasks), tmp_path / "tight", most=2 * row + len("[, ]\n"))
+        assert [len(json.loads(part.read_text())) for part in parts] == [2, 2, 1]
+        assert max(part.stat().st_size for part in parts) == 2 * row + len("[, ]\n")
+        with pytest.raises(InputError, match=r"a task whose images take .* MiB; needed tasks of at most"):
+            label_studio_export(tasks, planes(tasks), tmp_path / "less", most=row)
         # The same into the folder of another split: what is left would be imported beside it.
         (tmp_path / "parts" / "tasks-notes.json").write_text("mine")
         label_studio_export(tasks, planes(tasks), tmp_path / "parts")
@@ -164,6 +171,23 @@ class TestLabelStudioImport:
         rows = label_studio_import(path, tasks)
         assert rows == [row(tasks[0]), row(tasks[1], ())]
         assert_a_return_takes_them(rows, tasks, tmp_path)
+
+    def test_parts_that_became_projects_of_their_own_are_one_return(self, tmp_path):
+        tasks = [task(number) for number in range(5)]
+        *parts, _ = label_studio_export(tasks, planes(tasks), tmp_path, most=110_000)
+        assert len(parts) > 1
+        of, answered = {one.task_id: one for one in tasks}, []
+        for part in reversed(parts):
+            entries = [
+                {**entry, "annotations": [annotation(of[entry["data"]["task_id"]])]} for entry in json.loads(part.read_text())
+            ]
+            answered.append(tmp_path / f"answered {part.name}")
+            answered[-1].write_text(json.dumps(entries))
+        assert label_studio_import(answered, tasks) == [row(one) for one in tasks]
+        with pytest.raises(InputError, match=r"no answer to task number \d; .* name their exports one after the other"):
+            label_studio_import(answered[1:], tasks)
+        with pytest.raises(InputError, match=r"answered tasks-1\.json: found task number 0 twice"):
+            label_studio_import([*answered, answered[-1]], tasks)
 
     def test_a_review_becomes_a_return(self, tmp_path):
         one = task(0, kind="review")
