@@ -15,7 +15,7 @@ from srh_clinic.cli.benchmark import benchmark_app
 from srh_clinic.cli.bundle import bundle_app, train
 from srh_clinic.cli.cases import cohort_app, convert, diagnose, judge, restore, simulate, validate
 from srh_clinic.cli.options import guarded
-from srh_clinic.cli.output import Terminal, tell, words
+from srh_clinic.cli.output import FRAMED, Terminal, listed, tell, words
 from srh_clinic.cli.study import study_app
 from srh_clinic.errors import ExitCode
 
@@ -52,13 +52,20 @@ def doctor() -> None:
     from srh_clinic.health import check_health
 
     table = Table(box=None, show_header=False, pad_edge=False)
+    for _ in range(3):
+        table.add_column(overflow="fold")
     checks = check_health()
     for check in checks:
         mark = "[green]ok[/]" if check.good else "[red]missing[/]" if check.needed else "[yellow]no[/]"
         table.add_row(mark, words(check.name), words(check.found))
         if not check.good:
             table.add_row("", "", f"[dim]{words(check.remedy)}[/]")
-    Terminal().print(table)
+    terminal = Terminal()
+    if terminal.width < FRAMED:
+        columns = zip(*(column.cells for column in table.columns), strict=True)
+        terminal.print(listed([(f"{mark} {name}", found) for mark, name, found in columns]))
+    else:
+        terminal.print(table)
     if any(check.needed and not check.good for check in checks):
         raise typer.Exit(ExitCode.INPUT)
 

@@ -34,12 +34,11 @@ def bundle_list() -> None:
 @guarded
 def bundle_show(name: BundleArgument) -> None:
     """Show the model card of a bundle."""
-    from rich.markdown import Markdown
-
     from srh_clinic.bundles import load_bundle
+    from srh_clinic.cli.card import Card
 
     loaded = load_bundle(name)
-    Terminal().print(Markdown((loaded.path / "docs" / "README.md").read_text(encoding="utf-8")))
+    Terminal().print(Card((loaded.path / "docs" / "README.md").read_text(encoding="utf-8")))
     tell(*(f"{part}: in {loaded.holder(part).name}" for part in loaded.parts))
     tell(*_promises(loaded), *_policy(loaded), "", f"weights_sha256 {loaded.weights_sha256}", loaded.path)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
-from srh_clinic.cli.output import Terminal, nobody_reads_on, tell
+from srh_clinic.cli.output import FRAMED, Terminal, nobody_reads_on, tell
 from srh_clinic.errors import ExitCode, InputError
 from srh_clinic.files import beside, claimed, require_no_link
 
@@ -213,21 +213,23 @@ def _work(out: Path) -> Iterator[Path]:
     shutil.rmtree(work, ignore_errors=True)
 
 
+ROOM_FOR_BARS = 76
+"""Characters in which a stage has its bar and its times beside its name and a count of six digits."""
+
+
 @contextmanager
 def shown_progress() -> Iterator[Progress]:
     """Stages with a bar and the time that is left, on stderr."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    columns = (
-        TextColumn("{task.description:<22}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=Terminal(stderr=True), speed_estimate_period=600) as bars:
+    terminal = Terminal(stderr=True)
+    columns: tuple[ProgressColumn, ...] = (TextColumn("{task.description:<22}"), MofNCompleteColumn())
+    if terminal.width >= ROOM_FOR_BARS:
+        columns = (columns[0], BarColumn(), columns[1], TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    elif terminal.width < FRAMED:
+        columns = columns[1:]
+    with Bars(*columns, console=terminal, speed_estimate_period=600) as bars:
         tasks: dict[str, Any] = {}
 
         def report(stage: str, done: int, total: int) -> None:

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 
-from srh_clinic.cli.output import words
+from srh_clinic.cli.output import FRAMED, listed, words
 from srh_clinic.diagnosis import CLASS_WORDS
 
 if TYPE_CHECKING:
@@ -40,22 +40,24 @@ def result_panel(name: str, result: CaseRecord, out: Path | None, width: int = 1
     out
         Folder that the result was saved to, if it was.
     width
-        Characters of the terminal, at least :data:`~srh_clinic.cli.output.LEAST_WIDTH`.
+        Characters of the terminal. Where there is no room for a frame, everything stands below each other.
     """
+    rows = [
+        *_doubts(result),
+        *_decision(result),
+        *_quality(result),
+        *_trust(result, out),
+        *_flags(result),
+        *_making(result, out),
+    ]
+    warning = f"[bold yellow]{words(result.provenance.notice)}[/]"
+    if width < FRAMED:
+        return Group(f"[bold]{words(name)}[/]", warning, "", *_classes_below_each_other(result), "", listed(rows))
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
     facts.add_column()
-    for rows in (
-        _doubts(result),
-        _decision(result),
-        _quality(result),
-        _trust(result, out),
-        _flags(result),
-        _making(result, out),
-    ):
-        for row in rows:
-            facts.add_row(*row)
-    warning = f"[bold yellow]{words(result.provenance.notice)}[/]"
+    for row in rows:
+        facts.add_row(*row)
     classes = _classes(result) if width >= SIDE_BY_SIDE else _narrow_classes(result)
     side = 2 if width >= SIDE_BY_SIDE else 1
     return Panel(Group(warning, "", classes, "", facts), title=words(name), title_align="left", padding=(1, side))
@@ -68,6 +70,15 @@ def _word(diagnosis: str) -> str:
 def _last_word(result: CaseRecord) -> str:
     """The diagnosis after restoration, called doubtful where something speaks against it."""
     return _word(result.diagnosis) + (" [yellow](doubtful)[/]" if result.doubts else "")
+
+
+def _classes_below_each_other(result: CaseRecord) -> Iterator[str]:
+    """The same as :func:`_narrow_classes`, a line or two a class."""
+    yield f"as scanned: {_word(result.before.diagnosis)}"
+    yield f"after restoration: {_last_word(result)}"
+    for one, style in CLASS_STYLES.items():
+        before, after = (f"{getattr(said.probabilities, one):.1%}" for said in (result.before, result))
+        yield f"[{style}]{CLASS_WORDS[one]}: {before}, then {after}[/]"
 
 
 def _narrow_classes(result: CaseRecord) -> Group:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,13 +16,15 @@ from calling import Run
 from rich.console import Console
 from test_options import COMMANDS
 
-from srh_clinic.cli.output import LEAST_WIDTH
-from srh_clinic.cli.panel import CLASS_STYLES, SIDE_BY_SIDE, _classes, _narrow_classes
+from srh_clinic import read_result
+from srh_clinic.cli.output import FRAMED, LEAST_WIDTH, folded
+from srh_clinic.cli.panel import CLASS_STYLES, SIDE_BY_SIDE, _classes, _narrow_classes, result_panel
 
 NUMBER = re.compile(r"\d+\.\d%")
+EVERY_NUMBER = re.compile(r"(?<![\w.])\d[\d.,]*%?")
 
 
-@pytest.mark.parametrize("width", [*range(LEAST_WIDTH, 104, 3), 57, SIDE_BY_SIDE - 1, SIDE_BY_SIDE])
+@pytest.mark.parametrize("width", [*range(FRAMED, 104, 3), 57, SIDE_BY_SIDE - 1, SIDE_BY_SIDE])
 def test_probabilities_are_whole_in_every_terminal(width: int) -> None:
     sure: dict[str, float] = dict.fromkeys(CLASS_STYLES, 0.0) | {"nondiagnostic": 1.0}
     said = SimpleNamespace(diagnosis="nondiagnostic", probabilities=SimpleNamespace(**sure))
@@ -31,6 +34,51 @@ def test_probabilities_are_whole_in_every_terminal(width: int) -> None:
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert sorted(NUMBER.findall(shown)) == sorted(2 * ["100.0%", "0.0%", "0.0%"])
     assert "…" not in shown
+
+
+def test_every_number_of_a_result_is_whole_in_every_terminal(
+    run: Run, call_of_case: tuple[object, ...], tmp_path: Path
+) -> None:
+    run("diagnose", *call_of_case, "--restorer", "median", "--out", "out")
+    record = read_result(tmp_path / "out" / "result.json")
+
+    def shown(width: int) -> str:
+        console = Console(file=io.StringIO(), width=width)
+        console.print(result_panel("case.tif", record, None, width))
+        return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+    assert_whole(shown, shown(400))
+
+
+def assert_whole(shown: Callable[[int], str], everything: str) -> None:
+    """A terminal breaks the lines that are longer than it is wide; a piece of a number is no number of the whole."""
+    whole = set(EVERY_NUMBER.findall(everything))
+    assert whole
+    for width in [*range(LEAST_WIDTH, 84), 100, 140, 200]:
+        lines = [line[at : at + width] for line in shown(width).splitlines() for at in range(0, len(line), width)]
+        assert set(EVERY_NUMBER.findall("\n".join(lines))) <= whole, width
+        assert "…" not in "".join(lines), width
+
+
+@pytest.mark.parametrize("command", [("bundle", "show", "phantom-demo"), ("doctor",)])
+def test_every_number_of_a_card_and_of_doctor_is_whole(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    def shown(width: int) -> str:
+        monkeypatch.setenv("COLUMNS", str(width))
+        lines = run(*command).out.splitlines()
+        # What follows the card is told in lines, which a terminal gets folded; hashes and paths are longer than it is wide.
+        return "\n".join("" if re.search(r"[0-9a-f]{20}|/", line) else folded(line, width) for line in lines)
+
+    assert_whole(shown, shown(400))
+
+
+def test_lines_are_broken_between_words_for_a_terminal() -> None:
+    line = "54.0 % were correct, a change of +21.0 [+10.5, +31.4] points; 0 of 1,234,567 are worse off."
+    for width in (10, LEAST_WIDTH, 33, 80):
+        lines = folded(line, width).splitlines()
+        assert max(map(len, lines)) <= max(width, LEAST_WIDTH)
+        assert " ".join(lines) == line
 
 
 @pytest.mark.parametrize("width", [LEAST_WIDTH, 57])

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import jinja2
 
@@ -289,7 +289,7 @@ def _rich_table(table: Table, width: float) -> RenderableType:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    widths, cell = _fitting(table, width)
+    widths, cell, exact = _fitting(table, width)
     note = [table.footnote] if table.footnote else []
     if cell is Column.short and any(isinstance(value, Interval) for row in table.rows for value in row.values()):
         note.append("Intervals are in the report.")
@@ -299,10 +299,11 @@ def _rich_table(table: Table, width: float) -> RenderableType:
     rich = RichTable(box=box.SIMPLE_HEAD, padding=(0, GUTTER - 1, 0, 0), pad_edge=False)
     columns = table.columns[: len(widths)]
     for column, least in zip(columns, widths, strict=True):
-        if column.is_text:
+        if column.is_text and not exact:
             rich.add_column(Text(terminal_text(column.title)), min_width=least, overflow="fold")
         else:
-            rich.add_column(Text(terminal_text(column.title)), width=least, justify="right", overflow="fold")
+            justify: Literal["left", "right"] = "left" if column.is_text else "right"
+            rich.add_column(Text(terminal_text(column.title)), width=least, justify=justify, overflow="fold")
     for row in table.rows:
         rich.add_row(*(Text(terminal_text(cell(column, row))) for column in columns))
     # Not as rich's title and caption, which are folded at the table's width, in the middle of a number where it is narrow.
@@ -310,21 +311,23 @@ def _rich_table(table: Table, width: float) -> RenderableType:
     return Group(title, rich, caption, "") if note else Group(title, rich)
 
 
-def _fitting(table: Table, width: float) -> tuple[list[int], Written]:
-    """The widths of the first columns that fit into a terminal, and how their cells are written there."""
+def _fitting(table: Table, width: float) -> tuple[list[int], Written, bool]:
+    """Widths of the first columns that fit into a terminal, how their cells are written, and whether widths are exact."""
     wide, narrow = TITLE_FOLDS
     for cell, fold in ((Column.cell, wide), (Column.short, wide), (Column.short, narrow)):
         widths = [_width(column, table, cell, fold) for column in table.columns]
         ends = list(accumulate(one + GUTTER for one in widths))
         if ends[-1] <= width:
-            return widths, cell
+            return widths, cell, False
     fitting = sum(end <= width for end in ends)
     if fitting < 2 <= len(widths) and table.columns[1].is_text:
         # Text beside the first column may fold, at words: a number that does not fit is left out.
         folded = [_longest_numbered(column, table, Column.short) for column in table.columns[:2]]
-        if sum(folded) + 2 * GUTTER <= width:
-            return folded, Column.short
-    return widths[: max(fitting, 1)], Column.short
+        if (spare := int(width) - sum(folded) - 2 * GUTTER) >= 0:
+            return [folded[0] + spare // 2, folded[1] + spare - spare // 2], Column.short, True
+    if not fitting:
+        return [int(width) - GUTTER], Column.short, True
+    return widths[:fitting], Column.short, False
 
 
 def _width(column: Column, table: Table, cell: Written, fold: int) -> int:

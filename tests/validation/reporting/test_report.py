@@ -132,7 +132,7 @@ def test_a_folder_that_cannot_be_written_is_told(report: Report, tmp_path: Path)
         write_report(report, tmp_path / "file")
 
 
-@pytest.mark.parametrize("width", [40, 41, 47, 52, 60, 79, 120, 200])
+@pytest.mark.parametrize("width", [20, 23, 28, 34, 40, 41, 47, 52, 60, 79, 120, 200])
 def test_numbers_within_words_are_whole_in_every_terminal(width: int) -> None:
     """Also those of a sentence beside another, of a title and of a note over and under a narrow table."""
     number = "638,363.5452"
