@@ -80,6 +80,9 @@ class ChannelOrder:
         return f"CH2 is channel {ch2}, CH3 is channel {ch3}: {self.why}"
 
 
+_AS_THEY_LIE = ChannelOrder((0, 1), "in the file's order, which names neither")
+
+
 def answer(n_channels: int) -> str:
     """How a caller answers the question which of a file's channels is which."""
     if n_channels == len(CHANNELS):
@@ -181,20 +184,19 @@ def decide_channels(
 
 
 def _decide(stated: Sequence[ChannelStatement], path: Path | None, in_order: bool) -> ChannelOrder:
+    if in_order and len(stated) == 2 and all(one == ChannelStatement() for one in stated):
+        return _AS_THEY_LIE
     named = [channel_of_words(statement.words) for statement in stated]
-    said = " and ".join(map(str, stated))
-    unnamed = all(str(statement) == "nothing" for statement in stated)
-    found = f"{len(stated)} channels without names" if unnamed else f"channels that do not say which is CH2 and CH3 ({said})"
-    question = InputError(found, answer(len(stated)), path)
     if named.count(0) == 1 and named.count(1) == 1:
         order = named.index(0), named.index(1)
         if _by_wavelength(stated) == order[::-1]:
-            raise InputError(f"channels whose words and wavelengths disagree ({said})", answer(len(stated)), path)
+            found = f"channels whose words and wavelengths disagree ({_said(stated)})"
+            raise InputError(found, answer(len(stated)), path)
         return ChannelOrder(order, f"by name ({_understood(stated[order[0]])} and {_understood(stated[order[1]])})")
     if named.count(0) > 1 or named.count(1) > 1:
-        raise InputError(f"two channels of one Raman shift ({said})", answer(len(stated)), path)
+        raise InputError(f"two channels of one Raman shift ({_said(stated)})", answer(len(stated)), path)
     if _BOTH in named:
-        raise question
+        raise _question(stated, path)
     known = [channel for channel in named if channel is not None]
     by_wavelength = _by_wavelength(stated)
     if known and by_wavelength is not None and all(named[place] in (None, c) for c, place in enumerate(by_wavelength)):
@@ -204,14 +206,25 @@ def _decide(stated: Sequence[ChannelStatement], path: Path | None, in_order: boo
         if in_order and len(stated) == 2 and _other_is_free(stated, named):
             places = (0, 1) if known[0] == named.index(known[0]) else (1, 0)
             return ChannelOrder(places, f"by the one that is named ({_understood(stated[named.index(known[0])])})")
-        raise question
+        raise _question(stated, path)
     if by_wavelength is not None:
         return ChannelOrder(
             by_wavelength, f"by wavelength ({' and '.join(f'{stated[place].wavelength_nm:g} nm' for place in by_wavelength)})"
         )
     if in_order and len(stated) == 2 and _says_nothing(stated):
-        return ChannelOrder((0, 1), "in the file's order, which names neither")
-    raise question
+        return _AS_THEY_LIE
+    raise _question(stated, path)
+
+
+def _question(stated: Sequence[ChannelStatement], path: Path | None) -> InputError:
+    said = _said(stated)
+    unnamed = all(str(statement) == "nothing" for statement in stated)
+    found = f"{len(stated)} channels without names" if unnamed else f"channels that do not say which is CH2 and CH3 ({said})"
+    return InputError(found, answer(len(stated)), path)
+
+
+def _said(stated: Sequence[ChannelStatement]) -> str:
+    return " and ".join(map(str, stated))
 
 
 def _by_wavelength(stated: Sequence[ChannelStatement]) -> tuple[int, int] | None:

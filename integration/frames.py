@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -185,11 +185,15 @@ def _paste(region: Counts, frame: Counts, top: int, left: int) -> None:
         region[y0:y1, x0:x1] = frame[y0 - top : y1 - top, x0 - left : x1 - left]
 
 
+@lru_cache(maxsize=4)  # both channels, and all planes of a stack, have one
 def grid_corners(shape: tuple[int, int], frame_shape: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Top and left, int64 ``(N,)``, of the frames of a gapless tiling, row by row."""
+    """Top and left, int64 ``(N,)`` and not to be written to, of the frames of a gapless tiling, row by row."""
     (height, width), (rows, columns) = shape, frame_shape
-    top, left = np.mgrid[0:height:rows, 0:width:columns]
-    return top.ravel().astype(np.int64), left.ravel().astype(np.int64)
+    top, left = np.arange(0, height, rows, dtype=np.int64), np.arange(0, width, columns, dtype=np.int64)
+    corners = np.repeat(top, len(left)), np.tile(left, len(top))
+    for edge in corners:
+        edge.setflags(write=False)
+    return corners
 
 
 def check_extent(shape: tuple[int, int], um_per_px: float, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 
 from srh_clinic.errors import InputError
 
@@ -50,7 +51,11 @@ def limits() -> Limits:
     InputError
         When the variable names no limit, or no positive whole number.
     """
-    said = os.environ.get(VARIABLE, "").strip()
+    return _limits(os.environ.get(VARIABLE, "").strip())
+
+
+@lru_cache(maxsize=8)
+def _limits(said: str) -> Limits:
     known = {field.name for field in fields(Limits)}
     changed = {}
     for item in filter(None, (part.strip() for part in said.split(","))):

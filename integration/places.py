@@ -48,7 +48,7 @@ def kind_of(path: Path, needed: str) -> str:
         for is_special, name in _SPECIAL.items():
             if is_special(mode):
                 raise InputError(f"{name}, no file", needed, path)
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             start = file.read(1024)
     except InputError:
         raise

@@ -29,10 +29,15 @@ class Snapshot:
         """A file as it is now; raises ``OSError`` when it cannot be read."""
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
-            status = os.fstat(handle)
-            start = os.pread(handle, HEADER_BYTES, 0) if hasattr(os, "pread") else os.read(handle, HEADER_BYTES)
+            return cls.of_open(handle)
         finally:
             os.close(handle)
+
+    @classmethod
+    def of_open(cls, handle: int) -> Snapshot:
+        """The same of a file that is open, at its start, by its descriptor."""
+        status = os.fstat(handle)
+        start = os.pread(handle, HEADER_BYTES, 0) if hasattr(os, "pread") else os.read(handle, HEADER_BYTES)
         return cls(status.st_size, status.st_mtime_ns, status.st_ino, hashlib.blake2b(start, digest_size=16).hexdigest())
 
     def check(self, path: Path) -> None:

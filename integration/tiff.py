@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,7 @@ from srh_clinic.integration.orientation import UPRIGHT, turned, turned_shape
 from srh_clinic.integration.snapshot import Snapshot, content_of
 from srh_clinic.integration.tiff_axes import is_reordered, whole_frames
 from srh_clinic.integration.tiff_directories import check_directories
-from srh_clinic.integration.tiff_frames import NEEDED, check_packing, locate
+from srh_clinic.integration.tiff_frames import NEEDED, check_packing, is_decodable, locate
 from srh_clinic.integration.tiff_header import (
     channel_statements,
     depths_um,
@@ -36,6 +39,7 @@ from srh_clinic.slide import Identity
 
 _CHANNEL_AXES = "CSIQ"  # channels, planar samples, and pages of which the file does not say what they are
 _PLANES = {"Z": "two focal planes", "T": "two time points"}
+_FEW_PAGES = 16
 _COLOURS = {PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR, PHOTOMETRIC.CIELAB, PHOTOMETRIC.SEPARATED}
 
 # an application that logs sees what tifffile says of a damaged file; one that does not prints our sentence and no more
@@ -142,8 +146,7 @@ def read_tiff_planes(
 def is_z_stack(path: Path) -> bool:
     """Whether a TIFF holds a two-channel z-stack, by its own metadata; ``InputError`` when it is damaged."""
     with told_as("a damaged TIFF", _Z_STACK.needed, path):
-        check_directories(path)
-        with TiffFile(path, _multifile=False) as tiff:
+        with _opened(path) as (_, tiff):
             return any(_is_not(series, _Z_STACK) is None for series in tiff.series)
 
 
@@ -156,9 +159,7 @@ def read_tiff_channel(path: Path, um_per_px: float | None, full_scale: int | Non
         As :func:`read_tiff`, but for the pixel size, which the other half may state.
     """
     with told_as("a damaged TIFF", _ONE.needed, path):
-        snapshot = Snapshot.of(path)
-        check_directories(path)
-        with TiffFile(path, _multifile=False) as tiff:
+        with _opened(path) as (snapshot, tiff):
             ome = ome_header(tiff, path)
             at = _largest(tiff, ome, _ONE, path)
             series = tiff.series[at]
@@ -172,7 +173,7 @@ def read_tiff_channel(path: Path, um_per_px: float | None, full_scale: int | Non
             depth = depth_of(says, full_scale, path)
             check_packing(series, path)
             shape = int(series.shape[-2]), int(series.shape[-1])
-            frames = turned(locate(path, tiff, at, 0, 0, depth), says.orientation, shape)
+            frames = turned(locate(path, tiff, at, 0, 0, depth, page), says.orientation, shape)
             (statement,) = channel_statements(tiff, series, pixels, 1, [[page]], path)
             notes = (*notes, *depth.notes, *_turning(says.orientation))
             return TiffChannel(frames, turned_shape(says.orientation, shape), size, statement, notes, snapshot, says.bits)
@@ -182,10 +183,26 @@ def _read(
     path: Path, kind: _Kind, um_per_px: float | None, full_scale: int | None, channels: ChannelOption | None
 ) -> list[tuple[float | None, FramedSlide]]:
     with told_as("a damaged TIFF", kind.needed, path):
-        snapshot = Snapshot.of(path)
-        check_directories(path)
-        with TiffFile(path, _multifile=False) as tiff:  # an OME header may name files anywhere
+        with _opened(path) as (snapshot, tiff):
             return _open(path, tiff, kind, um_per_px, full_scale, channels, snapshot)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Snapshot, TiffFile]]:
+    """A TIFF whose directories are whole, and what it was: opened once, so that all that is said of it is of one file.
+
+    The pages of a file of few are read whole at once: the search for its series would read them in part, and we again.
+    """
+    with path.open("rb") as file:
+        snapshot = Snapshot.of_open(file.fileno())
+        check_directories(file, path)
+        file.seek(0)
+        with TiffFile(file, _multifile=False) as tiff:  # an OME header may name files anywhere
+            tiff.pages.cache = True
+            if len(tiff.pages) <= _FEW_PAGES:
+                for number in range(len(tiff.pages)):
+                    tiff.pages[number]
+            yield snapshot, tiff
 
 
 def _open(
@@ -221,7 +238,7 @@ def _open(
     slides = []
     for plane in range(n_planes):
         first, second = (
-            turned(_located(path, tiff, at, plane, place, n_channels, n_planes, depth), says.orientation, shape)
+            turned(_located(path, tiff, at, plane, place, n_planes, pages_of, depth), says.orientation, shape)
             for place in order.places
         )
         slides.append(
@@ -239,8 +256,8 @@ def _open(
     frames = [plane for slide in slides for (plane,) in slide.planes]
     if full_scale is None and says.bits is None:
         require_stated_bits(frames, path)
-    else:
-        frames[0].source.load(0)  # an unknown compression shows itself here, not in the middle of the work
+    elif not is_decodable(series) or depth.full_scale < 256**series.dtype.itemsize:
+        frames[0].source.load(0)  # an unknown compression, a full scale that is too low: here, not in the middle of the work
     return list(zip(depths_um(tiff, pixels, n_planes, path), slides, strict=True))
 
 
@@ -280,13 +297,22 @@ def _order(
 
 
 def _located(
-    path: Path, tiff: TiffFile, at: int, plane: int, place: int, n_channels: int, n_planes: int, depth: Depth
+    path: Path,
+    tiff: TiffFile,
+    at: int,
+    plane: int,
+    place: int,
+    n_planes: int,
+    pages_of: list[list[TiffPage]],
+    depth: Depth,
 ) -> Frames:
     """The frames of a channel in a focal plane."""
     series = tiff.series[at]
     if is_reordered(series, deep=n_planes > 1):
         return whole_frames(path, at, series, place, plane, depth)
-    return locate(path, tiff, at, _page_at(series, plane, place, n_channels, n_planes), place, depth)
+    number = _page_at(series, plane, place, _n_channels(series), n_planes)
+    of_channel = pages_of[place % len(pages_of)]
+    return locate(path, tiff, at, number, place, depth, of_channel[plane % len(of_channel)])
 
 
 def _n_channels(series: TiffPageSeries) -> int:
@@ -327,7 +353,7 @@ def _largest(tiff: TiffFile, ome: ET.Element | None, kind: _Kind, path: Path) ->
         needed = kind.needed + (_HINTS[fits[0]] if fits and kind is not _ONE else "")
         found = list(dict.fromkeys(_is_not(series, kind) or "" for series in tiff.series))
         raise InputError(found[0] if len(found) == 1 else f"several images ({'; '.join(found[:3])})", needed, path)
-    fitting.sort(key=lambda at: int(np.prod(tiff.series[at].shape)), reverse=True)
+    fitting.sort(key=lambda at: prod(map(int, tiff.series[at].shape)), reverse=True)
     if len({tiff.series[at].shape for at in fitting[:2]}) < len(fitting[:2]):
         raise InputError(kind.plural, "one slide per file", path)
     return fitting[0]

@@ -15,7 +15,7 @@ _BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
 """Of a value of each type (TIFF 6.0, section 2; BigTIFF's 16 to 18)."""
 
 
-def check_directories(path: Path) -> None:
+def check_directories(file: BinaryIO, path: Path) -> None:
     """Walk over the directories of a TIFF: a reader that passes over one that is cut sees another image.
 
     Raises
@@ -25,20 +25,20 @@ def check_directories(path: Path) -> None:
     OSError
         When the file cannot be read.
     """
-    with path.open("rb") as file:
-        start = file.read(16)
-        order = "<" if start[:2] == b"II" else ">"
-        (version,) = struct.unpack_from(order + "H", start.ljust(16, b"\0"), 2)
-        wide = version == 43
-        (at,) = struct.unpack_from(order + ("Q" if wide else "L"), start.ljust(16, b"\0"), 8 if wide else 4)
-        size, seen = file.seek(0, 2), set[int]()
-        while at:
-            if at in seen:
-                raise InputError(f"a damaged TIFF: the directories behind page {len(seen)} run in a circle", NEEDED, path)
-            seen.add(at)
-            if len(seen) > limits().pages:
-                raise InputError(f"a TIFF of more than {limits().pages} pages", "at most as many", path)
-            at = _next(file, at, order, wide, size, len(seen), path)
+    file.seek(0)
+    start = file.read(16)
+    order = "<" if start[:2] == b"II" else ">"
+    (version,) = struct.unpack_from(order + "H", start.ljust(16, b"\0"), 2)
+    wide = version == 43
+    (at,) = struct.unpack_from(order + ("Q" if wide else "L"), start.ljust(16, b"\0"), 8 if wide else 4)
+    size, seen = file.seek(0, 2), set[int]()
+    while at:
+        if at in seen:
+            raise InputError(f"a damaged TIFF: the directories behind page {len(seen)} run in a circle", NEEDED, path)
+        seen.add(at)
+        if len(seen) > limits().pages:
+            raise InputError(f"a TIFF of more than {limits().pages} pages", "at most as many", path)
+        at = _next(file, at, order, wide, size, len(seen), path)
 
 
 def _next(file: BinaryIO, at: int, order: str, wide: bool, size: int, number: int, path: Path) -> int:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import lzma
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
+from math import prod
+from operator import add
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import COMPRESSION, TiffFile, TiffPageSeries
+from tifffile import COMPRESSION, TiffFile, TiffPage, TiffPageSeries
 
 from srh_clinic.errors import InputError
 from srh_clinic.integration.damage import DAMAGED, told_as
@@ -26,8 +28,9 @@ NEEDED = "a two-channel TIFF of shape (2, H, W), uint8 or uint16, CH2 before CH3
 
 _DEFLATE = {8, 32946}
 _LZMA = 34925
+_PREDICTORS = {1, 2}  # none, and differences of neighbours
 _SPARE_BYTES = 4096  # what an encoder may put behind a whole piece
-_BAND_ROWS = 64
+_BAND_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class TiffFrames:
 
     ``origin`` is the first byte of a channel that lies in the file in one piece, otherwise ``None``; ``sample`` of ``samples``
     is the channel's place among those that are interleaved pixel by pixel; ``first`` is the channel's first piece among those
-    of its page.
+    of its page. ``opened`` is the page as it was read when the file was opened; another process reads it anew.
     """
 
     path: Path
@@ -50,6 +53,7 @@ class TiffFrames:
     sample: int = 0
     samples: int = 1
     first: int = 0
+    opened: TiffPage | None = field(default=None, repr=False, compare=False)
 
     def load(self, index: int) -> Counts:
         """Decode one strip, tile or band to counts; ``InputError`` when the file does not give it."""
@@ -119,6 +123,8 @@ class TiffFrames:
 
     @cached_property
     def _page(self) -> Any:
+        if self.opened is not None:
+            return self.opened
         with TiffFile(self.path, _multifile=False) as tiff:
             return tiff.series[self.series].pages[self.page].aspage()
 
@@ -131,10 +137,13 @@ class TiffFrames:
         return page
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_page", "_plain_page")}
+        kept = {name: value for name, value in self.__dict__.items() if name not in ("_page", "_plain_page")}
+        return kept | {"opened": None}
 
 
-def locate(path: Path, tiff: TiffFile, number: int, page: int, channel: int, depth: Depth) -> Frames:
+def locate(
+    path: Path, tiff: TiffFile, number: int, page: int, channel: int, depth: Depth, opened: TiffPage | None = None
+) -> Frames:
     """Find a channel's pieces and see that the file is long enough for them.
 
     Parameters
@@ -147,6 +156,8 @@ def locate(path: Path, tiff: TiffFile, number: int, page: int, channel: int, dep
         The channel's place among the samples of the page.
     depth
         How its values become counts.
+    opened
+        The page itself, where it was read before.
 
     Raises
     ------
@@ -185,6 +196,7 @@ def locate(path: Path, tiff: TiffFile, number: int, page: int, channel: int, dep
         sample=channel if interleaved > 1 else 0,
         samples=interleaved,
         first=first,
+        opened=opened,
     )
     return Frames(source, np.arange(len(top), dtype=np.int64), top, left)
 
@@ -196,7 +208,7 @@ def _pieces(
     key = series.keyframe
     height, width = shape
     separate = series.axes.startswith("S")
-    n_pages = int(np.prod([n for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YXS"], dtype=np.int64))
+    n_pages = prod(int(n) for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YXS")
     if len(series.pages) != n_pages:
         raise InputError("several images compressed in one page", "one page per channel", path)
     frame_shape = (key.tilelength, key.tilewidth) if key.is_tiled else (min(key.rowsperstrip, height), width)
@@ -213,8 +225,15 @@ def _pieces(
     of_channel = slice(first, first + per_plane)
     if not any(counts[of_channel]):
         raise InputError(f"no pixels in any of {per_plane} strips or tiles", "an image", path)
-    end = max(offset + count for offset, count in zip(offsets[of_channel], counts[of_channel], strict=True))
+    end = max(map(add, offsets[of_channel], counts[of_channel]))
     return frame_shape, first, end
+
+
+def is_decodable(series: TiffPageSeries) -> bool:
+    """Whether no package beyond ours is needed for its pixels, as far as its header says."""
+    key = series.keyframe
+    plain = int(key.compression) in {COMPRESSION.NONE, *_DEFLATE, _LZMA} and int(key.predictor) in _PREDICTORS
+    return series.dataoffset is not None or plain
 
 
 def check_packing(series: TiffPageSeries, path: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ _MICROMANAGER = 51123
 _ALPHA = {1, 2}  # ExtraSamples that are opacity
 
 _LARGEST = 65535
+_RESOLUTIONS, _RESOLUTION_UNIT = (282, 283), 296  # by number: tifffile goes through all tags for a name
 _NO_DATA, _GDAL = 42113, 42112
 _CURVES = {301: "a TransferFunction", 291: "a GrayResponseCurve"}
 _IMAGEJ_STRAIGHT, _IMAGEJ_NONE = 0, 20
@@ -130,7 +132,7 @@ def _ome_names(pixels: ET.Element | None, wavelengths: list[float | None], n_cha
 def _imagej_labels(tiff: TiffFile, series: TiffPageSeries, n_channels: int, path: Path) -> list[str]:
     labels = (tiff.imagej_metadata or {}).get("Labels") or []
     labels = [labels] if isinstance(labels, str) else [str(label) for label in labels]
-    n_planes = int(np.prod(series.shape, dtype=np.int64)) // max(series.shape[series.axes.index("Y")], 1)
+    n_planes = prod(map(int, series.shape)) // max(series.shape[series.axes.index("Y")], 1)
     n_planes //= max(series.shape[series.axes.index("X")], 1) * n_channels
     if not any(labels) or len(labels) != n_channels * n_planes:
         return []
@@ -318,7 +320,7 @@ def _check_imagej(tiff: TiffFile, series: TiffPageSeries, path: Path) -> None:
     """Refuse a file that holds another number of images than ImageJ's header says: it is cut, or changed since."""
     says = tiff.imagej_metadata or {}
     lengths = dict(zip(series.axes, map(int, series.shape), strict=True))
-    there = int(np.prod([n for axis, n in lengths.items() if axis not in "YX"], dtype=np.int64))
+    there = prod(n for axis, n in lengths.items() if axis not in "YX")
     for name, n in (("images", there), ("channels", lengths.get("C", there if there == lengths.get("S") else 0))):
         stated = says.get(name)
         if stated is not None and n and int(stated) != n:
@@ -465,8 +467,11 @@ def _of_tags(tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None, 
 
 def _of_page_tags(page: TiffPage, *_: object) -> tuple[float, float] | None:
     resolution = _resolution(page)
-    unit = 2 if page.tags.get("ResolutionUnit") is None else int(page.tags["ResolutionUnit"].value)  # TIFF 6.0: the inch
-    if resolution is None or unit not in _UNIT_OF_TAG:
+    if resolution is None:
+        return None
+    tag = page.tags.get(_RESOLUTION_UNIT)
+    unit = 2 if tag is None else int(tag.value)  # TIFF 6.0: the inch
+    if unit not in _UNIT_OF_TAG:
         return None
     length = unit_um(_UNIT_OF_TAG[unit]) or 0.0
     return length / resolution[0], length / resolution[1]
@@ -475,8 +480,8 @@ def _of_page_tags(page: TiffPage, *_: object) -> tuple[float, float] | None:
 def _resolution(page: TiffPage) -> tuple[float, float] | None:
     """Pixels per unit across and down, ``None`` when not stated."""
     both = []
-    for name in ("XResolution", "YResolution"):
-        tag = page.tags.get(name)
+    for code in _RESOLUTIONS:
+        tag = page.tags.get(code)
         if tag is None:
             return None
         numerator, denominator = tag.value
