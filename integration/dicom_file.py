@@ -32,7 +32,7 @@ MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 
 NEEDED = "a DICOM whole slide image"
 
-_START_BYTES = 2**15  # within which the header of a slide ends, unless it states the place of each of many frames
+_START_BYTES = 2**13  # within which the header of a slide ends, unless it states the place of each of many frames
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
 _NOT_BY_REGION = tuple(str(uid).encode() for uid in (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian))
 _PIXEL_VRS = (b"OW", b"OB", b"UN")

@@ -11,18 +11,21 @@ from pydicom.dataset import Dataset
 
 from srh_clinic.errors import InputError
 from srh_clinic.integration.dicom_file import DicomFile
+from srh_clinic.integration.dicom_positions import offsets_mm, position_notes
 
 
 @dataclass(frozen=True)
 class FrameTable:
     """Of every frame of a file, ``(N,)`` each: its optical path (the place in the Optical Path Sequence), top and left in px,
-    focal plane (from 0; -1 when its order among the frames of one place says it) and depth in um (NaN when not stated)."""
+    focal plane (from 0; -1 when its order among the frames of one place says it) and depth in um (NaN when not stated);
+    ``notes`` are what a result must say of the positions."""
 
     path: NDArray[np.int64]
     top: NDArray[np.int64]
     left: NDArray[np.int64]
     plane: NDArray[np.int64]
     z_um: NDArray[np.float64]
+    notes: tuple[str, ...] = ()
 
     def of(self, frames: NDArray[np.intp]) -> FrameTable:
         """The table of some of the frames."""
@@ -62,7 +65,8 @@ def frame_table(file: DicomFile, n_frames: int, frame_shape: tuple[int, int], sh
                 frame = int(np.flatnonzero(getattr(stated, name) != getattr(by_order, name))[0]) + 1
                 found = f"TILED_FULL frames whose per-frame positions say another order, first at frame {frame}"
                 raise InputError(found, "one of both", file.path)
-        return replace(by_order, z_um=np.where(np.isnan(stated.z_um), by_order.z_um, stated.z_um))
+        z_um = np.where(np.isnan(stated.z_um), by_order.z_um, stated.z_um)
+        return replace(by_order, z_um=z_um, notes=stated.notes)
     return by_order
 
 
@@ -109,6 +113,7 @@ def _by_position(file: DicomFile, n_frames: int, shape: tuple[int, int], identif
         raise InputError(f"{len(groups)} per-frame groups for {n_frames} frames", "one for each frame", file.path)
     shared = (file.header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
     place = np.empty((3, n_frames), dtype=np.int64)
+    on_slide = np.full((n_frames, 2), np.nan)
     z_um = np.full(n_frames, np.nan)
     for i, group in enumerate(groups):
         paths = group.get("OpticalPathIdentificationSequence") or shared.get("OpticalPathIdentificationSequence")
@@ -119,6 +124,7 @@ def _by_position(file: DicomFile, n_frames: int, shape: tuple[int, int], identif
         top = int(position[0].RowPositionInTotalImagePixelMatrix) - 1
         left = int(position[0].ColumnPositionInTotalImagePixelMatrix) - 1
         place[:, i] = identifiers.index(identifier), top, left
+        on_slide[i] = offsets_mm(position[0])
         stated = position[0].get("ZOffsetInSlideCoordinateSystem")
         z_um[i] = np.nan if stated is None or stated == "" else float(stated)
     if np.isfinite(z_um).any():
@@ -127,7 +133,8 @@ def _by_position(file: DicomFile, n_frames: int, shape: tuple[int, int], identif
     if outside.any():
         frame = int(np.flatnonzero(outside)[0]) + 1
         raise InputError(f"frame {frame} outside the total pixel matrix", "frames inside the matrix", file.path)
-    return FrameTable(place[0], place[1], place[2], np.full(n_frames, -1, dtype=np.int64), z_um)
+    notes = position_notes(file, place[1], place[2], on_slide)
+    return FrameTable(place[0], place[1], place[2], np.full(n_frames, -1, dtype=np.int64), z_um, notes)
 
 
 def focal_planes(tables: list[FrameTable], what: str, path: Path) -> list[NDArray[np.int64]]:

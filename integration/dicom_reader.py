@@ -25,7 +25,7 @@ from srh_clinic.integration.dicom_file import DicomFile, quiet_pydicom
 from srh_clinic.integration.dicom_frames import DicomFrames, open_frames
 from srh_clinic.integration.dicom_layout import FrameTable, focal_planes, frame_table, header_z_um, is_sparse
 from srh_clinic.integration.dicom_pixel_size import pixel_size, volume_notes
-from srh_clinic.integration.frames import MIN_COVERAGE, FrameCache, FramedSlide, Frames, check_extent
+from srh_clinic.integration.frames import MIN_COVERAGE, FrameCache, FramedSlide, Frames, check_extent, chosen_plane
 from srh_clinic.integration.limits import limits
 from srh_clinic.integration.optical_path import statement_of
 from srh_clinic.integration.snapshot import content_of
@@ -35,6 +35,7 @@ from srh_clinic.slide import Identity
 NOTES_PREFIX = "srh-clinic: "
 """Starts the Image Comments in which a slide that we wrote carries its notes on."""
 
+_OF_META = {"SOPInstanceUID": "MediaStorageSOPInstanceUID", "SOPClassUID": "MediaStorageSOPClassUID"}
 _TOLD = 3  # files that were passed over, of which a message tells
 _NEAR_LOSSLESS = "1.2.840.10008.1.2.4.81"
 
@@ -109,20 +110,7 @@ def read_dicom(
     InputError
         When the case is not one whole SRH slide with both Raman shifts.
     """
-    return _one_plane(read_dicom_planes(path, um_per_px, full_scale, channels), plane, path)
-
-
-def _one_plane(planes: list[tuple[float | None, DicomSlide]], plane: int | None, path: Path) -> DicomSlide:
-    """The plane that is asked for, or the only one."""
-    if plane is None and len(planes) > 1:
-        raise InputError(f"several focal planes ({len(planes)})", f"one: --plane 1..{len(planes)}, or read_z_stack", path)
-    if plane is not None and not 1 <= plane <= len(planes):
-        raise InputError(f"--plane {plane} of {len(planes)} focal planes", f"one of 1..{len(planes)}", path)
-    depth_um, slide = planes[(plane or 1) - 1]
-    if len(planes) == 1:
-        return slide
-    at = "" if depth_um is None else f", at {depth_um:g} um"
-    return slide.noted((f"focal plane {plane} of {len(planes)}{at}",))
+    return chosen_plane(read_dicom_planes(path, um_per_px, full_scale, channels), plane, path)
 
 
 def read_dicom_planes(
@@ -150,9 +138,8 @@ def read_dicom_files(
     um_per_px: float | None = None,
     full_scale: int | None = None,
     channels: ChannelOption | None = None,
-    plane: int | None = None,
-) -> DicomSlide:
-    """Open the DICOM files that a caller names as one case; nothing else of their folders is looked at.
+) -> list[tuple[float | None, DicomSlide]]:
+    """Open the DICOM files that a caller names as one case, as :func:`read_dicom_planes`; nothing else is looked at.
 
     Raises
     ------
@@ -160,8 +147,7 @@ def read_dicom_files(
         As :func:`read_dicom`.
     """
     with told_as("a damaged DICOM header", "a whole VL Whole Slide Microscopy image", files[0]), quiet_pydicom():
-        planes = _assemble(files[0], headers_of(files), [], um_per_px, full_scale, channels)
-    return _one_plane(planes, plane, files[0])
+        return _assemble(files[0], headers_of(files), [], um_per_px, full_scale, channels)
 
 
 def _assemble(
@@ -195,7 +181,7 @@ def _assemble(
     notes += order.notes if notes else volume_notes(used, size, um_per_px) + order.notes
     notes += _holes(gathered, ranks)
     for file in used:
-        notes += sources[file.path].depth.notes + _file_notes(file)
+        notes += sources[file.path].depth.notes + tables[file.path].notes + _file_notes(file)
     identity = _identity(path, used, both, order)
     planes = []
     for plane in range(n_planes):
@@ -424,6 +410,10 @@ def _file_notes(file: DicomFile) -> tuple[str, ...]:
     if file.header.get("LossyImageCompression") == "01" or file.syntax == _NEAR_LOSSLESS:
         notes += ("lossy compression",)
     comments = str(file.header.get("ImageComments") or "")
+    meta = file.header.file_meta
+    for keyword, of_meta in _OF_META.items():
+        if meta.get(of_meta) and str(meta.get(of_meta)) != str(file.header.get(keyword)):
+            notes += (f"a {keyword} of the data set that is not that of the file meta ({of_meta}); the data set's is taken",)
     if comments.startswith(NOTES_PREFIX):
         notes += tuple(comments.removeprefix(NOTES_PREFIX).split("; "))
     return notes

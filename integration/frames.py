@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
-from srh_clinic.integration.depth import DIM, Depth
+from srh_clinic.integration.depth import DIM, FULL_SCALE_OPTION, Depth
 from srh_clinic.integration.limits import limits
 from srh_clinic.integration.snapshot import Snapshot
 from srh_clinic.integration.units import UM_PER_PX_RANGE, is_credible
@@ -172,6 +172,28 @@ class FramedSlide(ShownSlide):
         return frame
 
 
+_Framed = TypeVar("_Framed", bound=FramedSlide)
+
+
+def chosen_plane(planes: Sequence[tuple[float | None, _Framed]], plane: int | None, path: Path) -> _Framed:
+    """The focal plane that is asked for by its number, from 1, or the only one.
+
+    Raises
+    ------
+    InputError
+        When there are several and none is asked for, or it is none of them.
+    """
+    if plane is None and len(planes) > 1:
+        raise InputError(f"several focal planes ({len(planes)})", f"one: --plane 1..{len(planes)}, or read_z_stack", path)
+    if plane is not None and not 1 <= plane <= len(planes):
+        raise InputError(f"--plane {plane} of {len(planes)} focal planes", f"one of 1..{len(planes)}", path)
+    depth_um, slide = planes[(plane or 1) - 1]
+    if len(planes) == 1:
+        return slide
+    at = "" if depth_um is None else f", at {depth_um:g} um"
+    return slide.noted((f"focal plane {plane} of {len(planes)}{at}",))
+
+
 def with_cache(slide: Slide, max_bytes: int) -> Slide:
     """The same slide with a cache of its own of at most ``max_bytes``: the planes of a stack share what one slide may keep."""
     return replace(slide, cache=FrameCache(max_bytes)) if isinstance(slide, FramedSlide) else slide
@@ -238,6 +260,12 @@ def is_dim(planes: Sequence[Frames], at_most: int | None = None) -> bool:
             if frames.source.load(index).max(initial=0) > DIM:
                 return False
     return True
+
+
+def require_stated_bits(frames: Sequence[Frames], path: Path) -> None:
+    """Refuse uint16 that may be 12-bit, no value above 4,095: neither the file nor its caller states the bits."""
+    if is_dim(frames):
+        raise InputError("uint16 without a value above 4095 that does not state its bit depth", FULL_SCALE_OPTION, path)
 
 
 def bit_notes(planes: Sequence[Frames]) -> tuple[str, ...]:

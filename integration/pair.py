@@ -15,12 +15,10 @@ from srh_clinic.integration.channels import (
     without_channel,
 )
 from srh_clinic.integration.dicom_reader import read_dicom_files
-from srh_clinic.integration.frames import FramedSlide, check_extent
+from srh_clinic.integration.frames import FramedSlide, chosen_plane
+from srh_clinic.integration.halves import joined
 from srh_clinic.integration.places import TIFF_SUFFIXES, files_in, kind_of, tiffs_in
-from srh_clinic.integration.snapshot import content_of
-from srh_clinic.integration.tiff import read_tiff_channel, require_stated_bits
-from srh_clinic.integration.units import agree
-from srh_clinic.slide import Identity
+from srh_clinic.integration.tiff import read_tiff_half
 
 NEEDED = "two files of one channel each, CH2's first"
 
@@ -37,19 +35,43 @@ def read_pair(
 
     Parameters
     ----------
+    files, um_per_px, full_scale, channels, source
+        As in :func:`read_pair_planes`.
+    plane
+        Which focal plane of both, from 1, where they hold several.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_pair_planes`, and when the plane is none of theirs, or not said.
+    """
+    planes = read_pair_planes(files, um_per_px, full_scale, channels, source)
+    return chosen_plane(planes, plane, source or Path(files[0]))
+
+
+def read_pair_planes(
+    files: Sequence[Path],
+    um_per_px: float | None = None,
+    full_scale: int | None = None,
+    channels: ChannelOption | None = None,
+    source: Path | None = None,
+) -> list[tuple[float | None, FramedSlide]]:
+    """Open two files of one channel each as slides, one a focal plane, with its depth in micrometres or ``None``.
+
+    Parameters
+    ----------
     files
-        Two TIFFs, or two DICOM whole slide images of one optical path. What is said within them or by their names decides
-        which is CH2; without any word, the first is.
-    um_per_px, full_scale, channels, plane
-        As in :func:`~srh_clinic.integration.reader.read_slide`; ``channels`` says what each file is, ``plane`` which focal
-        plane of both, where they are DICOM.
+        Two TIFFs, each of one image or one z-stack, or two DICOM whole slide images of one optical path. What is said within
+        them or by their names decides which is CH2; without any word, the first is.
+    um_per_px, full_scale, channels
+        As in :func:`~srh_clinic.integration.reader.read_slide`; ``channels`` says what each file is.
     source
         What the slide is said to come from (default: the first file).
 
     Raises
     ------
     InputError
-        When they are not two halves of one slide: another number, size, pixel size or format.
+        When they are not two halves of one slide: another number, size, pixel size, format, or other focal planes.
     """
     files = list(files)
     if len(files) != 2 or files[0] == files[1]:
@@ -63,43 +85,10 @@ def read_pair(
     if kinds[0] != kinds[1]:
         raise InputError("a DICOM file and a TIFF", "two files of one format", files[1])
     if kinds[0] == "dicom":
-        return read_dicom_files(files, um_per_px, full_scale, channels, plane)
-    if plane is not None:
-        raise InputError(f"--plane {plane} of two TIFFs of one focal plane each", "no --plane", files[0])
-    halves = [read_tiff_channel(file, um_per_px, full_scale) for file in files]
+        return list(read_dicom_files(files, um_per_px, full_scale, channels))
+    halves = [read_tiff_half(file, um_per_px, full_scale) for file in files]
     order = _order(files, [half.statement for half in halves], channels)
-    ch2, ch3 = (halves[place] for place in order.places)
-    if ch2.shape != ch3.shape:
-        found = f"channels of {ch2.shape[1]} x {ch2.shape[0]} and {ch3.shape[1]} x {ch3.shape[0]} pixels"
-        raise InputError(found, "two of one size", files[1])
-    sizes = [half.um_per_px for half in (ch2, ch3) if half.um_per_px is not None]
-    if not sizes:
-        raise InputError("TIFFs that do not state their pixel size", "--um-per-px", files[0])
-    if not agree(sizes[0], sizes[-1]):
-        raise InputError(
-            f"channels of {sizes[0]:g} and {sizes[-1]:g} um per pixel", "one pixel size, or --um-per-px", files[1]
-        )
-    check_extent(ch2.shape, sizes[0], files[0])
-    scales = [half.frames.source.depth.full_scale for half in (ch2, ch3)]
-    if scales[0] != scales[1] and (ch2.bits is None) != (ch3.bits is None):
-        stated = max(filter(None, (ch2.bits, ch3.bits)))
-        found = f"a channel of {stated} bits and one that does not state its bits"
-        raise InputError(found, f"--full-scale {2**stated} or 65536", files[1])
-    if scales[0] != scales[1]:
-        raise InputError(f"channels of full scales {scales[0]} and {scales[1]}", "two of one depth", files[1])
-    bits = ch2.bits if ch2.bits is not None else ch3.bits
-    if full_scale is None and bits is None:
-        require_stated_bits([ch2.frames, ch3.frames], files[0])
-    opened = tuple((files[place], halves[place].snapshot) for place in order.places)
-    return FramedSlide(
-        shape=ch2.shape,
-        um_per_px=sizes[0],
-        identity=Identity(source=str(source or files[0]), channel_order=str(order), content=content_of(opened)),
-        stated=tuple(dict.fromkeys((*ch2.notes, *ch3.notes, *order.notes))),
-        compare_bits=full_scale is None and bits is not None,
-        planes=((ch2.frames,), (ch3.frames,)),
-        opened=opened,
-    )
+    return list(joined(halves, order, full_scale, source or files[0]))
 
 
 def channel_files_in(folder: Path) -> list[Path] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from srh_clinic.errors import InputError
 from srh_clinic.integration.channels import ChannelOption
 from srh_clinic.integration.dicom_reader import read_dicom
+from srh_clinic.integration.frames import chosen_plane
 from srh_clinic.integration.nio_layout import strip_files
 from srh_clinic.integration.nio_reader import read_nio, require_no_flat_field
 from srh_clinic.integration.opensrh import read_opensrh, tree_of
@@ -83,10 +84,7 @@ def read_slide(
         return read_tiff(path, um_per_px, full_scale, channels)
     if plane == 1 and not is_z_stack(path):
         return read_tiff(path, um_per_px, full_scale, channels)
-    planes = read_tiff_planes(path, um_per_px, full_scale, channels)
-    if not 1 <= plane <= len(planes):
-        raise InputError(f"--plane {plane} of {len(planes)} focal planes", f"one of 1..{len(planes)}", path)
-    return planes[plane - 1][1].noted((f"focal plane {plane} of {len(planes)}",))
+    return chosen_plane(read_tiff_planes(path, um_per_px, full_scale, channels), plane, path)
 
 
 def require_one_plane(plane: int | None, path: Path) -> None:

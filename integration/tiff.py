@@ -6,7 +6,7 @@ import logging
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from tifffile import PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
 from srh_clinic.errors import InputError
 from srh_clinic.integration.channels import ChannelOption, ChannelOrder, ChannelStatement, answer, decide_channels
 from srh_clinic.integration.damage import told_as
-from srh_clinic.integration.depth import FULL_SCALE_OPTION, Depth, depth_of
-from srh_clinic.integration.frames import FrameCache, FramedSlide, Frames, check_extent, is_dim
+from srh_clinic.integration.depth import Depth, depth_of
+from srh_clinic.integration.frames import FrameCache, FramedSlide, Frames, check_extent, require_stated_bits
+from srh_clinic.integration.halves import Half, joined
 from srh_clinic.integration.limits import limits
 from srh_clinic.integration.orientation import UPRIGHT, turned, turned_shape
 from srh_clinic.integration.snapshot import Snapshot, content_of
@@ -59,7 +60,11 @@ _STACK = _Kind("stack", NEEDED, "two two-channel images of one size")
 _Z_STACK = _Kind(
     "z-stack", "a two-channel z-stack (ZCYX or CZYX by its own metadata), uint8 or uint16", "two z-stacks of one size"
 )
-_ONE = _Kind("one", "a single-channel TIFF of shape (H, W), uint8 or uint16", "two single-channel images of one size")
+_ONE = _Kind(
+    "one",
+    "a single-channel TIFF of shape (H, W) or, as a z-stack, (Z, H, W), uint8 or uint16",
+    "two single-channel images of one size",
+)
 
 
 _KINDS = {kind.name: kind for kind in (_Z_STACK, _STACK, _ONE)}
@@ -68,19 +73,6 @@ _HINTS = {
     "stack": "; read_slide opens a single focal plane",
     "one": ", or a file of each channel: both together",
 }
-
-
-@dataclass(frozen=True)
-class TiffChannel:
-    """One channel of a TIFF, what is said of it, and what it needs to be half of a slide."""
-
-    frames: Frames
-    shape: tuple[int, int]
-    um_per_px: float | None
-    statement: ChannelStatement
-    notes: tuple[str, ...]
-    snapshot: Snapshot
-    bits: int | None
 
 
 def read_tiff(
@@ -144,47 +136,105 @@ def read_tiff_planes(
 
 
 def is_z_stack(path: Path) -> bool:
-    """Whether a TIFF holds a two-channel z-stack, by its own metadata; ``InputError`` when it is damaged."""
-    with told_as("a damaged TIFF", _Z_STACK.needed, path):
-        with _opened(path) as (_, tiff):
-            return any(_is_not(series, _Z_STACK) is None for series in tiff.series)
+    """Whether a TIFF holds a two-channel z-stack, or one of each channel, by its own metadata; ``InputError`` when damaged."""
+    with told_as("a damaged TIFF", _Z_STACK.needed, path), _opened(path) as (_, tiff):
+        of_one = [series for series in tiff.series if series.axes == "ZYX" and _is_not(series, _ONE) is None]
+        return len(of_one) > 1 or any(_is_not(series, _Z_STACK) is None for series in tiff.series)
 
 
-def read_tiff_channel(path: Path, um_per_px: float | None, full_scale: int | None) -> TiffChannel:
-    """Open a TIFF of one channel, half of a slide.
+def read_tiff_half(path: Path, um_per_px: float | None, full_scale: int | None) -> Half:
+    """Open a TIFF of one channel, one image or one z-stack: half of a slide.
 
     Raises
     ------
     InputError
         As :func:`read_tiff`, but for the pixel size, which the other half may state.
     """
-    with told_as("a damaged TIFF", _ONE.needed, path):
-        with _opened(path) as (snapshot, tiff):
-            ome = ome_header(tiff, path)
-            at = _largest(tiff, ome, _ONE, path)
-            series = tiff.series[at]
-            pixels = ome_pixels(ome, tiff, at, path)
-            page = series.pages[0].aspage()
-            sizes, faults = stated_pixel_sizes(tiff, series, pixels, [page], path)
-            size, notes = settle(sizes, um_per_px, path)
-            if size is None and faults:
-                raise faults[0]
-            says = pixel_statements(tiff, series, pixels, [page], path)
-            depth = depth_of(says, full_scale, path)
-            check_packing(series, path)
-            shape = int(series.shape[-2]), int(series.shape[-1])
-            frames = turned(locate(path, tiff, at, 0, 0, depth, page), says.orientation, shape)
-            (statement,) = channel_statements(tiff, series, pixels, 1, [[page]], path)
-            notes = (*notes, *depth.notes, *_turning(says.orientation))
-            return TiffChannel(frames, turned_shape(says.orientation, shape), size, statement, notes, snapshot, says.bits)
+    with told_as("a damaged TIFF", _ONE.needed, path), _opened(path) as (snapshot, tiff):
+        ome = ome_header(tiff, path)
+        return _half(path, tiff, ome, _largest(tiff, ome, _ONE, path), um_per_px, full_scale, snapshot)
+
+
+def _half(
+    path: Path,
+    tiff: TiffFile,
+    ome: ET.Element | None,
+    at: int,
+    um_per_px: float | None,
+    full_scale: int | None,
+    snapshot: Snapshot,
+) -> Half:
+    """A series of one channel."""
+    series = tiff.series[at]
+    pixels = ome_pixels(ome, tiff, at, path)
+    lengths = dict(zip(series.axes, map(int, series.shape), strict=True))
+    n_planes = lengths.get("Z", 1)
+    (pages,) = _pages_of(series, 1, n_planes)
+    sizes, faults = stated_pixel_sizes(tiff, series, pixels, pages, path)
+    size, notes = settle(sizes, um_per_px, path)
+    if size is None and faults:
+        raise faults[0]
+    says = pixel_statements(tiff, series, pixels, pages, path)
+    depth = depth_of(says, full_scale, path)
+    check_packing(series, path)
+    shape = lengths["Y"], lengths["X"]
+    (statement,) = channel_statements(tiff, series, pixels, 1, [pages], path)
+    return Half(
+        path=path,
+        planes=tuple(
+            turned(locate(path, tiff, at, plane, 0, depth, pages[plane % len(pages)]), says.orientation, shape)
+            for plane in range(n_planes)
+        ),
+        depths_um=tuple(depths_um(tiff, pixels, n_planes, path)),
+        shape=turned_shape(says.orientation, shape),
+        um_per_px=size,
+        statement=statement,
+        notes=(*notes, *depth.notes, *_turning(says.orientation)),
+        snapshot=snapshot,
+        bits=says.bits,
+    )
+
+
+def _of_images(
+    path: Path,
+    tiff: TiffFile,
+    ome: ET.Element | None,
+    kind: _Kind,
+    um_per_px: float | None,
+    full_scale: int | None,
+    channels: ChannelOption | None,
+    snapshot: Snapshot,
+) -> list[tuple[float | None, FramedSlide]] | None:
+    """A slide whose channels are images of their own in the file; ``None`` when it holds no such images.
+
+    Two images may as well be two fields: they are channels where their names, or the caller, say so.
+    """
+    if any(_is_not(series, kind) is None for series in tiff.series):
+        return None
+    images = [at for at, series in enumerate(tiff.series) if _is_not(series, _ONE) is None]
+    images = [at for at in images if ("Z" in tiff.series[at].axes) == (kind is _Z_STACK)]
+    largest = max((prod(map(int, tiff.series[at].shape)) for at in images), default=0)
+    images = [at for at in images if prod(map(int, tiff.series[at].shape)) == largest]
+    if not 2 <= len(images) <= limits().channels or names_other_files(ome, path):
+        return None
+    halves = [_half(path, tiff, ome, at, um_per_px, full_scale, snapshot) for at in images]
+    named = [replace(half.statement, words=(*half.statement.words, tiff.series[at].name or "")) for half, at in
+             zip(halves, images, strict=True)]  # fmt: skip
+    try:
+        order = decide_channels(named, channels, path, in_order=False)
+    except InputError as error:
+        if channels is not None:
+            raise
+        found = f"{len(images)} images of one channel each that do not say which is CH2 and CH3"
+        raise InputError(found, f"one field, and {answer(len(images))}", path) from error
+    return list(joined(halves, order, full_scale, path))
 
 
 def _read(
     path: Path, kind: _Kind, um_per_px: float | None, full_scale: int | None, channels: ChannelOption | None
 ) -> list[tuple[float | None, FramedSlide]]:
-    with told_as("a damaged TIFF", kind.needed, path):
-        with _opened(path) as (snapshot, tiff):
-            return _open(path, tiff, kind, um_per_px, full_scale, channels, snapshot)
+    with told_as("a damaged TIFF", kind.needed, path), _opened(path) as (snapshot, tiff):
+        return _open(path, tiff, kind, um_per_px, full_scale, channels, snapshot)
 
 
 @contextmanager
@@ -215,6 +265,9 @@ def _open(
     snapshot: Snapshot,
 ) -> list[tuple[float | None, FramedSlide]]:
     ome = ome_header(tiff, path)
+    apart = _of_images(path, tiff, ome, kind, um_per_px, full_scale, channels, snapshot)
+    if apart is not None:
+        return apart
     at = _largest(tiff, ome, kind, path)
     series = tiff.series[at]
     lengths = dict(zip(series.axes, map(int, series.shape), strict=True))
@@ -375,7 +428,7 @@ def _is_not(series: TiffPageSeries, kind: _Kind) -> str | None:
         if series.axes not in ("ZCYX", "CZYX") or series.shape[series.axes.index("C")] < 2:
             return _as_it_is(series)
     elif kind is _ONE:
-        if series.axes != "YX":
+        if series.axes not in ("YX", "ZYX"):
             return _as_it_is(series)
     elif series.axes == "YXS":
         if has_opacity(series.keyframe.aspage()):
@@ -390,9 +443,3 @@ def _is_not(series: TiffPageSeries, kind: _Kind) -> str | None:
     if any(page is None for page in series.pages):
         return "a series of which pages are missing"
     return None
-
-
-def require_stated_bits(frames: list[Frames], path: Path) -> None:
-    """Refuse uint16 that may be 12-bit, no value above 4,095: neither the file nor its caller states the bits."""
-    if is_dim(frames):
-        raise InputError("uint16 without a value above 4095 that does not state its bit depth", FULL_SCALE_OPTION, path)

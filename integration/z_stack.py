@@ -19,9 +19,10 @@ from srh_clinic.integration.dicom_case import series_in
 from srh_clinic.integration.dicom_reader import DicomSlide, read_dicom, read_dicom_planes
 from srh_clinic.integration.frames import with_cache
 from srh_clinic.integration.limits import limits
+from srh_clinic.integration.pair import channel_files_in, read_pair_planes
 from srh_clinic.integration.places import TIFF_SUFFIXES, kind_of, layout_of, tiffs_in
 from srh_clinic.integration.plane_numbers import plane_files
-from srh_clinic.integration.reader import read_slide
+from srh_clinic.integration.reader import CaseFiles, read_slide
 from srh_clinic.integration.tiff import read_tiff_planes
 from srh_clinic.intensity import CHANNELS, RAMAN_SHIFTS
 from srh_clinic.slide import Slide, require_unchanged
@@ -45,7 +46,7 @@ class FocalPlane(NamedTuple):
 
 
 def read_z_stack(
-    source: str | Path,
+    source: CaseFiles,
     um_per_px: float | None = None,
     full_scale: int | None = None,
     spacing_um: float | None = None,
@@ -64,7 +65,9 @@ def read_z_stack(
           other files in it are passed over;
         * a folder of DICOM series, or of folders with one each: a series is a plane, at the Z Offset in Slide Coordinate
           System of its total pixel matrix or of its frames (PS3.3 C.8.12.4, C.8.12.6.1), or at its Slice Location;
-        * a DICOM series that holds several focal planes itself, by Total Pixel Matrix Focal Planes or by positions of frames.
+        * a DICOM series that holds several focal planes itself, by Total Pixel Matrix Focal Planes or by positions of frames;
+        * two files of one channel each that hold several focal planes, CH2's first, or a folder of two such TIFFs whose names
+          say which channel each is.
     um_per_px, full_scale, channels
         As in :func:`~srh_clinic.integration.reader.read_slide`.
     spacing_um
@@ -81,14 +84,21 @@ def read_z_stack(
     InputError
         When it is no such stack, its planes differ in size or pixel size, or a spacing is given where depths are stated.
     """
-    source = Path(source)
     if spacing_um is not None and not spacing_um > 0:
         raise InputError(f"a spacing of {spacing_um:g} um", "a positive spacing")
     options = um_per_px, full_scale, channels
-    if kind_of(source, NEEDED) != "folder":
+    files = [source] if isinstance(source, str | Path) else list(source)
+    if not files:
+        raise InputError("no file", NEEDED)
+    source = Path(files[0])
+    if len(files) > 1:
+        planes = _planes_of_pair([Path(file) for file in files], options, spacing_um, source)
+    elif kind_of(source, NEEDED) != "folder":
         planes = _planes_of_file(source, options, spacing_um)
-    elif files := tiffs_in(source):
-        planes = _planes_of_numbered(source, files, options, spacing_um)
+    elif pair := channel_files_in(source):
+        planes = _planes_of_pair(pair, options, spacing_um, source)
+    elif tiffs := tiffs_in(source):
+        planes = _planes_of_numbered(source, tiffs, options, spacing_um)
     else:
         planes = _planes_of_dicom(source, options, spacing_um)
     _check_one_field(planes, source)
@@ -160,13 +170,27 @@ def write_z_stack(planes: Sequence[tuple[float | None, Slide]], out: str | Path)
 def _planes_of_file(path: Path, options: _Options, spacing_um: float | None) -> list[FocalPlane]:
     kind = kind_of(path, NEEDED)
     if kind == "dicom":
-        planes = [FocalPlane(*plane) for plane in read_dicom_planes(path, *options)]
-        if len(planes) < 2:
-            raise InputError("a DICOM case of one focal plane", f"{NEEDED}; read_slide opens a single focal plane", path)
+        planes = _several([FocalPlane(*plane) for plane in read_dicom_planes(path, *options)], "a DICOM case", path)
     elif kind == "tiff":
         planes = [FocalPlane(*plane) for plane in read_tiff_planes(path, *options)]
     else:
         raise InputError("a file that is not a TIFF" if kind == "a text file" else kind, NEEDED, path)
+    return _spaced(planes, spacing_um, path)
+
+
+def _planes_of_pair(files: list[Path], options: _Options, spacing_um: float | None, source: Path) -> list[FocalPlane]:
+    planes = [FocalPlane(*plane) for plane in read_pair_planes(files, *options, source)]
+    return _spaced(_several(planes, "two files", source), spacing_um, source)
+
+
+def _several(planes: list[FocalPlane], what: str, path: Path) -> list[FocalPlane]:
+    if len(planes) < 2:
+        raise InputError(f"{what} of one focal plane", f"{NEEDED}; read_slide opens a single focal plane", path)
+    return planes
+
+
+def _spaced(planes: list[FocalPlane], spacing_um: float | None, path: Path) -> list[FocalPlane]:
+    """Planes at the distance that the caller states, which no file may state too."""
     if spacing_um is None:
         return planes
     if planes[0].depth_um is not None:

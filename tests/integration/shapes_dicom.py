@@ -671,3 +671,72 @@ def _(folder: Path) -> Made:
     del shared.PixelMeasuresSequence
     path = save(header, folder / "a.dcm")
     return Made(path, C, raw_by_pydicom(path))
+
+
+# positions in pixels and on the glass, file meta and data set
+
+
+def on_glass(change: Callable[[np.ndarray], np.ndarray] = lambda mm: mm) -> Dataset:
+    """A sparse slide whose frames say in mm too where they lie, as its origin, orientation and spacing have it."""
+    header = vendor_wsi(C, sparse=True)
+    places = [group.PlanePositionSlideSequence[0] for group in header.PerFrameFunctionalGroupsSequence]
+    column = np.array([place.ColumnPositionInTotalImagePixelMatrix - 1 for place in places]) * 0.00047
+    row = np.array([place.RowPositionInTotalImagePixelMatrix - 1 for place in places]) * 0.00047
+    along_row, along_column = np.array(header.ImageOrientationSlide, float).reshape(2, 3)[:, :2]
+    mm = np.array([10.0, 20.0]) + column[:, None] * along_row + row[:, None] * along_column
+    for place, (x, y) in zip(places, change(mm), strict=True):
+        place.XOffsetInSlideCoordinateSystem, place.YOffsetInSlideCoordinateSystem = f"{x:.6f}", f"{y:.6f}"
+    return header
+
+
+def glass(folder: Path, change: Callable[[np.ndarray], np.ndarray] = lambda mm: mm) -> Made:
+    path = save(on_glass(change), folder / "a.dcm")
+    return Made(path, C, raw_by_pydicom(path))
+
+
+shape("positions-mm", "frames whose positions in pixels and in mm agree", "read")(glass)
+
+
+@shape("positions-mm-rounded", "the same in mm rounded to a pixel", "read")
+def _(folder: Path) -> Made:
+    return glass(folder, lambda mm: np.round(mm / 0.00047) * 0.00047)
+
+
+@shape("positions-mm-swapped", "two frames whose positions in mm are each other's", "refused", "frame 2 at row 1, column 65")
+def _(folder: Path) -> Made:
+    return glass(folder, lambda mm: mm[[0, 2, 1, *range(3, len(mm))]])
+
+
+@shape("positions-mm-transposed", "positions in mm that run down the columns instead of along the rows", "refused", "in mm")
+def _(folder: Path) -> Made:
+    return glass(folder, lambda mm: mm.reshape(2, 2, 3, 2).swapaxes(1, 2).reshape(-1, 2))
+
+
+@shape("positions-mm-mirrored", "positions in mm that ImageOrientationSlide has on the other side", "noted", "lie otherwise")
+def _(folder: Path) -> Made:
+    return glass(folder, lambda mm: 2 * mm[:1] - mm)
+
+
+@shape("positions-mm-zero", "positions in mm that are all 0", "noted", "in mm that are all one")
+def _(folder: Path) -> Made:
+    return glass(folder, np.zeros_like)
+
+
+@shape(
+    "meta-of-other-instance", "file meta of another SOP Instance UID than the data set", "noted", "not that of the file meta"
+)
+def _(folder: Path) -> Made:
+    made = plain(folder, lambda header: None)
+    file = pydicom.dcmread(made.path)
+    file.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    file.save_as(made.path)
+    return made
+
+
+@shape("meta-of-other-class", "file meta of another SOP class than the data set", "noted", "a SOPClassUID of the data set")
+def _(folder: Path) -> Made:
+    made = plain(folder, lambda header: None)
+    file = pydicom.dcmread(made.path)
+    file.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    file.save_as(made.path)
+    return made

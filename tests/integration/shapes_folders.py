@@ -422,9 +422,15 @@ def _(folder: Path) -> Made:
     return Made([folder / "a.tif", single(folder, "b.tif", C[1] // 16)])
 
 
-@shape("pair-plane", "two TIFFs of one focal plane each with --plane", "refused", "--plane 1")
+@shape("pair-plane", "two TIFFs of one focal plane each with --plane 2", "refused", "--plane 2 of 1 focal planes")
 def _(folder: Path) -> Made:
-    return Made([single(folder, f"{name}.tif", image) for name, image in zip("ab", C, strict=True)], options={"plane": 1})
+    return Made([single(folder, f"{name}.tif", image) for name, image in zip("ab", C, strict=True)], options={"plane": 2})
+
+
+@shape("pair-plane-of-one", "two TIFFs of one focal plane each with --plane 1", "read")
+def _(folder: Path) -> Made:
+    files = [single(folder, f"{name}.tif", image) for name, image in zip("ab", C, strict=True)]
+    return Made(files, C, np.stack([tifffile.imread(file) for file in files]), {"plane": 1})
 
 
 @shape("pair-folder-text", "a folder of two single-channel TIFFs beside a text", "read")
@@ -530,3 +536,74 @@ def _(folder: Path) -> Made:
     about = {"axes": "CZYX", "PhysicalSizeX": UM, "PhysicalSizeY": UM}
     tifffile.imwrite(folder / "z.ome.tif", np.stack([C, C // 2], 1), photometric="minisblack", ome=True, metadata=about)
     return Made(folder / "z.ome.tif", C // 2, tifffile.imread(folder / "z.ome.tif")[:, 1], {"plane": 2})
+
+
+# each channel a z-stack in a file of its own, as Fiji's Split Channels saves them
+
+DEPTHS = np.stack([C, C // 2, C // 3])
+
+
+def stacks(
+    folder: Path, names: tuple[str, str], planes: tuple[int, int] = (3, 3), spacing: tuple[float, float] = (2, 2)
+) -> Any:
+    """Two ImageJ stacks of slices, CH2's first."""
+    files = []
+    for channel, (name, n, step) in enumerate(zip(names, planes, spacing, strict=True)):
+        about = {"axes": "ZYX", "unit": "um", "spacing": step}
+        tifffile.imwrite(folder / f"{name}.tif", DEPTHS[:n, channel], imagej=True, resolution=(1 / UM,) * 2, metadata=about)
+        files.append(folder / f"{name}.tif")
+    return files
+
+
+def stacks_seen(files: list[Path]) -> np.ndarray:
+    return np.stack([tifffile.imread(file) for file in files], axis=1)
+
+
+@shape("pair-stacks", "two ImageJ z-stacks, one a channel, as a z-stack", "read", z_stack=True)
+def _(folder: Path) -> Made:
+    files = stacks(folder, ("C1-a", "C2-a"))
+    return Made(files, DEPTHS, stacks_seen(files))
+
+
+@shape("pair-stacks-named", "the same, whose names say which is which, in the other order", "read", z_stack=True)
+def _(folder: Path) -> Made:
+    files = stacks(folder, ("a_2845", "a_2930"))
+    return Made(files[::-1], DEPTHS, stacks_seen(files))
+
+
+@shape("pair-stacks-folder", "a folder of two z-stacks named by channel", "read", z_stack=True)
+def _(folder: Path) -> Made:
+    files = stacks(folder, ("a_CH2", "a_CH3"))
+    return Made(folder, DEPTHS, stacks_seen(files))
+
+
+@shape("pair-stacks-plane", "one plane of two z-stacks by --plane", "noted", "focal plane 2 of 3, at 2 um")
+def _(folder: Path) -> Made:
+    files = stacks(folder, ("a", "b"))
+    return Made(files, DEPTHS[1], stacks_seen(files)[1], {"plane": 2})
+
+
+@shape("pair-stacks-no-plane", "two z-stacks where one plane is needed", "asked", "--plane 1..3")
+def _(folder: Path) -> Made:
+    return Made(stacks(folder, ("a", "b")))
+
+
+@shape(
+    "pair-stacks-of-two-lengths", "z-stacks of three and of two planes", "refused", "3 focal planes of CH2 and 2", z_stack=True
+)
+def _(folder: Path) -> Made:
+    return Made(stacks(folder, ("a", "b"), (3, 2)))
+
+
+@shape(
+    "pair-stacks-at-two-depths", "z-stacks whose planes lie at other depths", "refused", "plane 2 of CH2 at 2 um", z_stack=True
+)
+def _(folder: Path) -> Made:
+    return Made(stacks(folder, ("a", "b"), spacing=(2, 3)))
+
+
+@shape(
+    "pair-of-one-plane-as-stack", "two TIFFs of one focal plane as a z-stack", "refused", "of one focal plane", z_stack=True
+)
+def _(folder: Path) -> Made:
+    return Made([single(folder, f"{name}.tif", image) for name, image in zip("ab", C, strict=True)])

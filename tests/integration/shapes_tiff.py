@@ -664,7 +664,7 @@ def _(folder: Path) -> Made:
     return Made(path, C, seen(path))
 
 
-@shape("two-kinds-of-pages", "a page of 16 and a page of 8 bits", "refused", "YX")
+@shape("two-kinds-of-pages", "a page of 16 and a page of 8 bits", "asked", "2 images .* do not say which is CH2 and CH3")
 def _(folder: Path) -> Made:
     path = folder / "a.tif"
     with tifffile.TiffWriter(path) as tiff:
@@ -723,3 +723,91 @@ def _(folder: Path) -> Made:
     stack = np.stack([C, SWAPPED])
     path = write(folder, np.moveaxis(stack, 1, -1), metadata={"axes": "ZYXC"}, **CM)
     return Made(path, stack, np.moveaxis(seen(path), -1, 1))
+
+
+# channels that are images of their own
+
+
+def images(folder: Path, planes: list[np.ndarray], about: list[dict[str, Any]], *, ome: bool = True, **options: Any) -> Path:
+    """A file in which each of some images is one of its own: an Image of OME, or a series of tifffile's JSON."""
+    path = folder / "images.tif"
+    with tifffile.TiffWriter(path, ome=ome) as tiff:
+        for plane, more in zip(planes, about, strict=True):
+            size = {"PhysicalSizeX": UM, "PhysicalSizeY": UM}
+            tiff.write(plane, photometric="minisblack", metadata=size | more, **options)
+    return path
+
+
+def images_seen(path: Path, order: tuple[int, int]) -> np.ndarray:
+    """What tifffile says of two of the images."""
+    with tifffile.TiffFile(path) as tiff:
+        return np.stack([tiff.series[at].asarray() for at in order])
+
+
+@shape("images-apart", "OME in which each channel is an Image of its own, by channel names CH3, CH2", "read")
+def _(folder: Path) -> Made:
+    path = images(folder, list(SWAPPED), [{"Channel": {"Name": name}} for name in ("CH3", "CH2")])
+    return Made(path, C, images_seen(path, (1, 0)))
+
+
+@shape("images-apart-by-image", "the same, by the names of the Images (slide7 2930, slide7 2845)", "read")
+def _(folder: Path) -> Made:
+    path = images(folder, list(SWAPPED), [{"Name": name} for name in ("slide7 2930 cm-1", "slide7 2845 cm-1")])
+    return Made(path, C, images_seen(path, (1, 0)))
+
+
+@shape("images-apart-wavelengths", "the same, by excitation wavelengths alone", "read")
+def _(folder: Path) -> Made:
+    about = [{"Channel": {"ExcitationWavelength": nm}} for nm in (1027.94, 1019.03)]
+    path = images(folder, list(SWAPPED), about)
+    return Made(path, C, images_seen(path, (1, 0)))
+
+
+@shape("images-apart-overview", "the same beside a smaller overview and a third image, tiled and compressed", "read")
+def _(folder: Path) -> Made:
+    planes = [C[0][::2, ::2].copy(), C[1], C[0] // 2, C[0]]
+    about = [{"Channel": {"Name": name}} for name in ("CH2", "CH3", "SHG", "CH2")]
+    path = images(folder, planes, about, tile=(64, 64), compression="zlib")
+    return Made(path, C, images_seen(path, (3, 1)))
+
+
+@shape("images-apart-unnamed", "the same without names: two images may be two fields", "asked", "2 images .*--channels")
+def _(folder: Path) -> Made:
+    return Made(images(folder, list(C), [{}, {}]))
+
+
+@shape("images-apart-one-shift", "two OME Images that are both CH2: two fields", "asked", "2 images .* one field")
+def _(folder: Path) -> Made:
+    return Made(images(folder, list(C), [{"Channel": {"Name": "CH2"}}] * 2))
+
+
+@shape("images-apart-answered", "two OME Images without names with --channels CH3,CH2", "read")
+def _(folder: Path) -> Made:
+    path = images(folder, list(SWAPPED), [{}, {}])
+    return Made(path, C, images_seen(path, (1, 0)), {"channels": "CH3,CH2"})
+
+
+@shape("images-apart-two-sizes", "OME Images of CH2 and CH3 that state two pixel sizes", "refused", "0.47 and 0.94 um")
+def _(folder: Path) -> Made:
+    about = [{"Channel": {"Name": "CH2"}}, {"Channel": {"Name": "CH3"}, "PhysicalSizeX": 2 * UM, "PhysicalSizeY": 2 * UM}]
+    return Made(images(folder, list(C), about))
+
+
+@shape("images-apart-json", "two series of tifffile's own, each named", "read")
+def _(folder: Path) -> Made:
+    path = images(folder, list(SWAPPED), [{"name": "proteins"}, {"name": "lipids"}], ome=False, **CM)
+    return Made(path, C, images_seen(path, (1, 0)))
+
+
+@shape("images-apart-stacks", "OME in which each channel is a z-stack of its own, as a z-stack", "read", z_stack=True)
+def _(folder: Path) -> Made:
+    stacks = [np.stack([channel, channel // 2, channel // 3]) for channel in SWAPPED]
+    path = images(folder, stacks, [{"axes": "ZYX", "Channel": {"Name": name}} for name in ("CH3", "CH2")])
+    return Made(path, np.stack([C, C // 2, C // 3]), images_seen(path, (1, 0)).swapaxes(0, 1))
+
+
+@shape("images-apart-stacks-plane", "the same, one plane of it", "noted", "focal plane 3 of 3")
+def _(folder: Path) -> Made:
+    stacks = [np.stack([channel, channel // 2, channel // 3]) for channel in SWAPPED]
+    path = images(folder, stacks, [{"axes": "ZYX", "Channel": {"Name": name}} for name in ("CH3", "CH2")])
+    return Made(path, C // 3, images_seen(path, (1, 0))[:, 2], {"plane": 3})
