@@ -11,7 +11,7 @@ from pydicom.uid import UID, VLWholeSlideMicroscopyImageStorage
 from srh_clinic.errors import InputError
 from srh_clinic.integration.channels import channel_of_words
 from srh_clinic.integration.damage import DAMAGED
-from srh_clinic.integration.dicom_file import TRUNCATED_HEADER, DicomFile, read_header
+from srh_clinic.integration.dicom_file import TRUNCATED_HEADER, DicomFile, read_header, value_of
 from srh_clinic.integration.optical_path import statement_of
 from srh_clinic.integration.places import files_in, layout_of, tiffs_in
 
@@ -64,8 +64,8 @@ def find_case(path: Path) -> tuple[list[DicomFile], list[str]]:
         summaries, again = _without_versions_of(named, others)
         unreadable += again
         series = str(named.required("SeriesInstanceUID"))
-        # A named file of another kind is told as what it is, whatever lies beside it.
-        _srh_volumes([file for file in summaries if str(file.header.get("SeriesInstanceUID")) == series], path)
+        if others:  # a named file of another kind is told as what it is, whatever lies beside it
+            _srh_volumes([file for file in summaries if str(value_of(file.header, "SeriesInstanceUID")) == series], path)
     slides = _one_case(_without_duplicates(_srh_volumes(summaries, path)), series, path)
     _check_one_scan(slides)
     for slide in slides:
@@ -109,7 +109,7 @@ def series_in(folder: Path) -> list[Path]:
         return []
     first: dict[str, Path] = {}
     for file in _srh_volumes(_without_duplicates(summaries), folder):
-        first.setdefault(str(file.header.get("SeriesInstanceUID")), file.path)
+        first.setdefault(str(value_of(file.header, "SeriesInstanceUID")), file.path)
     return list(first.values())
 
 
@@ -174,7 +174,7 @@ def _without_duplicates(files: list[DicomFile]) -> list[DicomFile]:
     """Each SOP instance once; ``InputError`` when two files are two versions of one."""
     first: dict[str, DicomFile] = {}
     for file in files:
-        other = first.setdefault(str(file.header.get("SOPInstanceUID")), file)
+        other = first.setdefault(str(value_of(file.header, "SOPInstanceUID")), file)
         if other is not file and not _same_content(other, file):
             found = f"two files of one SOP Instance UID and different content ({other.path.name} and {file.path.name})"
             raise InputError(found, "one version; name the file that is meant", file.path.parent)
@@ -183,14 +183,14 @@ def _without_duplicates(files: list[DicomFile]) -> list[DicomFile]:
 
 def _without_versions_of(named: DicomFile, others: list[DicomFile]) -> tuple[list[DicomFile], list[str]]:
     """The named file and those of its folder that can belong to it, and what was left out as another version of it."""
-    uid, series = str(named.header.get("SOPInstanceUID")), named.header.get("SeriesInstanceUID")
+    uid, series = str(value_of(named.header, "SOPInstanceUID")), value_of(named.header, "SeriesInstanceUID")
     kept, again = [named], []
     for other in others:
-        if str(other.header.get("SOPInstanceUID")) != uid:
+        if str(value_of(other.header, "SOPInstanceUID")) != uid:
             kept.append(other)
         elif not _same_content(named, other):
             again.append(f"{other.path.name}: the SOP Instance UID of {named.path.name} over different content")
-    return [file for file in kept if file.header.get("SeriesInstanceUID") == series or _is_one_case(named, file)], again
+    return [file for file in kept if value_of(file.header, "SeriesInstanceUID") == series or _is_one_case(named, file)], again
 
 
 def _same_content(one: DicomFile, two: DicomFile) -> bool:
@@ -210,7 +210,7 @@ def _same_content(one: DicomFile, two: DicomFile) -> bool:
 
 def _srh_volumes(files: list[DicomFile], path: Path) -> list[DicomFile]:
     """Those files that can be SRH; ``InputError`` that says what is there instead."""
-    slides = [file for file in files if file.header.get("SOPClassUID") == VLWholeSlideMicroscopyImageStorage]
+    slides = [file for file in files if value_of(file.header, "SOPClassUID") == VLWholeSlideMicroscopyImageStorage]
     if not slides:
         layout = layout_of(path) if path.is_dir() else None
         found = f"DICOM objects of {_class_name(files[0])}, not a slide"
@@ -222,8 +222,8 @@ def _srh_volumes(files: list[DicomFile], path: Path) -> list[DicomFile]:
     srh = [file for file in volumes if _is_16_bit_monochrome(file.header)]
     if not srh:
         header = volumes[0].header
-        colour = header.get("SamplesPerPixel") != 1
-        bits = header.get("BitsStored", header.get("BitsAllocated"))
+        colour = value_of(header, "SamplesPerPixel") != 1
+        bits = header.get("BitsStored", value_of(header, "BitsAllocated"))
         raise InputError("an RGB slide" if colour else f"{'an' if bits == 8 else 'a'} {bits}-bit slide", NEEDED, path)
     return srh
 
@@ -236,15 +236,14 @@ def _one_case(slides: list[DicomFile], series: str | None, path: Path) -> list[D
     """The slides of one series, or of two that hold one Raman shift each; ``InputError`` when it is not clear which."""
     by_series: dict[str, list[DicomFile]] = {}
     for slide in slides:
-        by_series.setdefault(str(slide.header.get("SeriesInstanceUID")), []).append(slide)
+        by_series.setdefault(str(value_of(slide.header, "SeriesInstanceUID")), []).append(slide)
     if series is None and len(by_series) > 1:
         halves = _halves(by_series, None)
         if len(halves) == 1 and len(by_series) == 2:
             return slides
         first = slides[0]
-        other = next(
-            slide for slide in slides if slide.header.get("SeriesInstanceUID") != first.header.get("SeriesInstanceUID")
-        )
+        own = value_of(first.header, "SeriesInstanceUID")
+        other = next(slide for slide in slides if value_of(slide.header, "SeriesInstanceUID") != own)
         what = "two series of one case" if _is_one_case(first, other) else "slides of two cases"
         raise InputError(
             f"{what} ({first.path.name} and {other.path.name})", "one; give one of its files instead of the folder", path
@@ -270,8 +269,8 @@ def _halves(by_series: dict[str, list[DicomFile]], series: str | None) -> list[t
         if series not in (None, one, two):
             continue
         first, second = by_series[one][0], by_series[two][0]
-        frame = first.header.get("FrameOfReferenceUID")
-        if not _is_one_case(first, second) or not frame or frame != second.header.get("FrameOfReferenceUID"):
+        frame = value_of(first.header, "FrameOfReferenceUID")
+        if not _is_one_case(first, second) or not frame or frame != value_of(second.header, "FrameOfReferenceUID"):
             continue
         if max(map(_area_of, by_series[one])) != max(map(_area_of, by_series[two])):
             continue
@@ -287,7 +286,8 @@ def _only_channel(files: list[DicomFile]) -> int | None:
     """The one channel that the words of every optical path of some files name."""
     named = set()
     for file in files:
-        for item in read_header(file.path, ["OpticalPathSequence"]).header.get("OpticalPathSequence") or [Dataset()]:
+        header = read_header(file.path, ["OpticalPathSequence"]).header
+        for item in value_of(header, "OpticalPathSequence") or [Dataset()]:
             named.add(channel_of_words(statement_of(item).words))
     return named.pop() if len(named) == 1 else None
 
@@ -317,24 +317,23 @@ def _is_truncated(file: DicomFile) -> bool:
     """Whether a file ends where a slide would have its pixel data; a report, for example, has none."""
     if file.pixel_offset is not None:
         return False
-    says = file.header.file_meta.get("MediaStorageSOPClassUID"), file.header.get("SOPClassUID")
+    says = file.header.file_meta.get("MediaStorageSOPClassUID"), value_of(file.header, "SOPClassUID")
     return VLWholeSlideMicroscopyImageStorage in says or says[1] is None
 
 
 def _is_16_bit_monochrome(header: Dataset) -> bool:
-    return bool(
-        header.get("SamplesPerPixel") == 1 and header.get("BitsAllocated") == 16 and (header.get("BitsStored") or 0) > 8
-    )
+    one = value_of(header, "SamplesPerPixel") == 1 and value_of(header, "BitsAllocated") == 16
+    return bool(one and (value_of(header, "BitsStored") or 0) > 8)
 
 
 def _flavour(header: Dataset) -> str:
-    image_type = header.get("ImageType") or []
+    image_type = value_of(header, "ImageType") or []
     return str(image_type[2]) if len(image_type) > 2 else "unnamed"
 
 
 def _area(header: Dataset) -> tuple[int, int, int]:
     """Sorts by area; equal only for equal shapes."""
-    rows, columns = header.get("TotalPixelMatrixRows") or 0, header.get("TotalPixelMatrixColumns") or 0
+    rows, columns = value_of(header, "TotalPixelMatrixRows") or 0, value_of(header, "TotalPixelMatrixColumns") or 0
     return rows * columns, rows, columns
 
 
@@ -348,4 +347,4 @@ def _area_of(file: DicomFile) -> tuple[int, int, int]:
 
 
 def _class_name(file: DicomFile) -> str:
-    return UID(str(file.header.get("SOPClassUID"))).name
+    return UID(str(value_of(file.header, "SOPClassUID"))).name

@@ -23,7 +23,7 @@ from srh_clinic.errors import InputError
 from srh_clinic.integration.codestream import JPEG_LS, RLE, Codestream, codec_of, read_codestream, starts_frame
 from srh_clinic.integration.damage import DAMAGED, told_as
 from srh_clinic.integration.depth import Depth, PixelStatements, depth_of
-from srh_clinic.integration.dicom_file import TRUNCATED_HEADER, DicomFile
+from srh_clinic.integration.dicom_file import TRUNCATED_HEADER, DicomFile, value_of
 from srh_clinic.integration.frames import check_frame_shape
 from srh_clinic.integration.limits import limits
 from srh_clinic.intensity import Counts
@@ -31,6 +31,7 @@ from srh_clinic.intensity import Counts
 _READABLE = "raw, JPEG-LS, JPEG 2000 or RLE pixel data"
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+_END_OF_IMAGE = b"\xff\xd9"
 _START_BYTES = 4096  # within which a codestream says its size
 _MOST_RLE = 3  # an RLE frame is at most little larger than its pixels; this leaves room for odd encoders
 
@@ -101,7 +102,8 @@ class DicomFrames:
         if says.codec == JPEG_LS:
             from jpeg_ls import decode_pixel_data
 
-            pixels, _ = decode_pixel_data(codestream)
+            # without a marker behind it, its decoder (CharLS of pyjpegls 1.5.1) can take seconds over a damaged scan
+            pixels, _ = decode_pixel_data(codestream + _END_OF_IMAGE)
             return np.frombuffer(pixels, dtype="<u2").reshape(rows, columns)
         return decode_frame(
             codestream,
@@ -186,20 +188,20 @@ def _pixel_statements(file: DicomFile) -> PixelStatements:
     photometric = file.required("PhotometricInterpretation")
     if photometric == "MONOCHROME1":
         dark_is_bright = str(photometric)
-    elif header.get("PresentationLUTShape") == "INVERSE":
+    elif value_of(header, "PresentationLUTShape") == "INVERSE":
         dark_is_bright = "PresentationLUTShape INVERSE"
     calibration = []
     table = "" if photometric in ("MONOCHROME1", "MONOCHROME2") else f"the photometric interpretation {photometric}"
     for item in _transformations(header):
-        slope, intercept = item.get("RescaleSlope"), item.get("RescaleIntercept")
+        slope, intercept = value_of(item, "RescaleSlope"), value_of(item, "RescaleIntercept")
         calibration.append(
             (0.0 if intercept in (None, "") else float(intercept), 1.0 if slope in (None, "") else float(slope))
         )
-        if item.get("ModalityLUTSequence"):
+        if value_of(item, "ModalityLUTSequence"):
             table = "a Modality LUT Sequence"
-    if header.get("PixelIntensityRelationship") == "LOG":
+    if value_of(header, "PixelIntensityRelationship") == "LOG":
         table = "a logarithm (PixelIntensityRelationship LOG)"
-    if header.get("PixelPresentation") == "TRUE_COLOR":
+    if value_of(header, "PixelPresentation") == "TRUE_COLOR":
         table = "PixelPresentation TRUE_COLOR"
     return PixelStatements(
         bits=file.number("BitsStored"),
@@ -233,7 +235,7 @@ def _transformations(header: Dataset) -> Iterator[Dataset]:
     yield header
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for group in header.get(groups) or []:
-            yield from group.get("PixelValueTransformationSequence") or []
+            yield from value_of(group, "PixelValueTransformationSequence") or []
 
 
 def _syntax(file: DicomFile) -> UID:
@@ -410,5 +412,5 @@ def _at(stream: BinaryIO, place: int, n_bytes: int) -> bytes:
 
 def _extended(header: Dataset) -> list[int]:
     """The extended offset table; empty when it is absent, empty or no table."""
-    raw = header.get("ExtendedOffsetTable")
+    raw = value_of(header, "ExtendedOffsetTable")
     return [] if not raw or len(raw) % 8 else np.frombuffer(raw, dtype="<u8").astype(np.int64).tolist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from srh_clinic.errors import InputError
 from srh_clinic.integration.damage import DAMAGED
-from srh_clinic.integration.dicom_file import DicomFile
+from srh_clinic.integration.dicom_file import DicomFile, value_of
 from srh_clinic.integration.units import StatedLength, agree, settle
 
 VOLUME_TOLERANCE = 0.02
@@ -46,8 +46,8 @@ def _spacings(file: DicomFile) -> list[StatedLength]:
     for groups, where in _IN_GROUPS.items():
         said = set()
         for group in file.header.get(groups) or []:
-            for measures in group.get("PixelMeasuresSequence") or []:
-                spacing = measures.get("PixelSpacing")
+            for measures in value_of(group, "PixelMeasuresSequence") or []:
+                spacing = value_of(measures, "PixelSpacing")
                 if spacing is not None and spacing != "" and str(spacing) not in said:
                     said.add(str(spacing))
                     stated.append(_edge(file, spacing, where))

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from srh_clinic.errors import InputError
-from srh_clinic.integration.dicom_file import DicomFile
+from srh_clinic.integration.dicom_file import DicomFile, value_of
 
 TOLERANCE_PX = 1.0
 """Distance up to which a position in mm and one in pixels are one; beside it one per cent of the way from the first frame."""
 
 _TOLERANCE = 0.01
-_X, _Y = 0x0040072A, 0x0040073A
 _TURNED = [
     np.array(((a, 0), (0, b)) if straight else ((0, a), (b, 0))) for straight, a, b in product((True, False), (1, -1), (1, -1))
 ]
-
-
-def offsets_mm(position: Dataset) -> tuple[float, float]:
-    """X and Y Offset in Slide Coordinate System of a Plane Position (Slide), NaN where it is not stated."""
-    return _number(position.get(_X)), _number(position.get(_Y))
 
 
 def position_notes(
@@ -52,7 +45,7 @@ def position_notes(
     InputError
         That names the first frame which lies elsewhere by the other statement.
     """
-    spacing_mm, cosines = _spacing_mm(file.header), file.header.get("ImageOrientationSlide")
+    spacing_mm, cosines = _spacing_mm(file.header), value_of(file.header, "ImageOrientationSlide")
     if spacing_mm is None or not cosines or len(cosines) != 6 or not np.isfinite(stated_mm).all():
         return ()
     way_px = np.stack([left - left[0], top - top[0]], axis=1).astype(np.float64)
@@ -79,13 +72,9 @@ def position_notes(
 def _spacing_mm(header: Dataset) -> NDArray[np.float64] | None:
     """Distance of columns and of rows in mm, as the shared groups state it, or those of the first frame."""
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for group in (header.get(groups) or [])[:1]:
-            for measures in group.get("PixelMeasuresSequence") or []:
-                spacing = measures.get("PixelSpacing")
+        for group in (value_of(header, groups) or [])[:1]:
+            for measures in value_of(group, "PixelMeasuresSequence") or []:
+                spacing = value_of(measures, "PixelSpacing")
                 if spacing and len(spacing) == 2 and min(map(float, spacing)) > 0:
                     return np.array([float(spacing[1]), float(spacing[0])])
     return None
-
-
-def _number(element: Any) -> float:
-    return np.nan if element is None or element.is_empty else float(element.value)

@@ -21,7 +21,7 @@ from srh_clinic.integration.channels import (
 )
 from srh_clinic.integration.damage import told_as
 from srh_clinic.integration.dicom_case import find_case, headers_of
-from srh_clinic.integration.dicom_file import DicomFile, quiet_pydicom
+from srh_clinic.integration.dicom_file import DicomFile, quiet_pydicom, value_of
 from srh_clinic.integration.dicom_frames import DicomFrames, open_frames
 from srh_clinic.integration.dicom_layout import FrameTable, focal_planes, frame_table, header_z_um, is_sparse
 from srh_clinic.integration.dicom_pixel_size import pixel_size, volume_notes
@@ -205,14 +205,14 @@ def _paths(files: list[DicomFile]) -> list[_Path]:
     paths: dict[tuple[str, str], _Path] = {}
     for file in files:
         items = file.required("OpticalPathSequence")
-        stated = file.header.get("NumberOfOpticalPaths")
+        stated = value_of(file.header, "NumberOfOpticalPaths")
         if items and stated not in (None, "") and int(stated) != len(items):
             found = f"NumberOfOpticalPaths {stated} over {len(items)} optical paths"
             raise InputError(found, "as many as are described", file.path)
-        image = str(file.header.get("ConcatenationUID") or file.required("SOPInstanceUID"))
+        image = str(value_of(file.header, "ConcatenationUID") or file.required("SOPInstanceUID"))
         for at, item in enumerate(items):
-            name = str(item.get("OpticalPathIdentifier"))
-            more = (str(file.header.get("SeriesDescription") or ""),) if len(items) == 1 else ()
+            name = str(value_of(item, "OpticalPathIdentifier"))
+            more = (str(value_of(file.header, "SeriesDescription") or ""),) if len(items) == 1 else ()
             own = statement_of(item)
             statement = own if channel_of_words(own.words) is not None else statement_of(item, *more)
             known = paths.get((image, name))
@@ -353,7 +353,7 @@ def _holes(gathered: list[_Channel], ranks: list[list[NDArray[np.int64]]]) -> tu
 
 def _check_planes_stated(files: list[DicomFile], n_planes: int) -> None:
     for file in files:
-        stated = int(file.header.get("TotalPixelMatrixFocalPlanes") or 1)
+        stated = int(value_of(file.header, "TotalPixelMatrixFocalPlanes") or 1)
         if stated > 1 and stated != n_planes:
             found = f"TotalPixelMatrixFocalPlanes {stated} over {n_planes} focal planes"
             raise InputError(found, "as many as it says", file.path)
@@ -363,17 +363,17 @@ def _check_concatenations(files: list[DicomFile]) -> None:
     """Refuse a concatenation (PS3.3 C.7.6.16.2.2.4) of which a part is missing, there twice, or without its place."""
     concatenations: dict[str, list[DicomFile]] = {}
     for file in files:
-        if file.header.get("ConcatenationUID"):
+        if value_of(file.header, "ConcatenationUID"):
             concatenations.setdefault(str(file.header.ConcatenationUID), []).append(file)
     for parts in concatenations.values():
         parts.sort(key=lambda part: part.number("InConcatenationNumber"))
         first, last = parts[0], parts[-1]
-        total = int(first.header.get("InConcatenationTotalNumber") or last.number("InConcatenationNumber"))
+        total = int(value_of(first.header, "InConcatenationTotalNumber") or last.number("InConcatenationNumber"))
         numbers = [part.number("InConcatenationNumber") for part in parts]
         if total > len(parts) + 1000 or numbers != list(range(1, total + 1)):
             found = f"part {', '.join(map(str, numbers))} of a concatenation of {total}"
             raise InputError(found, "all of its parts in one folder, each once", first.path)
-        if not first.header.get("InConcatenationTotalNumber") and is_sparse(first):
+        if not value_of(first.header, "InConcatenationTotalNumber") and is_sparse(first):
             raise InputError(
                 "a sparse concatenation that does not state the number of its parts", "InConcatenationTotalNumber", first.path
             )
@@ -389,9 +389,9 @@ def _check_geometry(file: DicomFile, first: DicomFile) -> None:
     """Both Raman shifts of a case lie on the same pixels."""
 
     def origin(header: Dataset) -> list[float]:
-        items = header.get("TotalPixelMatrixOriginSequence") or [Dataset()]
+        items = value_of(header, "TotalPixelMatrixOriginSequence") or [Dataset()]
         offsets = [items[0].get(f"{axis}OffsetInSlideCoordinateSystem") or 0 for axis in "XY"]
-        return [float(offset) for offset in offsets] + [float(c) for c in header.get("ImageOrientationSlide") or []]
+        return [float(offset) for offset in offsets] + [float(c) for c in value_of(header, "ImageOrientationSlide") or []]
 
     one, two = origin(file.header), origin(first.header)
     if len(one) != len(two) or not np.allclose(one, two, atol=1e-4):
@@ -407,9 +407,9 @@ def _check_geometry(file: DicomFile, first: DicomFile) -> None:
 
 def _file_notes(file: DicomFile) -> tuple[str, ...]:
     notes: tuple[str, ...] = ()
-    if file.header.get("LossyImageCompression") == "01" or file.syntax == _NEAR_LOSSLESS:
+    if value_of(file.header, "LossyImageCompression") == "01" or file.syntax == _NEAR_LOSSLESS:
         notes += ("lossy compression",)
-    comments = str(file.header.get("ImageComments") or "")
+    comments = str(value_of(file.header, "ImageComments") or "")
     meta = file.header.file_meta
     for keyword, of_meta in _OF_META.items():
         if meta.get(of_meta) and str(meta.get(of_meta)) != str(file.header.get(keyword)):
@@ -427,15 +427,15 @@ def _identity(path: Path, files: list[DicomFile], both: list[_Path], order: Chan
         each.pop("PerFrameFunctionalGroupsSequence", None)
         each.pop("ExtendedOffsetTable", None)
         each.pop("ExtendedOffsetTableLengths", None)
-    specimens: Any = header.get("SpecimenDescriptionSequence") or [Dataset()]
+    specimens: Any = value_of(header, "SpecimenDescriptionSequence") or [Dataset()]
     return Identity(
-        patient_id=str(header.get("PatientID") or ""),
-        specimen_id=str(specimens[0].get("SpecimenIdentifier") or header.get("ContainerIdentifier") or ""),
-        study_uid=str(header.get("StudyInstanceUID") or ""),
-        series_uid=str(header.get("SeriesInstanceUID") or ""),
+        patient_id=str(value_of(header, "PatientID") or ""),
+        specimen_id=str(value_of(specimens[0], "SpecimenIdentifier") or value_of(header, "ContainerIdentifier") or ""),
+        study_uid=str(value_of(header, "StudyInstanceUID") or ""),
+        series_uid=str(value_of(header, "SeriesInstanceUID") or ""),
         source=str(path),
         channel_order=str(order),
-        sop_uids=tuple(str(each.get("SOPInstanceUID") or "") for each in headers),
+        sop_uids=tuple(str(value_of(each, "SOPInstanceUID") or "") for each in headers),
         content=content_of([(file.path, file.snapshot) for file in files]),
         attributes={
             "headers": tuple(headers),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 
 from srh_clinic.integration.channels import ChannelStatement, stokes_nm
+from srh_clinic.integration.dicom_file import value_of
 from srh_clinic.intensity import CHANNELS, RAMAN_SHIFTS
 
 PUMP_NM = 790.0
@@ -30,10 +31,10 @@ def statement_of(path_item: Dataset, *more: str) -> ChannelStatement:
 
     ``more`` are words about the only optical path of a file that stand elsewhere in it.
     """
-    words = [path_item.get("OpticalPathIdentifier"), path_item.get("OpticalPathDescription")]
-    for code in path_item.get("ChannelDescriptionCodeSequence") or []:
-        words += [code.get("CodeValue"), code.get("CodeMeaning")]
-    wavelength = path_item.get("IlluminationWaveLength")
+    words = [value_of(path_item, "OpticalPathIdentifier"), value_of(path_item, "OpticalPathDescription")]
+    for code in value_of(path_item, "ChannelDescriptionCodeSequence") or []:
+        words += [value_of(code, "CodeValue"), value_of(code, "CodeMeaning")]
+    wavelength = value_of(path_item, "IlluminationWaveLength")
     said = tuple(str(word) for word in (*words, *more) if word)
     return ChannelStatement(said, None if wavelength is None or wavelength == "" else float(wavelength))
 

@@ -7,10 +7,12 @@ import struct
 import tracemalloc
 import zlib
 
+import jpeg_ls
 import numpy as np
 import pydicom
 import pytest
 import tifffile
+from pydicom.encaps import encapsulate, generate_frames
 
 from srh_clinic.errors import InputError
 from srh_clinic.integration import read_slide, write_wsi, write_z_stack
@@ -290,6 +292,26 @@ class TestEmptyGeometry:
         with pytest.raises(InputError, match=r"0|damaged") as told:
             read_slide(path, um_per_px=0.5)
         assert "at most" not in str(told.value)
+
+
+def test_a_jpeg_ls_frame_that_breaks_off_is_decoded_with_an_end_behind_it(tmp_path, slide, write, monkeypatch):
+    """Without one, its decoder can take seconds over a damaged frame."""
+    (path,) = write(slide, tmp_path / "a.dcm")
+    header = pydicom.dcmread(path)
+    frames = list(generate_frames(header.PixelData, number_of_frames=int(header.NumberOfFrames)))
+    header.PixelData = encapsulate([frames[0][:59] + b"\x7f", *frames[1:]], has_bot=False)
+    header.save_as(path)
+    given = []
+
+    def refused(codestream):
+        given.append(codestream)
+        raise RuntimeError("damaged")
+
+    monkeypatch.setattr(jpeg_ls, "decode_pixel_data", refused)
+    with pytest.raises(InputError, match="frame 1, which cannot be decoded"):
+        read_slide(path).read(0, 0, 8, 8)
+    assert given
+    assert all(codestream.endswith(b"\xff\xd9") for codestream in given)
 
 
 def test_the_question_which_channel_is_which_is_one_short_sentence(tmp_path, counts):

@@ -1,6 +1,7 @@
 import json
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -398,6 +399,12 @@ def test_a_head_without_places_cannot_be_taught_by_place(data, tmp_path):
         task.loss(task.create(), np.random.default_rng(0))
 
 
+def _yaml(folder: Path, text: str) -> Path:
+    path = folder / "settings.yaml"
+    path.write_text(text)
+    return path
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -408,6 +415,7 @@ def test_a_head_without_places_cannot_be_taught_by_place(data, tmp_path):
         (lambda d, o: read_settings("denoiser", o / "nowhere.yaml"), "nowhere"),
         (lambda d, o: read_settings("denoiser", learning_rat=1), "learning_rat"),
         (lambda d, o: read_settings("calibrator", steps=0), "steps"),
+        (lambda d, o: read_settings("denoiser", _yaml(o, "? \n")), "steps"),
         (lambda d, o: TilePool(d, CPU, holdout=10), "held out"),
     ],
 )
