@@ -139,6 +139,31 @@ def _require_fitting(calibration: Mapping[str, Any], bundle: Bundle, file: str) 
         raise InputError(f"a policy calibrated at the level of a {level}", "one calibrated on slides", file)
 
 
+@bundle_app.command("import-official")
+@guarded
+def bundle_import_official(
+    out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
+    denoiser: Annotated[Path, typer.Option(metavar="FILE", readable=False, help="State dict of the released U-Net.")],
+    calibrator: Annotated[
+        Path, typer.Option(metavar="FILE", readable=False, help="The released calibrator, pickled whole or as a state dict.")
+    ],
+    um_per_px: Annotated[float, typer.Option(help="Pixel size in um that both were trained at.")] = 0.47,
+    offset: Annotated[
+        float, typer.Option(help="What the calibrator's code adds to its output: 1, or 0 in its first version.")
+    ] = 1.0,
+    extends: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR", help="Take what the bundle lacks, a classifier, from this one.")
+    ] = None,
+) -> None:
+    """Make a bundle of the released checkpoints of RSCD; nothing in them is run."""
+    from srh_clinic.restorers.official import import_official
+
+    bundle = import_official(denoiser, calibrator, out, um_per_px=um_per_px, offset=offset, extends=extends)
+    for part, about in bundle.metadata["imported"].items():
+        tell(f"{part}: {about['tensors']} tensors of {about['file']}, sha256 {about['sha256']}")
+    tell(f"{bundle.path}: with {', '.join(bundle.parts)}")
+
+
 @bundle_app.command("verify")
 @guarded
 def bundle_verify(name: BundleArgument) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from srh_clinic.bundles import Bundle, load_bundle
 from srh_clinic.engine import Engine, Precision, choose_precision, side_by_side
+from srh_clinic.errors import InputError, first_fault
 from srh_clinic.inference import choose_device
 from srh_clinic.restorers.restorer import TileRestorer
 from srh_clinic.rscd.baselines import CCDF, RRD
@@ -87,6 +88,7 @@ def create_rscd(name: str, bundle: str | Path, device: str, settings: RSCDSettin
         When the bundle or the device is not to be had.
     """
     loaded, where = load_bundle(bundle), choose_device(device)
+    settings = _of_bundle(loaded, settings)
     precision = choose_precision(settings.precision, where)
     settings = settings.model_copy(update={"precision": precision})
     denoiser, schedule = _load_denoiser(loaded, where, precision)
@@ -94,6 +96,22 @@ def create_rscd(name: str, bundle: str | Path, device: str, settings: RSCDSettin
     if settings.estimator == "calibrator":
         calibrator = load_calibrator(loaded, where)
     return DiffusionRestorer(name, RSCD(denoiser, calibrator, schedule, settings, where), denoiser.size_multiple)
+
+
+def _of_bundle(bundle: Bundle, given: RSCDSettings) -> RSCDSettings:
+    """What the holder of the denoiser states under ``rscd`` in its metadata, and before it the settings that are given.
+
+    A profile or a sampler that is given takes the place of all that the bundle states: they go together.
+    """
+    stated = bundle.holder("denoiser").metadata.get("rscd", {}) if "denoiser" in bundle.parts else {}
+    chosen = given.model_dump(include=given.model_fields_set)
+    if {"profile", "sampler"} & set(chosen) or not stated:
+        return given
+    try:
+        return RSCDSettings(**{**stated, **chosen})
+    except (TypeError, ValidationError) as error:
+        found = f"settings of rscd that are none ({first_fault(error) if isinstance(error, ValidationError) else error})"
+        raise InputError(found, "an undamaged bundle", bundle.path) from error
 
 
 def create_reverse_diffusion(

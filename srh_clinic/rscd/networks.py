@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srh_clinic.errors import InputError
+from srh_clinic.rscd.official import OfficialUNet
 from srh_clinic.rscd.schedule import ScheduleName, create_schedule
 
 RAMAN_CHANNELS = 2
@@ -382,12 +383,16 @@ def average_head(width: int) -> nn.Sequential:
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 100), nn.ReLU(), nn.Linear(100, 1))
 
 
-DENOISERS: dict[str, Callable[..., nn.Module]] = {"compact-unet": CompactUNet, "overlap-unet": OverlapUNet}
+DENOISERS: dict[str, Callable[..., nn.Module]] = {
+    "compact-unet": CompactUNet,
+    "overlap-unet": OverlapUNet,
+    "official-unet": OfficialUNet,
+}
 CALIBRATORS: dict[str, Callable[..., nn.Module]] = {"step-regressor": StepRegressor}
 
 
 def create_denoiser(config: dict[str, Any]) -> nn.Module:
-    """A denoiser from its description: ``architecture`` (``"compact-unet"``, ``"overlap-unet"``) and that class's keywords.
+    """A denoiser from its description: ``architecture``, a name in :data:`DENOISERS`, and that class's keywords.
 
     Raises
     ------

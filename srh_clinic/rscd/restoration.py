@@ -129,15 +129,16 @@ def plan_round(index: int, rounds: int, settings: RSCDSettings) -> Round:
     """
     interval = settings.recalibration_interval
     single_round = settings.sampler == "direct" or settings.fixed_steps is not None or not settings.recalibrate
-    official_end = settings.profile == "official" and not single_round and index < interval
+    last = rounds + 1 == settings.max_rounds
+    official_end = settings.profile == "official" and not single_round and (index < interval or last)
     steps = min(index + 3, TOTAL_STEPS) if official_end else index + 1
     if steps <= 0:
         return Round(t=-1, steps=0, stop_reason="clean")
     if single_round:
         return Round(t=steps - 1, steps=steps, stop_reason="single-round")
     if official_end or (settings.profile == "paper-text" and steps < interval):
-        return Round(t=steps - 1, steps=steps, stop_reason="completed")
-    if rounds + 1 == settings.max_rounds:
+        return Round(t=steps - 1, steps=steps, stop_reason="completed" if index < interval else "round-limit")
+    if last:
         return Round(t=steps - 1, steps=steps, stop_reason="round-limit")
     return Round(t=steps - 1, steps=min(steps, interval))
 
@@ -282,7 +283,8 @@ class RSCD:
         t_pred = np.asarray(self.calibrator(images), dtype=np.float64)
         if self.settings.estimator == "calibrator":
             require_finite(bool(np.isfinite(t_pred).all()), "the calibrator")
-        return [None if np.isnan(index) else int(index) for index in np.rint(t_pred)]
+        whole = np.trunc(t_pred) if self.settings.profile == "official" else np.rint(t_pred)
+        return [None if np.isnan(index) else int(index) for index in whole]
 
     def _index(self, one: _TileState, t_pred: int) -> int:
         """Index of the state that a predicted index stands for."""

@@ -41,7 +41,8 @@ class RSCDSettings(RestorerSettings):
     profile: Profile = "paper-text"
     """When to stop. ``paper-text``: with fewer than ``recalibration_interval`` steps left, run them and stop.
     ``paper-algorithm1``: until the calibrator sees none left. ``official``, the released code: with an index below
-    ``recalibration_interval``, run index + 3 steps and stop."""
+    ``recalibration_interval``, and in the last round, run index + 3 steps and stop; an index is cut off to a whole number, not
+    rounded."""
     estimator: Literal["calibrator", "nonparametric"] = "calibrator"
     """Who says how much noise there is, at every look: the bundle's calibrator, or in its place (an ablation)
     :func:`~srh_clinic.rscd.noise_level.index_of_noise`, whose tiles without an answer are flagged."""

@@ -184,7 +184,7 @@ def _(folder: Path) -> Made:
     return strips(folder, "folders")
 
 
-@shape("nio-mosaic", "strips of an NIO imager by mosaic and strip (`img1_2_<hash>.dcm`)", "noted", "strips of an NIO imager")
+@shape("nio-by-mosaic", "strips of an NIO imager by mosaic and strip (`img1_2_*.dcm`)", "noted", "strips of an NIO imager")
 def _(folder: Path) -> Made:
     return strips(folder, "mosaic")
 

@@ -193,7 +193,7 @@ def test_without_prescale_the_mean_drifts_and_with_it_it_does_not(t: int, publis
         ("official", 9, 0, (11, 12, "completed")),
         ("official", -1, 0, (1, 2, "completed")),
         ("official", -3, 0, (-1, 0, "clean")),
-        ("official", 34, 14, (34, 35, "round-limit")),
+        ("official", 34, 14, (36, 37, "round-limit")),
     ],
 )
 def test_each_profile_plans_its_rounds(profile: Any, index: int, rounds: int, expected: tuple[int, int, str | None]) -> None:
