@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from srh_clinic.errors import InputError
 from srh_clinic.integration.channels import ChannelOption
+from srh_clinic.integration.deidentify import Pseudonyms, export_deidentified
 from srh_clinic.integration.dicom_reader import DicomSlide
 from srh_clinic.integration.dicom_writer import write_wsi
 from srh_clinic.integration.ome_tiff import write_ome_tiff
 from srh_clinic.integration.ome_zarr import write_ome_zarr
 from srh_clinic.integration.reader import read_slide
+from srh_clinic.slide import Slide
 
 FORMATS = {"ome-tiff": (".ome.tif", ".ome.tiff"), "ome-zarr": (".ome.zarr",), "dicom": ()}
 """What a slide can be converted to, with the endings of names that say so; DICOM takes any other name."""
@@ -26,6 +30,7 @@ def convert(
     plane: int | None = None,
     flat_field: str | None = None,
     to: str | None = None,
+    pseudonyms: Pseudonyms | None = None,
 ) -> list[Path]:
     """Make a DICOM slide, an OME-TIFF or an OME-Zarr image of a slide in any format that is read.
 
@@ -43,6 +48,8 @@ def convert(
         As in :func:`~srh_clinic.integration.reader.read_slide`.
     to
         One of :data:`FORMATS`; None takes what the name of ``out`` ends in.
+    pseudonyms
+        Leave out whom the slide shows, and let these stand for it; see :mod:`~srh_clinic.integration.deidentify`.
 
     Returns
     -------
@@ -62,10 +69,16 @@ def convert(
     if to not in FORMATS:
         raise InputError(f"the format {to!r}", f"one of {', '.join(sorted(FORMATS))}")
     slide = read_slide(paths, um_per_px, full_scale, channels, plane, flat_field)
+    if pseudonyms is not None:
+        return [export_deidentified(slide, Path(out), partial(_write, to), pseudonyms)]
+    if to == "dicom" and isinstance(slide, DicomSlide):
+        raise InputError("a slide that is already DICOM", "a two-channel TIFF", paths[0])
+    return _write(to, slide, out)
+
+
+def _write(to: str, slide: Slide, out: str | Path, created: datetime | None = None) -> list[Path]:
     if to == "ome-tiff":
         return [write_ome_tiff(slide, out)]
     if to == "ome-zarr":
         return [write_ome_zarr(slide, out)]
-    if isinstance(slide, DicomSlide):
-        raise InputError("a slide that is already DICOM", "a two-channel TIFF", paths[0])
-    return write_wsi(slide, out)
+    return write_wsi(slide, out, created=created)

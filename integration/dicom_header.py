@@ -108,6 +108,11 @@ def image_header(
     header.SharedFunctionalGroupsSequence = [_shared_groups(header.ImageType, slide.um_per_px)]
     if slide.notes:
         header.ImageComments = NOTES_PREFIX + "; ".join(slide.notes)
+    said = slide.identity.attributes
+    for keyword, value in said.get("deidentified", {}).items():
+        setattr(header, keyword, copy.deepcopy(value))
+    if said.get("lossy") is not None:
+        _keep_lossy(header, [said["lossy"]])
     return header
 
 

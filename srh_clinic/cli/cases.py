@@ -35,8 +35,10 @@ from srh_clinic.cli.output import Terminal, tell
 from srh_clinic.errors import ExitCode
 
 if TYPE_CHECKING:
+    from srh_clinic.case.record import CaseRecord
     from srh_clinic.case.result import CaseResult
     from srh_clinic.case.workflow import Writer
+    from srh_clinic.integration.deidentify import Pseudonyms
     from srh_clinic.slide import Slide
     from srh_clinic.trust import SelectivePolicy
 
@@ -114,12 +116,42 @@ def convert(
     channels: ChannelsOption = None,
     plane: PlaneOption = None,
     flat_field: FlatFieldOption = None,
+    deidentify: Annotated[
+        bool,
+        typer.Option(
+            "--deidentify",
+            help="Leave out whom the slide shows: it is rebuilt from its pixels, with pseudonyms, new UIDs and no dates.",
+        ),
+    ] = False,
+    shift_dates: Annotated[
+        int | None, typer.Option(metavar="DAYS", help="With --deidentify: keep the date, moved by so many days.")
+    ] = None,
+    secret: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            readable=False,
+            help="With --deidentify: a file of random bytes; slides converted with it share the pseudonym of a patient.",
+        ),
+    ] = None,
 ) -> None:
     """Convert a slide to DICOM, to a pyramidal OME-TIFF, or to OME-Zarr."""
     from srh_clinic.integration import convert as converted
 
-    for path in converted(inputs, out, um_per_px, full_scale, channels, plane, flat_field, to):
+    pseudonyms = _pseudonyms(deidentify, shift_dates, secret)
+    for path in converted(inputs, out, um_per_px, full_scale, channels, plane, flat_field, to, pseudonyms):
         tell(path)
+
+
+def _pseudonyms(deidentify: bool, shift_dates: int | None, secret: Path | None) -> Pseudonyms | None:
+    from srh_clinic.errors import InputError
+    from srh_clinic.integration.deidentify import Pseudonyms
+
+    if not deidentify:
+        if shift_dates is not None or secret is not None:
+            raise InputError("--shift-dates or --secret alone", "--deidentify with it")
+        return None
+    return Pseudonyms.fresh(shift_dates) if secret is None else Pseudonyms(secret.read_bytes(), shift_dates)
 
 
 @guarded
@@ -232,7 +264,7 @@ def diagnose(
     ] = None,
     no_identity: Annotated[
         bool,
-        typer.Option("--no-identity", help="Leave patient, specimen, UIDs and file name out of result and page."),
+        typer.Option("--no-identity", help="Leave patient, specimen, UIDs and file name out of all that is written."),
     ] = False,
 ) -> None:
     """Restore a case, classify it before and after, and show the result and where not to trust it."""
@@ -241,6 +273,7 @@ def diagnose(
     from srh_clinic.case.workflow import diagnose_into, diagnosed_before, require_free_dicom, restored_by
     from srh_clinic.files import check_place
     from srh_clinic.integration import read_slide
+    from srh_clinic.integration.deidentify import nameless
     from srh_clinic.trust import load_policy, load_reference
 
     selective: SelectivePolicy | Literal["bundle"] | None = "bundle"
@@ -252,6 +285,8 @@ def diagnose(
         out = Path(f"{case.resolve().stem}-diagnosis")
     if out is not None:
         check_place(out, folder=True)
+    if no_identity:
+        slide = nameless(slide)
     origin, name = origin_of(slide, identity=not no_identity), "Case" if no_identity else case.name
     if out is not None:
         require_own_folder(out, origin)
@@ -287,15 +322,20 @@ def diagnose(
                 work=work,
                 progress=progress,
             ).record
-    if json:
-        typer.echo(json_text.dumps(record.model_dump(mode="json")))
-    else:
-        from srh_clinic.cli.panel import result_panel
-
-        terminal = Terminal()
-        terminal.print(result_panel(name, record, out, terminal.width))
+    _show(name, record, out, json=json)
     if strict and (record.warnings or record.doubts):
         raise typer.Exit(ExitCode.FLAGGED)
+
+
+def _show(name: str, record: CaseRecord, out: Path | None, *, json: bool) -> None:
+    """A result on stdout: as JSON, or as a panel."""
+    if json:
+        typer.echo(json_text.dumps(record.model_dump(mode="json")))
+        return
+    from srh_clinic.cli.panel import result_panel
+
+    terminal = Terminal()
+    terminal.print(result_panel(name, record, out, terminal.width))
 
 
 def _asked_for(name: str, slide: Slide, *, html: bool, qupath: bool) -> list[tuple[tuple[str, ...], Writer]]:
@@ -347,13 +387,15 @@ def judge(
     ch3: OtherChannelOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     no_identity: Annotated[
-        bool, typer.Option("--no-identity", help="Leave patient, specimen, UIDs and file name out of result and page.")
+        bool,
+        typer.Option("--no-identity", help="Leave patient, specimen, UIDs and file name out of all that is written."),
     ] = False,
 ) -> None:
     """Rank restorers on a case of your own, without a reference, and show what each makes of it."""
     from srh_clinic.case.provenance import origin_of, require_own_folder
     from srh_clinic.files import check_place
     from srh_clinic.integration import read_slide
+    from srh_clinic.integration.deidentify import nameless
     from srh_clinic.judging import JUDGEMENT, save_judgement
     from srh_clinic.judging import judge as rank
     from srh_clinic.judging.judge import RESTORERS
@@ -362,6 +404,8 @@ def judge(
     slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane, flat_field)
     if out is None and not json:
         out = Path(f"{case.resolve().stem}-judgement")
+    if no_identity:
+        slide = nameless(slide)
     origin, name = origin_of(slide, identity=not no_identity), "Case" if no_identity else case.name
     if out is not None:
         check_place(out, folder=True)
