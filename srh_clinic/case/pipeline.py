@@ -2,8 +2,9 @@
 
 ::
 
-    slide -> pixel size of the networks -> thumbnail -> tissue mask -> tiles -> restorer -> tiles on disk -> mosaic
-          -> guards: what the input does not support -> patches before and after -> classifier
+    slide -> pixel size of the networks -> thumbnail -> tissue mask -> patches as scanned -> classifier
+          -> tiles -> restorer -> tiles on disk -> mosaic
+          -> guards: what the input does not support -> restored patches -> classifier
           -> diagnosis, step map, trust map, regions worth rescanning and regions to look at, flags
 
 Memory does not grow with the slide: tiles and patches stream, restored tiles wait on disk, pictures are thumbnails.
@@ -27,6 +28,7 @@ from srh_clinic.case.arrays import as_paths, slide_of
 from srh_clinic.case.classifying import ClassifiedSlide, classify_slide, profile_case
 from srh_clinic.case.flags import case_flags, doubt_flags, policy_flags, promised_for, trust_flags
 from srh_clinic.case.pictures import CaseMaps, SquareMap
+from srh_clinic.case.preview import Preview
 from srh_clinic.case.provenance import drift_made_with, guard_policy_of, made_now, origin_of, provenance, selective_policy_of
 from srh_clinic.case.record import CaseOrigin, RescanRegion
 from srh_clinic.case.repeating import Certainty, KeepingRestorer, repeat, seeded_restorer
@@ -265,6 +267,7 @@ class RestoreThenClassify:
         work: str | Path | None = None,
         progress: Progress | None = None,
         origin: CaseOrigin | None = None,
+        preview: Preview | None = None,
     ) -> CaseResult:
         """Restore and classify a slide.
 
@@ -282,6 +285,9 @@ class RestoreThenClassify:
         origin
             Whose the slide is, where that is known already or is not to be told: what
             :func:`~srh_clinic.case.provenance.origin_of` says of it.
+        preview
+            Is told the diagnosis as scanned, and the tiles as they are restored: then the worst come first, by the bundle's
+            calibrator. The result is the same to the bit.
 
         Raises
         ------
@@ -291,7 +297,7 @@ class RestoreThenClassify:
         began = time.perf_counter()
         slide = _as_slide(slide)
         with network_seconds() as in_networks:
-            found = self._find(slide, work, progress or silent)
+            found = self._find(slide, work, progress or silent, preview)
         regions = rescan_regions(found.restored, slide)
         require_unchanged(slide)
         decision = self._decide(found)
@@ -326,7 +332,7 @@ class RestoreThenClassify:
             policy_from=self.policy_from,
         )
 
-    def _find(self, slide: Slide, work: str | Path | None, report: Progress) -> _Findings:
+    def _find(self, slide: Slide, work: str | Path | None, report: Progress, preview: Preview | None) -> _Findings:
         """Restore, examine and classify; further restorations are kept for as long as that takes."""
         with ExitStack() as room:
             view, reading = at_pixel_size(slide, self.bundle.metadata["um_per_px"])
@@ -335,14 +341,27 @@ class RestoreThenClassify:
             pair = look_at_channels(slide, seen.mask, view.um_per_px)
             reading += () if pair is None else channel_flags(pair)
             report("reading", 1, 1)
-            restored = restore_slide(view, seen, self.restorer, self.bundle, seed=self.seed, work=work, progress=report)
+            before = classify_slide(view, seen.mask, self.classifier, partial(report, "classifying as scanned"))
+            if preview is not None:
+                preview.scanned(before, seen)
+            restored = restore_slide(
+                view,
+                seen,
+                self.restorer,
+                self.bundle,
+                seed=self.seed,
+                work=work,
+                progress=report,
+                worst_first=None if preview is None else self.calibrator,
+                told=None if preview is None else preview.restored,
+            )
             scrutiny = self._scrutinise(view, restored, slide, partial(report, "examining"))
             keeper = self._keeper(restored.grid, work, room)
             certainty = self._repeat(view, restored, slide, keeper or self.repeated, partial(report, "repeating"))
             withheld = scrutiny.failed if self.conservative else scrutiny.failed[:0]
             if len(withheld):
                 restored = restored.without(withheld)
-            before, after, *others = self._classify(view, restored, seen.mask, withheld, keeper, report)
+            after, *others = self._classify(restored, seen.mask, withheld, keeper, report)
             wanted = self.profiled or self.reference is not None
             return _Findings(
                 reading=reading,
@@ -402,24 +421,20 @@ class RestoreThenClassify:
 
     def _classify(
         self,
-        view: Slide,
         restored: RestoredSlide,
         mask: TissueMask,
         withheld: NDArray[np.int64],
         keeper: KeepingRestorer | None,
         report: Progress,
     ) -> list[ClassifiedSlide]:
-        """The slide as scanned, restored, and restored under each further seed; where tiles are withheld nothing is read."""
+        """The slide restored, and restored under each further seed; where tiles are withheld nothing is read."""
         grid, shown = restored.grid, restored.slide
         unread = SquareMap(grid.positions[withheld], grid.tile, np.ones(len(withheld)))
         kept = {} if keeper is None else keeper.stores
         others = {f"classifying seed {seed}": replace(shown, store=store) for seed, store in kept.items()}
         return [
-            classify_slide(view, mask, self.classifier, partial(report, "classifying as scanned")),
-            *(
-                classify_slide(slide, mask, self.classifier, partial(report, stage), unread=unread)
-                for stage, slide in {"classifying restored": shown, **others}.items()
-            ),
+            classify_slide(slide, mask, self.classifier, partial(report, stage), unread=unread)
+            for stage, slide in {"classifying restored": shown, **others}.items()
         ]
 
     def _decide(self, found: _Findings) -> Decision | None:

@@ -8,9 +8,9 @@ import tempfile
 import time
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from srh_clinic.concurrency import read_ahead
 from srh_clinic.display import colour_window
 from srh_clinic.errors import InputError
 from srh_clinic.files import fingerprint
-from srh_clinic.intensity import Counts
+from srh_clinic.intensity import Counts, counts_to_model
 from srh_clinic.notebook import RESTORED, card, coloured, middle
 from srh_clinic.progress import Progress, silent
 from srh_clinic.regions import in_words, placed
@@ -36,7 +36,8 @@ from srh_clinic.tissue import TissueMask, tissue_mask
 
 if TYPE_CHECKING:
     from srh_clinic.bundles import Bundle
-    from srh_clinic.restorers import Restorer, Tile
+    from srh_clinic.restorers import RestoredTile, Restorer, Tile
+    from srh_clinic.rscd.restoration import Calibrator
 
 OVERLAP = 48
 """Pixels that neighbouring tiles share and are blended over: as far as a network's sight of a tile's end reaches. Of tiles
@@ -59,6 +60,12 @@ RESCAN_STEPS = 100
 
 THUMBNAIL_EDGE = 2048
 """Longer edge in pixels of the picture in which a slide is seen as a whole."""
+
+LOOKED_AT = 16
+"""Tiles that the calibrator sees at once, where it is asked which are worst."""
+
+Told = Callable[["RestoredTile", int, int, Callable[[], Counts]], object]
+"""Is told of restored tiles, see :func:`restore_slide`."""
 
 RECORDS = 2
 """Version of what is kept of a tile; tiles with records of another are restored anew."""
@@ -224,6 +231,8 @@ def restore_slide(
     seed: int = 0,
     work: str | Path | None = None,
     progress: Progress | None = None,
+    worst_first: Calibrator | None = None,
+    told: Told | None = None,
 ) -> RestoredSlide:
     """Restore every tile of a slide that touches tissue; the others stay as they are.
 
@@ -235,6 +244,10 @@ def restore_slide(
         The same slide as :func:`look_over` saw it: where it has tissue, and whether tiles in ``work`` are its own.
     work
         Folder for the tiles, see :meth:`RestoreThenClassify.__call__`.
+    worst_first
+        A calibrator: the tiles for which it asks most steps come first, which changes none of them. None goes row by row.
+    told
+        Is told of each tile as it comes: the tile, its y and x, and what reads it as scanned.
 
     Raises
     ------
@@ -251,6 +264,8 @@ def restore_slide(
     try:
         todo = [i for i in wanted.tolist() if i not in store]
         computed = len(todo)
+        if worst_first is not None:
+            todo = _by_need(slide, grid, todo, worst_first)
 
         def tiles() -> Iterator[Tile]:
             for i in todo:
@@ -269,6 +284,9 @@ def restore_slide(
             }
             store.put(tile.key, tile.counts, record)
             report("restoring", len(wanted) - computed + done, len(wanted))
+            if told is not None:
+                y, x = (int(edge) for edge in grid.positions[tile.key])
+                told(tile, y, x, partial(read_tile, slide, y, x, grid.tile))
     except BaseException:
         store.close()
         if work is None:
@@ -290,6 +308,20 @@ def restore_slide(
     if work is None:
         weakref.finalize(restored.slide, _remove_tiles, store)
     return restored
+
+
+def _by_need(slide: Slide, grid: TileGrid, tiles: Sequence[int], calibrator: Calibrator) -> list[int]:
+    """Tiles by the steps that a calibrator asks for, most first."""
+    import torch
+
+    def batches() -> Iterator[Counts]:
+        for first in range(0, len(tiles), LOOKED_AT):
+            corners = grid.positions[tiles[first : first + LOOKED_AT]].tolist()
+            yield np.stack([read_tile(slide, y, x, grid.tile) for y, x in corners])
+
+    asked = [np.asarray(calibrator(torch.from_numpy(counts_to_model(batch)))) for batch in read_ahead(batches(), 1)]
+    order = np.argsort(-np.concatenate(asked), kind="stable") if asked else ()
+    return [tiles[int(place)] for place in order]
 
 
 def rescan_regions(restored: RestoredSlide, scanned: Slide) -> tuple[RescanRegion, ...]:

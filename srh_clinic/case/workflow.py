@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from srh_clinic.case.pipeline import RestoreThenClassify
+from srh_clinic.case.preview import Preview
 from srh_clinic.case.provenance import origin_of, require_own_folder
 from srh_clinic.case.record import CaseOrigin, CaseRecord
 from srh_clinic.case.result import CaseResult, result_before
@@ -31,6 +32,7 @@ def diagnose_into(
     more: Sequence[Writer] = (),
     work: Path | None = None,
     progress: Progress = silent,
+    preview: Preview | None = None,
 ) -> CaseResult:
     """Restore and classify a slide, and write what came of it: the result into ``out``, DICOM to ``dicom_out``.
 
@@ -45,7 +47,7 @@ def diagnose_into(
     made_by = restored_by(pipeline, origin)
     if dicom_out is not None:
         require_free_dicom(dicom_out, slide, made_by)
-    result = pipeline(slide, work=work, progress=progress, origin=origin)
+    result = pipeline(slide, work=work, progress=progress, origin=origin, preview=preview)
     if dicom_out is not None:
         progress("writing DICOM", 0, 1)
         _write_dicom(result, slide, dicom_out, made_by)

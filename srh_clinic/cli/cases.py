@@ -266,9 +266,18 @@ def diagnose(
         bool,
         typer.Option("--no-identity", help="Leave patient, specimen, UIDs and file name out of all that is written."),
     ] = False,
+    preview: Annotated[
+        bool,
+        typer.Option(
+            "--preview",
+            help="Tell the diagnosis as scanned at once, restore the worst tissue first and show it as it comes; the result "
+            "is the same.",
+        ),
+    ] = False,
 ) -> None:
     """Restore a case, classify it before and after, and show the result and where not to trust it."""
     from srh_clinic.case.pipeline import RestoreThenClassify
+    from srh_clinic.case.preview import Preview
     from srh_clinic.case.provenance import origin_of, require_own_folder
     from srh_clinic.case.workflow import diagnose_into, diagnosed_before, require_free_dicom, restored_by
     from srh_clinic.files import check_place
@@ -321,6 +330,7 @@ def diagnose(
                 more=[write for _, write in more],
                 work=work,
                 progress=progress,
+                preview=Preview(partial(tell, err=True), work) if preview else None,
             ).record
     _show(name, record, out, json=json)
     if strict and (record.warnings or record.doubts):

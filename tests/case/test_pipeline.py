@@ -57,7 +57,7 @@ def test_slides_smaller_than_a_tile_run_through(shape: tuple[int, int], tmp_path
 def test_progress_reaches_the_end_of_every_stage() -> None:
     told: dict[str, list[tuple[int, int]]] = {}
     pipeline()(noisy(3_000), progress=lambda stage, done, total: told.setdefault(stage, []).append((done, total)))
-    assert list(told) == ["reading", "restoring", "classifying as scanned", "classifying restored"]
+    assert list(told) == ["reading", "classifying as scanned", "restoring", "classifying restored"]
     for steps in told.values():
         assert steps[-1][0] == steps[-1][1]
         assert steps == sorted(steps)

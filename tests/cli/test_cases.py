@@ -80,6 +80,20 @@ def test_diagnose_writes_the_same_restored_slide(run: Run, call_of_case: tuple[o
     np.testing.assert_array_equal(one.read(0, 0, *one.shape), two.read(0, 0, *two.shape))
 
 
+def test_a_preview_is_told_on_stderr_and_leaves_nothing_behind(
+    run: Run, call_of_case: tuple[object, ...], tmp_path: Path
+) -> None:
+    plain = run("diagnose", *call_of_case, "--out", "plain")
+    shown = run("diagnose", *call_of_case, "--out", "shown", "--preview")
+    assert plain.code == shown.code == ExitCode.DONE
+    assert "preview: as scanned" in shown.err
+    assert "preview" not in plain.err + shown.out
+    assert left_behind(tmp_path / "shown") == left_behind(tmp_path / "plain")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plain", "shown"]
+    one, other = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("plain", "shown"))
+    assert one | {"timing": None, "made": None} == other | {"timing": None, "made": None}
+
+
 def test_simulated_cases_are_read_back(run: Run, tmp_path: Path) -> None:
     assert run("simulate", "case", "--size", 128, "--quality", 0.9, "--seed", 4).code == ExitCode.DONE
     slide = read_slide(tmp_path / "case")
