@@ -125,10 +125,20 @@ def side_by_side(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         Called in any thread.
     """
     source, threads = iter(items), torch.get_num_threads()
-    while some := list(islice(source, TOGETHER * threads if threads > 1 else 1)):
+    failed: Exception | None = None
+    while failed is None:
+        some: list[T] = []
+        try:
+            some.extend(islice(source, TOGETHER * threads if threads > 1 else 1))
+        except Exception as error:  # what came before it is worked on first
+            failed = error
+        if not some:
+            break
         with inference(), _one_thread():
             made = begin(work, some, threads=threads)()
         yield from made
+    if failed is not None:
+        raise failed
 
 
 @torch.inference_mode()

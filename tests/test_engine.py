@@ -118,6 +118,20 @@ def test_work_that_fails_side_by_side_fails_the_caller():
     assert torch.get_num_threads() == 2
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_was_read_before_a_source_breaks_is_worked_on(threads):
+    torch.set_num_threads(threads)
+
+    def broken():
+        yield from (1, 2, 3)
+        raise OSError("no more")
+
+    made = []
+    with pytest.raises(OSError, match="no more"):
+        made.extend(side_by_side(lambda item: -item, broken()))
+    assert made == [-1, -2, -3]
+
+
 def test_freed_memory_is_kept_where_the_c_library_can():
     assert keep_freed_memory() in (True, False)  # whatever library there is, nothing is raised
 

@@ -176,8 +176,8 @@ class BreakingSlide:
 
 def test_a_run_that_was_cut_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     slide = noisy(3_000)
-    with pytest.raises(Cut):
-        pipeline(sampler="ancestral", batch_size=2)(BreakingSlide(slide, [12]), work=tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(Cut):  # once the slide is seen and classified as scanned, and some tiles are read
+        pipeline(sampler="ancestral", batch_size=2)(BreakingSlide(slide, [24]), work=tmp_path)  # type: ignore[arg-type]
     resumed = pipeline(sampler="ancestral", batch_size=2)(slide, work=tmp_path)
     assert 0 < resumed.restored.computed < 24
     np.testing.assert_array_equal(
