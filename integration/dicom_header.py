@@ -33,7 +33,7 @@ _MAX_IS = 2**31 - 1  # largest IS value
 _ACQUISITION = "109101"  # DCM code of the equipment that acquired an image
 
 # what a derived image shares with its source: patient, study, container and specimen, acquisition and place
-_FROM_SOURCE = """
+FROM_SOURCE = """
     SpecificCharacterSet TimezoneOffsetFromUTC
     PatientName PatientID IssuerOfPatientID OtherPatientIDsSequence PatientBirthDate PatientSex PatientAge
     PatientIdentityRemoved DeidentificationMethod DeidentificationMethodCodeSequence
@@ -149,7 +149,7 @@ def make_derived(
     if not origins:
         return
     first = origins[0]
-    for keyword in _FROM_SOURCE:
+    for keyword in FROM_SOURCE:
         if keyword in first:
             header[keyword] = copy.deepcopy(first[keyword])
         elif keyword == "SpecificCharacterSet":

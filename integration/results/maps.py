@@ -140,16 +140,14 @@ def class_segmentation(study: ResultStudy) -> Dataset:
 def _geometry(study: ResultStudy, shape: tuple[int, ...]) -> dict[str, Any]:
     """The pixels of the pyramid's level that maps lie on."""
     factor = cell_px(study.findings)
-    spacing = [edge * factor for edge in study.spacing_mm]
-    rows, columns = study.directions
-    centre = (factor - 1) / 2
-    first = study.origin_mm + centre * (study.spacing_mm[1] * rows + study.spacing_mm[0] * columns)
+    spacing = [edge * factor for edge in study.plane.spacing_mm]
+    orientation = [float(cosine) for cosine in study.image.ImageOrientationSlide]
+    centre = np.array((factor - 1) / 2)
+    first = study.plane.at_mm(centre, centre)
     thickness = study.image.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].get("SliceThickness")
     return {
         "pixel_measures": PixelMeasuresSequence(pixel_spacing=spacing, slice_thickness=float(thickness or 0.001)),
-        "plane_orientation": PlaneOrientationSequence(
-            "SLIDE", [float(cosine) for cosine in study.image.ImageOrientationSlide]
-        ),
+        "plane_orientation": PlaneOrientationSequence("SLIDE", orientation),
         "plane_positions": [PlanePositionSequence("SLIDE", image_position=first.tolist(), pixel_matrix_position=(1, 1))],
         "tile_pixel_array": True,
         "tile_size": shape if max(shape) <= LARGEST_TILE else (LARGEST_TILE, LARGEST_TILE),

@@ -189,7 +189,7 @@ def _say(group: PlanarROIMeasurementsAndQualitativeEvaluations, texts: Iterable[
 
 
 def _polygon(study: ResultStudy, box: np.ndarray) -> ImageRegion3D:
-    (corners,) = study.corners_mm(box)
+    (corners,) = study.plane.corners_mm(box)
     return ImageRegion3D("POLYGON", np.concatenate([corners, corners[:1]]), str(study.image.FrameOfReferenceUID))
 
 

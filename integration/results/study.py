@@ -113,35 +113,55 @@ class ResultStudy:
 
         document.walk(settle)
 
-    def corners_mm(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The four corners of boxes in the slide coordinate system, mm, from edges in pixels, ``(N, 4)`` to ``(N, 4, 3)``.
+    @cached_property
+    def plane(self) -> SlidePlane:
+        """Where the matrix of the image lies."""
+        return SlidePlane.of(self.image)
 
-        Upper left, upper right, lower right, lower left. The origin of a matrix is the centre of its first pixel, whose
-        corner, half a pixel before it, is edge 0.
+
+@dataclass(frozen=True, eq=False)
+class SlidePlane:
+    """Where a total pixel matrix lies in the slide coordinate system, mm.
+
+    Attributes
+    ----------
+    origin_mm
+        The centre of the matrix's first pixel, ``(3,)``.
+    rows, columns
+        Unit vectors along a row and down a column, ``(3,)``.
+    spacing_mm
+        Distance of the matrix's rows, and of its columns.
+    """
+
+    origin_mm: NDArray[np.float64]
+    rows: NDArray[np.float64]
+    columns: NDArray[np.float64]
+    spacing_mm: tuple[float, float]
+
+    @classmethod
+    def of(cls, header: Dataset) -> SlidePlane:
+        """That of an image; ``AttributeError`` where it does not say."""
+        rows, columns = np.reshape([float(cosine) for cosine in header.ImageOrientationSlide], (2, 3))
+        (groups,) = header.SharedFunctionalGroupsSequence
+        down, across = (float(spacing) for spacing in groups.PixelMeasuresSequence[0].PixelSpacing)
+        (origin,) = header.TotalPixelMatrixOriginSequence
+        x, y = (float(origin.get(f"{axis}OffsetInSlideCoordinateSystem") or 0) for axis in "XY")
+        return cls(np.array([x, y, 0.0]), rows, columns, (down, across))
+
+    def at_mm(self, down: NDArray[np.float64], across: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Places in the matrix, rows and columns from the centre of its first pixel, as ``(..., 3)``."""
+        return np.asarray(
+            self.origin_mm
+            + across[..., None] * (self.spacing_mm[1] * self.rows)
+            + down[..., None] * (self.spacing_mm[0] * self.columns)
+        )
+
+    def corners_mm(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The four corners of boxes from their edges in pixels, ``(N, 4)`` to ``(N, 4, 3)``.
+
+        Upper left, upper right, lower right, lower left. Edge 0 is that of the first pixel, half a pixel before its centre.
         """
         top, left, bottom, right = np.asarray(boxes, dtype=np.float64).reshape(-1, 4).T
         down = np.stack([top, top, bottom, bottom], axis=1) - 0.5
         across = np.stack([left, right, right, left], axis=1) - 0.5
-        rows, columns = self.directions
-        spacing = self.spacing_mm
-        moved = across[..., None] * (spacing[1] * rows) + down[..., None] * (spacing[0] * columns)
-        return np.asarray(self.origin_mm + moved)
-
-    @cached_property
-    def directions(self) -> NDArray[np.float64]:
-        """Unit vectors along a row and down a column of the matrix, ``(2, 3)``."""
-        return np.reshape([float(cosine) for cosine in self.image.ImageOrientationSlide], (2, 3))
-
-    @cached_property
-    def spacing_mm(self) -> tuple[float, float]:
-        """Distance of the matrix's rows and of its columns."""
-        (groups,) = self.image.SharedFunctionalGroupsSequence
-        down, across = (float(spacing) for spacing in groups.PixelMeasuresSequence[0].PixelSpacing)
-        return down, across
-
-    @cached_property
-    def origin_mm(self) -> NDArray[np.float64]:
-        """The centre of the matrix's first pixel."""
-        (origin,) = self.image.TotalPixelMatrixOriginSequence
-        x, y = (float(origin.get(f"{axis}OffsetInSlideCoordinateSystem") or 0) for axis in "XY")
-        return np.array([x, y, 0.0])
+        return self.at_mm(down, across)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srh_clinic.case.result import QUPATH
+from srh_clinic.case.result import FHIR, QUPATH
 from srh_clinic.case.scrutiny import WORDS
 from srh_clinic.diagnosis import CLASS_WORDS
 from srh_clinic.slide import Slide
@@ -29,6 +30,14 @@ def write_qupath(scan: Slide, result: CaseResult, folder: Path) -> None:
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", newline="")
+
+
+def write_fhir(scan: Slide, result: CaseResult, folder: Path) -> None:
+    """Write :data:`~srh_clinic.case.result.FHIR` into a folder; ``scan`` is the result's slide."""
+    from srh_clinic.integration.results import fhir_bundle
+
+    text = fhir_bundle(findings_of(result, scan), datetime.fromisoformat(result.made.at))
+    (folder / FHIR).write_text(text, encoding="utf-8")
 
 
 def findings_of(result: CaseResult, scan: Slide) -> CaseFindings:

@@ -53,7 +53,10 @@ PAGE = "case.html"
 QUPATH = ("qupath.geojson", "patches.csv", "qupath.groovy")
 """What QuPath and tables are given: patches and regions, the patches as a table, and a script that loads the first."""
 
-OPTIONAL = (PAGE, *QUPATH)
+FHIR = "fhir.json"
+"""What the result as FHIR R5 is called."""
+
+OPTIONAL = (PAGE, *QUPATH, FHIR)
 """Files that a result has when they are asked for."""
 
 OURS = (

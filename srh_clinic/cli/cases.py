@@ -228,6 +228,9 @@ def diagnose(
         bool,
         typer.Option("--qupath", help="Also write qupath.geojson, patches.csv and a script that loads them in QuPath."),
     ] = False,
+    fhir: Annotated[
+        bool, typer.Option("--fhir", help="Also write fhir.json, a FHIR R5 DiagnosticReport with what it rests on.")
+    ] = False,
     dicom_out: Annotated[
         Path | None,
         typer.Option(
@@ -290,7 +293,7 @@ def diagnose(
         selective = None if policy == "none" else load_policy(policy)
     compared = None if reference is None else load_reference(reference)
     slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane, flat_field)
-    if out is None and (html or qupath or not json):
+    if out is None and (html or qupath or fhir or not json):
         out = Path(f"{case.resolve().stem}-diagnosis")
     if out is not None:
         check_place(out, folder=True)
@@ -314,7 +317,7 @@ def diagnose(
     )
     if dicom_out is not None:  # before the folder of the tiles is made beside it
         require_free_dicom(dicom_out, slide, restored_by(pipeline, origin))
-    more = _asked_for(name, slide, html=html, qupath=qupath)
+    more = _asked_for(name, slide, html=html, qupath=qupath, fhir=fhir)
     with kept_tiles(out if out is not None else dicom_out) as work, shown_progress() as progress:
         there = [file for files, _ in more for file in files]
         record = diagnosed_before(pipeline, slide, origin, out=out, dicom_out=dicom_out, more=there)
@@ -348,16 +351,18 @@ def _show(name: str, record: CaseRecord, out: Path | None, *, json: bool) -> Non
     terminal.print(result_panel(name, record, out, terminal.width))
 
 
-def _asked_for(name: str, slide: Slide, *, html: bool, qupath: bool) -> list[tuple[tuple[str, ...], Writer]]:
+def _asked_for(name: str, slide: Slide, *, html: bool, qupath: bool, fhir: bool) -> list[tuple[tuple[str, ...], Writer]]:
     """The optional files of a result that were asked for, and who writes them."""
-    from srh_clinic.case.findings import write_qupath
-    from srh_clinic.case.result import PAGE, QUPATH
+    from srh_clinic.case.findings import write_fhir, write_qupath
+    from srh_clinic.case.result import FHIR, PAGE, QUPATH
 
     asked: list[tuple[tuple[str, ...], Writer]] = []
     if html:
         asked.append(((PAGE,), partial(_write_page, name)))
     if qupath:
         asked.append((QUPATH, partial(write_qupath, slide)))
+    if fhir:
+        asked.append(((FHIR,), partial(write_fhir, slide)))
     return asked
 
 

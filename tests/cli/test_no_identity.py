@@ -26,11 +26,13 @@ def named(tmp_path: Path) -> Path:
 
 
 def test_no_planted_identifier_is_in_any_byte(run: Run, named: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    options = ("--bundle", tiny_bundle, "--restorer", "median", "--html", "--qupath", "--json")
+    options = ("--bundle", tiny_bundle, "--restorer", "median", "--html", "--qupath", "--fhir", "--json")
     ran = run("diagnose", named, "--out", "out", "--dicom-out", "dicom", "--no-identity", *options)
     assert ran.code == ExitCode.DONE
     files = [*(tmp_path / "out").iterdir(), *(tmp_path / "dicom").iterdir()]
-    assert {"result.json", "case.html", "qupath.geojson", "patches.csv", "report.dcm"} <= {file.name for file in files}
+    assert {"result.json", "case.html", "qupath.geojson", "patches.csv", "fhir.json", "report.dcm"} <= {
+        file.name for file in files
+    }
     assert leaked(files) == []
     assert "zimmerqvist" not in (ran.out + ran.err).lower()
     assert not [value for value in PLANTED.values() if value in ran.out + ran.err]

@@ -50,6 +50,7 @@ IN_ORDER = (
     "json",
     "html",
     "qupath",
+    "fhir",
     "dicom_out",
     "strict",
     "policy",
