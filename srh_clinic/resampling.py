@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from srh_clinic.concurrency import read_ahead
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import FULL_SCALE, Counts
 from srh_clinic.notebook import ShownSlide
@@ -157,8 +158,9 @@ def thumbnail(slide: Slide, longest: int = 2048) -> tuple[Counts, int]:
     if factor == 1:
         return slide.read(0, 0, *slide.shape), 1
     picture = np.empty((2, *(math.ceil(edge / factor) for edge in slide.shape)), dtype=np.uint16)
-    for y, x, height, width in blocks(slide.shape, max(BLOCK // factor, 1) * factor):
-        small = block_mean(slide.read(y, x, height, width), factor)
+    corners = list(blocks(slide.shape, max(BLOCK // factor, 1) * factor))
+    for (y, x, *_), counts in zip(corners, read_ahead((slide.read(*one) for one in corners), 1), strict=True):
+        small = block_mean(counts, factor)
         top, left = y // factor, x // factor
         picture[:, top : top + small.shape[1], left : left + small.shape[2]] = np.rint(small)
     return picture, factor

@@ -203,8 +203,7 @@ class TileStore:
 
     def _content(self, index: int) -> bytes:
         size = 2 * self.grid.tile * self.grid.tile * np.dtype(np.uint16).itemsize
-        self._tiles.seek(index * size)
-        return self._tiles.read(size)
+        return os.pread(self._tiles.fileno(), size, index * size)  # moves nothing that another thread reads or writes by
 
     def _claim(self) -> None:
         """Write whose tiles these are, or compare it with what is written."""

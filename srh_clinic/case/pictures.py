@@ -325,7 +325,8 @@ def _outline() -> list[Any]:
 def _smaller(view: RGB, longest: int) -> RGB:
     """The view with its longer edge at most ``longest`` pixels."""
     picture = Image.fromarray(view)
-    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    # Twice as many pixels as are wanted, averaged, are what the filter sees: it looks the same and takes a third of the time.
+    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=2.0)
     return np.asarray(picture)
 
 

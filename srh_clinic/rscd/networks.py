@@ -345,10 +345,11 @@ class LogEnergy(nn.Module):
         weight = self.weight - self.weight.mean(dim=(2, 3), keepdim=True)
         weight = weight / weight.flatten(1).norm(dim=1)[:, None, None, None]
         response = F.conv2d(F.pad(x, (self.margin,) * 4, mode="reflect"), weight)
-        energy = F.avg_pool2d(response.square(), self.pool)
+        # The gradient of a square needs what was squared; where there is none, the square takes that place.
+        energy = F.avg_pool2d(response.square() if torch.is_grad_enabled() else response.square_(), self.pool)
         below = -1.0 - x
-        levels = torch.cat([x, (below >= 0).to(x), F.relu(below)], dim=1)
-        return torch.cat([(torch.log(energy + self.FLOOR) + 5.0) / 2.5, F.avg_pool2d(levels, self.pool)], dim=1)
+        levels = [F.avg_pool2d(plane, self.pool) for plane in (x, (below >= 0).to(x), F.relu(below))]
+        return torch.cat([(torch.log(energy + self.FLOOR) + 5.0) / 2.5, *levels], dim=1)
 
 
 class AttentionHead(nn.Module):
