@@ -57,6 +57,7 @@ FLOOR_OF = {part: floor for floor, parts in FLOORS.items() for part in parts}
 
 SAME_FLOOR = {
     ("training", "classifiers"),
+    ("training", "integration"),
     ("training", "restorers"),
     ("casepage", "case"),
     ("cohort", "case"),

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from srh_clinic.cli.options import BundleArgument, BundleFolderArgument, DataOption, DeviceOption, guarded, shown_progress
+from srh_clinic.cli.options import (
+    BundleArgument,
+    BundleFolderArgument,
+    ChannelsOption,
+    DataOption,
+    DeviceOption,
+    FlatFieldOption,
+    FullScaleOption,
+    UmPerPxOption,
+    guarded,
+    shown_progress,
+)
 from srh_clinic.cli.output import Terminal, tell
 from srh_clinic.errors import InputError
 
@@ -211,9 +222,44 @@ def train(
         str | None,
         typer.Option(metavar="NAME|DIR", help="Take what the bundle lacks from this one; baselines take phantom-demo."),
     ] = None,
+    um_per_px: UmPerPxOption = None,
+    full_scale: FullScaleOption = None,
+    channels: ChannelsOption = None,
+    flat_field: FlatFieldOption = None,
+    patients: Annotated[
+        str, typer.Option(metavar="folders|files", help="Whose images are: each folder's below --data, or each file's own.")
+    ] = "folders",
+    picks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            readable=False,
+            help="Patches that an expert picked: a second stage trains on those that resemble them.",
+        ),
+    ] = None,
+    keep: Annotated[float, typer.Option(help="Share of the training tiles that the second stage keeps.")] = 0.1,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the run, in place of the configuration's.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Highest learning rate, in place of the configuration's.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=0, help="Stop after so many validations without a better one, and keep the best.")
+    ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write the log for TensorBoard too (pip install 'srh-clinic\\[train]').")
+    ] = False,
+    judge: Annotated[
+        bool, typer.Option("--judge", help="Say at the end, by judge's measures on held-out patients, whether it helped.")
+    ] = False,
 ) -> None:
-    """Train a network and put it into a bundle; an interrupted training goes on when called again."""
+    """Train a network and put it into a bundle; an interrupted training goes on when called again.
+
+    Data are images where they lie, read as diagnose reads them and split by patients: a folder with a folder for each patient,
+    an OpenSRH tree, or a manifest (case, patient; truth and split where known). Several processes are started with accelerate
+    launch or torchrun.
+    """
     from srh_clinic.training import train as fit
+    from srh_clinic.training.stages import train_in_stages
     from srh_clinic.training.together import train_rscd
 
     def report(line: dict[str, Any]) -> None:
@@ -227,8 +273,29 @@ def train(
         for name, step in train_rscd(data, out, seconds=seconds, device=device, report=report).items():
             tell(f"{out}: {name} after {step} steps")
         return
-    step = fit(task, data, config, out, seconds=seconds, start_from=start_from, extends=extends, device=device, report=report)
-    tell(f"{out}: {task} after {step} steps")
+    reading = {"um_per_px": um_per_px, "full_scale": full_scale, "channels": channels, "flat_field": flat_field}
+    reading = {name: value for name, value in reading.items() if value is not None}
+    wanted = {"reading": reading, "steps": steps, "learning_rate": learning_rate, "patience": patience}
+    changes: dict[str, Any] = {name: value for name, value in wanted.items() if value not in (None, {})}
+    if patients != "folders":
+        changes["patients"] = patients
+    shared: dict[str, Any] = {"seconds": seconds, "device": device, "start_from": start_from, "extends": extends}
+    shared |= {"report": report, "tensorboard": tensorboard}
+    if picks is None:
+        done = {task: fit(task, data, config, out, **shared, **changes)}
+    else:
+        done = train_in_stages(task, data, config, out, picks=picks, keep=keep, **shared, **changes)
+    for name, step in done.items():
+        tell(f"{out}: {name} after {step} steps")
+    if judge:
+        from srh_clinic.judging.gain import measure_gain
+
+        with shown_progress() as progress:
+            tell(
+                measure_gain(
+                    task, data, config, out, start_from or "phantom-demo", device=device, progress=progress, **changes
+                )
+            )
 
 
 def _short(value: Any) -> str:

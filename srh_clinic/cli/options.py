@@ -101,7 +101,11 @@ OtherChannelOption = Annotated[
     typer.Option("--ch3", metavar="FILE", readable=False, help="CH3's file, where each channel has one and CASE is CH2's."),
 ]
 DataOption = Annotated[
-    str, typer.Option(metavar="DIR|phantom", help="Folder of training data, or phantom to simulate the data.")
+    str,
+    typer.Option(
+        metavar="DIR|CSV|phantom",
+        help="Images (a folder, an OpenSRH tree, a manifest), a folder of pools, or phantom to simulate the data.",
+    ),
 ]
 
 

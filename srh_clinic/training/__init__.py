@@ -17,11 +17,15 @@ from torch import Tensor
 
 from srh_clinic.bundles import BASELINES, bundle_exists, load_bundle, parent_reference, update_bundle
 from srh_clinic.errors import InputError, on_one_line, refused_setting
+from srh_clinic.files import whole_file
 from srh_clinic.inference import choose_device
+from srh_clinic.training.board import Board
 from srh_clinic.training.curves import draw_log
+from srh_clinic.training.denoiser import DenoiserTask
 from srh_clinic.training.loop import Game, LoopSettings, Task, fit
+from srh_clinic.training.processes import processes
 
-__all__ = ["BASELINES", "TASKS", "create_task", "read_settings", "score", "train"]
+__all__ = ["BASELINES", "TASKS", "create_task", "latest_best", "read_settings", "score", "train"]
 
 TASKS = {
     "denoiser": ("srh_clinic.training.denoiser", "DenoiserSettings", "DenoiserTask"),
@@ -87,20 +91,26 @@ def train(
     start_from: str | Path | None = None,
     extends: str | Path | None = None,
     report: Callable[[dict[str, Any]], None] = lambda line: None,
+    run: str | None = None,
+    beyond: float = -math.inf,
+    tensorboard: bool = False,
     **changes: Any,
 ) -> int:
     """Train a network and put it into a bundle, resuming where an earlier call with the same ``out`` was cut.
 
     Checkpoint, log and its curves are kept in ``out/training/<task>``. The bundle gets the moving average of the weights,
     also when ``seconds`` end the run early; with ``seconds=0`` it gets that of the checkpoint, untrained any further. Of a
-    denoiser and a calibrator it gets the best so far at each validation, so that a run that is killed leaves it behind.
+    denoiser and a calibrator it gets the best so far at each validation, so that a run that is killed leaves it behind; with
+    ``patience`` among the settings it gets nothing but the best. After each validation of a denoiser the folder's
+    ``validation`` gets a picture of what it makes of held-out images.
 
     Parameters
     ----------
     task
         A name in :data:`TASKS`.
     data
-        A folder of training data, or ``"phantom"`` to simulate it.
+        A folder of training data, ``"phantom"`` to simulate it, or images: see
+        :func:`~srh_clinic.training.images.find_images`.
     config
         YAML file or the name of one in the package; see :func:`read_settings`.
     out
@@ -116,6 +126,12 @@ def train(
         for :data:`BASELINES`, and no other bundle for the rest. A bundle that is there already changes to what is given.
     report
         Called with each line of the log.
+    run
+        Name of the folder of checkpoint and log (default: the task's).
+    beyond
+        :func:`score` that weights have to exceed to get into the bundle, where an earlier stage's are.
+    tensorboard
+        Write the log for TensorBoard too.
     changes
         Settings that replace those of the file.
 
@@ -127,9 +143,22 @@ def train(
     begun = _first_metadata(task, out, extends)
     initial = None if start_from is None else load_bundle(start_from).load_tensors(task)
     where = choose_device(device)
-    folder = out / "training" / task
+    folder = out / "training" / (run or task)
+    together = processes()
+    if not together.is_first:
+        together.wait()  # the first simulates and chooses
     work = create_task(task, settings, data, folder, where)
-    best = max((score(task, measures) for measures in _validations(folder / "log.jsonl")), default=-math.inf)
+    if together.is_first:
+        together.wait()
+    earlier = [score(task, measures) for measures in _validations(folder / "log.jsonl")]
+    best = max([beyond, *earlier])
+    since = len(earlier) - 1 - int(np.argmax(earlier)) if earlier else 0
+    board = Board(folder / "tensorboard") if tensorboard and together.is_first else None
+
+    def tell(line: dict[str, Any]) -> None:
+        report(line)
+        if board is not None:
+            board(line)
 
     def put(average: dict[str, Tensor]) -> None:
         network = work.create()
@@ -137,16 +166,34 @@ def train(
         description, metadata = work.describe(network.to(where).eval())
         update_bundle(out, {task: (description, average)}, begun | metadata)
 
-    def publish(average: dict[str, Tensor], measures: dict[str, float]) -> None:
-        nonlocal best
+    def publish(average: dict[str, Tensor], measures: dict[str, float]) -> bool:
+        nonlocal best, since
+        since += 1
         if score(task, measures) > best:
-            best = score(task, measures)
+            best, since = score(task, measures), 0
             put(average)
+        if isinstance(work, DenoiserTask):
+            _picture(work, average, folder / "validation" / f"{len(_validations(folder / 'log.jsonl')):04d}.png")
+        return 0 < settings.patience <= since
 
-    average, step = fit(work, settings, folder, where, seconds=seconds, initial=initial, report=report, publish=publish)
-    put(average)
+    average, step = fit(work, settings, folder, where, seconds=seconds, initial=initial, report=tell, publish=publish)
+    if not together.is_first:
+        return step
+    if best == -math.inf or (not settings.patience and beyond == -math.inf):
+        put(average)
     draw_log(folder / "log.jsonl", folder / "loss.png")
     return step
+
+
+def _picture(task: DenoiserTask, average: dict[str, Tensor], path: Path) -> None:
+    """Write what a network makes of held-out images."""
+    from PIL import Image
+
+    network = task.create()
+    network.load_state_dict(average)
+    picture = task.panel(network.to(task.device).eval())
+    with whole_file(path) as draft:
+        Image.fromarray(picture).save(draft, format="PNG")
 
 
 def create_task(task: str, settings: LoopSettings, data: str, folder: Path, device: torch.device) -> Task | Game:
@@ -163,10 +210,17 @@ def create_task(task: str, settings: LoopSettings, data: str, folder: Path, devi
 
 
 def score(task: str, measures: dict[str, float]) -> float:
-    """What makes a denoiser's or a calibrator's weights better than earlier ones, larger is better; NaN of other tasks."""
+    """What makes a network's weights better than earlier ones, larger is better; NaN of the baselines."""
     if task == "denoiser":
         return float(np.mean([value for name, value in measures.items() if name.startswith("psnr_t")]))
+    if task == "classifier":
+        return -measures["cross_entropy_calibrated"]
     return -measures["mae"] if task == "calibrator" else math.nan
+
+
+def latest_best(task: str, folder: Path) -> float:
+    """The best :func:`score` among the validations of a run in ``folder``."""
+    return max((score(task, measures) for measures in _validations(folder / "log.jsonl")), default=-math.inf)
 
 
 def _validations(log: Path) -> list[dict[str, float]]:

@@ -6,6 +6,7 @@ All draw from ``rng`` and torch's global generator.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srh_clinic.training.pool import PoolSettings, TilePool, augment
+
+if TYPE_CHECKING:
+    from srh_clinic.training.slide_pool import SlidePool
 
 GRAIN = (0.001, 0.016)
 """Standard deviation of the finest texture, unit intensity; that of nearly clean fields is 0.004 to 0.012."""
@@ -36,7 +40,7 @@ class CleanImageSettings(PoolSettings):
     """Share of batches that are shrunk, by 2 or by 1.5: rougher texture than the pool has."""
 
 
-def clean_images(pool: TilePool, settings: CleanImageSettings, rng: np.random.Generator) -> Tensor:
+def clean_images(pool: TilePool | SlidePool, settings: CleanImageSettings, rng: np.random.Generator) -> Tensor:
     """A batch of random crops as ``settings`` ask for them, model space ``(N, 2, S, S)``."""
     size = int(rng.choice(settings.crop_sizes))
     count = settings.batch_size

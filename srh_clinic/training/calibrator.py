@@ -24,6 +24,7 @@ from srh_clinic.rscd.schedule import ScheduleName, create_schedule
 from srh_clinic.training.augmentation import CleanImageSettings, clean_images
 from srh_clinic.training.noise import NoiseKind, instrument_noise, mixed_with_structure, unit_noise
 from srh_clinic.training.pool import open_pool
+from srh_clinic.training.processes import processes
 
 VALIDATION_STEPS = (5, 20, 40, 70, 100, 150, 200)
 
@@ -94,7 +95,8 @@ class CalibratorTask:
         images[::2].clamp_(-1, 1)
         if not isinstance(network, StepRegressor):
             raise TypeError(f"found a calibrator of type {type(network).__name__}; needed a StepRegressor.")
-        shown, target = torch.cat([states, images]), network.to_latent(t.float())
+        shown, t, t_small, mask = processes().share(torch.cat([states, images]), t, t_small, mask)
+        target = network.to_latent(t.float())
         if not settings.local_weight:
             return F.mse_loss(network.latent(shown).float(), target)
         if not isinstance(network.head, AttentionHead):
@@ -105,6 +107,11 @@ class CalibratorTask:
         places = F.adaptive_avg_pool2d(target_map[:, None], (value.shape[1], value.shape[2]))[:, 0]
         elected = network.head.elect(value, score)[:, 0]
         return F.mse_loss(elected.float(), target) + settings.local_weight * F.mse_loss(value.float(), places)
+
+    @property
+    def seconds_reading(self) -> float | None:
+        """Seconds that were spent on reading images; ``None`` of tiles that lie in a pool."""
+        return getattr(self.pool, "seconds_reading", None)
 
     def describe(self, network: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
         return self.settings.network, {"schedule": self.settings.schedule}

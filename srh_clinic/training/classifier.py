@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -18,10 +19,15 @@ from srh_clinic.diagnosis import CLASSES
 from srh_clinic.display import Recipe, three_channel
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import FULL_SCALE, Counts
-from srh_clinic.training.loop import LoopSettings
+from srh_clinic.training.loop import ImageSettings
+from srh_clinic.training.pool import is_of_images
+from srh_clinic.training.processes import processes
+
+if TYPE_CHECKING:
+    from srh_clinic.training.slide_pool import SlidePool
 
 
-class ClassifierSettings(LoopSettings):
+class ClassifierSettings(ImageSettings):
     """Configuration of the classifier's training (``configs/classifier.yaml``)."""
 
     backbone: str = "resnet10t"
@@ -39,6 +45,8 @@ class ClassifierSettings(LoopSettings):
     """Share of the patches, the last, kept for validation and the temperature."""
     phantoms: int = Field(default=2500, gt=1)
     """Patches simulated when the data are ``phantom``."""
+    most_held: int = Field(default=512, gt=0)
+    """Patches of held-out patients that a validation looks at, at most, when the data are images."""
 
 
 class ClassifierTask:
@@ -49,13 +57,26 @@ class ClassifierTask:
     def __init__(self, settings: ClassifierSettings, data: str, folder: Path, device: torch.device) -> None:
         self.settings = settings
         self.device = device
-        source = _simulated(folder, settings.phantoms, self._holdout(settings.phantoms)) if data == "phantom" else Path(data)
-        counts, labels = read_patches(source)
-        split = len(labels) - self._holdout(len(labels))
-        if split < 1:
-            raise InputError(f"{len(labels)} patch", "at least two labelled patches", source)
-        self.counts, self.labels = counts[:split], labels[:split]
-        self.held_counts, self.held_labels = counts[split:], labels[split:]
+        self.patches: Patches
+        if is_of_images(data, "class-*.npz"):
+            from srh_clinic.training.sources import open_slides
+
+            self.patches = PatchesOfSlides(open_slides(data, folder, device, settings, settings.most_held), data)
+        else:
+            source = (
+                _simulated(folder, settings.phantoms, self._holdout(settings.phantoms)) if data == "phantom" else Path(data)
+            )
+            counts, labels = read_patches(source)
+            split = len(labels) - self._holdout(len(labels))
+            if split < 1:
+                raise InputError(f"{len(labels)} patch", "at least two labelled patches", source)
+            self.patches = PatchesInMemory(counts[:split], labels[:split], counts[split:], labels[split:])
+        self.held_counts, self.held_labels = self.patches.held_out
+
+    @property
+    def seconds_reading(self) -> float | None:
+        """Seconds that were spent on reading images; ``None`` of patches that lie in memory."""
+        return self.patches.pool.seconds_reading if isinstance(self.patches, PatchesOfSlides) else None
 
     def _holdout(self, count: int) -> int:
         return max(int(self.settings.holdout_share * count), 1)
@@ -66,17 +87,18 @@ class ClassifierTask:
     def loss(self, network: nn.Module, rng: np.random.Generator) -> Tensor:
         """Cross entropy with smoothed labels on patches with random symmetry, gain and blur."""
         settings = self.settings
-        chosen = rng.integers(0, len(self.labels), settings.batch_size)
+        counts, labels = self.patches.draw(rng, settings.batch_size)
         seen = []
-        for patch in self.counts[chosen]:
+        for patch in counts:
             scaled = patch * np.exp(rng.uniform(-settings.log_gain, settings.log_gain))
             view = torch.from_numpy(three_channel(np.clip(scaled, 0, FULL_SCALE - 1).astype(np.uint16), settings.recipe))
             if settings.blur and rng.random() < 1 / 3:
                 view = gaussian_blur(view, kernel_size=[5, 5], sigma=[rng.uniform(0.2, settings.blur)])
             turned = torch.rot90(view, int(rng.integers(4)), dims=(1, 2))
             seen.append(turned.flip(-1) if rng.random() < 0.5 else turned)
-        logits = network(torch.stack(seen).to(self.device)).float()
-        truth = torch.from_numpy(self.labels[chosen]).to(self.device)
+        views, truth = processes().share(torch.stack(seen), torch.from_numpy(labels))
+        logits = network(views.to(self.device)).float()
+        truth = truth.to(self.device)
         return F.cross_entropy(logits, truth, label_smoothing=settings.label_smoothing)
 
     def validate(self, network: nn.Module) -> dict[str, float]:
@@ -100,15 +122,82 @@ class ClassifierTask:
 
     def describe(self, network: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
         temperature = fit_temperature(self._classifier(network).logits(self.held_counts), self.held_labels)
-        config = {**self._config, "recipe": self.settings.recipe, "patch": self.counts.shape[-1], "temperature": temperature}
-        return config, {"colour_recipe": self.settings.recipe, "patch": self.counts.shape[-1]}
+        config = {**self._config, "recipe": self.settings.recipe, "patch": self.patch, "temperature": temperature}
+        return config, {"colour_recipe": self.settings.recipe, "patch": self.patch}
 
     @property
     def _config(self) -> dict[str, Any]:
         return {"backbone": self.settings.backbone, "options": self.settings.options}
 
     def _classifier(self, network: nn.Module) -> PatchClassifier:
-        return PatchClassifier(network, self.settings.recipe, self.counts.shape[-1], device=self.device)
+        return PatchClassifier(network, self.settings.recipe, self.patch, device=self.device)
+
+    @property
+    def patch(self) -> int:
+        """Edge of a patch in pixels."""
+        return int(self.held_counts.shape[-1])
+
+
+class Patches(Protocol):
+    """Labelled patches to train on, and those that are held out."""
+
+    @property
+    def held_out(self) -> tuple[Counts, NDArray[np.int64]]:
+        """Counts ``(M, 2, p, p)`` and labels ``(M,)``."""
+
+    def draw(self, rng: np.random.Generator, count: int) -> tuple[Counts, NDArray[np.int64]]:
+        """Random training patches, counts ``(count, 2, p, p)``, and their labels."""
+
+
+@dataclass(frozen=True)
+class PatchesInMemory:
+    """Labelled patches as arrays."""
+
+    counts: Counts
+    labels: NDArray[np.int64]
+    held_counts: Counts
+    held_labels: NDArray[np.int64]
+
+    @property
+    def held_out(self) -> tuple[Counts, NDArray[np.int64]]:
+        return self.held_counts, self.held_labels
+
+    def draw(self, rng: np.random.Generator, count: int) -> tuple[Counts, NDArray[np.int64]]:
+        chosen = rng.integers(0, len(self.labels), count)
+        return self.counts[chosen], self.labels[chosen]
+
+
+class PatchesOfSlides:
+    """Labelled patches that are read from slides; each class is drawn as often as any other.
+
+    Raises
+    ------
+    InputError
+        When a tile is of an image of which nobody says what it shows.
+    """
+
+    def __init__(self, pool: SlidePool, data: str) -> None:
+        self.pool = pool
+        labels = [pool.image_of(at).label for at in range(pool.training_count + pool.held_count)]
+        if None in labels:
+            image = pool.image_of(labels.index(None))
+            needed = "a manifest with the column truth, or an OpenSRH tree"
+            raise InputError(f"{image.files[0].name}, of which nobody says what it shows", needed, data)
+        self.labels = np.array(labels, dtype=np.int64)
+        training = self.labels[: pool.training_count]
+        self.of_class = [np.flatnonzero(training == label) for label in np.unique(training)]
+
+    @property
+    def held_out(self) -> tuple[Counts, NDArray[np.int64]]:
+        held = self.pool.holdout_indices
+        y, x = self.pool.middle(held, self.pool.size)
+        return self.pool.counts(held, y, x, self.pool.size), self.labels[held]
+
+    def draw(self, rng: np.random.Generator, count: int) -> tuple[Counts, NDArray[np.int64]]:
+        kinds = rng.integers(0, len(self.of_class), count)
+        chosen = np.array([rng.choice(self.of_class[kind]) for kind in kinds], dtype=np.int64)
+        y, x = self.pool.anywhere(rng, chosen, self.pool.size)
+        return self.pool.counts(chosen, y, x, self.pool.size), self.labels[chosen]
 
 
 def read_patches(folder: Path) -> tuple[Counts, NDArray[np.int64]]:

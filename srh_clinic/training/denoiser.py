@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srh_clinic.intensity import model_to_unit
+from srh_clinic.display import three_channel
+from srh_clinic.intensity import model_to_counts, model_to_unit
 from srh_clinic.metrics.lattice import lattices
 from srh_clinic.rscd.calibrator import q_sample
 from srh_clinic.rscd.networks import create_denoiser
@@ -19,6 +21,7 @@ from srh_clinic.rscd.schedule import TOTAL_STEPS, TRAINED_STEPS, ScheduleName, c
 from srh_clinic.training.augmentation import CleanImageSettings, clean_images
 from srh_clinic.training.noise import STRUCTURED, NoiseKind, instrument_noise, mixed_with_structure
 from srh_clinic.training.pool import open_pool
+from srh_clinic.training.processes import processes
 
 
 class DenoiserSettings(CleanImageSettings):
@@ -79,6 +82,7 @@ class DenoiserTask:
         state = q_sample(x0, t, noise, self.schedule)
         if settings.step_error:
             state, noise, t = self._mistaken(state, x0, t)
+        state, noise, t = processes().share(state, noise, t)
         if settings.channels_last:
             state = state.contiguous(memory_format=torch.channels_last)
         error = network(state, t).float() - noise
@@ -115,8 +119,28 @@ class DenoiserTask:
         noise = (state / root[told][:, None, None, None] - x0) / sigma.to(state)[told][:, None, None, None]
         return state, noise, told
 
+    @property
+    def seconds_reading(self) -> float | None:
+        """Seconds that were spent on reading images; ``None`` of tiles that lie in a pool."""
+        return getattr(self.pool, "seconds_reading", None)
+
     def describe(self, network: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
         return self.settings.network, {"schedule": self.settings.schedule}
+
+    @torch.inference_mode()
+    def panel(self, network: nn.Module, most: int = 4) -> NDArray[np.uint8]:
+        """Held-out images with noise, restored in one evaluation, and as they are: RGB ``(rows, columns, 3)``."""
+        x0 = self.held_out[:most]
+        step = self.settings.validation_steps[len(self.settings.validation_steps) // 2]
+        noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0)).to(self.device)
+        t = torch.full((len(x0),), step, device=self.device)
+        state = q_sample(x0, t, noise, self.schedule)
+        root = float(np.sqrt(self.schedule.alpha_bar[step]))
+        clean = (state - self.schedule.sigma[step] * network(state, t)) / root
+        shown = (images.cpu().numpy() for images in (state / root, clean, x0))
+        rows = [[three_channel(model_to_counts(one), "rscd") for one in images] for images in shown]
+        picture = np.concatenate([np.concatenate(row, axis=2) for row in rows], axis=1)
+        return np.rint(255 * picture).astype(np.uint8).transpose(1, 2, 0)
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Mean squared error on epsilon and PSNR in unit intensity (dB) of the one-step mean, by ``validation_steps``."""

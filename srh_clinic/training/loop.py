@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from srh_clinic.engine import has_bf16
 from srh_clinic.errors import InputError
 from srh_clinic.files import whole_file, write_whole
+from srh_clinic.training.processes import processes
 
 
 class LoopSettings(BaseModel):
@@ -58,6 +59,23 @@ class LoopSettings(BaseModel):
     """Steps between two lines of the log."""
     checkpoint_seconds: float = Field(default=180.0, gt=0)
     validate_seconds: float = Field(default=300.0, gt=0)
+    patience: int = Field(default=0, ge=0)
+    """Validations without a better one after which the run stops, and the bundle keeps the best; 0 runs to the end."""
+
+
+class ImageSettings(LoopSettings):
+    """What all tasks' configurations say of images that are read from their files."""
+
+    reading: dict[str, Any] = Field(default_factory=dict)
+    """Options of :func:`~srh_clinic.integration.read_slide`: what the files do not say."""
+    patients: Literal["folders", "files"] = "folders"
+    """Who the patients of TIFFs are; see :func:`~srh_clinic.training.images.find_images`."""
+    held_out_share: float = Field(default=0.25, gt=0, lt=1)
+    """Share of the patients that is held out."""
+    picks: str = ""
+    """Patches that an expert picked; only training tiles that resemble them are trained on."""
+    keep: float = Field(default=0.1, gt=0, le=1)
+    """Share of the training tiles that is kept where there are picks."""
 
 
 class Trainee(Protocol):
@@ -135,14 +153,15 @@ def fit(
     seconds: float | None = None,
     initial: dict[str, Tensor] | None = None,
     report: Callable[[dict[str, Any]], None] = lambda line: None,
-    publish: Callable[[dict[str, Tensor], dict[str, float]], None] = lambda average, measures: None,
+    publish: Callable[[dict[str, Tensor], dict[str, float]], bool | None] = lambda average, measures: None,
 ) -> tuple[dict[str, Tensor], int]:
     """Train, resuming from ``folder/checkpoint.pt`` when it is there.
 
     Writes ``folder/log.jsonl`` (a line every ``log_every`` steps: step, seconds, loss averaged since the last line, lr; and
     one for each validation) and ``folder/checkpoint.pt``. After ``seconds`` of this call it checkpoints and returns, whole run
-    or not; ``report`` gets each line of the log, ``publish`` the moving average and its measures after each validation. A run
-    that begins at step 0 begins from the ``initial`` weights, if given.
+    or not; ``report`` gets each line of the log, ``publish`` the moving average and its measures after each validation, and
+    ends the run by answering True. A run that begins at step 0 begins from the ``initial`` weights, if given. Of several
+    processes (:mod:`~srh_clinic.training.processes`) the first one alone validates and writes.
 
     Returns
     -------
@@ -171,49 +190,79 @@ def fit(
     average = {key: value.clone() for key, value in network.state_dict().items()}
     run = _Run(folder, settings, network, companions, optimisers, average)
     step, before = run.resume(device)
-    log = _Log(folder / "log.jsonl", step, report)
+    together = processes()
+    together.wait()
+    log = _Log(folder / "log.jsonl", step, report) if together.is_first else None
+    ended = False
     started = checkpointed = validated = time.monotonic()
     losses: dict[str, list[Tensor]] = {turn.name: [] for turn in turns}
 
     def elapsed() -> float:
         return before + time.monotonic() - started
 
-    while step < settings.steps and (seconds is None or time.monotonic() - started < seconds):
+    def time_is_up() -> bool:
+        return seconds is not None and time.monotonic() - started >= seconds
+
+    while step < settings.steps and not together.any(ended or time_is_up()):
         rng = np.random.default_rng((settings.seed, step))
         torch.manual_seed(int(rng.integers(0, 2**63)))
         rate = learning_rate(settings, step)
-        for turn, optimiser in zip(turns, optimisers, strict=True):
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            try:
-                with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16 and has_bf16(device)):
-                    loss = turn.loss(rng)
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                norm = torch.nn.utils.clip_grad_norm_(turn.parameters, settings.clip_norm)
-                if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
-                    raise Diverged(f"a loss of {loss.item():g} with a gradient of {norm.item():g}", "a lower learning_rate")
-            except Diverged as error:
-                found = f"{error.found} at step {step} of {task.name}"
-                raise InputError(found, f"{error.needed}, in a new folder (the last checkpoint is kept)", folder) from error
-            optimiser.step()
-            losses[turn.name].append(loss.detach())
+        try:
+            for turn, optimiser in zip(turns, optimisers, strict=True):
+                losses[turn.name].append(_take(turn, optimiser, rng, rate, settings, device))
+        except Diverged as error:
+            found = f"{error.found} at step {step} of {task.name}"
+            raise InputError(found, f"{error.needed}, in a new folder (the last checkpoint is kept)", folder) from error
         _update_average(average, network, min(settings.ema_decay, (1 + step) / (10 + step)))
         step += 1
+        if log is None:
+            continue
         if step % settings.log_every == 0 or step == settings.steps:
             means = {name: float(torch.stack(values).mean()) for name, values in losses.items()}
             losses = {name: [] for name in losses}
-            log.write({"step": step, "seconds": round(elapsed(), 1), **means, "lr": rate})
+            log.write({"step": step, "seconds": round(elapsed(), 1), **means, "lr": rate, **_waited(task, elapsed() - before)})
         if time.monotonic() - validated > settings.validate_seconds or step == settings.steps:
             measures = _validate(task, average, device)
             log.write({"step": step, "seconds": round(elapsed(), 1), "validation": measures})
-            publish(_on_cpu(average), measures)
+            ended = bool(publish(_on_cpu(average), measures))
             validated = time.monotonic()
         if time.monotonic() - checkpointed > settings.checkpoint_seconds:
             run.save(step, elapsed())
             checkpointed = time.monotonic()
-    run.save(step, elapsed())
+    if log is not None:
+        run.save(step, elapsed())
+    together.wait()
     return _on_cpu(average), step
+
+
+def _take(
+    turn: Turn,
+    optimiser: torch.optim.Optimizer,
+    rng: np.random.Generator,
+    rate: float,
+    settings: LoopSettings,
+    device: torch.device,
+) -> Tensor:
+    """One optimiser's part of a step, at a learning rate; its loss, the mean over all processes."""
+    together = processes()
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16 and has_bf16(device)):
+        loss = turn.loss(rng)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    together.mean_gradients(turn.parameters)
+    norm = torch.nn.utils.clip_grad_norm_(turn.parameters, settings.clip_norm)
+    if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
+        raise Diverged(f"a loss of {loss.item():g} with a gradient of {norm.item():g}", "a lower learning_rate")
+    optimiser.step()
+    return together.mean(loss.detach())
+
+
+def _waited(task: Trainee, seconds: float) -> dict[str, float]:
+    """The share of this call's time that was spent on reading images, of tasks that read them."""
+    reading = getattr(task, "seconds_reading", None)
+    return {} if reading is None else {"data_share": round(reading / max(seconds, 1e-9), 4)}
 
 
 def _on_cpu(average: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,10 +15,13 @@ from torch import Tensor
 
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import FULL_SCALE, counts_to_model
-from srh_clinic.training.loop import LoopSettings
+from srh_clinic.training.loop import ImageSettings
+
+if TYPE_CHECKING:
+    from srh_clinic.training.slide_pool import SlidePool
 
 
-class PoolSettings(LoopSettings):
+class PoolSettings(ImageSettings):
     """What the configurations of trainings on clean tiles share."""
 
     holdout: int = Field(default=32, gt=0)
@@ -137,8 +141,15 @@ def augment(unit: Tensor, *, log_gain: float = 0.7, log_channel_gain: float = 0.
     return unit * torch.minimum(gain, (1 - shift) / brightest) + shift
 
 
-def open_pool(data: str, folder: Path, device: torch.device, settings: PoolSettings) -> TilePool:
-    """The pool in the folder ``data``; for ``"phantom"`` one that is simulated beside ``folder``, for all tasks."""
+def open_pool(data: str, folder: Path, device: torch.device, settings: PoolSettings) -> TilePool | SlidePool:
+    """The pool in the folder ``data``; for ``"phantom"`` one that is simulated beside ``folder``, for all tasks.
+
+    Data without ``pool-*.npy`` files are images, which stay where they are.
+    """
+    if data != "phantom" and is_of_images(data):
+        from srh_clinic.training.sources import open_slides
+
+        return open_slides(data, folder, device, settings, settings.holdout)
     if data != "phantom":
         return TilePool(Path(data), device, settings.holdout)
     from srh_clinic.simulation import training_pool
@@ -146,6 +157,12 @@ def open_pool(data: str, folder: Path, device: torch.device, settings: PoolSetti
     pool = folder.parent / "pool"
     training_pool(pool, settings.phantoms)
     return TilePool(pool, device, settings.holdout)
+
+
+def is_of_images(data: str, files: str = "pool-*.npy") -> bool:
+    """Whether data are images and not a folder of ``files`` that we wrote; an empty folder is none of both."""
+    place = Path(data)
+    return data != "phantom" and (place.is_file() or (place.is_dir() and any(place.iterdir()) and not any(place.glob(files))))
 
 
 def open_degraded_pool(data: str, folder: Path, device: torch.device, settings: DegradedPoolSettings) -> TilePool:

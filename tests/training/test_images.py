@@ -1,0 +1,166 @@
+"""Images to train on: whose they are, patients on one side of the split, tiles that are read where they lie."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from srh_clinic.errors import InputError
+from srh_clinic.integration.nio_writer import Scan, write_nio
+from srh_clinic.integration.opensrh import META, SPLIT
+from srh_clinic.integration.opensrh_writer import write_opensrh
+from srh_clinic.integration.tiff_writer import write_tiff
+from srh_clinic.slide import ArraySlide, Identity
+from srh_clinic.training.images import PARTS, find_images, split_images
+from srh_clinic.training.slide_pool import Reading, SlidePool
+
+CPU = torch.device("cpu")
+
+
+def image(seed: int, size: int = 64) -> np.ndarray:
+    return np.random.default_rng(seed).integers(5_000, 60_000, (2, size, size)).astype(np.uint16)
+
+
+def tiff(path: Path, seed: int, size: int = 64) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_tiff(ArraySlide(image(seed, size), 0.47), path)
+
+
+def random_tree(root: Path, rng: random.Random) -> None:
+    """Metadata of OpenSRH whose paths say nothing of patients, some of whom are split already; no patch is ever opened."""
+    meta: dict[str, Any] = {}
+    patients = [f"P{rng.randrange(10**6)}-{number}" for number in range(rng.randint(2, 14))]
+    for number, patient in enumerate(patients):
+        slides: dict[str, Any] = {}
+        for slide in range(rng.randint(1, 3)):
+            lists = {f"{kind}_patches": [f"{rng.randrange(10**9)}-{number}-{slide}-{k}.tif" for k in range(rng.randint(0, 3))]
+                     for kind in ("tumor", "normal")}  # fmt: skip
+            lists["tumor_patches"] = lists["tumor_patches"] or [f"x-{number}-{slide}.tif"]
+            slides[str(slide)] = lists
+        meta[patient] = {"class": rng.choice(["hgg", "normal", "metast"]), "slides": slides}
+    (root / "meta").mkdir(parents=True, exist_ok=True)
+    (root / META).write_text(json.dumps(meta))
+    (root / SPLIT).unlink(missing_ok=True)
+    if rng.random() < 0.3:
+        train = rng.sample(patients, rng.randint(1, len(patients) - 1))
+        (root / SPLIT).write_text(json.dumps({"train": train, "val": [one for one in patients if one not in train]}))
+
+
+def test_no_patient_is_in_two_parts_of_a_thousand_random_trees(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    for seed in range(1000):
+        random_tree(tmp_path, rng)
+        images = find_images(tmp_path)
+        split = split_images(images, seed)
+        train, val, test = ({one.patient for one in split.images[part]} for part in PARTS)
+        assert train
+        assert val
+        assert test
+        assert not train & (val | test)
+        assert not val & test or val == test, "one patient alone may say both"
+        assert len(split.images["train"]) + len({*split.images["val"], *split.images["test"]}) == len(images)
+        shuffled = rng.sample(images, len(images))
+        again = split_images(shuffled, seed)
+        assert all(set(again.images[part]) == set(split.images[part]) for part in PARTS), "whatever the order"
+
+
+def test_copies_of_a_file_keep_patients_together(tmp_path: Path) -> None:
+    """A scan that was filed under two patients would be in training and among what is held out."""
+    for number in range(8):
+        tiff(tmp_path / f"patient-{number}" / "a.tif", number)
+    shutil.copyfile(tmp_path / "patient-1" / "a.tif", tmp_path / "patient-6" / "again.tif")
+    shutil.copyfile(tmp_path / "patient-6" / "a.tif", tmp_path / "patient-3" / "another.tif")
+    for seed in range(40):
+        split = split_images(find_images(tmp_path), seed)
+        of = {one.patient: part for part in PARTS for one in split.images[part]}
+        assert of["patient-1"] == of["patient-6"] == of["patient-3"]
+
+
+def test_patients_are_what_files_say_before_what_folders_are_called(tmp_path: Path) -> None:
+    scan = Scan(64, 0)
+    for number in range(3):
+        slide = ArraySlide(image(number, 128), 0.47, Identity(patient_id=f"ID{number // 2}"))
+        write_nio(slide, tmp_path / f"folder-{number}" / "mosaic", "folders", scan)
+    tiff(tmp_path / "folder-9" / "deep" / "a.tif", 9)
+    images = find_images(tmp_path)
+    assert [one.patient for one in images] == ["ID0", "ID0", "ID1", "folder-9"]
+
+
+def test_a_manifest_says_whose_and_what(tmp_path: Path) -> None:
+    for number in range(3):
+        tiff(tmp_path / f"{number}.tif", number)
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("case,patient,truth,split\n0.tif,A,tumor,train\n1.tif,A,normal,\n2.tif,B,,val\n")
+    found = find_images(manifest)
+    assert [(one.patient, one.label, one.part) for one in found] == [("A", 0, "train"), ("A", 1, ""), ("B", None, "val")]
+    split = split_images(found)
+    assert {one.files[0].name for one in split.images["train"]} == {"0.tif", "1.tif"}
+    for text, says in {
+        "case,patient\n0.tif,\n": "row 2 without a case or a patient",
+        "case,patient,truth\n0.tif,A,cancer\n": "truth 'cancer' in row 2",
+        "case,patient,split\n0.tif,A,left\n": "split 'left' in row 2",
+        "case,patient\n9.tif,A\n": r"row 2 that does not exist \(9.tif\)",
+    }.items():
+        manifest.write_text(text)
+        with pytest.raises(InputError, match=says):
+            find_images(manifest)
+    manifest.write_text("case,patient,split\n0.tif,A,train\n1.tif,A,val\n2.tif,B,\n")
+    with pytest.raises(InputError, match="patient A in two parts"):
+        split_images(find_images(manifest))
+
+
+def test_images_without_patients_are_asked_about(tmp_path: Path) -> None:
+    tiff(tmp_path / "a.tif", 0)
+    tiff(tmp_path / "b.tif", 1)
+    with pytest.raises(InputError, match="images that do not say whose they are; needed a folder for each patient"):
+        find_images(tmp_path)
+    assert len({one.patient for one in find_images(tmp_path, "files")}) == 2
+    with pytest.raises(InputError, match="images of 1 patient"):
+        split_images(find_images(tmp_path, "files")[:1])
+    with pytest.raises(InputError, match="no such file or folder"):
+        find_images(tmp_path / "nowhere")
+
+
+def test_tiles_are_read_where_they_lie(tmp_path: Path) -> None:
+    for number in range(4):
+        tiff(tmp_path / f"patient-{number}" / "a.tif", number, 300)
+    split = split_images(find_images(tmp_path))
+    pool = SlidePool(split, Reading({}), CPU, 3)
+    assert (pool.size, pool.training_count) == (256, 4 * len(split.images["train"]))
+    assert len(pool.holdout_indices) == 3
+    known = {str(one.files[0]): tifffile.imread(one.files[0]) for part in PARTS for one in split.images[part]}
+    for index in (0, 3, pool.training_count):
+        y, x = pool.corner_of(index)
+        counts = pool.counts([index], [2], [1], 32)[0]
+        np.testing.assert_array_equal(counts, known[str(pool.image_of(index).files[0])][:, y + 2 : y + 34, x + 1 : x + 33])
+    one, two = (pool.random_crops(np.random.default_rng(5), 4, 64) for _ in range(2))
+    assert torch.equal(one, two)
+    assert one.shape == (4, 2, 64, 64)
+    held = {pool.image_of(int(at)).patient for at in pool.holdout_indices}
+    assert not held & {pool.image_of(at).patient for at in range(pool.training_count)}
+
+
+def test_a_patch_is_cropped_anywhere(tmp_path: Path) -> None:
+    tree = write_opensrh(tmp_path / "tree", patients=4, patches=1)
+    pool = SlidePool(split_images(find_images(tree)), Reading({}), CPU, 2)
+    rng = np.random.default_rng(0)
+    corners = pool.anywhere(rng, np.zeros(400, dtype=np.int64), 256)
+    assert (corners.min(), corners.max()) == (0, 44)
+
+
+def test_only_what_is_chosen_is_trained_on(tmp_path: Path) -> None:
+    for number in range(4):
+        tiff(tmp_path / f"patient-{number}" / "a.tif", number, 300)
+    pool = SlidePool(split_images(find_images(tmp_path)), Reading({}), CPU, 3)
+    few = pool.restricted(np.array([1, 5]))
+    assert few.training_count == 2
+    assert [few.image_of(at) for at in (0, 1)] == [pool.image_of(at) for at in (1, 5)]
+    torch.testing.assert_close(few.held_out(64), pool.held_out(64))
