@@ -99,7 +99,7 @@ are written of rater studies (`study convert`).
 
 - UIDs are `2.25.` and a name-based UUID (PS3.5 B.2). Those of results follow from the scan's SOP Instance UIDs, the settings,
   the weights and what is told: a repeated run makes the same objects, and objects that differ never share a UID.
-- Specific Character Set is ISO_IR 192 in slides that we make, and that of the scan in what is derived from it.
+- Specific Character Set is ISO_IR 192, but that of the scan in the restored slide.
 - No private elements are written, and none of a scan is carried over, within sequences neither.
 - Raman shifts stand in words and codes; Illumination Wave Length is the Stokes wavelength for a pump of {PUMP_NM:.0f} nm.
 - [identity.md](identity.md) says what `--deidentify` and `--no-identity` leave.

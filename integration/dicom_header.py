@@ -32,18 +32,25 @@ _MAX_ID = 64  # characters of an LO value
 _MAX_IS = 2**31 - 1  # largest IS value
 _ACQUISITION = "109101"  # DCM code of the equipment that acquired an image
 
-# what a derived image shares with its source: patient, study, container and specimen, acquisition and place
-FROM_SOURCE = """
-    SpecificCharacterSet TimezoneOffsetFromUTC
+# what a derived image shares with its source whatever it says: patient and study
+PATIENT_AND_STUDY = """
+    TimezoneOffsetFromUTC
     PatientName PatientID IssuerOfPatientID OtherPatientIDsSequence PatientBirthDate PatientSex PatientAge
     PatientIdentityRemoved DeidentificationMethod DeidentificationMethodCodeSequence
     StudyInstanceUID StudyDate StudyTime StudyID StudyDescription AccessionNumber IssuerOfAccessionNumberSequence
     ReferringPhysicianName
+""".split()  # noqa: SIM905  a line a module reads better than a line a keyword
+
+# and where it says something: container and specimen, acquisition and place
+_SPECIMEN_AND_PLACE = """
     ContainerIdentifier IssuerOfTheContainerIdentifierSequence ContainerTypeCodeSequence ContainerComponentSequence
     SpecimenDescriptionSequence
     AcquisitionContextSequence AcquisitionDateTime FocusMethod ExtendedDepthOfField BurnedInAnnotation SpecimenLabelInImage
     FrameOfReferenceUID PositionReferenceIndicator TotalPixelMatrixOriginSequence ImageOrientationSlide
-""".split()  # noqa: SIM905  a line a module reads better than a line a keyword
+""".split()  # noqa: SIM905  as above
+
+FROM_SOURCE = (*PATIENT_AND_STUDY, *_SPECIMEN_AND_PLACE)
+"""What a derived image repeats of its source."""
 
 _EQUIPMENT = """
     Manufacturer InstitutionName StationName ManufacturerModelName DeviceSerialNumber SoftwareVersions
@@ -150,10 +157,12 @@ def make_derived(
         return
     first = origins[0]
     for keyword in FROM_SOURCE:
-        if keyword in first:
+        if keyword in first and (keyword in PATIENT_AND_STUDY or first[keyword].value not in (None, "", [])):
             header[keyword] = copy.deepcopy(first[keyword])
-        elif keyword == "SpecificCharacterSet":
-            del header.SpecificCharacterSet
+    if "SpecificCharacterSet" in first:
+        header.SpecificCharacterSet = first.SpecificCharacterSet
+    else:
+        del header.SpecificCharacterSet
     header.SeriesNumber = min(int(first.get("SeriesNumber") or 0) + 1000, _MAX_IS)
     header.OpticalPathSequence = _paths_of(source, channels)
     _keep_lossy(header, origins)

@@ -79,7 +79,7 @@ def case_report(study: ResultStudy, others: Sequence[Dataset]) -> Dataset:
     before = _slide_group(study, "as-scanned", findings.before, AS_SCANNED, field)
     after = _slide_group(study, "after-restoration", findings.after, AS_RESTORED, field)
     _say(after, _texts(study))
-    images = [*study.scanned, *study.restored]
+    images = study.images
     document = Comprehensive3DSR(
         evidence=[*images, *others],
         content=MeasurementReport(

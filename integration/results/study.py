@@ -16,7 +16,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from srh_clinic import __version__
-from srh_clinic.integration.dicom_header import derived_uid
+from srh_clinic.integration.dicom_header import PATIENT_AND_STUDY, derived_uid
 from srh_clinic.integration.results.content import CaseFindings
 from srh_clinic.integration.results.vocabulary import AI
 from srh_clinic.integration.targets import MANUFACTURER
@@ -48,10 +48,15 @@ class ResultStudy:
     restored: tuple[Dataset, ...]
     created: datetime
 
-    @property
+    @cached_property
     def image(self) -> Dataset:
-        """The image that objects refer to."""
-        return self.restored[0]
+        """The image that objects refer to, as highdicom takes it, see :func:`_plain`."""
+        return _plain(self.restored[0])
+
+    @property
+    def images(self) -> list[Dataset]:
+        """The instances of the scan and of the restored slide, as highdicom takes them."""
+        return [_plain(header) for header in (*self.scanned, *self.restored)]
 
     @cached_property
     def sources(self) -> list[str]:
@@ -97,6 +102,9 @@ class ResultStudy:
         for what in ("Content", "InstanceCreation"):
             setattr(document, f"{what}Date", self.created.strftime("%Y%m%d"))
             setattr(document, f"{what}Time", self.created.strftime("%H%M%S"))
+        for keyword in PATIENT_AND_STUDY:
+            if keyword in self.restored[0]:
+                document[keyword] = copy.deepcopy(self.restored[0][keyword])
         document.ContributingEquipmentSequence = copy.deepcopy(list(self.image.ContributingEquipmentSequence))
         document.remove_private_tags()
         self._settle_uids(document)
@@ -117,6 +125,21 @@ class ResultStudy:
     def plane(self) -> SlidePlane:
         """Where the matrix of the image lies."""
         return SlidePlane.of(self.image)
+
+
+def _plain(header: Dataset) -> Dataset:
+    """A header without what highdicom refuses or tells on stderr where a scanner has written it oddly.
+
+    Text in UTF-8; names, sexes and dates, which :meth:`ResultStudy.finish` brings back as they are.
+    """
+    plain = copy.deepcopy(header)
+    plain.decode()
+    plain.SpecificCharacterSet = "ISO_IR 192"
+    for keyword in ("PatientName", "PatientSex", "PatientBirthDate", "StudyDate", "StudyTime", "ReferringPhysicianName"):
+        setattr(plain, keyword, "")
+    for keyword in ("PatientID", "StudyID", "AccessionNumber"):
+        setattr(plain, keyword, plain.get(keyword) or "")
+    return plain
 
 
 @dataclass(frozen=True, eq=False)

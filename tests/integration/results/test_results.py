@@ -364,6 +364,41 @@ def test_private_elements_of_the_scan_are_in_no_result(tmp_path):
         assert b"VENDORBLOCK" not in content, file.name
 
 
+class TestOddHeaders:
+    """What a scanner writes against its value representation, leaves out or leaves empty is repeated, and stops nothing."""
+
+    def odd(self, file):
+        header = pydicom.dcmread(file)
+        header.SpecificCharacterSet = "ISO_IR 100"
+        header.PatientName = "Müller^Jörg"
+        header.SpecimenDescriptionSequence[0].SpecimenShortDescription = "Gewebeprobe Ä"
+        header.PatientSex, header.PatientBirthDate, header.StudyTime = "X", "spring of 1970", "9:30"
+        header.TotalPixelMatrixOriginSequence = []
+        header.AcquisitionDateTime = ""
+        del header.AccessionNumber
+        del header.StudyID
+        header.save_as(file)
+
+    def test_results_are_written_and_repeat_it(self, tmp_path, capfd, caplog):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _, files = written(tmp_path, self.odd)
+            assert "ller" not in "".join(capfd.readouterr())
+            assert "ller" not in caplog.text
+            assert [file.name for file in files[-8:]] == list(OBJECTS)
+            for file in files:
+                document = pydicom.dcmread(file)
+                assert str(document.PatientName) == "Müller^Jörg", file.name
+                assert (document.PatientSex, document.StudyTime) == ("X", "9:30")
+                assert document.PatientBirthDate == "spring of 1970"
+                if "SpecimenDescriptionSequence" in document:
+                    assert document.SpecimenDescriptionSequence[0].SpecimenShortDescription == "Gewebeprobe Ä"
+            restored = pydicom.dcmread(files[0])
+            assert len(restored.TotalPixelMatrixOriginSequence) == 1
+            assert restored.AcquisitionDateTime
+            assert hd.sr.srread(files[-1]).content is not None
+
+
 @needs_validators
 def test_dciodvfy_and_dcentvfy_find_nothing(case):
     for file in case[1]:
