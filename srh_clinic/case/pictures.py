@@ -193,7 +193,7 @@ def draw_case(
 
 def _pack(picture: RGB, file: Path) -> None:
     # In tissue little repeats but runs of one colour: to look for nothing else takes two thirds of the time, and no more room.
-    runs = {"compress_type": zlib.Z_RLE} if file.stem in UNFRAMED else {}
+    runs: dict[str, Any] = {"compress_type": zlib.Z_RLE} if file.stem in UNFRAMED else {}
     Image.fromarray(picture).save(file, compress_level=PNG_LEVEL, **runs)
 
 
