@@ -34,9 +34,11 @@ _WORD_OF_NAME = re.compile(
     r"(?:^|[ _.-])(?:(?:ch[ _-]?[23]|2[89]\d\d(?:[ _-]?cm-?1)?|lipids?|proteins?|nuclei))(?=$|[ _.-])", re.IGNORECASE
 )
 _BOTH = -1
+_MOST_TEXT = 20_000  # characters of a text that are looked at
 _SHOWN = 80  # characters of what is said of a channel; a description may be long
 _NEITHER = {"-", "", "none", "other"}
 _SHIFT = re.compile(r"(?<![\d.])2[,'’]?[89]\d\d(?:\.\d+)?(?!\d)(?!\s*[nuµμ]m\b)")
+_WITH_UNIT = re.compile(r"(?<![\d.])(\d{3,4}(?:\.\d+)?)\s*(?:cm\s*\^?-1|1/cm|/cm)")
 _STRETCH = re.compile(r"(?<![a-z0-9])ch[\s_^-]{0,2}([23])(?![a-z0-9])")
 _SHOWS = (
     re.compile(r"(?<![a-z])(?:lipid|lipids|lipidic)(?![a-z])"),
@@ -124,13 +126,20 @@ def _plain(text: str) -> str:
 
 @lru_cache(maxsize=256)  # asked of a channel's words several times in one reading
 def _named(text: str) -> frozenset[int]:
-    text = _plain(text)
+    text = _plain(text[:_MOST_TEXT])
     named = {int(match) - 2 for match in _STRETCH.findall(text)}
     for number in _SHIFT.findall(text):
         named |= {
             c for c, shift in enumerate(RAMAN_SHIFTS) if abs(float(re.sub("[^0-9.]", "", number)) - shift) <= SHIFT_TOLERANCE
         }
-    return frozenset(named | {channel for channel, shows in enumerate(_SHOWS) if shows.search(text)})
+    named |= {channel for channel, shows in enumerate(_SHOWS) if shows.search(text)}
+    if named and any(not _is_ours(float(number)) for number in _WITH_UNIT.findall(text)):
+        return frozenset((0, 1))  # CH2 at 2885 cm-1: one of both is not true
+    return frozenset(named)
+
+
+def _is_ours(shift: float) -> bool:
+    return any(abs(shift - ours) <= SHIFT_TOLERANCE for ours in RAMAN_SHIFTS)
 
 
 def _understood(statement: ChannelStatement) -> str:
@@ -142,7 +151,7 @@ def _understood(statement: ChannelStatement) -> str:
 
 def channel_of_words(words: Sequence[str]) -> int | None:
     """The channel that several texts about one channel name; ``None`` for none, -1 when together they name both."""
-    named: set[int] = set().union(*map(_named, words))
+    named: set[int] = set().union(*map(_named, (*words, "; ".join(words))))
     return None if not named else _BOTH if len(named) > 1 else named.pop()
 
 
@@ -260,7 +269,7 @@ def _other_is_free(stated: Sequence[ChannelStatement], named: Sequence[int | Non
     words = _plain(" ".join(unnamed.words)).strip()
     if not words:
         return unnamed.wavelength_nm is None
-    ordinal = not re.search("[a-z]", _POSITION.sub("", words))
+    ordinal = not re.search(r"[a-z]|\d{3}", _POSITION.sub("", words))
     detector = _DETECTOR.search(_plain(" ".join(known.words)))
     return ordinal and not detector
 
@@ -274,7 +283,7 @@ def _says_nothing(stated: Sequence[ChannelStatement]) -> bool:
         words = _plain(" ".join(statement.words)).strip()
         indexes = _INDEX.findall(words)
         rest = _INDEX.sub("", words).strip(" -")
-        if not re.search("[a-z]", _POSITION.sub("", rest)):
+        if not re.search(r"[a-z]|\d{3}", _POSITION.sub("", rest)):  # 28450 is no position
             indexes, rest = indexes + re.findall(r"\d+", rest), ""
         numbers.append(tuple(map(int, indexes)))
         rests.add(rest)

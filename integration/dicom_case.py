@@ -328,7 +328,7 @@ def _is_16_bit_monochrome(header: Dataset) -> bool:
 
 def _flavour(header: Dataset) -> str:
     image_type = value_of(header, "ImageType") or []
-    return str(image_type[2]) if len(image_type) > 2 else "unnamed"
+    return str(image_type[2]).strip() if len(image_type) > 2 else "unnamed"
 
 
 def _area(header: Dataset) -> tuple[int, int, int]:

@@ -41,6 +41,7 @@ _START_BYTES = 2**13  # within which the header of a slide ends, unless it state
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
 _NOT_BY_REGION = tuple(str(uid).encode() for uid in (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian))
 _BINARY = {0x0048021E, 0x0048021F}  # column and row in the total pixel matrix, SL; the other numbers of frames are text
+_ZEROS, _MOST_ZEROS = bytes(8), 16
 _PIXEL_VRS = (b"OW", b"OB", b"UN")
 
 
@@ -56,15 +57,25 @@ def quiet_pydicom() -> Iterator[None]:
 
 
 class _WithinFile(io.BufferedReader):
-    """A file of which no more is asked than it has: what a damaged header states as a length would be allocated first."""
+    """A file of which no more is asked than it has, and than a header may take: what a damaged one states is not allocated."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path))
+        self._path = path
         self._size = os.fstat(self.fileno()).st_size
+        self._taken = self._zeros = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
         left = max(self._size - self.tell(), 0)
-        return super().read(left if size is None or size < 0 else min(size, left))
+        read = super().read(left if size is None or size < 0 else min(size, left))
+        self._taken += len(read)
+        if self._taken > limits().header_bytes + _START_BYTES:
+            raise InputError(f"a header of more than {limits().header_bytes} bytes", "a smaller one", self._path)
+        # a copy that broke off is often filled up: gigabytes of elements that are no elements
+        self._zeros = self._zeros + 1 if size == len(_ZEROS) and read == _ZEROS else 0
+        if self._zeros > _MOST_ZEROS:
+            raise EOFError("zeros in place of elements")
+        return read
 
 
 @lru_cache(maxsize=512)

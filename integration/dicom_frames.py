@@ -192,15 +192,24 @@ def _pixel_statements(file: DicomFile) -> PixelStatements:
         dark_is_bright = "PresentationLUTShape INVERSE"
     calibration = []
     table = "" if photometric in ("MONOCHROME1", "MONOCHROME2") else f"the photometric interpretation {photometric}"
-    for item in _transformations(header):
+    for item in (header, *_in_groups(header, "PixelValueTransformationSequence")):
         slope, intercept = value_of(item, "RescaleSlope"), value_of(item, "RescaleIntercept")
         calibration.append(
             (0.0 if intercept in (None, "") else float(intercept), 1.0 if slope in (None, "") else float(slope))
         )
         if value_of(item, "ModalityLUTSequence"):
             table = "a Modality LUT Sequence"
-    if value_of(header, "PixelIntensityRelationship") == "LOG":
-        table = "a logarithm (PixelIntensityRelationship LOG)"
+    if (relationship := value_of(header, "PixelIntensityRelationship")) not in (None, "", "LIN"):
+        meant = "a logarithm" if relationship == "LOG" else "a curve"
+        table = f"{meant} (PixelIntensityRelationship {relationship})"
+    if value_of(header, "PixelIntensityRelationshipSign") == -1:
+        dark_is_bright = "PixelIntensityRelationshipSign -1"
+    for item in _in_groups(header, "RealWorldValueMappingSequence"):
+        slope, intercept = value_of(item, "RealWorldValueSlope"), value_of(item, "RealWorldValueIntercept")
+        if value_of(item, "RealWorldValueLUTData"):
+            table = "a Real World Value LUT"
+        elif slope not in (None, "") or intercept not in (None, ""):
+            calibration.append((float(intercept or 0), float(slope or 0)))
     if value_of(header, "PixelPresentation") == "TRUE_COLOR":
         table = "PixelPresentation TRUE_COLOR"
     return PixelStatements(
@@ -230,12 +239,12 @@ def _padding(file: DicomFile) -> tuple[int, int] | None:
     return (min(ends), max(ends)) if ends else None
 
 
-def _transformations(header: Dataset) -> Iterator[Dataset]:
-    """Every item that can hold a rescale slope and intercept: the header, and those of the functional groups."""
-    yield header
+def _in_groups(header: Dataset, keyword: str) -> Iterator[Dataset]:
+    """The items of a sequence wherever it may stand: in the header, and in the functional groups of all and of each frame."""
+    yield from value_of(header, keyword) or []
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for group in header.get(groups) or []:
-            yield from value_of(group, "PixelValueTransformationSequence") or []
+        for group in value_of(header, groups) or []:
+            yield from value_of(group, keyword) or []
 
 
 def _syntax(file: DicomFile) -> UID:

@@ -16,6 +16,7 @@ from srh_clinic.integration.channels import (
     ChannelOrder,
     ChannelStatement,
     answer,
+    channel_in_words,
     channel_of_words,
     decide_channels,
 )
@@ -162,6 +163,8 @@ def _assemble(
     size, notes = pixel_size(files, um_per_px)
     check_extent(shape, size, path)
     _check_concatenations(files)
+    for file in files:
+        _check_frame_type(file)
     for file in files[1:]:
         _check_geometry(file, files[0])
     paths = _paths(files)
@@ -212,7 +215,8 @@ def _paths(files: list[DicomFile]) -> list[_Path]:
         image = str(value_of(file.header, "ConcatenationUID") or file.required("SOPInstanceUID"))
         for at, item in enumerate(items):
             name = str(value_of(item, "OpticalPathIdentifier"))
-            more = (str(value_of(file.header, "SeriesDescription") or ""),) if len(items) == 1 else ()
+            series = str(value_of(file.header, "SeriesDescription") or "")
+            more = (series,) if len(items) == 1 and channel_in_words(series) is not None else ()
             own = statement_of(item)
             statement = own if channel_of_words(own.words) is not None else statement_of(item, *more)
             known = paths.get((image, name))
@@ -385,6 +389,17 @@ def _check_concatenations(files: list[DicomFile]) -> None:
             n_before += part.number("NumberOfFrames")
 
 
+def _check_frame_type(file: DicomFile) -> None:
+    """Refuse frames that are said to be of another flavour than their image (PS3.3 C.8.12.4.1.1, C.8.12.5.1)."""
+    of_image = value_of(file.header, "ImageType") or []
+    for group in value_of(file.header, "SharedFunctionalGroupsSequence") or []:
+        for item in value_of(group, "WholeSlideMicroscopyImageFrameTypeSequence") or []:
+            of_frames = value_of(item, "FrameType") or []
+            if len(of_frames) > 2 and len(of_image) > 2 and str(of_frames[2]).strip() != str(of_image[2]).strip():
+                found = f"an image of {of_image[2]} (ImageType) whose frames are {of_frames[2]} (FrameType)"
+                raise InputError(found, "one of both", file.path)
+
+
 def _check_geometry(file: DicomFile, first: DicomFile) -> None:
     """Both Raman shifts of a case lie on the same pixels."""
 
@@ -409,6 +424,8 @@ def _file_notes(file: DicomFile) -> tuple[str, ...]:
     notes: tuple[str, ...] = ()
     if value_of(file.header, "LossyImageCompression") == "01" or file.syntax == _NEAR_LOSSLESS:
         notes += ("lossy compression",)
+    if value_of(file.header, "ExtendedDepthOfField") == "YES":
+        notes += ("several focal planes fused into one (ExtendedDepthOfField)",)
     comments = str(value_of(file.header, "ImageComments") or "")
     meta = file.header.file_meta
     for keyword, of_meta in _OF_META.items():

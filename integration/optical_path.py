@@ -33,7 +33,7 @@ def statement_of(path_item: Dataset, *more: str) -> ChannelStatement:
     """
     words = [value_of(path_item, "OpticalPathIdentifier"), value_of(path_item, "OpticalPathDescription")]
     for code in value_of(path_item, "ChannelDescriptionCodeSequence") or []:
-        words += [value_of(code, "CodeValue"), value_of(code, "CodeMeaning")]
+        words += [value_of(code, keyword) for keyword in ("CodeValue", "LongCodeValue", "URNCodeValue", "CodeMeaning")]
     wavelength = value_of(path_item, "IlluminationWaveLength")
     said = tuple(str(word) for word in (*words, *more) if word)
     return ChannelStatement(said, None if wavelength is None or wavelength == "" else float(wavelength))

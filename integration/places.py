@@ -12,6 +12,7 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 """How names of TIFFs end."""
 
 _TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_NO_PREAMBLE = "a DICOM data set without the preamble that makes it a file (128 bytes and DICM)"
 _OTHER_MAGIC = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
@@ -20,6 +21,23 @@ _OTHER_MAGIC = {
     b"\x1f\x8b": "a gzip archive",
     b"\x89HDF": "an HDF5 file",
     b"SIMPLE  =": "a FITS image",
+    b"ZISRAWFILE": "a CZI file of Zeiss",
+    b"\x70\x00\x00\x00\x2a": "a LIF file of Leica",
+    b"\xda\xce\xbe\x0a": "an ND2 file of Nikon",
+    b"\x00\x00\x00\x0cjP  ": "a JPEG 2000 image",
+    b"\xd0\xcf\x11\xe0": "a compound file (OIB, OIF, ZVI and others)",
+    b"MATLAB 5.0": "a MATLAB file",
+    b"\x93NUMPY": "a NumPy array",
+    b"TDSm": "a TDMS file of LabVIEW",
+    b"NRRD": "an NRRD image",
+    b"GIF8": "a GIF image",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!": "a RAR archive",
+    # a data set that begins at once: groups 2 and 8, little-endian
+    b"\x02\x00\x00\x00": _NO_PREAMBLE,
+    b"\x08\x00\x05\x00": _NO_PREAMBLE,
+    b"\x08\x00\x08\x00": _NO_PREAMBLE,
+    b"\x08\x00\x16\x00": _NO_PREAMBLE,
 }
 _NIO_FLAT = re.compile(r"(?:.+_.+_\d+|img\d+_\d+_.+|img\d{5})\.dcm$", re.IGNORECASE)
 _LOOKED_BELOW = 8  # folders of a folder, in each of three storeys

@@ -27,7 +27,8 @@ class Snapshot:
     @classmethod
     def of(cls, path: Path) -> Snapshot:
         """A file as it is now; raises ``OSError`` when it cannot be read."""
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        # a pipe that was put in its place would be waited for
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
         try:
             return cls.of_open(handle)
         finally:

@@ -280,6 +280,7 @@ def _open(
     pages_of = _pages_of(series, n_channels, n_planes)
     statements = channel_statements(tiff, series, pixels, n_channels, pages_of, path)
     order = _order(statements, channels, series, path)
+    _check_apart(series, pages_of, order, path)
     used = list({id(page): page for place in order.places for page in pages_of[place % len(pages_of)]}.values())
     size, notes = _pixel_size(tiff, series, pixels, used, um_per_px, path)
     check_extent(shape, size, path)
@@ -366,6 +367,15 @@ def _located(
     number = _page_at(series, plane, place, _n_channels(series), n_planes)
     of_channel = pages_of[place % len(pages_of)]
     return locate(path, tiff, at, number, place, depth, of_channel[plane % len(of_channel)])
+
+
+def _check_apart(series: TiffPageSeries, pages_of: list[list[TiffPage]], order: ChannelOrder, path: Path) -> None:
+    """Refuse two channels that a header puts on one page: they would be one channel twice."""
+    if len(pages_of) < 2:
+        return
+    for ch2, ch3 in zip(*(pages_of[place] for place in order.places), strict=True):
+        if ch2.dataoffsets[:1] == ch3.dataoffsets[:1] and any(ch2.databytecounts):
+            raise InputError(f"CH2 and CH3 on one page of the file (page {ch2.index + 1})", "a page of each channel", path)
 
 
 def _n_channels(series: TiffPageSeries) -> int:

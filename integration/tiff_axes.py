@@ -7,6 +7,7 @@ channel then, so that no region can be read alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from srh_clinic.integration.damage import told_as
 from srh_clinic.integration.depth import Depth
 from srh_clinic.integration.frames import Frames, check_frame_shape
 from srh_clinic.integration.limits import limits
+from srh_clinic.integration.tiff_frames import inflated
 from srh_clinic.intensity import Counts
 
 PLAIN = ("CYX", "YXS", "SYX", "IYX", "QYX", "ZCYX", "CZYX", "YX")
@@ -58,12 +60,25 @@ class WholeSeries:
     def stored(self, index: int) -> NDArray[Any]:
         """The channel as the file holds it."""
         with TiffFile(self.path, _multifile=False) as tiff:
+            self._check_inflated(tiff.series[self.series])
             array = tiff.series[self.series].asarray(squeeze=False)
         place = tuple(
             {"C": self.channel, "Z": self.plane}.get(axis, 0) if axis not in "YX" else slice(None) for axis in self.axes
         )
         image = array.reshape(tiff.series[self.series].shape)[place]
         return np.ascontiguousarray(image if self.axes.index("Y") < self.axes.index("X") else image.T)
+
+    def _check_inflated(self, series: TiffPageSeries) -> None:
+        """Refuse pieces that inflate to more than their pixels before they are all inflated."""
+        with self.path.open("rb") as file:
+            for page in series.pages:
+                if page is None:
+                    continue
+                n_bytes = prod(map(int, series.keyframe.chunks)) * series.dtype.itemsize
+                for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+                    file.seek(offset)
+                    if count and inflated(file.read(count), int(series.keyframe.compression), n_bytes, self.path) is None:
+                        return
 
 
 def whole_frames(path: Path, at: int, series: TiffPageSeries, channel: int, plane: int, depth: Depth) -> Frames:

@@ -29,6 +29,7 @@ NEEDED = "a two-channel TIFF of shape (2, H, W), uint8 or uint16, CH2 before CH3
 _DEFLATE = {8, 32946}
 _LZMA = 34925
 _PREDICTORS = {1, 2}  # none, and differences of neighbours
+_DECODERS = "the package imagecodecs (pip install imagecodecs), or a TIFF without compression"
 _SPARE_BYTES = 4096  # what an encoder may put behind a whole piece
 _BAND_ROWS = 32
 
@@ -61,12 +62,13 @@ class TiffFrames:
             try:
                 stored = self.stored(index)
             except ImportError as error:
-                needed = f"the package {error.name or 'imagecodecs'}, or a TIFF without compression"
-                raise InputError(f"{self._compression} compression", needed, self.path) from error
+                raise InputError(f"{self._compression} compression", _DECODERS, self.path) from error
             except DAMAGED as error:
                 if "requires the 'imagecodecs' package" in str(error):  # as tifffile says it
-                    needed = "the package imagecodecs (pip install imagecodecs), or a TIFF without compression"
-                    raise InputError(f"{self._compression} compression", needed, self.path) from error
+                    raise InputError(f"{self._compression} compression", _DECODERS, self.path) from error
+                if self.origin is None and self._compression.isdigit():
+                    found = f"compression {self._compression}, which is none that is known"
+                    raise InputError(found, "a TIFF without compression", self.path) from error
                 raise
             return self.depth.to_counts(stored, self.path)
 
@@ -102,20 +104,8 @@ class TiffFrames:
 
         ``None`` for other compressions, which tifffile decodes.
         """
-        most = self.frame_shape[0] * self.frame_shape[1] * self.samples * self.dtype.itemsize + _SPARE_BYTES
-        compression = int(self._page.compression)
-        if compression in _DEFLATE:
-            decoder: Any = zlib.decompressobj()
-        elif compression == _LZMA:
-            decoder = lzma.LZMADecompressor(memlimit=2**28)
-        else:
-            return None
-        inflated: bytes = decoder.decompress(encoded, most + 1)
-        if len(inflated) > most:
-            raise InputError("a tile that inflates to more than its pixels", f"at most {most} bytes", self.path)
-        if not decoder.eof and len(inflated) < most - _SPARE_BYTES:
-            raise EOFError("the compressed piece ends before its pixels")
-        return inflated
+        n_bytes = self.frame_shape[0] * self.frame_shape[1] * self.samples * self.dtype.itemsize
+        return inflated(encoded, int(self._page.compression), n_bytes, self.path)
 
     @property
     def _compression(self) -> str:
@@ -139,6 +129,31 @@ class TiffFrames:
     def __getstate__(self) -> dict[str, Any]:
         kept = {name: value for name, value in self.__dict__.items() if name not in ("_page", "_plain_page")}
         return kept | {"opened": None}
+
+
+def inflated(encoded: bytes, compression: int, n_bytes: int, path: Path) -> bytes | None:
+    """What a deflated piece of ``n_bytes`` of pixels holds; ``None`` for compressions that are not deflate or LZMA.
+
+    Raises
+    ------
+    InputError
+        When it holds more than that, and what an encoder may put behind it.
+    EOFError
+        When it breaks off before.
+    """
+    if compression in _DEFLATE:
+        decoder: Any = zlib.decompressobj()
+    elif compression == _LZMA:
+        decoder = lzma.LZMADecompressor(memlimit=2**28)
+    else:
+        return None
+    most = n_bytes + _SPARE_BYTES
+    held: bytes = decoder.decompress(encoded, most + 1)
+    if len(held) > most:
+        raise InputError("a tile that inflates to more than its pixels", f"at most {most} bytes", path)
+    if not decoder.eof and len(held) < n_bytes:
+        raise EOFError("the compressed piece ends before its pixels")
+    return held
 
 
 def locate(

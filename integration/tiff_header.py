@@ -26,6 +26,7 @@ _LISTS = {"channel", "channels", "channelname", "channelnames", "channel_names",
 _SEPARATORS = re.compile(r"[\n;|]|,(?!\d{3}(?!\d))|\s/\s|\sand\s")
 _TEXT = 20_000  # characters of a text that may name channels
 _MICROMANAGER = 51123
+_WORDS_OF_A_NAME = 3  # SRS CH3 2930 cm-1
 _ALPHA = {1, 2}  # ExtraSamples that are opacity
 
 _LARGEST = 65535
@@ -100,7 +101,7 @@ def channel_statements(
         *(_listed(said, n_channels) for said in _shaped(tiff, series)),
         _micromanager(pages_of, n_channels),
         _imagej_info(tiff, n_channels),
-        _gdal_names(series, n_channels),
+        _gdal_names(series, n_channels, path),
         *_of_pages(pages_of, n_channels),
     ):
         for channel, name in enumerate(names):
@@ -172,11 +173,22 @@ def _listed(said: Any, n_channels: int) -> list[str]:
     for value in said.values():
         if isinstance(value, Mapping) and (names := _listed(value, n_channels)):
             return names
+        if isinstance(value, list) and len(value) == n_channels and _names_both(value):  # raman_shifts, wavenumbers and so on
+            return [str(item) for item in value]
     return []
 
 
+def _names_both(items: Iterable[Any]) -> bool:
+    return {channel_in_words(str(item)) for item in items if isinstance(item, str | int | float)} >= {0, 1}
+
+
 def _by_place(said: Mapping[str, Any]) -> list[Any] | None:
-    """Values whose keys are numbers, or end in one, in the order of these; ``None`` for other keys."""
+    """Values whose keys are numbers, or end in one, in the order of these, or keys that name both channels, by their values.
+
+    ``None`` for others.
+    """
+    if _names_both(said) and all(type(place) is int for place in said.values()) and len(set(said.values())) == len(said):
+        return sorted(said, key=lambda name: int(said[name]))
     places = {key: re.fullmatch(r"\D*(\d+)", str(key)) for key in said}
     if not all(places.values()):
         return None
@@ -219,17 +231,26 @@ def _in_text(text: str, n_channels: int) -> list[str]:
     return [text] * n_channels if n_channels == 2 and both is not None and both < 0 else []
 
 
-def _gdal(series: TiffPageSeries) -> list[tuple[str, int, str]]:
+def _gdal(series: TiffPageSeries, path: Path) -> list[tuple[str, int, str]]:
     """Role, sample and text of the items in which GDAL says what it knows of bands."""
     tag = series.keyframe.aspage().tags.get(_GDAL)
     if tag is None:
         return []
-    items = ET.fromstring(str(tag.value).rstrip("\0")).iter("Item")  # noqa: S314  as above
-    return [(item.get("role", ""), int(item.get("sample") or 0), item.text or "") for item in items]
+    try:
+        items = ET.fromstring(str(tag.value).rstrip("\0")).iter("Item")  # noqa: S314  as above
+        return [_gdal_item(item.get("role", ""), int(item.get("sample") or 0), item.text or "") for item in items]
+    except (ET.ParseError, ValueError) as error:
+        raise InputError(f"damaged metadata of GDAL ({error})", "whole XML, or none", path) from error
 
 
-def _gdal_names(series: TiffPageSeries, n_channels: int) -> list[str]:
-    names = {sample: text for role, sample, text in _gdal(series) if role == "description"}
+def _gdal_item(role: str, sample: int, text: str) -> tuple[str, int, str]:
+    if role in ("scale", "offset"):
+        float(text)
+    return role, sample, text
+
+
+def _gdal_names(series: TiffPageSeries, n_channels: int, path: Path) -> list[str]:
+    names = {sample: text for role, sample, text in _gdal(series, path) if role == "description"}
     return [names.get(channel, "") for channel in range(n_channels)] if names else []
 
 
@@ -244,6 +265,8 @@ def _of_pages(pages_of: list[list[TiffPage]], n_channels: int) -> Iterable[list[
         of_all = _in_text(first, n_channels) if len(set(filter(None, texts))) == 1 else []
         if of_all:
             yield of_all
+        elif read is _description and texts[1:] == [""] * (len(texts) - 1) and _is_of_the_whole(first):
+            yield [first] * n_channels
         elif len(pages_of) == n_channels and len(set(texts)) > 1 and read is _description:
             # a description may be anything; it speaks of channels when it names one
             names = [" ".join(dict.fromkeys(of_channel)) for of_channel in said]
@@ -251,6 +274,11 @@ def _of_pages(pages_of: list[list[TiffPage]], n_channels: int) -> Iterable[list[
                 yield names
         elif len(pages_of) == n_channels and len(set(texts)) > 1:
             yield [of_channel[0] for of_channel in said]
+
+
+def _is_of_the_whole(text: str) -> bool:
+    """Whether a description at the first page alone that names one channel says more than that page's name."""
+    return channel_in_words(text) is not None and len(re.findall(r"[^\W\d_]{2,}", text)) > _WORDS_OF_A_NAME
 
 
 def _page_name(page: TiffPage) -> str:
@@ -302,8 +330,8 @@ def pixel_statements(
         calibration.append((float(imagej.get("c0", 0)), float(imagej.get("c1", 1))))
     elif function != _IMAGEJ_NONE:
         table = f"ImageJ's calibration function {function}"
-    scales = {sample: float(text) for role, sample, text in _gdal(series) if role == "scale"}
-    offsets = {sample: float(text) for role, sample, text in _gdal(series) if role == "offset"}
+    scales = {sample: float(text) for role, sample, text in _gdal(series, path) if role == "scale"}
+    offsets = {sample: float(text) for role, sample, text in _gdal(series, path) if role == "offset"}
     calibration += [(offsets.get(sample, 0.0), scales.get(sample, 1.0)) for sample in sorted(scales | offsets)]
     return PixelStatements(
         bits=_stated_bits(series, pixels, path),
@@ -384,7 +412,10 @@ def _stated_bits(series: TiffPageSeries, pixels: ET.Element | None, path: Path) 
     if series.dtype == np.uint8:
         return 8
     if pixels is not None and pixels.get("SignificantBits"):
-        return int(number(pixels.get("SignificantBits"), "SignificantBits", path, "a whole number"))
+        stated = number(pixels.get("SignificantBits"), "SignificantBits", path, "a whole number")
+        if not stated.is_integer():
+            raise InputError(f"SignificantBits {stated:g}", "a whole number", path)
+        return int(stated)
     bits = int(series.keyframe.bitspersample)
     return bits if bits < 16 else None
 
@@ -454,11 +485,12 @@ def _of_json(tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None, 
 
 
 def _of_imagej(tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None, path: Path) -> tuple[float, float] | None:
-    unit = unit_um(str((tiff.imagej_metadata or {}).get("unit", "")))
+    said = tiff.imagej_metadata or {}
+    across, down = unit_um(str(said.get("unit", ""))), unit_um(str(said.get("yunit", said.get("unit", ""))))
     resolution = _resolution(series.keyframe.aspage())
-    if unit is None or resolution is None:
+    if across is None or down is None or resolution is None:
         return None
-    return unit / resolution[0], unit / resolution[1]
+    return across / resolution[0], down / resolution[1]
 
 
 def _of_tags(tiff: TiffFile, series: TiffPageSeries, pixels: ET.Element | None, path: Path) -> tuple[float, float] | None:
@@ -484,7 +516,7 @@ def _resolution(page: TiffPage) -> tuple[float, float] | None:
         tag = page.tags.get(code)
         if tag is None:
             return None
-        numerator, denominator = tag.value
+        numerator, denominator = tag.value if isinstance(tag.value, tuple) else (tag.value, 1)
         if not (numerator and denominator):
             return None
         both.append(numerator / denominator)

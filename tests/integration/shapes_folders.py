@@ -509,7 +509,7 @@ def layout(*names: str) -> Callable[[Path], Made]:
 
 for _key, _title, _says, _name in [
     ("nio-above", "a folder above the strips of an NIO imager", "NIO_001.*strips of an NIO", "NIO_001/1/strips/CH2/a.dcm"),
-    ("nio-mosaic", "a folder above the mosaic of an NIO imager", "mosaic of an NIO imager", "1/mosaic/mosaic.dcm"),
+    ("nio-mosaic-above", "a folder above the mosaic of an NIO imager", "mosaic of an NIO imager", "1/mosaic/mosaic.dcm"),
     ("opensrh-above", "a folder above patches of OpenSRH", "patches as OpenSRH", "NIO_001/1/patches/a.tif"),
     ("export-above", "an export of folders in folders", r"a folder in it \(PAT0\)", "PAT0/STU0/SER0/IMG0"),
 ]:
