@@ -38,7 +38,7 @@ _MOST_TEXT = 20_000  # characters of a text that are looked at
 _SHOWN = 80  # characters of what is said of a channel; a description may be long
 _NEITHER = {"-", "", "none", "other"}
 _SHIFT = re.compile(r"(?<![\d.])2[,'’]?[89]\d\d(?:\.\d+)?(?!\d)(?!\s*[nuµμ]m\b)")
-_WITH_UNIT = re.compile(r"(?<![\d.])(\d{3,4}(?:\.\d+)?)\s*(?:cm\s*\^?-1|1/cm|/cm)")
+_WITH_UNIT = re.compile(r"(?<![\d.,'’])(\d{3,4}(?:\.\d+)?)\s*(?:cm\s*\^?-1|1/cm|/cm)")
 _STRETCH = re.compile(r"(?<![a-z0-9])ch[\s_^-]{0,2}([23])(?![a-z0-9])")
 _SHOWS = (
     re.compile(r"(?<![a-z])(?:lipid|lipids|lipidic)(?![a-z])"),

@@ -75,7 +75,8 @@ def joined(
         for first, second in zip(ch2.planes, ch3.planes, strict=True)
     ]
     if full_scale is None and bits is None:
-        require_stated_bits([*ch2.planes, *ch3.planes], ch2.path)
+        for half in (ch2, ch3):  # each is a file, or an image, with a depth of its own
+            require_stated_bits(half.planes, half.path)
     return list(zip(depths_um, slides, strict=True))
 
 

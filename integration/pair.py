@@ -92,11 +92,13 @@ def read_pair_planes(
 
 
 def channel_files_in(folder: Path) -> list[Path] | None:
-    """The two TIFFs of a folder that holds no more images and whose names say which channel each is, CH2's first."""
+    """The two TIFFs of a folder that holds no more images and whose names differ in the channel alone, CH2's first."""
     tiffs = tiffs_in(folder)
     if len(tiffs) != 2 or any(file.suffix.lower() in ("", ".dcm") for file in files_in(folder)):
         return None
     named = [channel_in_words(file.stem) for file in tiffs]
+    if len({_without_channel(file) for file in tiffs}) > 1:  # CH2 of one field, or patient, and CH3 of another
+        return None
     return tiffs[:: 1 if named == [0, 1] else -1] if sorted(map(str, named)) == ["0", "1"] else None
 
 
@@ -121,7 +123,7 @@ def cases_in(files: Sequence[Path]) -> list[Path | tuple[Path, Path]]:
 
 
 def _without_channel(file: Path) -> str:
-    return str(file.with_name(without_channel(file.name.removesuffix(file.suffix).removesuffix(".ome"))))
+    return f"{file.parent}/{without_channel(file.name.removesuffix(file.suffix).removesuffix('.ome'))}"
 
 
 def _order(files: Sequence[Path], inside: list[ChannelStatement], channels: ChannelOption | None) -> ChannelOrder:

@@ -25,6 +25,8 @@ def plane_files(files: list[Path]) -> list[tuple[float, list[Path]]]:
     apart = set(named) == {0, 1} and len(files) > 2 and named.count(0) == named.count(1)
     stems = [_stem(file, apart) for file in files]
     numbers = _numbers(files, stems)
+    if twice := _one_file_twice(files):
+        raise InputError(f"one file twice ({twice[0].name} and {twice[1].name})", "one file per focal plane", twice[1])
     planes: dict[float, list[Path]] = {}
     channels: dict[tuple[float, int | None], Path] = {}
     for file, number, channel in zip(files, numbers, named, strict=True):
@@ -36,6 +38,16 @@ def plane_files(files: list[Path]) -> list[tuple[float, list[Path]]]:
         alone = next(of_plane[0] for of_plane in planes.values() if len(of_plane) != 2)
         raise InputError("a focal plane with one channel", "a file of CH2 and one of CH3 for each", alone)
     return [(number, sorted(planes[number], key=lambda file: channel_in_words(file.stem) or 0)) for number in sorted(planes)]
+
+
+def _one_file_twice(files: list[Path]) -> tuple[Path, Path] | None:
+    known: dict[tuple[int, int], Path] = {}
+    for file in files:
+        status = file.stat()
+        other = known.setdefault((status.st_dev, status.st_ino), file)
+        if other is not file:
+            return other, file
+    return None
 
 
 def _stem(file: Path, apart: bool) -> str:

@@ -14,7 +14,14 @@ import numpy as np
 from tifffile import PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
 
 from srh_clinic.errors import InputError
-from srh_clinic.integration.channels import ChannelOption, ChannelOrder, ChannelStatement, answer, decide_channels
+from srh_clinic.integration.channels import (
+    ChannelOption,
+    ChannelOrder,
+    ChannelStatement,
+    answer,
+    channel_in_words,
+    decide_channels,
+)
 from srh_clinic.integration.damage import told_as
 from srh_clinic.integration.depth import Depth, depth_of
 from srh_clinic.integration.frames import FrameCache, FramedSlide, Frames, check_extent, require_stated_bits
@@ -179,6 +186,7 @@ def _half(
     check_packing(series, path)
     shape = lengths["Y"], lengths["X"]
     (statement,) = channel_statements(tiff, series, pixels, 1, [pages], path)
+    name = series.name or ""
     return Half(
         path=path,
         planes=tuple(
@@ -188,7 +196,7 @@ def _half(
         depths_um=tuple(depths_um(tiff, pixels, n_planes, path)),
         shape=turned_shape(says.orientation, shape),
         um_per_px=size,
-        statement=statement,
+        statement=replace(statement, words=(*statement.words, name)) if channel_in_words(name) is not None else statement,
         notes=(*notes, *depth.notes, *_turning(says.orientation)),
         snapshot=snapshot,
         bits=says.bits,
@@ -218,10 +226,8 @@ def _of_images(
     if not 2 <= len(images) <= limits().channels or names_other_files(ome, path):
         return None
     halves = [_half(path, tiff, ome, at, um_per_px, full_scale, snapshot) for at in images]
-    named = [replace(half.statement, words=(*half.statement.words, tiff.series[at].name or "")) for half, at in
-             zip(halves, images, strict=True)]  # fmt: skip
     try:
-        order = decide_channels(named, channels, path, in_order=False)
+        order = decide_channels([half.statement for half in halves], channels, path, in_order=False)
     except InputError as error:
         if channels is not None:
             raise
@@ -374,8 +380,12 @@ def _check_apart(series: TiffPageSeries, pages_of: list[list[TiffPage]], order: 
     if len(pages_of) < 2:
         return
     for ch2, ch3 in zip(*(pages_of[place] for place in order.places), strict=True):
-        if ch2.dataoffsets[:1] == ch3.dataoffsets[:1] and any(ch2.databytecounts):
+        if ch2 is ch3 or (max(ch2.databytecounts, default=0) > 0 and _pixels_at(ch2) == _pixels_at(ch3)):
             raise InputError(f"CH2 and CH3 on one page of the file (page {ch2.index + 1})", "a page of each channel", path)
+
+
+def _pixels_at(page: TiffPage) -> list[int]:
+    return [offset for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True) if count]
 
 
 def _n_channels(series: TiffPageSeries) -> int:

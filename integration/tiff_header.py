@@ -23,6 +23,7 @@ _OME = re.compile(r"<(?:\w+:)?OME[\s>]")
 _OME_WITHIN = 2000  # characters: an XML declaration and comments may stand before the root
 _UNIT_OF_TAG = {2: "inch", 3: "cm"}
 _LISTS = {"channel", "channels", "channelname", "channelnames", "channel_names", "chnames", "labels", "names"}
+_OF_CHANNEL = re.compile(r"raman|shift|wave.?number|channel", re.IGNORECASE)
 _SEPARATORS = re.compile(r"[\n;|]|,(?!\d{3}(?!\d))|\s/\s|\sand\s")
 _TEXT = 20_000  # characters of a text that may name channels
 _MICROMANAGER = 51123
@@ -170,12 +171,24 @@ def _listed(said: Any, n_channels: int) -> list[str]:
             if isinstance(value, list) and len(value) == n_channels:
                 named = [item.get("Name", item.get("name", "")) if isinstance(item, Mapping) else item for item in value]
                 return [str(name) for name in named]
+    if n_channels == 1 and (of_one := _named_in(said)):
+        return [of_one]
     for value in said.values():
         if isinstance(value, Mapping) and (names := _listed(value, n_channels)):
             return names
         if isinstance(value, list) and len(value) == n_channels and _names_both(value):  # raman_shifts, wavenumbers and so on
             return [str(item) for item in value]
     return []
+
+
+def _named_in(said: Mapping[str, Any]) -> str:
+    """What of a mapping about one channel names it: words at any key, numbers where the key speaks of it."""
+    words = [
+        str(value)
+        for key, value in said.items()
+        if isinstance(value, str) or (isinstance(value, int | float) and _OF_CHANNEL.search(str(key)))
+    ]
+    return " ".join(word for word in words if channel_in_words(word) is not None)
 
 
 def _names_both(items: Iterable[Any]) -> bool:
@@ -223,6 +236,8 @@ def _imagej_info(tiff: TiffFile, n_channels: int) -> list[str]:
 
 def _in_text(text: str, n_channels: int) -> list[str]:
     """Names of both channels within one text, in its order; the text itself for each where it names both in another way."""
+    if n_channels == 1:
+        return [text] if channel_in_words(text) is not None else []
     parts = _SEPARATORS.split(text)
     named = [(part.strip(), channel) for part in parts if (channel := channel_in_words(part)) is not None]
     if len(named) == n_channels == 2 and len({channel for _, channel in named}) == 2:
@@ -523,6 +538,10 @@ def _resolution(page: TiffPage) -> tuple[float, float] | None:
     return both[0], both[1]
 
 
+STEP_TOLERANCE = 0.05
+"""Relative difference of the mean of measured depths and a stated step up to which both agree: a stage has its play."""
+
+
 def depths_um(tiff: TiffFile, pixels: ET.Element | None, n_planes: int, path: Path) -> list[float | None]:
     """Depths in micrometres: OME's PositionZ, otherwise equal steps of OME or ImageJ; ``None`` when neither is stated."""
     answer = "a number, with a decimal point"
@@ -533,10 +552,22 @@ def depths_um(tiff: TiffFile, pixels: ET.Element | None, n_planes: int, path: Pa
         at = int(number(plane.get("TheZ", "0"), "TheZ", path, answer))
         positions.setdefault(at, set()).add(np.nan if unit is None else value * unit)
     depths = [depth for known in positions.values() for depth in known]
-    if depths and np.isfinite(depths).all():
+    step = _step_um(tiff, pixels, path)
+    if depths and np.isfinite(depths).all() and (n_planes == 1 or len(set(depths)) > 1):  # all one: nobody followed the focus
         if sorted(positions) != list(range(n_planes)) or len(depths) != n_planes:
             raise InputError(f"{len(depths)} depths (PositionZ) for {n_planes} focal planes", "one for each plane", path)
-        return [positions[plane].pop() for plane in range(n_planes)]
+        stated: list[float | None] = [positions[plane].pop() for plane in range(n_planes)]
+        mean = abs((stated[-1] or 0.0) - (stated[0] or 0.0)) / max(n_planes - 1, 1)
+        if step is not None and step > 0 and n_planes > 1 and not agree(mean, step, STEP_TOLERANCE):
+            found = f"focal planes {mean:g} um apart by PositionZ and {step:g} um by PhysicalSizeZ"
+            raise InputError(found, "one distance of both", path)
+        return stated
+    return [plane * step for plane in range(n_planes)] if step is not None and step > 0 else [None] * n_planes
+
+
+def _step_um(tiff: TiffFile, pixels: ET.Element | None, path: Path) -> float | None:
+    """Distance of focal planes as OME or ImageJ state it."""
+    answer = "a number, with a decimal point"
     step: float | None = None
     if pixels is not None and pixels.get("PhysicalSizeZ"):
         unit = unit_um(pixels.get("PhysicalSizeZUnit", "µm"))
@@ -544,4 +575,4 @@ def depths_um(tiff: TiffFile, pixels: ET.Element | None, n_planes: int, path: Pa
     elif tiff.imagej_metadata and "spacing" in tiff.imagej_metadata:
         unit = unit_um(str(tiff.imagej_metadata.get("unit", "")))
         step = None if unit is None else number(tiff.imagej_metadata["spacing"], "spacing", path, answer) * unit
-    return [plane * step for plane in range(n_planes)] if step is not None and step > 0 else [None] * n_planes
+    return step

@@ -84,7 +84,7 @@ def read_z_stack(
     InputError
         When it is no such stack, its planes differ in size or pixel size, or a spacing is given where depths are stated.
     """
-    if spacing_um is not None and not spacing_um > 0:
+    if spacing_um is not None and not 0 < spacing_um < np.inf:
         raise InputError(f"a spacing of {spacing_um:g} um", "a positive spacing")
     options = um_per_px, full_scale, channels
     files = [source] if isinstance(source, str | Path) else list(source)

@@ -740,3 +740,79 @@ def _(folder: Path) -> Made:
     file.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
     file.save_as(made.path)
     return made
+
+
+# what else changes what values mean, and words in further places
+
+
+def mapping(slope: float, intercept: float = 0.0) -> Callable[[Dataset], None]:
+    """A Real World Value Mapping of all frames."""
+
+    def change(header: Dataset) -> None:
+        item = Dataset()
+        item.RealWorldValueIntercept, item.RealWorldValueSlope = intercept, slope
+        header.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence = [item]
+
+    return change
+
+
+@shape("real-world-values", "a Real World Value Mapping of another slope than 1", "refused", "value = 0 \\+ 2 x stored")
+def _(folder: Path) -> Made:
+    return plain(folder, mapping(2.0))
+
+
+@shape("real-world-identity", "a Real World Value Mapping that changes nothing", "read")
+def _(folder: Path) -> Made:
+    return plain(folder, mapping(1.0))
+
+
+@shape("real-world-lut", "a Real World Value LUT", "refused", "a Real World Value LUT")
+def _(folder: Path) -> Made:
+    def change(header: Dataset) -> None:
+        mapping(1.0)(header)
+        (item,) = header.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence
+        item.RealWorldValueLUTData = [0.0, 1.0]
+
+    return plain(folder, change)
+
+
+@shape("intensity-sign", "PixelIntensityRelationshipSign -1", "refused", "PixelIntensityRelationshipSign -1")
+def _(folder: Path) -> Made:
+    return plain(folder, lambda header: setattr(header, "PixelIntensityRelationshipSign", -1))
+
+
+@shape("intensity-display", "PixelIntensityRelationship DISP", "refused", "a curve")
+def _(folder: Path) -> Made:
+    return plain(folder, lambda header: setattr(header, "PixelIntensityRelationship", "DISP"))
+
+
+@shape("extended-depth", "several focal planes fused into one (ExtendedDepthOfField)", "noted", "fused into one")
+def _(folder: Path) -> Made:
+    return plain(folder, lambda header: setattr(header, "ExtendedDepthOfField", "YES"))
+
+
+@shape("frames-of-a-label", "ImageType VOLUME over a FrameType of LABEL", "refused", "VOLUME .* frames are LABEL")
+def _(folder: Path) -> Made:
+    def change(header: Dataset) -> None:
+        item = Dataset()
+        item.FrameType = ["ORIGINAL", "PRIMARY", "LABEL", "NONE"]
+        header.SharedFunctionalGroupsSequence[0].WholeSlideMicroscopyImageFrameTypeSequence = [item]
+
+    return plain(folder, change)
+
+
+@shape("image-type-blank", "an ImageType whose values end in blanks", "read")
+def _(folder: Path) -> Made:
+    return plain(folder, lambda header: setattr(header, "ImageType", ["ORIGINAL", "PRIMARY", "VOLUME ", "NONE"]))
+
+
+@shape("long-codes", "channels described by long codes alone", "read")
+def _(folder: Path) -> Made:
+    items = []
+    for number, word in enumerate(("protein", "lipid"), start=1):
+        code, item = Dataset(), path_item(str(number))
+        code.LongCodeValue, code.CodingSchemeDesignator, code.CodeMeaning = f"stretch of {word}", "99X", "channel"
+        item.ChannelDescriptionCodeSequence = [code]
+        items.append(item)
+    path = save(vendor_wsi(C[::-1], items), folder / "a.dcm")
+    return Made(path, C, by_pydicom(path, order=(1, 0)))

@@ -607,3 +607,111 @@ def _(folder: Path) -> Made:
 )
 def _(folder: Path) -> Made:
     return Made([single(folder, f"{name}.tif", image) for name, image in zip("ab", C, strict=True)])
+
+
+# what is said inside of files of one channel; files that do not belong together
+
+
+def said_inside(folder: Path, about: dict[str, dict[str, Any]]) -> Made:
+    """CH3's file first, unnamed, each with something said within."""
+    files = []
+    for (name, more), image in zip(about.items(), C[::-1], strict=True):
+        tifffile.imwrite(
+            folder / name, image, **({"metadata": None} | (CM if "imagej" not in more and "ome" not in more else {}) | more)
+        )
+        files.append(folder / name)
+    return Made(files, C, np.stack([tifffile.imread(file) for file in files[::-1]]))
+
+
+OF_ONE = {"axes": "YX", "PhysicalSizeX": UM, "PhysicalSizeY": UM}
+IJ = {"imagej": True, "resolution": (1 / UM,) * 2}
+for _key, _title, _inside in [
+    ("description", "a description in each", [{"description": "CH3 2930"}, {"description": "CH2 2845"}]),
+    ("page-name", "a PageName in each", [{"extratags": [(285, "s", 0, name, True)]} for name in ("CH3", "CH2")]),
+    ("json", "tifffile's JSON in each", [{"metadata": {"channel": name}} for name in ("CH3", "CH2")]),
+    ("json-shift", "a raman_shift in tifffile's JSON of each", [{"metadata": {"raman_shift": cm}} for cm in (2930, 2845)]),
+    (
+        "image-name",
+        "the name of the OME Image in each",
+        [{"ome": True, "metadata": OF_ONE | {"Name": n}} for n in ("2930", "2845")],
+    ),
+    ("info", "ImageJ's Info in each", [{**IJ, "metadata": {"unit": "um", "Info": f"Name = SRS {n}"}} for n in (2930, 2845)]),
+]:
+
+    @shape(f"pair-inside-{_key}", f"two files of one channel each, CH3's first, with {_title}", "read")
+    def _(folder: Path, inside: list[dict[str, Any]] = _inside) -> Made:
+        return said_inside(folder, dict(zip(("a.tif", "b.tif"), inside, strict=True)))
+
+
+@shape("pair-inside-against-name", "files whose descriptions and names say the opposite", "asked", "--channels")
+def _(folder: Path) -> Made:
+    return said_inside(folder, {"x_CH2.tif": {"description": "CH3"}, "x_CH3.tif": {"description": "CH2"}})
+
+
+@shape("pair-one-dim", "one of two files without a value above 4095 and without its bits", "asked", "--full-scale 4096")
+def _(folder: Path) -> Made:
+    return Made([single(folder, "CH2.tif", C[0] // 16), single(folder, "CH3.tif", C[1])])
+
+
+@shape("pair-folder-of-two", "a folder of CH2 of one field and CH3 of another", "refused", "a folder of 2 TIFFs")
+def _(folder: Path) -> Made:
+    single(folder, "fieldA_CH2.tif", C[0])
+    single(folder, "fieldB_CH3.tif", C[1])
+    return Made(folder)
+
+
+@shape("z-one-file-twice", "a focal plane that is there twice, by a link", "refused", "one file twice", z_stack=True)
+def _(folder: Path) -> Made:
+    for number in (1, 2):
+        tifffile.imwrite(folder / f"z{number}.tif", C, metadata=None, **CM)
+    (folder / "z3.tif").symlink_to(folder / "z1.tif")
+    return Made(folder)
+
+
+@shape(
+    "series-description-of-both",
+    "files of one path each in a series of CH2 and CH3: wavelengths decide",
+    "read",
+)
+def _(folder: Path) -> Made:
+    files = []
+    for number, (image, nm) in enumerate(zip(C, (1019.03, 1027.94), strict=True), start=1):
+        header = vendor_wsi(image[None], [path_item(str(number), "", nm)])
+        if files:
+            first = pydicom.dcmread(files[0])
+            for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+                setattr(header, keyword, first.get(keyword))
+        header.SeriesDescription = "SRH CH2 and CH3"
+        files.append(save(header, folder / f"{number}.dcm"))
+    return Made(folder, C, np.concatenate([by_pydicom(file, order=(0,)) for file in files]))
+
+
+@shape("beside-zeros", "a case beside a DICOM file of gigabytes of zeros", "read")
+def _(folder: Path) -> Made:
+    path = save(vendor_wsi(C), folder / "a.dcm")
+    with (folder / "b.dcm").open("wb") as file:
+        file.write(bytes(128) + b"DICM")
+        file.truncate(2**33)
+    return Made(folder, C, by_pydicom(path))
+
+
+for _name, _start, _said in [
+    ("czi", b"ZISRAWFILE", "a CZI file of Zeiss"),
+    ("nd2", b"\xda\xce\xbe\x0a", "an ND2 file of Nikon"),
+    ("mat", b"MATLAB 5.0 MAT-file", "a MATLAB file"),
+    ("npy", b"\x93NUMPY\x01\0", "a NumPy array"),
+    ("tdms", b"TDSm", "a TDMS file of LabVIEW"),
+    ("oib", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a compound file"),
+]:
+
+    @shape(f"format-{_name}", f"{_said}, by its first bytes", "refused", _said)
+    def _(folder: Path, name: str = _name, start: bytes = _start) -> Made:
+        (folder / f"a.{name}").write_bytes(start + bytes(600))
+        return Made(folder / f"a.{name}")
+
+
+@shape("no-preamble", "a DICOM data set without its preamble", "refused", "without the preamble")
+def _(folder: Path) -> Made:
+    path = save(vendor_wsi(C), folder / "a.dcm")
+    path.write_bytes(path.read_bytes()[132:])
+    return Made(path)

@@ -811,3 +811,140 @@ def _(folder: Path) -> Made:
     stacks = [np.stack([channel, channel // 2, channel // 3]) for channel in SWAPPED]
     path = images(folder, stacks, [{"axes": "ZYX", "Channel": {"Name": name}} for name in ("CH3", "CH2")])
     return Made(path, C // 3, images_seen(path, (1, 0))[:, 2], {"plane": 3})
+
+
+# names in further places, and numbers that are none
+
+
+@shape(
+    "ome-names-long-numbers",
+    "OME names that are numbers too large for positions (28450, 29300)",
+    "asked",
+    "'28450' and '29300'",
+)
+def _(folder: Path) -> Made:
+    return named(folder, ["29300", "28450"][::-1])
+
+
+@shape(
+    "ome-names-other-unit", "OME channel names CH3 2930, CH2 2885 cm-1: a word and a shift that disagree", "asked", "2885 cm-1"
+)
+def _(folder: Path) -> Made:
+    return named(folder, ["CH3 2930", "CH2 2885 cm-1"])
+
+
+for _key, _said in {
+    "shifts": {"raman_shifts": [2930, 2845]},
+    "wavenumbers": {"wavenumbers_cm-1": [2930.0, 2845.0]},
+    "named-places": {"channels": {"CH3": 0, "CH2": 1}},
+}.items():
+
+    @shape(f"json-{_key}", f"tifffile's JSON with {json.dumps(_said)}", "read")
+    def _(folder: Path, said: dict[str, Any] = _said) -> Made:
+        path = write(folder, SWAPPED, **CM, metadata={"axes": "CYX"} | said)
+        return Made(path, C, seen(path)[::-1])
+
+
+@shape("description-of-one", "a sentence at the first page that names one channel", "asked", "--channels")
+def _(folder: Path) -> Made:
+    return Made(write(folder, SWAPPED, description="SRS image of CH3, then the reference", metadata=None, **CM))
+
+
+OME_XML = (
+    '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="P:0" '
+    'DimensionOrder="XYCZT" Type="uint16" SizeX="192" SizeY="128" SizeC="2" SizeZ="1" SizeT="1" PhysicalSizeX="0.47" '
+    'PhysicalSizeY="0.47"><Channel ID="C:0" Name="CH2"/><Channel ID="C:1" Name="CH3"/>{}</Pixels></Image></OME>'
+)
+
+
+@shape("ome-one-page-twice", "OME TiffData that puts both channels on one page", "refused", "on one page of the file")
+def _(folder: Path) -> Made:
+    places = "".join(f'<TiffData IFD="0" FirstC="{channel}" PlaneCount="1"/>' for channel in (0, 1))
+    return Made(write(folder, C, metadata=None, description=OME_XML.format(places)))
+
+
+@shape("ome-bits-fraction", "SignificantBits of 10.5", "refused", "SignificantBits 10.5")
+def _(folder: Path) -> Made:
+    return Made(write(folder, C, ome=True, metadata=OME | {"SignificantBits": "10.5"}))
+
+
+@shape("imagej-two-units", "ImageJ's unit um across and nm down", "asked", "--um-per-px")
+def _(folder: Path) -> Made:
+    return Made(write(folder, C, **IMAGEJ, metadata={"axes": "CYX", "unit": "um", "yunit": "nm"}))
+
+
+@shape("gdal-damaged", "metadata of GDAL that are cut", "refused", "damaged metadata of GDAL")
+def _(folder: Path) -> Made:
+    return Made(write(folder, C, **CM, metadata=None, extratags=[(42112, "s", 0, "<GDALMetadata><Item name=", True)]))
+
+
+@shape("compression-unknown", "a compression of a number that nobody knows", "refused", "compression 1234, which is none")
+def _(folder: Path) -> Made:
+    path = write(folder, C, metadata=None, compression="zlib", **CM)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        for page in tiff.pages:
+            page.tags["Compression"].overwrite(1234)
+    return Made(path)
+
+
+@shape("compression-zstd", "Zstandard without imagecodecs", "refused", "ZSTD compression; needed the package imagecodecs|ZSTD")
+def _(folder: Path) -> Made:
+    path = write(folder, C, metadata=None, compression="zlib", **CM)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        for page in tiff.pages:
+            page.tags["Compression"].overwrite(50000)
+    return Made(path)
+
+
+@shape(
+    "said-yxc-bomb", "axes YXC, and a strip of kilobytes that inflates to a hundred megabytes", "refused", "inflates to more than"
+)
+def _(folder: Path) -> Made:
+    import zlib
+
+    path = write(folder, np.moveaxis(np.tile(C, (1, 1, 200)), 0, -1)[:4], compression="zlib", metadata={"axes": "YXC"}, **CM)
+    packer = zlib.compressobj(9)
+    packed = b"".join([*(packer.compress(bytes(2**24)) for _ in range(6)), packer.flush()])
+    size = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(packed)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        page = tiff.pages[1].aspage()
+        for name, value, values in (
+            ("StripOffsets", size, page.dataoffsets),
+            ("StripByteCounts", len(packed), page.databytecounts),
+        ):
+            page.tags[name].overwrite([value, *values[1:]], dtype="I")
+    return Made(path, options={"um_per_px": UM})
+
+
+# depths that are stated twice
+
+
+def stack_with(folder: Path, **about: Any) -> Path:
+    planes = np.stack([C, C // 2, C // 3])
+    return write(folder, planes, ome=True, metadata={"axes": "ZCYX", "PhysicalSizeX": UM, "PhysicalSizeY": UM} | about)
+
+
+def positions(*depths: float) -> dict[str, Any]:
+    z = [depth for depth in depths for _ in (0, 1)]
+    return {"Plane": {"PositionZ": z, "PositionZUnit": ["µm"] * len(z)}}
+
+
+@shape(
+    "z-two-steps", "planes 2 um apart by PositionZ and 5 um by PhysicalSizeZ", "refused", "2 um apart .* 5 um", z_stack=True
+)
+def _(folder: Path) -> Made:
+    return Made(stack_with(folder, PhysicalSizeZ=5, **positions(0, 2, 4)))
+
+
+@shape("z-two-steps-agree", "planes 2 um apart by both, within the play of a stage", "read", z_stack=True)
+def _(folder: Path) -> Made:
+    path = stack_with(folder, PhysicalSizeZ=2, **positions(0, 2.1, 4.02))
+    return Made(path, np.stack([C, C // 2, C // 3]), seen(path))
+
+
+@shape("z-positions-all-one", "PositionZ that is one for all planes: nobody followed the focus", "read", z_stack=True)
+def _(folder: Path) -> Made:
+    path = stack_with(folder, **positions(7, 7, 7))
+    return Made(path, np.stack([C, C // 2, C // 3]), seen(path))
