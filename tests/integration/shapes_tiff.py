@@ -896,9 +896,7 @@ def _(folder: Path) -> Made:
     return Made(path)
 
 
-@shape(
-    "said-yxc-bomb", "axes YXC, and a strip of kilobytes that inflates to a hundred megabytes", "refused", "inflates to more than"
-)
+@shape("said-yxc-bomb", "axes YXC, and a strip that inflates to a hundred megabytes", "refused", "inflates to more than")
 def _(folder: Path) -> Made:
     import zlib
 
