@@ -70,7 +70,8 @@ def test_every_number_of_a_card_and_of_doctor_is_whole(
         # What follows the card is told in lines, which a terminal gets folded; hashes and paths are longer than it is wide.
         return "\n".join("" if re.search(r"[0-9a-f]{20}|/", line) else folded(line, width) for line in lines)
 
-    assert_whole(shown, shown(400))
+    monkeypatch.setenv("COLUMNS", "400")
+    assert_whole(shown, run(*command).out)
 
 
 def test_lines_are_broken_between_words_for_a_terminal() -> None:
