@@ -21,7 +21,7 @@ from srh_clinic.cli.output import FRAMED, LEAST_WIDTH, folded
 from srh_clinic.cli.panel import CLASS_STYLES, SIDE_BY_SIDE, _classes, _narrow_classes, result_panel
 
 NUMBER = re.compile(r"\d+\.\d%")
-EVERY_NUMBER = re.compile(r"(?<![\w.])\d[\d.,]*%?")
+EVERY_NUMBER = re.compile(r"(?<![\w.])\d[\d.,]*%?(?![\w])")
 
 
 @pytest.mark.parametrize("width", [*range(FRAMED, 104, 3), 57, SIDE_BY_SIDE - 1, SIDE_BY_SIDE])
