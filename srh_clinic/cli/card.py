@@ -9,7 +9,7 @@ from rich.markdown import Markdown, TableElement
 from rich.table import Table
 from rich.text import Text
 
-from srh_clinic.cli.output import listed
+from srh_clinic.cli.output import LEAST_WIDTH, listed, spaced
 from srh_clinic.escaping import terminal_text
 
 GUTTER = 3
@@ -23,7 +23,7 @@ class Card(Markdown):
     """Markdown as text that moves no terminal, in whose tables no number is cut or folded."""
 
     def __init__(self, markdown: str) -> None:
-        super().__init__("\n".join(map(terminal_text, markdown.splitlines())))
+        super().__init__("\n".join(spaced(terminal_text(line), LEAST_WIDTH) for line in markdown.splitlines()))
 
 
 class _WholeTable(TableElement):

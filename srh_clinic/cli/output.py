@@ -47,9 +47,12 @@ def folded(text: str, width: int) -> str:
     width = max(width, LEAST_WIDTH)
     if len(text) <= width:
         return text
-    # JSON comes as one long word.
-    text = re.sub(rf"\S{{{width + 1},}}", lambda found: BETWEEN_WORDS.sub(" ", found.group()), text)
-    return "\n".join(textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False))
+    return "\n".join(textwrap.wrap(spaced(text, width), width, break_long_words=False, break_on_hyphens=False))
+
+
+def spaced(text: str, width: int) -> str:
+    """Text in which JSON that is one word longer than ``width`` has blanks between its parts."""
+    return re.sub(rf"\S{{{width + 1},}}", lambda found: BETWEEN_WORDS.sub(" ", found.group()), text)
 
 
 def listed(rows: Sequence[tuple[str | Text, str | Text]]) -> RenderableType:
