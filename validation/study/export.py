@@ -272,7 +272,7 @@ def _protocol(
         questions=QUESTIONS[plan.kind],
         sample_size=sample_size(np.array(compared), plan.seed, max(len(plan.restorers) - 1, 1)),
         imbalance=assignment.imbalance,
-        sources=f"{len(sources)} sources of scanned tissue" if sources else "simulated tissue",
+        sources=f"{len(sources)} source{'s' * (len(sources) != 1)} of scanned tissue" if sources else "simulated tissue",
         notice=said,
     )
 

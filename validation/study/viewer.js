@@ -777,7 +777,7 @@
     one("#begin").firstChild.textContent = chain.closed ? "Show the receipt " : chain.answered || kept("draft") ? `Continue with task ${number} of ${tasks.length} ` : "Begin ";
     one("#begin").disabled = false;
     one("#import").disabled = false;
-    one("#begin").focus();
+    one("#begin").focus({ preventScroll: true }); // on a narrow screen what is asked stands above, and comes first
   }
 
   function blocked(text) {

@@ -63,7 +63,7 @@ def first_page(
     numbers = (
         {
             "value": _change(correct, short=True),
-            "says": "change in accuracy, in points (95 % interval over patients)",
+            "says": "change in accuracy, in points (95% interval over patients)",
         },
         {"value": f"{len(new)} of {len(cohort)}", "says": "newly and confidently wrong"},
         {
