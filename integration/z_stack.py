@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
-from srh_clinic.files import check_place
+from srh_clinic.files import check_place, claimed, whole_file
 from srh_clinic.integration.channels import ChannelOption
 from srh_clinic.integration.dicom_case import series_in
 from srh_clinic.integration.dicom_reader import DicomSlide, read_dicom, read_dicom_planes
@@ -146,11 +145,9 @@ def write_z_stack(planes: Sequence[tuple[float | None, Slide]], out: str | Path)
     height, width = stack[0].slide.shape
     shape = len(stack), 2, height, width
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:
-            temporary = Path(work) / out.name
+        with claimed(out), whole_file(out) as draft:
             tifffile.imwrite(
-                temporary,
+                draft,
                 _pages(stack),
                 shape=shape,
                 dtype=np.uint16,
@@ -161,7 +158,6 @@ def write_z_stack(planes: Sequence[tuple[float | None, Slide]], out: str | Path)
             )
             for plane in stack:
                 require_unchanged(plane.slide)
-            temporary.replace(out)
     except OSError as error:
         raise InputError(f"a place that cannot be written ({error.strerror})", "a writable folder with space", out) from error
     return out

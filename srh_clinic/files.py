@@ -287,8 +287,10 @@ def check_place(out: Path, *, folder: bool) -> None:
     Raises
     ------
     InputError
-        When it is the other of the two, lies below a file, or may not be written by this user.
+        When it is the other of the two, a link to nothing, lies below a file, or may not be written by this user.
     """
+    if out.is_symlink() and not out.exists():
+        raise InputError("a link to nothing", f"a {'folder' if folder else 'file'}'s name that is no broken link", out)
     if out.exists() and out.is_dir() != folder:
         raise InputError("a file" if folder else "a folder", "a folder's name" if folder else "a file's name", out)
     above = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())

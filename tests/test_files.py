@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from srh_clinic.errors import InputError
-from srh_clinic.files import claimed, whole_files
+from srh_clinic.files import check_place, claimed, whole_files
 
 HOLDING = """
 import sys, time
@@ -85,3 +85,10 @@ def test_a_lock_is_never_written_through_a_link(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a link to something else"), claimed(tmp_path / "out"):
         pytest.fail("a link was followed")
     assert theirs.read_text() == "somebody's"
+
+
+def test_a_link_to_nothing_is_told_before_hours_of_work(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for folder in (True, False):
+        with pytest.raises(InputError, match="found a link to nothing"):
+            check_place(tmp_path / "link", folder=folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -152,3 +153,32 @@ def test_the_spool_is_gone_afterwards(tmp_path, slide, factors):
         assert [level.shape[1:] for level in spooled] == [(-(-150 // f), -(-230 // f)) for f in (1, *factors)]
         assert any(tmp_path.iterdir())
     assert not list(Path(tmp_path).iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.ome.tif", "a.ome.zarr"])
+def test_a_disk_without_room_is_told_before_anything_is_written(tmp_path, slide, monkeypatch, name):
+    """A mapped file that runs out of room ends the process by SIGBUS, with the spool left behind."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_wsi(slide, tmp_path / "case.dcm")
+    monkeypatch.setattr(levels.os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match="No space left"):
+        convert(tmp_path / "case.dcm", tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["case.dcm"]
+
+
+@pytest.mark.parametrize("name", ["a.ome.tif", "a.ome.zarr"])
+def test_what_a_dead_run_left_is_cleared_away_and_a_link_is_not_followed(tmp_path, slide, name):
+    write_wsi(slide, tmp_path / "case.dcm")
+    spool = tmp_path / f".{name}.spool"
+    spool.mkdir()
+    (spool / "0").write_text("half")
+    convert(tmp_path / "case.dcm", tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name, "case.dcm"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / f".b{name}.spool").symlink_to(tmp_path / "mine")
+    with pytest.raises(InputError, match="found a link"):
+        convert(tmp_path / "case.dcm", tmp_path / f"b{name}")
+    assert (tmp_path / "mine").is_dir()
