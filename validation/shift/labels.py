@@ -65,6 +65,19 @@ def alike_labels(rows: Sequence[ManifestRow], *, join: bool) -> tuple[list[Manif
     return [_joined(row, joined) for row in rows], said
 
 
+def alike_names(cases: Sequence[str]) -> list[str]:
+    """A sentence about cases whose names differ only in spelling, as one case that stands twice in a table does."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        names[spelling_key(case)].append(case)
+    several = [found for found in names.values() if len(found) > 1]
+    if not several:
+        return []
+    named = "; ".join(" = ".join(map(ascii, found)) for found in several[:TOLD])
+    more = f"; and {len(several) - TOLD} more" if len(several) > TOLD else ""
+    return [f"Cases whose names differ only in spelling, each counted: {named}{more}."]
+
+
 def _joined(row: ManifestRow, joined: dict[str, dict[str, str]]) -> ManifestRow:
     cells = {column: labels.get(row[column], row[column]) for column, labels in joined.items()}
     return ManifestRow(row.line, {**row.cells, **cells})

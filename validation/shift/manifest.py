@@ -16,7 +16,7 @@ from pathlib import Path
 
 from srh_clinic.diagnosis import CLASSES
 from srh_clinic.errors import InputError
-from srh_clinic.validation.shift.labels import alike_labels
+from srh_clinic.validation.shift.labels import alike_labels, alike_names
 from srh_clinic.validation.shift.records import STRATA, WHEN, Cohort, Exclusion, ManifestRow, Prediction, ShiftCase
 
 REQUIRED = ("case", "patient", "truth")
@@ -42,7 +42,7 @@ SEPARATOR_LINE = re.compile('"?sep=([,;\t])"?', re.IGNORECASE)
 
 DECIMAL_COMMA = re.compile(r"\s*-?\d+,\d+\s*")
 
-CODES = frozenset({"na", "n/a", "#n/a", "<na>", "null", "missing", ".", "-", "--", "?"})
+CODES = frozenset({"na", "n/a", "#n/a", "<na>", "null", "missing", "unknown", "unk", ".", "-", "--", "?"})
 """How tables write that a value is missing, beside the numbers of :data:`CODE`."""
 
 CODE = re.compile(r"-(1|9{1,4})(\.0+)?")
@@ -108,6 +108,8 @@ def read_manifest(path: str | Path, *, join_labels: bool = False) -> Manifest:
     found, notes = alike_labels(found, join=join_labels)
     found, codes = _without_codes(found)
     predicted = all(name in header for name in PREDICTIONS)
+    if predicted:
+        notes += alike_names([row["case"] for row in found])
     _check_rows(found, path, predicted=predicted)
     unread = [name for name in header if name and name not in (*REQUIRED, *OPTIONAL, *PREDICTIONS)]
     warnings = [f"The columns {', '.join(unread)} are not read."] if unread else []
@@ -141,19 +143,30 @@ def _lines(path: Path) -> tuple[list[_Line], str]:
     text, stated = _without_separator_line(text)
     head = text.lstrip("\r\n").partition("\n")[0].lower()
     separator = stated or max(SEPARATORS, key=lambda one: sum(name.strip(' "\r') in REQUIRED for name in head.split(one)))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     lines, line = [], 1
     try:
         for cells in reader:
+            if swallowed := next((cell for cell in cells if any(row.count(separator) > 1 for row in _rows_in(cell))), None):
+                raise csv.Error(f"{len(_rows_in(swallowed))} lines of cells in one, which begins with {swallowed[:20]!r}")
             lines.append(_Line(line, [_decimal(cell) for cell in cells] if separator != "," else cells))
             line = reader.line_num + 1
     except csv.Error as error:
-        raise InputError(f"a file that is not CSV in UTF-8 ({error})", NEEDED, path) from error
+        # A quote that is not closed would swallow the rows up to the next one, without a word.
+        raise InputError(
+            f"a cell from line {line} on that is no CSV ({error})", f"{NEEDED}, each quote closed", path
+        ) from error
     while lines and not any(cell.strip() for cell in lines[0].cells):
         lines.pop(0)
     if not lines:
         raise InputError("an empty file", NEEDED, path)
     return lines, hashlib.sha256(content).hexdigest()
+
+
+def _rows_in(cell: str) -> list[str]:
+    """The lines of a cell that has several, as one has that a quote has opened and the next row's quote has closed."""
+    lines = cell.splitlines()
+    return lines if len(lines) > 1 else []
 
 
 def _without_separator_line(text: str) -> tuple[str, str]:

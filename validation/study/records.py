@@ -196,6 +196,10 @@ class Region(Record):
         return self
 
 
+LATEST = 253_402_300_799_999
+"""Milliseconds since 1970 up to which there are dates: the end of the year 9999."""
+
+
 class Rating(Record):
     """A rater's answer to one task; what the task does not ask is None."""
 
@@ -214,9 +218,9 @@ class Rating(Record):
     method_guess: Literal["A", "B", "unsure"] | None = None
     """Which side the rater takes for the method under test."""
     comment: str = ""
-    t_shown: int
+    t_shown: int = Field(ge=0, le=LATEST)
     """Milliseconds since 1970, UTC, as are the next."""
-    t_answered: int
+    t_answered: int = Field(ge=0, le=LATEST)
     n_zoom: int = Field(default=0, ge=0)
     n_flicker: int = Field(default=0, ge=0)
     prev_hash: Hash

@@ -105,7 +105,8 @@ def require_known(study: Path, raters: Collection[str]) -> None:
 def require_sound(returned: Return, rater: str, tasks: Sequence[Task], path: str | Path, *, sizes: bool = True) -> None:
     """Refuse a return that is not of this rater, or whose answers do not answer its tasks.
 
-    Each question that a task asks is answered and no other; it was shown before it was answered; marks lie within their image.
+    Each question that a task asks is answered and no other, under the task's number and in their order; it was shown before it
+    was answered; marks lie within their image.
 
     Parameters
     ----------
@@ -126,12 +127,18 @@ def require_sound(returned: Return, rater: str, tasks: Sequence[Task], path: str
     if foreign:
         raise InputError(f"answers to {foreign} tasks of another rater", f"answers to the tasks of {rater}", path)
     seen: set[str] = set()
+    before = -1
     for rating in returned.ratings:
         task = by_id[rating.task_id]
         where = f"task number {task.seq}"
+        if rating.seq != task.seq:
+            raise InputError(f"{where} answered as number {rating.seq}", "each answer under the number of its task", path)
         if rating.task_id in seen:
             raise InputError(f"{where} answered twice", "one answer to each task", path)
         seen.add(rating.task_id)
+        if task.seq < before:
+            raise InputError(f"{where} answered after number {before}", "answers in the order of the tasks", path)
+        before = task.seq
         _require_answers(rating, task, path)
         if rating.t_answered < rating.t_shown:
             raise InputError(f"{where} answered before it was shown", "times in order", path)

@@ -37,7 +37,7 @@ def read_return(path: str | Path, study_id: str, secret: str = "") -> Return:
 
     Each line carries the hash of the line before it, so a line that was changed, taken out, put in or moved is found, and so
     is an end that is missing, since a finished return ends with a closing line. What mail and editors do to a file, a byte
-    order mark and lines that end as on Windows, changes no line.
+    order mark and lines that end as on Windows or on old Macs, changes no line.
 
     Parameters
     ----------
@@ -53,7 +53,8 @@ def read_return(path: str | Path, study_id: str, secret: str = "") -> Return:
     path = Path(path)
     try:
         content = path.read_bytes()
-        lines = content.decode("utf-8-sig").replace("\r\n", "\n").rstrip("\n").split("\n") if content.strip() else []
+        text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        lines = text.rstrip("\n").split("\n") if text.strip() else []
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"a file that is not readable text ({error})", "a return as the viewer exports it", path) from error
     records: list[Rating | Closing] = []
@@ -127,7 +128,7 @@ def _record(line: str, number: int, path: Path) -> Rating | Closing:
     model = Closing if '"record":"closing"' in line else Rating
     try:
         parsed_json(line, _each_once)
-        return model.model_validate_json(line)
+        return model.model_validate_json(line, strict=True)  # true is no 1
     except ValueError as error:  # pydantic's ValidationError is one
         why = first_fault(error) if isinstance(error, ValidationError) else error
         raise InputError(

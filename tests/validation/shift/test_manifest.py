@@ -205,3 +205,26 @@ def test_labels_in_two_spellings_are_told_and_joined_when_asked(tmp_path: Path) 
     assert len({row["patient"] for row in joined.rows}) == 2
     assert len({row["site"] for row in joined.rows}) == 5
     assert any("Labels of site" in one and "joined as one" in one for one in joined.warnings)
+
+
+@pytest.mark.parametrize("spoiled", [("P1", '"P1'), ("a,P1", '"a,P1'), ("tumor", 'tumor,"')])
+def test_a_quote_that_is_not_closed_swallows_no_rows(tmp_path: Path, spoiled: tuple[str, str]) -> None:
+    """Two open quotes made one cell of everything between them: a row was gone, and nobody was told."""
+    rows = ["a,P1,tumor,,", "b,P1,tumor,,", "c,P2,normal,,"]
+    path = written(tmp_path, "case,patient,truth,site,depth", *(row.replace(*spoiled) for row in rows))
+    with pytest.raises(InputError, match=r"line \d"):
+        read_manifest(path)
+
+
+def test_cases_whose_names_differ_only_in_spelling_are_told(tmp_path: Path) -> None:
+    rows = [f"{name},P{at},tumor,0.7,0.2,0.1,0.1,0.8,0.1,," for at, name in enumerate(("Slide 1", "slide 01", "slide 2"))]
+    assert (
+        "Cases whose names differ only in spelling, each counted: 'Slide 1' = 'slide 01'."
+        in read_manifest(written(tmp_path, PREDICTED, *rows)).warnings
+    )
+
+
+@pytest.mark.parametrize("nobody", ["unknown", "UNK"])
+def test_patients_of_whom_nothing_is_known_are_not_one(tmp_path: Path, nobody: str) -> None:
+    with pytest.raises(InputError, match="no patient in line 3"):
+        read_manifest(written(tmp_path, "case,patient,truth", "a,P1,tumor", f"b,{nobody},tumor", f"c,{nobody},normal"))
