@@ -28,6 +28,9 @@ CONTROLS = re.compile(
 """What a terminal obeys or reorders a line by (C0, C1, bidirectional marks), halves of characters that it cannot print, and
 what nobody sees that makes two names look like one. The joiners of Persian and Indic words and of emoji are none of these."""
 
+OBEYED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+"""What a terminal obeys and no text file needs: C0 but tabs and line ends, and C1."""
+
 _SIGNS = r"=+\-@\uff1d\uff0b\uff0d\uff20"
 _UNSEEN = r"[\s\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2060-\u2064\ufeff]*"
 
@@ -61,10 +64,10 @@ def csv_cell(value: Any) -> Any:
 
 
 def csv_text(rows: Iterable[Iterable[Any]], end: str = "\n") -> str:
-    """Rows as CSV, each cell as of :func:`csv_cell`."""
+    """Rows as CSV, each cell as of :func:`csv_cell`; what a terminal that shows the file would obey is shown as an escape."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator=end).writerows([csv_cell(cell) for cell in row] for row in rows)
-    return buffer.getvalue()
+    return OBEYED.sub(_shown, buffer.getvalue())
 
 
 PICTURES = "img-src data: blob:"
@@ -74,8 +77,9 @@ PICTURES = "img-src data: blob:"
 def page_text(folders: Sequence[Path], template: str, /, *, policy: Sequence[str] = (PICTURES,), **values: Any) -> str:
     """A page made of a template in one of the folders: values are shown as text, and only what the template owns may run.
 
-    The page states a Content-Security-Policy: the styles and scripts that the template passes through the filter ``own``, as
-    in ``<style>{{ style|own("style") }}</style>``, by their hashes, what ``policy`` adds, and nothing else from anywhere.
+    Control characters are shown as escapes. The page states a Content-Security-Policy: the styles and scripts that the template
+    passes through the filter ``own``, as in ``<style>{{ style|own("style") }}</style>``, by their hashes, what ``policy`` adds,
+    and nothing else from anywhere.
 
     Parameters
     ----------
@@ -99,7 +103,7 @@ def page_text(folders: Sequence[Path], template: str, /, *, policy: Sequence[str
 
     environment = _environment(folders)
     environment.filters["own"] = own
-    page = environment.get_template(template).render(values)
+    page = OBEYED.sub(_shown, environment.get_template(template).render(values))
     before, found, after = page.partition(MARK)
     if not found:
         raise ValueError(f"found no {MARK} in {template}; needed it at the head of the page.")

@@ -97,6 +97,12 @@ def test_rows_are_csv() -> None:
     assert csv_text([("a", "b"), ("=x", -1)]) == "a,b\n'=x,-1\n"
 
 
+def test_what_a_terminal_obeys_is_text_in_files_that_one_may_show(tmp_path: Path) -> None:
+    assert csv_text([("P\x1b[31mX\x07", "one\ntwo\tthree", "\x9b2J")]) == 'P\\x1b[31mX\\x07,"one\ntwo\tthree",\\x9b2J\n'
+    (tmp_path / "page.html").write_text('<head><meta charset="utf-8"></head>{{ word }}')
+    assert page_text([tmp_path], "page.html", word="P\x1b[31mX\x00").endswith("P\\x1b[31mX\\x00")
+
+
 def test_only_what_the_template_owns_may_run(tmp_path: Path) -> None:
     template = '<head><meta charset="utf-8"></head><style>{{ style|own("style") }}</style>{{ word }}{{ evil|safe }}'
     (tmp_path / "page.html").write_text(template)

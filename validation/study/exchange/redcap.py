@@ -176,12 +176,18 @@ def _numbers(xy: Sequence[float]) -> str:
     return ",".join(format(round(number, 3), ".10g") for number in xy)
 
 
+SET = "not by the rater:"
+"""Before REDCap's tags, which it finds anywhere in an annotation: a cell that begins with @ is a spreadsheet's formula."""
+
+
 def _fields(task: Task) -> list[dict[str, str]]:
     """Rows of the dictionary; a column that a row does not have is empty."""
     fields = [
         _field("record_id", "text", "Record"),
-        _field("task_number", "text", "Task", {COLUMNS[7]: "integer", COLUMNS[8]: "0", COLUMNS[17]: "@READONLY"}),
-        _field("t_shown", "text", "Shown (UTC)", {COLUMNS[7]: "datetime_seconds_ymd", COLUMNS[17]: "@NOW-UTC @READONLY"}),
+        _field("task_number", "text", "Task", {COLUMNS[7]: "integer", COLUMNS[8]: "0", COLUMNS[17]: f"{SET} @READONLY"}),
+        _field(
+            "t_shown", "text", "Shown (UTC)", {COLUMNS[7]: "datetime_seconds_ymd", COLUMNS[17]: f"{SET} @NOW-UTC @READONLY"}
+        ),
     ]
     for question in task.questions:
         asked = wording(task.kind, question)

@@ -191,3 +191,12 @@ def rewritten(path, table: list[dict[str, str]]):
 
 
 # What is unblinded
+
+
+def test_no_cell_of_the_dictionary_is_a_formula(tmp_path):
+    """Action tags begin with @, as formulas may; REDCap finds them anywhere in an annotation."""
+    for path in redcap_export([task(0)], tmp_path):
+        rows = [cell for row in csv.reader(path.read_text(encoding="utf-8").splitlines()) for cell in row]
+        assert not [cell for cell in rows if cell[:1] in ("=", "+", "-", "@") and cell[1:]]
+        if path.name.startswith("dict"):
+            assert sum("@READONLY" in cell for cell in rows) == 2
