@@ -77,9 +77,9 @@ PICTURES = "img-src data: blob:"
 def page_text(folders: Sequence[Path], template: str, /, *, policy: Sequence[str] = (PICTURES,), **values: Any) -> str:
     """A page made of a template in one of the folders: values are shown as text, and only what the template owns may run.
 
-    Control characters are shown as escapes. The page states a Content-Security-Policy: the styles and scripts that the template
-    passes through the filter ``own``, as in ``<style>{{ style|own("style") }}</style>``, by their hashes, what ``policy`` adds,
-    and nothing else from anywhere.
+    Control characters are shown as escapes. The page states a Content-Security-Policy: the styles and scripts that the
+    template passes through the filter ``own``, as in ``<style>{{ style|own("style") }}</style>``, by their hashes, what
+    ``policy`` adds, and nothing else from anywhere.
 
     Parameters
     ----------
