@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srh_clinic.bundles import Bundle
+from srh_clinic.classifiers.own import MappedClasses, class_groups, own_network
 from srh_clinic.diagnosis import CLASSES
 from srh_clinic.display import RECIPES, Recipe, three_channel
 from srh_clinic.engine import each_alone
@@ -30,21 +31,30 @@ def create_classifier(config: dict[str, Any]) -> nn.Module:
     Parameters
     ----------
     config
-        ``backbone``, the name of a timm model, and ``options``, further keywords of ``timm.create_model``.
+        ``backbone``, the name of a timm model or of a network that an installed package offers
+        (:data:`~srh_clinic.classifiers.own.ENTRY_POINTS`); ``options``, further keywords of it; and, where it knows other
+        classes than ours, ``classes``: see :func:`~srh_clinic.classifiers.own.class_groups`.
 
     Raises
     ------
     InputError
-        When timm knows no such model or option.
+        When there is no such network or option, or the classes are not mapped to ours.
     """
-    backbone = config.get("backbone", "resnet10t")
+    backbone, options = config.get("backbone", "resnet10t"), dict(config.get("options", {}))
+    groups = class_groups(config["classes"]) if config.get("classes") else None
+    count = len(CLASSES) if groups is None else sum(map(len, groups))
     try:
-        network: nn.Module = timm.create_model(backbone, num_classes=len(CLASSES), **config.get("options", {}))
+        make = own_network(str(backbone))
+        network = make(num_classes=count, **options) if make else timm.create_model(backbone, num_classes=count, **options)
     except (RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"the classifier backbone {backbone!r} ({error})", "the name of a timm model and its options"
         ) from error
-    return network
+    if not isinstance(network, nn.Module):
+        raise InputError(f"the classifier backbone {backbone!r}, which gives a {type(network).__name__}", "a torch.nn.Module")
+    return network if groups is None else MappedClasses(network, groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +106,8 @@ class PatchClassifier:
             When the patches have another shape or dtype.
         """
         network: Any = self.network  # a timm model, whose face mypy does not know
+        if not all(hasattr(network, part) for part in ("forward_features", "forward_head", "get_classifier")):
+            raise InputError(f"a classifier of {type(network).__name__}, which shows no features", "one with timm's methods")
         return self._batched(
             patches,
             lambda batch: network.forward_head(network.forward_features(batch), pre_logits=True),

@@ -242,6 +242,10 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option(help="Highest learning rate, in place of the configuration's.")
     ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of a classifier: a timm model, or a network that an installed package offers."),
+    ] = None,
     patience: Annotated[
         int | None, typer.Option(min=0, help="Stop after so many validations without a better one, and keep the best.")
     ] = None,
@@ -279,6 +283,8 @@ def train(
     changes: dict[str, Any] = {name: value for name, value in wanted.items() if value not in (None, {})}
     if patients != "folders":
         changes["patients"] = patients
+    if backbone is not None:
+        changes |= {"backbone": backbone, "options": {}}
     shared: dict[str, Any] = {"seconds": seconds, "device": device, "start_from": start_from, "extends": extends}
     shared |= {"report": report, "tensorboard": tensorboard}
     if picks is None:

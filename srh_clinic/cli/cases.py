@@ -102,6 +102,21 @@ def cohort_simulate(
         tell(write_cohort(out, patients, sites, depth, size, seed, tissue or KINDS, report=progress))
 
 
+@cohort_app.command("manifest")
+@guarded
+def cohort_manifest(
+    tree: Annotated[Path, typer.Argument(metavar="TREE", readable=False, help="Folder with meta/opensrh.json.")],
+    out: Annotated[Path, typer.Option(help="The CSV file.")] = Path("manifest.csv"),
+    patients: Annotated[
+        str, typer.Option(metavar="held-out|all", help="Those whom train leaves out with its own settings, or all.")
+    ] = "held-out",
+) -> None:
+    """Write the manifest of an OpenSRH tree that validate takes: a row for each slide."""
+    from srh_clinic.validation.shift.opensrh_cohort import write_opensrh_manifest
+
+    tell(write_opensrh_manifest(tree, out, patients))  # type: ignore[arg-type] # refused there if it is none of them
+
+
 @guarded
 def convert(
     inputs: Annotated[list[Path], typer.Argument(metavar="IN...", readable=False, help="A slide, or CH2's file and CH3's.")],

@@ -34,6 +34,9 @@ class ClassifierSettings(ImageSettings):
     """Name of a timm model."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Further keywords of ``timm.create_model``."""
+    classes: str | dict[str, str] = ""
+    """Classes of the network's outputs, where they are others than ours; see
+    :func:`~srh_clinic.classifiers.own.class_groups`."""
     recipe: Recipe = "opensrh"
     batch_size: int = Field(default=32, gt=0)
     log_gain: float = Field(default=0.3, ge=0)
@@ -127,7 +130,8 @@ class ClassifierTask:
 
     @property
     def _config(self) -> dict[str, Any]:
-        return {"backbone": self.settings.backbone, "options": self.settings.options}
+        config: dict[str, Any] = {"backbone": self.settings.backbone, "options": self.settings.options}
+        return config | ({"classes": self.settings.classes} if self.settings.classes else {})
 
     def _classifier(self, network: nn.Module) -> PatchClassifier:
         return PatchClassifier(network, self.settings.recipe, self.patch, device=self.device)

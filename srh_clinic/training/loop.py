@@ -181,12 +181,7 @@ def fit(
     if settings.channels_last:
         network = network.to(memory_format=torch.channels_last)
     companions, turns = _turns(task, network, device)
-    optimisers = [
-        torch.optim.AdamW(
-            turn.parameters, lr=settings.learning_rate, betas=(settings.beta1, 0.999), weight_decay=settings.weight_decay
-        )
-        for turn in turns
-    ]
+    optimisers = _optimisers(turns, settings)
     average = {key: value.clone() for key, value in network.state_dict().items()}
     run = _Run(folder, settings, network, companions, optimisers, average)
     step, before = run.resume(device)
@@ -194,6 +189,7 @@ def fit(
     together.wait()
     log = _Log(folder / "log.jsonl", step, report) if together.is_first else None
     ended = False
+    read_before = getattr(task, "seconds_reading", None) or 0.0
     started = checkpointed = validated = time.monotonic()
     losses: dict[str, list[Tensor]] = {turn.name: [] for turn in turns}
 
@@ -220,7 +216,8 @@ def fit(
         if step % settings.log_every == 0 or step == settings.steps:
             means = {name: float(torch.stack(values).mean()) for name, values in losses.items()}
             losses = {name: [] for name in losses}
-            log.write({"step": step, "seconds": round(elapsed(), 1), **means, "lr": rate, **_waited(task, elapsed() - before)})
+            waited = _waited(task, read_before, elapsed() - before)
+            log.write({"step": step, "seconds": round(elapsed(), 1), **means, "lr": rate, **waited})
         if time.monotonic() - validated > settings.validate_seconds or step == settings.steps:
             measures = _validate(task, average, device)
             log.write({"step": step, "seconds": round(elapsed(), 1), "validation": measures})
@@ -233,6 +230,11 @@ def fit(
         run.save(step, elapsed())
     together.wait()
     return _on_cpu(average), step
+
+
+def _optimisers(turns: Sequence[Turn], settings: LoopSettings) -> list[torch.optim.Optimizer]:
+    shared: dict[str, Any] = {"betas": (settings.beta1, 0.999), "weight_decay": settings.weight_decay}
+    return [torch.optim.AdamW(turn.parameters, lr=settings.learning_rate, **shared) for turn in turns]
 
 
 def _take(
@@ -259,10 +261,10 @@ def _take(
     return together.mean(loss.detach())
 
 
-def _waited(task: Trainee, seconds: float) -> dict[str, float]:
-    """The share of this call's time that was spent on reading images, of tasks that read them."""
+def _waited(task: Trainee, before: float, seconds: float) -> dict[str, float]:
+    """The share of the training's time that was spent on reading images, of tasks that read them."""
     reading = getattr(task, "seconds_reading", None)
-    return {} if reading is None else {"data_share": round(reading / max(seconds, 1e-9), 4)}
+    return {} if reading is None else {"data_share": round((reading - before) / max(seconds, 1e-9), 4)}
 
 
 def _on_cpu(average: dict[str, Tensor]) -> dict[str, Tensor]:

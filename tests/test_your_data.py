@@ -1,0 +1,49 @@
+"""Every command of docs/your-data.md, on a small synthetic tree."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from srh_clinic.cli.app import main
+
+PAGE = (Path(__file__).parent.parent / "docs/your-data.md").read_text(encoding="utf-8")
+COMMANDS = [line for block in re.findall(r"```\n(.*?)```", PAGE, flags=re.DOTALL) for line in block.splitlines()
+            if line.startswith("srh-clinic ")]  # fmt: skip
+
+SMALLER = {"--patients 12": "--patients 4", "--steps 400": "--steps 2", "NIO_003": "NIO_002", "NIO_004": "NIO_001"}
+"""What is changed for the test to end soon."""
+
+WRITTEN = {
+    "simulate": "tree/meta/opensrh.json",
+    "train": "mine/models/denoiser.safetensors",
+    "diagnose": "case/case.html",
+    "cohort": "manifest.csv",
+    "validate": "report/report.html",
+    "benchmark": "table/unpaired.html",
+}
+
+
+def test_the_page_shows_one_tree_and_five_commands() -> None:
+    assert [shlex.split(command)[1] for command in COMMANDS] == list(WRITTEN)
+
+
+def test_each_command_runs_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in COMMANDS:
+        for long, short in SMALLER.items():
+            command = command.replace(long, short)
+        monkeypatch.setattr(sys, "argv", shlex.split(command))
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        assert not stop.value.code, printed.err
+        assert (tmp_path / WRITTEN[shlex.split(command)[1]]).is_file(), command
+        if " train " in command:
+            assert re.search(r"(helped|harm|not shown to help|cannot be told|tells no interval)", printed.out)
