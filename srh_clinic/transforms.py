@@ -246,7 +246,10 @@ class _EachKey(MapTransform):
     def _require_metadata(self, data: Mapping[Hashable, Any], key: Hashable) -> None:
         """Refuse an image that :class:`LoadSRHd` has read and that a dataset has stripped of its metadata since."""
         loaded, image = data.get(f"{key}{LOADED}"), data[key]
-        if loaded is None or getattr(self.transform, "um_per_px", None) is not None or np.ndim(image) != 3:
+        if loaded is None or getattr(self.transform, "um_per_px", None) is not None:
+            return
+        # A tensor says its own dimensions: NumPy would convert it first, and knows no bfloat16.
+        if (image.ndim if isinstance(image, torch.Tensor) else np.ndim(image)) != 3:
             return
         if pixel_size_of(image) is not None:
             return

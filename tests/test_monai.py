@@ -279,6 +279,14 @@ def test_counts_of_any_type_give_what_is_promised(kind: str, image: MetaTensor, 
         np.testing.assert_array_equal(made.numpy(), transform(seen.copy()).numpy())
 
 
+@pytest.mark.parametrize("kind", ["bfloat16", "float16", "int32", "with a gradient", "amid a graph"])
+def test_a_chain_takes_any_type_of_an_image_that_it_has_loaded(kind: str, case: Path, tiny_bundle: Path) -> None:
+    """Of bfloat16 it looked for metadata by way of NumPy, which knows no such type."""
+    loaded = LoadSRHd("image")({"image": case})
+    made = RestoreSRHd("image", tiny_bundle, "median", device="cpu", size=3)({**loaded, "image": KINDS[kind](loaded["image"])})
+    assert made["image"].meta["um_per_px"] == pytest.approx(UM)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
