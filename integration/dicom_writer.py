@@ -24,7 +24,7 @@ from srh_clinic.integration.dicom_file import quiet_pydicom
 from srh_clinic.integration.dicom_header import check_identifiers, content_of, image_header, make_derived, make_level
 from srh_clinic.integration.targets import check_replaceable, is_one_file, source_files, target_files
 from srh_clinic.intensity import Counts
-from srh_clinic.resampling import block_mean
+from srh_clinic.resampling import block_mean, level_shape
 from srh_clinic.slide import Identity, Slide, require_unchanged
 
 TRANSFER_SYNTAXES = {
@@ -251,7 +251,7 @@ def _encode(slide: Slide, work: Path, syntax: UID, levels: Sequence[int]) -> lis
     # Tiles of one size at every level: readers such as wsidicom leave out a level that has others.
     frame_shape = min(FRAME_PX, height), min(FRAME_PX, width)
     whole = _EncodedFrames(work, syntax, slide.shape, frame_shape, 1)
-    smaller = [_EncodedFrames(work, syntax, (-(-height // f), -(-width // f)), frame_shape, f) for f in levels]
+    smaller = [_EncodedFrames(work, syntax, level_shape(slide.shape, f), frame_shape, f) for f in levels]
     step = whole.frame_shape[0]
     for y in range(0, height, step):
         inside = min(step, height - y)
@@ -259,7 +259,8 @@ def _encode(slide: Slide, work: Path, syntax: UID, levels: Sequence[int]) -> lis
         last = y + inside == height
         whole.take(band, last)
         for level in smaller:
-            level.take(np.rint(block_mean(band, level.factor)).astype(np.uint16), last)
+            inside = level.shape[0] - y // level.factor
+            level.take(np.rint(block_mean(band, level.factor))[:, :inside, : level.shape[1]].astype(np.uint16), last)
     return [whole, *smaller]
 
 

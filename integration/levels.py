@@ -12,7 +12,7 @@ import numpy as np
 
 from srh_clinic.files import beside, claimed, require_no_link
 from srh_clinic.intensity import CHANNELS, RAMAN_SHIFTS, Counts
-from srh_clinic.resampling import block_mean
+from srh_clinic.resampling import block_mean, level_shape
 from srh_clinic.slide import Slide, require_unchanged
 
 ROWS = 512
@@ -43,14 +43,15 @@ def spooled_levels(slide: Slide, factors: Sequence[int], out: Path) -> Iterator[
         the process.
     """
     height, width = slide.shape
-    shapes = [(2, -(-height // f), -(-width // f)) for f in (1, *factors)]
+    shapes = [(2, *level_shape(slide.shape, f)) for f in (1, *factors)]
     with claimed(out), _spool(out.absolute()) as folder:
         levels: list[Counts] = [_mapped(folder / str(number), shape) for number, shape in enumerate(shapes)]
         for y in range(0, height, ROWS):
             band = slide.read(y, 0, min(ROWS, height - y), width)
             for factor, level in zip((1, *factors), levels, strict=True):
                 rows = band if factor == 1 else np.rint(block_mean(band, factor)).astype(np.uint16)
-                level[:, y // factor : y // factor + rows.shape[1]] = rows
+                here = level[:, y // factor : y // factor + rows.shape[1]]
+                here[:] = rows[:, : here.shape[1], : here.shape[2]]
         require_unchanged(slide)
         yield levels
 

@@ -166,6 +166,18 @@ def thumbnail(slide: Slide, longest: int = 2048) -> tuple[Counts, int]:
     return picture, factor
 
 
+def level_shape(shape: tuple[int, int], factor: int) -> tuple[int, int]:
+    """Height and width of the level of a pyramid whose pixels are ``factor`` of a slide's squared, rounded.
+
+    A viewer that takes the ratio of widths for the factor is half a pixel of the level off at most, at the far edge.
+
+    >>> level_shape((6_000, 6_020), 64)
+    (94, 94)
+    """
+    height, width = (max((2 * edge + factor) // (2 * factor), 1) for edge in shape)
+    return height, width
+
+
 def block_mean(counts: Counts, factor: int) -> NDArray[np.float64]:
     """Means over squares of ``factor`` pixels, ``(C, H, W)`` to ``(C, ceil(H / factor), ceil(W / factor))``.
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from srh_clinic.diagnosis import Diagnosis
 from srh_clinic.regions import Region
+from srh_clinic.resampling import level_shape
 from srh_clinic.slide import Slide
 
 
@@ -71,15 +72,15 @@ class Values:
         A cell is ``factor`` pixels squared and counts what covers it by area, where at least half of it is covered: it lies
         over the tissue that it tells of.
         """
-        grid = tuple(-(-edge // factor) for edge in shape)
+        grid = level_shape(shape, factor)
         values = np.asarray(self.squares.values, dtype=np.float64)
         total = np.zeros((*grid, *values.shape[1:]))
         area = np.zeros(grid)
         for (top, left, bottom, right), value in zip(self.boxes(shape), values, strict=True):
             down, rows = _covered(top, bottom, factor)
             across, columns = _covered(left, right, factor)
-            covered = np.outer(rows, columns)
-            here = np.s_[down : down + len(rows), across : across + len(columns)]
+            covered = np.outer(rows[: max(grid[0] - down, 0)], columns[: max(grid[1] - across, 0)])
+            here = np.s_[down : down + covered.shape[0], across : across + covered.shape[1]]
             total[here] += covered.reshape(covered.shape + (1,) * (values.ndim - 1)) * value
             area[here] += covered
         inside = np.outer(
