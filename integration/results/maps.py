@@ -1,7 +1,6 @@
 """Heat maps of a case: Parametric Maps of probabilities, steps and trust, and a fractional segmentation of the classes.
 
-All lie on the pixels of one level of the restored slide's pyramid, so that a viewer that shows a map where it has an image of
-the same pixels shows them.
+All lie on cells of a whole number of the scan's pixels, a power of 2.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class HeatMap:
 
 
 def cell_px(findings: CaseFindings) -> int:
-    """Edge of a map's cell in pixels of the scan: a power of 2, as the levels of a pyramid are."""
+    """Edge of a map's cell in pixels of the scan: a power of 2."""
     patch = findings.classes_after.squares.edge * findings.classes_after.scale
     return int(2 ** max(math.floor(math.log2(patch / CELLS_PER_PATCH)), 0))
 
@@ -138,7 +137,7 @@ def class_segmentation(study: ResultStudy) -> Dataset:
 
 
 def _geometry(study: ResultStudy, shape: tuple[int, ...]) -> dict[str, Any]:
-    """The pixels of the pyramid's level that maps lie on."""
+    """Where the cells lie."""
     factor = cell_px(study.findings)
     spacing = [edge * factor for edge in study.plane.spacing_mm]
     orientation = [float(cosine) for cosine in study.image.ImageOrientationSlide]

@@ -61,7 +61,9 @@ def write_results(
     """
     created = created or datetime.now()
     require_free_results(out, findings.scan, restored_by)
-    levels = pyramid_levels(findings.restored.shape, cell_px(findings))
+    # Of a map that has a level's pixels, dicom-microscopy-viewer takes the ratio of the level's widths for its scale, which is
+    # half a pixel of the level off at the far edge; of others the ratio of the pixels' sizes, which is exact.
+    levels = [factor for factor in pyramid_levels(findings.restored.shape) if factor != cell_px(findings)]
     with whole_files(out, REPORT, _ours(out)) as draft, quiet_pydicom():
         written = write_wsi(
             findings.restored, draft, derived_from=findings.scan, provenance=restored_by, created=created, levels=levels
