@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -47,3 +48,16 @@ def test_each_command_runs_after_the_other(
         assert (tmp_path / WRITTEN[shlex.split(command)[1]]).is_file(), command
         if " train " in command:
             assert re.search(r"(helped|harm|not shown to help|cannot be told|tells no interval)", printed.out)
+
+
+NOTEBOOK = Path(__file__).parent.parent / "docs/your-data.ipynb"
+
+
+def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] for cell in cells), "a notebook is kept without what it printed"
+    names: dict[str, object] = {"__name__": "notebook"}
+    for cell in cells:
+        exec(compile("".join(cell["source"]), NOTEBOOK.name, "exec"), names)  # noqa: S102 - our own text
+    assert (tmp_path / "case" / "result.json").is_file()

@@ -150,6 +150,36 @@ def _require_fitting(calibration: Mapping[str, Any], bundle: Bundle, file: str) 
         raise InputError(f"a policy calibrated at the level of a {level}", "one calibrated on slides", file)
 
 
+@bundle_app.command("fetch")
+@guarded
+def bundle_fetch(
+    source: Annotated[str, typer.Argument(metavar="DIR|OWNER/NAME", help="A bundle's folder, or its name on the hub.")],
+    out: Annotated[Path, typer.Option(help="Folder of the copy.")],
+    revision: Annotated[str | None, typer.Option(metavar="COMMIT", help="Commit on the hub.")] = None,
+    sha256: Annotated[
+        str | None, typer.Option(metavar="HEX", help="Of its configs/metadata.json, in which those of all other files stand.")
+    ] = None,
+) -> None:
+    """Copy a bundle from a hub or a folder, pinned and checked."""
+    from srh_clinic.bundles.hub import fetch_bundle
+
+    bundle = fetch_bundle(source, out, revision=revision, sha256=sha256)
+    tell(f"{bundle.path}: with {', '.join(bundle.parts)}")
+
+
+@bundle_app.command("publish")
+@guarded
+def bundle_publish(
+    bundle: BundleFolderArgument,
+    target: Annotated[str, typer.Argument(metavar="DIR|OWNER/NAME", help="A folder, or a name on the hub.")],
+) -> None:
+    """Put a bundle onto a hub or into a folder, and print the command that fetches it."""
+    from srh_clinic.bundles import load_bundle
+    from srh_clinic.bundles.hub import publish_bundle
+
+    tell(publish_bundle(load_bundle(bundle), target))
+
+
 @bundle_app.command("import-official")
 @guarded
 def bundle_import_official(
