@@ -1,6 +1,7 @@
 # make demo       install, simulate a degraded tumor case, restore and classify it
 # make test       install as a user gets it, then ruff, mypy and pytest
 # make kill       200 kills at random moments, and what the same calls make of it (minutes)
+# make kill-workers  200 cases whose workers are killed every few seconds: each done once, the same bytes (an hour)
 # make benchmark  speed and memory of the restoration on this machine
 # make fuzz       FILES=200000 mutated files read in worker processes: each is read, or refused in a sentence
 # make train      the demonstration weights, from simulated tissue (hours)
@@ -19,7 +20,7 @@ SRH := $(ENV)/bin/srh-clinic
 DEPENDENCIES := $(ENV)/.srh-clinic-dependencies
 PIP := "$(PYTHON)" -m pip install --disable-pip-version-check
 
-.PHONY: demo test kill fuzz benchmark benchmark-slide train install clean
+.PHONY: demo test kill kill-workers fuzz benchmark benchmark-slide train install clean
 
 $(PYTHON):
 	@"$(PYTHON3)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -61,6 +62,9 @@ KILLS ?= 200
 
 kill: install
 	cd tests && OMP_NUM_THREADS=1 "$(PYTHON)" killing.py --kills $(KILLS)
+
+kill-workers: install
+	cd tests && OMP_NUM_THREADS=1 "$(PYTHON)" killing_workers.py
 
 benchmark: install
 	"$(SRH)" benchmark speed

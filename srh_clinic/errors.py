@@ -53,6 +53,10 @@ class InputError(ValueError):
         super().__init__(f"{where}found {found}; needed {needed}.")
 
 
+class BusyError(InputError):
+    """Another run works there now; nothing is wrong with the call, and waiting helps."""
+
+
 def first_fault(error: ValidationError) -> str:
     """What pydantic found wrong first, and where: ``"tile.size: Input should be a valid integer"``.
 

@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from srh_clinic.errors import InputError
+from srh_clinic.errors import BusyError, InputError
 
 _CLAIMED: ContextVar[frozenset[Path]] = ContextVar("claimed", default=frozenset())
 """Places that this thread of work has claimed: what it calls may claim them again."""
@@ -147,8 +147,10 @@ def claimed(path: Path) -> Iterator[None]:
 
     Raises
     ------
+    BusyError
+        When another run has claimed it.
     InputError
-        When another run has claimed it, or the lock is a link.
+        When the lock is a link.
     OSError
         When the folder around it cannot be written.
     """
@@ -215,7 +217,7 @@ def _lock(path: Path) -> tuple[int, Path]:
         except BlockingIOError:
             who = os.pread(handle, 300, 0).decode(errors="replace") or "another process"
             os.close(handle)
-            raise InputError(f"a run that writes there now ({who})", "to wait for its end, or another name", path) from None
+            raise BusyError(f"a run that writes there now ({who})", "to wait for its end, or another name", path) from None
         os.close(handle)
 
 

@@ -23,6 +23,7 @@ FLOORS = {
         "errors",
         "progress",
         "files",
+        "tables",
         "escaping",
         "diagnosis",
         "estimates",
@@ -61,6 +62,7 @@ SAME_FLOOR = {
     ("training", "restorers"),
     ("casepage", "case"),
     ("cohort", "case"),
+    ("cohort", "casepage"),
     ("judging", "case"),
     ("transforms", "case"),
 }

@@ -13,7 +13,8 @@ import typer
 from srh_clinic import __version__
 from srh_clinic.cli.benchmark import benchmark_app
 from srh_clinic.cli.bundle import bundle_app, train
-from srh_clinic.cli.cases import cohort_app, convert, diagnose, judge, restore, simulate, validate
+from srh_clinic.cli.cases import convert, diagnose, judge, restore, simulate, validate
+from srh_clinic.cli.cohort import cohort_app
 from srh_clinic.cli.options import guarded
 from srh_clinic.cli.output import FRAMED, Terminal, listed, tell, words
 from srh_clinic.cli.study import study_app

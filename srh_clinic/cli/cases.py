@@ -36,13 +36,8 @@ from srh_clinic.errors import ExitCode
 
 if TYPE_CHECKING:
     from srh_clinic.case.record import CaseRecord
-    from srh_clinic.case.result import CaseResult
-    from srh_clinic.case.workflow import Writer
     from srh_clinic.integration.deidentify import Pseudonyms
-    from srh_clinic.slide import Slide
     from srh_clinic.trust import SelectivePolicy
-
-cohort_app = typer.Typer(help="Many cases at once.", no_args_is_help=True)
 
 
 @guarded
@@ -76,45 +71,6 @@ def simulate(
     with shown_progress() as progress:
         written = write_simulated(out, layout, diagnosis, quality, size, seed, scan, patients, progress)
     tell(*written)
-
-
-@cohort_app.command("simulate")
-@guarded
-def cohort_simulate(
-    out: Annotated[Path, typer.Argument(help="Folder for manifest.csv and the images, one .dcm file each.")],
-    patients: Annotated[int, typer.Option(min=1, help="Number of patients; each is scanned at every depth.")] = 64,
-    sites: Annotated[int, typer.Option(min=1, help="Number of sites; each has an instrument of its own.")] = 4,
-    depth: Annotated[list[float], typer.Option(help="Depth of a scan in um; can be repeated.")] = [0, 75, 150],  # noqa: B006 - typer's
-    size: Annotated[int, typer.Option(min=64, help="Edge of an image in pixels of 0.47 um.")] = 480,
-    seed: TissueSeedOption = 0,
-    tissue: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KIND", help="Tissue of one patient after another; can be repeated. By default a usual mixture."),
-    ] = None,
-) -> None:
-    """Make a simulated cohort with known diagnoses, and the manifest that validate takes."""
-    from srh_clinic.files import check_place
-    from srh_clinic.simulation.cohort import KINDS
-    from srh_clinic.validation import write_cohort
-
-    check_place(out, folder=True)
-    with shown_progress() as progress:
-        tell(write_cohort(out, patients, sites, depth, size, seed, tissue or KINDS, report=progress))
-
-
-@cohort_app.command("manifest")
-@guarded
-def cohort_manifest(
-    tree: Annotated[Path, typer.Argument(metavar="TREE", readable=False, help="Folder with meta/opensrh.json.")],
-    out: Annotated[Path, typer.Option(help="The CSV file.")] = Path("manifest.csv"),
-    patients: Annotated[
-        str, typer.Option(metavar="held-out|all", help="Those whom train leaves out with its own settings, or all.")
-    ] = "held-out",
-) -> None:
-    """Write the manifest of an OpenSRH tree that validate takes: a row for each slide."""
-    from srh_clinic.validation.shift.opensrh_cohort import write_opensrh_manifest
-
-    tell(write_opensrh_manifest(tree, out, patients))  # type: ignore[arg-type] # refused there if it is none of them
 
 
 @guarded
@@ -298,6 +254,7 @@ def diagnose(
     from srh_clinic.case.preview import Preview
     from srh_clinic.case.provenance import origin_of, require_own_folder
     from srh_clinic.case.workflow import diagnose_into, diagnosed_before, require_free_dicom, restored_by
+    from srh_clinic.casepage.optional import optional_files
     from srh_clinic.files import check_place
     from srh_clinic.integration import read_slide
     from srh_clinic.integration.deidentify import nameless
@@ -332,7 +289,7 @@ def diagnose(
     )
     if dicom_out is not None:  # before the folder of the tiles is made beside it
         require_free_dicom(dicom_out, slide, restored_by(pipeline, origin))
-    more = _asked_for(name, slide, html=html, qupath=qupath, fhir=fhir)
+    more = optional_files(name, slide, page=html, qupath=qupath, fhir=fhir)
     with kept_tiles(out if out is not None else dicom_out) as work, shown_progress() as progress:
         there = [file for files, _ in more for file in files]
         record = diagnosed_before(pipeline, slide, origin, out=out, dicom_out=dicom_out, more=there)
@@ -364,28 +321,6 @@ def _show(name: str, record: CaseRecord, out: Path | None, *, json: bool) -> Non
 
     terminal = Terminal()
     terminal.print(result_panel(name, record, out, terminal.width))
-
-
-def _asked_for(name: str, slide: Slide, *, html: bool, qupath: bool, fhir: bool) -> list[tuple[tuple[str, ...], Writer]]:
-    """The optional files of a result that were asked for, and who writes them."""
-    from srh_clinic.case.findings import write_fhir, write_qupath
-    from srh_clinic.case.result import FHIR, PAGE, QUPATH
-
-    asked: list[tuple[tuple[str, ...], Writer]] = []
-    if html:
-        asked.append(((PAGE,), partial(_write_page, name)))
-    if qupath:
-        asked.append((QUPATH, partial(write_qupath, slide)))
-    if fhir:
-        asked.append(((FHIR,), partial(write_fhir, slide)))
-    return asked
-
-
-def _write_page(name: str, result: CaseResult, draft: Path) -> None:
-    from srh_clinic.case.result import PAGE
-    from srh_clinic.casepage import write_case_page
-
-    write_case_page(result, draft / PAGE, name)
 
 
 @guarded

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import math
 import posixpath
 import re
@@ -16,6 +13,7 @@ from pathlib import Path
 
 from srh_clinic.diagnosis import CLASSES
 from srh_clinic.errors import InputError
+from srh_clinic.tables import TableLine, read_lines
 from srh_clinic.validation.shift.labels import alike_labels, alike_names
 from srh_clinic.validation.shift.records import STRATA, WHEN, Cohort, Exclusion, ManifestRow, Prediction, ShiftCase
 
@@ -35,12 +33,6 @@ SUM_TOLERANCE = 1.5e-3 + 1e-9
 """How far the probabilities of a case may be from 1 in all: what rounding three of them to three digits leaves."""
 
 NEEDED = "a manifest with the columns case, patient, truth"
-
-SEPARATORS = (",", ";", "\t")
-
-SEPARATOR_LINE = re.compile('"?sep=([,;\t])"?', re.IGNORECASE)
-
-DECIMAL_COMMA = re.compile(r"\s*-?\d+,\d+\s*")
 
 CODES = frozenset({"na", "n/a", "#n/a", "<na>", "null", "missing", "unknown", "unk", ".", "-", "--", "?"})
 """How tables write that a value is missing, beside the numbers of :data:`CODE`."""
@@ -99,7 +91,7 @@ def read_manifest(path: str | Path, *, join_labels: bool = False) -> Manifest:
         that is no class, a case twice, or probabilities that are none.
     """
     path = Path(path)
-    lines, sha256 = _lines(path)
+    lines, sha256 = read_lines(path, NEEDED, REQUIRED)
     header = [name.strip().lower() for name in lines[0].cells]
     _check_header(header, path)
     found = [_row(one, header, path) for one in lines[1:] if any(cell.strip() for cell in one.cells)]
@@ -122,66 +114,7 @@ def read_manifest(path: str | Path, *, join_labels: bool = False) -> Manifest:
     )
 
 
-@dataclass(frozen=True)
-class _Line:
-    """A row of the file before it is anything: the line that it begins in, and its cells."""
-
-    line: int
-    cells: list[str]
-
-
-def _lines(path: Path) -> tuple[list[_Line], str]:
-    """The file's rows, whichever of :data:`SEPARATORS` it is written with, and its sha256."""
-    try:
-        content = path.read_bytes()
-        # utf-8-sig: spreadsheets put a mark before the first column's name.
-        text = content.decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(error.strerror or str(error), "a manifest that can be read", path) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"a file that is not CSV in UTF-8 ({error})", NEEDED, path) from error
-    text, stated = _without_separator_line(text)
-    head = text.lstrip("\r\n").partition("\n")[0].lower()
-    separator = stated or max(SEPARATORS, key=lambda one: sum(name.strip(' "\r') in REQUIRED for name in head.split(one)))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    lines, line = [], 1
-    try:
-        for cells in reader:
-            if swallowed := next((cell for cell in cells if any(row.count(separator) > 1 for row in _rows_in(cell))), None):
-                raise csv.Error(f"{len(_rows_in(swallowed))} lines of cells in one, which begins with {swallowed[:20]!r}")
-            lines.append(_Line(line, [_decimal(cell) for cell in cells] if separator != "," else cells))
-            line = reader.line_num + 1
-    except csv.Error as error:
-        # A quote that is not closed would swallow the rows up to the next one, without a word.
-        raise InputError(
-            f"a cell from line {line} on that is no CSV ({error})", f"{NEEDED}, each quote closed", path
-        ) from error
-    while lines and not any(cell.strip() for cell in lines[0].cells):
-        lines.pop(0)
-    if not lines:
-        raise InputError("an empty file", NEEDED, path)
-    return lines, hashlib.sha256(content).hexdigest()
-
-
-def _rows_in(cell: str) -> list[str]:
-    """The lines of a cell that has several, as one has that a quote has opened and the next row's quote has closed."""
-    lines = cell.splitlines()
-    return lines if len(lines) > 1 else []
-
-
-def _without_separator_line(text: str) -> tuple[str, str]:
-    """The text with an empty line for the ``sep=;`` that spreadsheets read first, and the separator that it states."""
-    first, end, rest = text.partition("\n")
-    stated = SEPARATOR_LINE.fullmatch(first.strip("\r"))
-    return (text, "") if stated is None else (end + rest, stated[1])
-
-
-def _decimal(cell: str) -> str:
-    """A number with a decimal comma, as spreadsheets write it where columns are not separated by commas."""
-    return cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell
-
-
-def _row(one: _Line, header: Sequence[str], path: Path) -> ManifestRow:
+def _row(one: TableLine, header: Sequence[str], path: Path) -> ManifestRow:
     beyond = [cell for cell in one.cells[len(header) :] if cell.strip()]
     if len(one.cells) < len(header) or beyond:
         found = f"{len(one.cells)} cells in line {one.line} under {len(header)} columns"

@@ -1,0 +1,344 @@
+"""Commands on many cases: simulate them, run them unattended, and say how far that is."""
+
+from __future__ import annotations
+
+import json as json_text
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from srh_clinic.cli.options import (
+    BundleOption,
+    ChannelsOption,
+    DeviceOption,
+    FlatFieldOption,
+    FullScaleOption,
+    PlaneOption,
+    PrecisionOption,
+    ProfileOption,
+    RestorerOption,
+    SamplerOption,
+    SeedOption,
+    TissueSeedOption,
+    UmPerPxOption,
+    guarded,
+    settings_of,
+    shown_progress,
+)
+from srh_clinic.cli.output import Terminal, tell
+from srh_clinic.errors import ExitCode
+
+if TYPE_CHECKING:
+    from srh_clinic.cohort.ledger import Entry, Ledger
+    from srh_clinic.cohort.running import Seen
+
+cohort_app = typer.Typer(help="Many cases at once.", no_args_is_help=True)
+
+TOLD = 10.0
+"""Seconds between two lines that say how far a run is, where there is no terminal to draw in."""
+
+KEPT = 15.0
+"""Seconds between two writings of the metrics."""
+
+RunArgument = Annotated[Path, typer.Argument(metavar="DIR", readable=False, help="Folder of a run: its --out.")]
+
+
+@cohort_app.command("simulate")
+@guarded
+def cohort_simulate(
+    out: Annotated[Path, typer.Argument(help="Folder for manifest.csv and the images, one .dcm file each.")],
+    patients: Annotated[int, typer.Option(min=1, help="Number of patients; each is scanned at every depth.")] = 64,
+    sites: Annotated[int, typer.Option(min=1, help="Number of sites; each has an instrument of its own.")] = 4,
+    depth: Annotated[list[float], typer.Option(help="Depth of a scan in um; can be repeated.")] = [0, 75, 150],  # noqa: B006 - typer's
+    size: Annotated[int, typer.Option(min=64, help="Edge of an image in pixels of 0.47 um.")] = 480,
+    seed: TissueSeedOption = 0,
+    tissue: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Tissue of one patient after another; can be repeated. By default a usual mixture."),
+    ] = None,
+) -> None:
+    """Make a simulated cohort with known diagnoses, and the manifest that validate takes."""
+    from srh_clinic.files import check_place
+    from srh_clinic.simulation.cohort import KINDS
+    from srh_clinic.validation import write_cohort
+
+    check_place(out, folder=True)
+    with shown_progress() as progress:
+        tell(write_cohort(out, patients, sites, depth, size, seed, tissue or KINDS, report=progress))
+
+
+@cohort_app.command("manifest")
+@guarded
+def cohort_manifest(
+    tree: Annotated[Path, typer.Argument(metavar="TREE", readable=False, help="Folder with meta/opensrh.json.")],
+    out: Annotated[Path, typer.Option(help="The CSV file.")] = Path("manifest.csv"),
+    patients: Annotated[
+        str, typer.Option(metavar="held-out|all", help="Those whom train leaves out with its own settings, or all.")
+    ] = "held-out",
+) -> None:
+    """Write the manifest of an OpenSRH tree that validate takes: a row for each slide."""
+    from srh_clinic.validation.shift.opensrh_cohort import write_opensrh_manifest
+
+    tell(write_opensrh_manifest(tree, out, patients))  # type: ignore[arg-type] # refused there if it is none of them
+
+
+@cohort_app.command("run")
+@guarded
+def cohort_run(
+    cases: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MANIFEST|FOLDER",
+            readable=False,
+            help="A CSV with the column case (and ch3, where each channel has a file), or a folder whose files and "
+            "folders are a case each.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the ledger, results.csv and the results in cases/.")],
+    bundle: BundleOption = "phantom-demo",
+    restorer: RestorerOption = "rscd",
+    sampler: SamplerOption = None,
+    profile: ProfileOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = None,
+    seed: SeedOption = 0,
+    um_per_px: UmPerPxOption = None,
+    full_scale: FullScaleOption = None,
+    channels: ChannelsOption = None,
+    plane: PlaneOption = None,
+    flat_field: FlatFieldOption = None,
+    policy: Annotated[
+        str | None, typer.Option(metavar="FILE|none", help="As in diagnose; by default the one that the bundle carries.")
+    ] = None,
+    conservative: Annotated[bool, typer.Option("--conservative", help="As in diagnose.")] = False,
+    certainty: Annotated[int, typer.Option(metavar="K", min=0, help="As in diagnose.")] = 0,
+    html: Annotated[bool, typer.Option("--html", help="Also write each case's page.")] = False,
+    qupath: Annotated[bool, typer.Option("--qupath", help="Also write what QuPath loads.")] = False,
+    fhir: Annotated[bool, typer.Option("--fhir", help="Also write each case's FHIR report.")] = False,
+    dicom: Annotated[bool, typer.Option("--dicom", help="Also write each case's result objects, in dicom/.")] = False,
+    no_identity: Annotated[
+        bool, typer.Option("--no-identity", help="Leave patient, specimen, UIDs and file name out of results and pages.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Processes, each with its own networks; by default one for each core, up to 8, or one on a card."
+        ),
+    ] = None,
+    shard: Annotated[
+        str,
+        typer.Option(
+            metavar="I/N", help="Do only the I-th of N parts, with a ledger of its own; several machines share --out."
+        ),
+    ] = "1/1",
+    deaths: Annotated[int, typer.Option(min=1, help="Workers that may die on a case before it is parked.")] = 5,
+    log_file: Annotated[
+        Path | None, typer.Option(readable=False, help="Append what happens, JSON lines without identifiers or file names.")
+    ] = None,
+    metrics: Annotated[
+        Path | None, typer.Option(readable=False, help="Keep this file up to date for Prometheus' node exporter (textfile).")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Exit with code 0, not 4, when cases could not be done.")
+    ] = False,
+) -> None:
+    """Restore and classify many cases, each exactly once, and go on past those that cannot be.
+
+    A run that was cut goes on when it is called again; the same call beside it helps it. Bad cases are parked with their
+    reason: see cohort status, why and retry.
+    """
+    from srh_clinic.cohort.cases import Shard, list_cases
+    from srh_clinic.cohort.running import default_workers, run_cohort
+    from srh_clinic.cohort.settings import CASES, CaseSettings
+    from srh_clinic.cohort.telling import write_results
+    from srh_clinic.files import check_place
+    from srh_clinic.slide import Reading
+
+    check_place(out, folder=True)
+    listed, part = list_cases(cases), Shard.parse(shard)
+    settings = CaseSettings(
+        bundle=bundle,
+        restorer=restorer,
+        device=device,
+        seed=seed,
+        conservative=conservative,
+        certainty=certainty,
+        policy=policy,
+        reading=Reading(um_per_px, full_scale, channels, plane, flat_field),
+        page=html,
+        qupath=qupath,
+        fhir=fhir,
+        dicom=dicom,
+        identity=not no_identity,
+        restoring=settings_of(sampler, profile, precision),
+    )
+    mine = [case for case in listed if case in part]
+    with _watching(quiet, log_file, metrics) as watch:
+        size = min(workers or default_workers(device), max(1, len(mine)))
+        entries = run_cohort(mine, settings, out, shard=part, workers=size, deaths=deaths, watch=watch)
+    table = write_results(listed, part, entries, out, out / CASES)
+    bad = [entry for entry in entries if entry.state != "done"]
+    if not quiet:
+        _tell_end(entries, bad, out, table)
+    if bad and not allow_missing:
+        raise typer.Exit(ExitCode.INCOMPLETE)
+
+
+def _tell_end(entries: list[Entry], bad: list[Entry], out: Path, table: Path | None) -> None:
+    tell(f"{len(entries) - len(bad)} of {len(entries)} cases are done.")
+    for entry in bad[:MANY]:
+        tell(f"{entry.state}: {entry.name} ({entry.kind})")
+    if len(bad) > MANY:
+        tell(f"and {len(bad) - MANY} more: srh-clinic cohort status {out}")
+    if bad:
+        tell(f"srh-clinic cohort why {out} {bad[0].name} says more, srh-clinic cohort retry {out} tries them again.")
+    tell(table if table is not None else "The table of all cases is written when every shard is done.")
+
+
+MANY = 10
+"""Bad cases that are named one by one."""
+
+
+@contextmanager
+def _watching(quiet: bool, log_file: Path | None, metrics: Path | None) -> Iterator[Callable[[Seen, Ledger], None]]:
+    """Show a run, and keep its log and metrics."""
+    from srh_clinic.cohort.telling import append_log, metrics_text
+    from srh_clinic.files import write_whole
+
+    written = 0.0
+    with _dashboard(quiet) as show:
+
+        def watch(seen: Seen, ledger: Ledger) -> None:
+            nonlocal written
+            if log_file is not None:
+                append_log(log_file, ledger)
+            over = not seen.workers and not seen.counts["waiting"] + seen.counts["running"]
+            if metrics is not None and (over or time.monotonic() - written > KEPT):
+                write_whole(metrics, metrics_text(ledger.entries(), seen.workers), "metrics")
+                written = time.monotonic()
+            show(seen)
+
+        yield watch
+
+
+@contextmanager
+def _dashboard(quiet: bool) -> Iterator[Callable[[Seen], None]]:
+    """Draws a run in a terminal on stderr; elsewhere a line now and then."""
+    terminal = Terminal(stderr=True)
+    if quiet:
+        yield lambda seen: None
+    elif terminal.is_terminal:
+        from rich.live import Live
+
+        from srh_clinic.cli.dashboard import ENDED, run_panel
+
+        before: list[int] = []
+        with Live(console=terminal, refresh_per_second=4, transient=True) as live:
+
+            def draw(seen: Seen) -> None:
+                before.append(sum(seen.counts[state] for state in ENDED))
+                live.update(run_panel(seen, terminal.width, before[0]))
+
+            yield draw
+    else:
+        said, when = "", -TOLD
+
+        def line(seen: Seen) -> None:
+            nonlocal said, when
+            words = ", ".join(f"{number} {state}" for state, number in seen.counts.items() if number)
+            if words != said and seen.seconds - when >= TOLD:
+                said, when = words, seen.seconds
+                tell(f"{words}; {seen.workers} workers, {seen.seconds:.0f} s", err=True)
+
+        yield line
+
+
+@cohort_app.command("status")
+@guarded
+def cohort_status(
+    run: RunArgument,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    metrics: Annotated[bool, typer.Option("--metrics", help="Print metrics for Prometheus and nothing else.")] = False,
+) -> None:
+    """Say how far a run is, also while it runs; cases are called by names that say nothing of whose they are."""
+    from srh_clinic.cohort.ledger import Ledger, count_states, latest
+    from srh_clinic.cohort.running import ledgers_in
+    from srh_clinic.cohort.telling import metrics_text, status_record
+
+    found, settings = [], ""
+    for path in ledgers_in(run):
+        with Ledger(path, read=True) as ledger:
+            found.append(ledger.entries())
+            settings = ledger.settings or settings
+    entries = latest(found)
+    if json:
+        typer.echo(json_text.dumps(status_record(entries, settings)))
+    elif metrics:
+        typer.echo(metrics_text(entries), nl=False)
+    else:
+        tell(", ".join(f"{number} {state}" for state, number in count_states(entries).items()))
+        for entry in entries:
+            if entry.state == "running":
+                tell(f"running: {entry.name} for {time.time() - entry.began:.0f} s, attempt {entry.attempts} {entry.stage}")
+            elif entry.state in ("parked", "failed"):
+                tell(f"{entry.state}: {entry.name} ({entry.kind})")
+
+
+@cohort_app.command("retry")
+@guarded
+def cohort_retry(
+    run: RunArgument,
+    case: Annotated[
+        list[str] | None, typer.Argument(metavar="[CASE...]", help="Names as status lists them; by default all.")
+    ] = None,
+) -> None:
+    """Let cases that are parked or failed wait again; the run's own call then does them."""
+    from srh_clinic.cohort.ledger import Ledger, latest
+    from srh_clinic.cohort.running import ledgers_in
+    from srh_clinic.errors import InputError
+
+    paths = ledgers_in(run)
+    known = {path: Ledger(path, read=True) for path in paths}
+    names = {entry.name for entry in latest([ledger.entries() for ledger in known.values()])}
+    if unknown := sorted(set(case or ()) - names):
+        raise InputError(f"no case {unknown[0]!r}", "a name that cohort status lists", run)
+    again = []
+    for ledger in known.values():
+        own = {entry.name for entry in ledger.entries()}
+        again += ledger.retry(None if case is None else own & set(case))
+        ledger.close()
+    tell(f"{len(again)} cases wait again.", *again)
+
+
+@cohort_app.command("why")
+@guarded
+def cohort_why(
+    run: RunArgument,
+    case: Annotated[str, typer.Argument(help="Name as status lists it, or the case's file or folder.")],
+) -> None:
+    """Say what became of a case and why, with its files: this is for whoever may see whose case it is."""
+    from srh_clinic.cohort.ledger import Ledger
+    from srh_clinic.cohort.running import ledgers_in
+    from srh_clinic.cohort.telling import moment
+    from srh_clinic.errors import InputError
+
+    told = False
+    for path in ledgers_in(run):
+        with Ledger(path, read=True) as ledger:
+            for entry in ledger.entries():
+                if case != entry.name and str(Path(case).absolute()) not in entry.source:
+                    continue
+                told = True
+                tell(f"{entry.name} is {entry.state}: {', '.join(entry.source)}")
+                for move in ledger.history(entry.name):
+                    took = f", {move.seconds:.1f} s" if move.seconds else ""
+                    tell(f"{moment(move.at)}  {move.state} ({move.kind}), attempt {move.attempt}{took}")
+                    for line in move.why.rstrip().splitlines():
+                        tell(f"    {line}")
+    if not told:
+        raise InputError(f"no case {case!r}", "a name that cohort status lists, or a case's file", run)

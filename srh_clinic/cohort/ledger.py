@@ -1,0 +1,522 @@
+"""The ledger of many cases: an SQLite file in which each case has one state, and moves by transactions.
+
+::
+
+                claim                  finish
+    waiting  ----------->  running  ----------->  done
+       ^     <-----------     |
+       |      hand back,      |  park (its input is wrong), fail (a defect of ours)
+       |      take back       v
+       +-----------------  parked, failed
+              retry
+
+A claim has a token and a lease that its owner renews. Whoever is gone, or lets the lease run out, loses the case, and what it
+says of it later is not taken: of all that work on a case, one says that it is done. The file is one machine's (SQLite's
+write-ahead log is shared by memory); several machines have a ledger each, see :mod:`srh_clinic.cohort.cases`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from srh_clinic.cohort.owner import is_gone, this_process
+from srh_clinic.errors import InputError
+from srh_clinic.files import fingerprint
+
+State = Literal["waiting", "running", "done", "parked", "failed"]
+STATES: tuple[State, ...] = get_args(State)
+
+ENDED: tuple[State, ...] = ("done", "parked", "failed")
+"""States that a case stays in until somebody asks for more."""
+
+MOVES: frozenset[tuple[State, State]] = frozenset(
+    {
+        ("waiting", "running"),
+        ("running", "done"),
+        ("running", "parked"),
+        ("running", "failed"),
+        ("running", "waiting"),
+        ("done", "waiting"),  # its files are others now, or its outputs are gone
+        ("parked", "waiting"),
+        ("failed", "waiting"),
+    }
+)
+
+LEASE = 60.0
+"""Seconds for which a claim holds without being renewed."""
+
+DEATHS = 5
+"""Workers that may die on a case before it is parked: one that takes too much memory would otherwise kill them for ever."""
+
+PATIENCE = 60.0
+"""Seconds to wait for another process that writes to the ledger."""
+
+VERSION = 1
+"""Of the tables."""
+
+TABLES = """
+CREATE TABLE cases (
+    name TEXT PRIMARY KEY,
+    place INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    files TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'running', 'done', 'parked', 'failed')),
+    attempts INTEGER NOT NULL DEFAULT 0,
+    deaths INTEGER NOT NULL DEFAULT 0,
+    owner TEXT NOT NULL DEFAULT '',
+    token TEXT NOT NULL DEFAULT '',
+    until REAL NOT NULL DEFAULT 0,
+    began REAL NOT NULL DEFAULT 0,
+    stage TEXT NOT NULL DEFAULT '',
+    kind TEXT NOT NULL DEFAULT '',
+    why TEXT NOT NULL DEFAULT '',
+    seconds REAL NOT NULL DEFAULT 0,
+    pixels TEXT NOT NULL DEFAULT '',
+    outputs TEXT NOT NULL DEFAULT '',
+    changed REAL NOT NULL
+);
+CREATE INDEX by_state ON cases (state, place);
+CREATE TABLE history (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    at REAL NOT NULL,
+    name TEXT NOT NULL,
+    was TEXT NOT NULL,
+    state TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    why TEXT NOT NULL,
+    seconds REAL NOT NULL
+);
+CREATE INDEX of_case ON history (name, number);
+CREATE TABLE said (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """A case as it comes into the ledger.
+
+    Attributes
+    ----------
+    name
+        What logs, metrics and folders call it: says nothing of whose it is.
+    source
+        Its file or folder, or the files of its channels.
+    files
+        Changes when a file of it does.
+    """
+
+    name: str
+    source: tuple[str, ...]
+    files: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A case that this process has in hand."""
+
+    name: str
+    source: tuple[str, ...]
+    token: str
+    attempt: int
+    began: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the ledger says of a case now.
+
+    ``kind`` says in one word of ours why it is in its state, ``why`` in words that may name files; ``seconds`` are of the
+    attempt that finished it; ``pixels`` and ``outputs`` are SHA-256 of the counts that were read and of all files written.
+    """
+
+    name: str
+    place: int
+    source: tuple[str, ...]
+    state: State
+    attempts: int
+    began: float
+    stage: str
+    kind: str
+    why: str
+    seconds: float
+    pixels: str
+    outputs: str
+    changed: float
+
+
+@dataclass(frozen=True)
+class Move:
+    """A line of a case's history; of the first, ``was`` is empty."""
+
+    number: int
+    at: float
+    name: str
+    was: str
+    state: State
+    attempt: int
+    kind: str
+    why: str
+    seconds: float
+
+
+class Ledger:
+    """A ledger, open in one thread of one process; closes as a context.
+
+    Parameters
+    ----------
+    path
+        The file, made when there is none unless it is only ``read``.
+    lease, deaths
+        See :data:`LEASE` and :data:`DEATHS`.
+
+    Raises
+    ------
+    InputError
+        When it is no ledger, is of another version, or cannot be read or written.
+    OSError
+        ENOSPC when the disk is full, from this and every other call that writes; what was written before stands.
+    """
+
+    def __init__(self, path: Path, *, read: bool = False, lease: float = LEASE, deaths: int = DEATHS) -> None:
+        self.path, self.lease, self.deaths = path, lease, deaths
+        self.owner = this_process()
+        if read and not path.is_file():
+            raise InputError("no ledger", "the folder of a cohort run", path)
+        with self._told():
+            self._db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            with self._transaction():
+                version = self._db.execute("PRAGMA user_version").fetchone()[0]
+                if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+                    for statement in TABLES.split(";"):
+                        self._db.execute(statement)
+                    self._db.execute(f"PRAGMA user_version = {VERSION}")
+                elif version != VERSION:
+                    raise InputError(f"a ledger of version {version}", f"one of version {VERSION}; take another --out", path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def adopt(self, settings: dict[str, Any]) -> None:
+        """Note what every case of this ledger is made with, or refuse what differs from it.
+
+        Raises
+        ------
+        InputError
+            When cases were enrolled for other settings; it names the first that differ.
+        """
+        said = json.loads(json.dumps(settings, sort_keys=True, default=str))
+        with self._transaction():
+            known = self._said("settings")
+            if known is None:
+                self._say("settings", said)
+                return
+        differ = sorted(name for name in {*known, *said} if known.get(name) != said.get(name))
+        if differ:
+            found = f"another {', another '.join(differ[:3])} than the cases here were begun with"
+            raise InputError(found, "the same as before, or another --out", self.path.parent)
+
+    @property
+    def settings(self) -> str:
+        """The name of what every case is made with; empty before a worker has said it."""
+        known = self._said("settings")
+        return "" if known is None else fingerprint(**known)
+
+    def enrol(self, cases: Iterable[Enrolled], outputs_of: Collection[str] | None = None) -> int:
+        """Take cases in that are not there yet; those that are done wait again when their files have changed.
+
+        Parameters
+        ----------
+        outputs_of
+            Names of cases whose outputs are there; one that is done and not among them waits again. None trusts all.
+
+        Returns
+        -------
+        How many are new.
+        """
+        new, now = 0, time.time()
+        with self._transaction():
+            known = {row["name"]: row for row in self._db.execute("SELECT name, state, files, attempts FROM cases")}
+            for case in cases:
+                row = known.get(case.name)
+                if row is None:
+                    given = (case.name, len(known) + new, json.dumps(case.source), case.files, now)
+                    self._db.execute(
+                        "INSERT INTO cases (name, place, source, files, state, changed) VALUES (?, ?, ?, ?, 'waiting', ?)",
+                        given,
+                    )
+                    self._note(case.name, "", "waiting", 0, "enrolled", now=now)
+                    new += 1
+                    continue
+                changed = row["files"] != case.files
+                if changed or row["state"] != "done":
+                    self._db.execute(
+                        "UPDATE cases SET files = ?, source = ? WHERE name = ?",
+                        (case.files, json.dumps(case.source), case.name),
+                    )
+                if changed and row["state"] in ENDED:
+                    self._move(case.name, row["state"], "waiting", "changed", deaths=0)
+                elif row["state"] == "done" and outputs_of is not None and case.name not in outputs_of:
+                    self._move(case.name, "done", "waiting", "outputs-gone", deaths=0)
+        return new
+
+    def claim(self) -> Claim | None:
+        """Take the next case that waits; None when there is none now. Cases whose owner is gone are taken back first."""
+        with self._transaction():
+            now = time.time()
+            self._take_back(now)
+            row = self._db.execute(
+                "SELECT name, source, attempts FROM cases WHERE state = 'waiting' AND until <= ? ORDER BY place LIMIT 1",
+                (now,),
+            ).fetchone()
+            if row is None:
+                return None
+            token, attempt = secrets.token_hex(8), row["attempts"] + 1
+            held = {"owner": self.owner, "token": token, "until": now + self.lease, "attempts": attempt, "began": now}
+            self._move(row["name"], "waiting", "running", "claimed", stage="", **held)
+        return Claim(row["name"], tuple(json.loads(row["source"])), token, attempt, now)
+
+    def renew(self, claim: Claim, stage: str = "") -> bool:
+        """Hold a claim for another lease, and say how far it is; False when it is lost."""
+        with self._told():
+            held = (time.time() + self.lease, stage, claim.name, claim.token)
+            done = self._db.execute("UPDATE cases SET until = ?, stage = ? WHERE name = ? AND token = ?", held)
+            return done.rowcount == 1
+
+    def finish(self, claim: Claim, kind: str, pixels: str, outputs: str) -> bool:
+        """A case is done, and all of it is on the disk; False when the claim was lost, and then nothing is noted."""
+        seconds = time.time() - claim.began
+        return self._end(claim, "done", kind, "", seconds=seconds, pixels=pixels, outputs=outputs, deaths=0)
+
+    def park(self, claim: Claim, kind: str, why: str) -> bool:
+        """A case cannot be done as it is, and somebody must look at it; False when the claim was lost."""
+        return self._end(claim, "parked", kind, why)
+
+    def fail(self, claim: Claim, kind: str, why: str) -> bool:
+        """A defect of ours ended the attempt; False when the claim was lost."""
+        return self._end(claim, "failed", kind, why)
+
+    def hand_back(self, claim: Claim, kind: str, wait: float = 0.0) -> bool:
+        """Leave a case to whoever comes, after so many seconds; False when the claim was lost."""
+        return self._end(claim, "waiting", kind, "", until=time.time() + wait)
+
+    def take_back(self) -> None:
+        """Let cases wait again whose owner is gone or has not renewed its claim; park those that :attr:`deaths` died on."""
+        with self._transaction():
+            self._take_back(time.time())
+
+    def retry(self, names: Collection[str] | None = None) -> list[str]:
+        """Let cases wait again that are parked or failed, all of them or those named; their names.
+
+        Raises
+        ------
+        InputError
+            When one that is named is not there.
+        """
+        with self._transaction():
+            states = {row["name"]: row["state"] for row in self._db.execute("SELECT name, state FROM cases ORDER BY place")}
+            if unknown := sorted(set(names or ()) - set(states)):
+                raise InputError(f"no case {unknown[0]!r}", "a name that status lists", self.path.parent)
+            again = [
+                name for name, state in states.items() if state in ("parked", "failed") and (names is None or name in names)
+            ]
+            for name in again:
+                self._move(name, states[name], "waiting", "retried", deaths=0)
+        return again
+
+    def open_cases(self) -> int:
+        """How many cases are not at an end."""
+        with self._told():
+            count = "SELECT COUNT(*) FROM cases WHERE state IN ('waiting', 'running')"
+            return int(self._db.execute(count).fetchone()[0])
+
+    def overview(self) -> tuple[dict[State, int], list[Entry]]:
+        """How many cases are in each state now, and those that are running; as :meth:`entries` says it, and fast."""
+        now = time.time()
+        counted: dict[State, int] = dict.fromkeys(STATES, 0)
+        with self._told(), self._snapshot():
+            for row in self._db.execute("SELECT state, COUNT(*) FROM cases GROUP BY state"):
+                counted[row[0]] = row[1]
+            rows = self._db.execute("SELECT * FROM cases WHERE state = 'running' ORDER BY place").fetchall()
+        running = [entry for row in rows if (entry := _entry(row, now)).state == "running"]
+        counted["waiting"] += len(rows) - len(running)
+        counted["running"] = len(running)
+        return counted, running
+
+    def asked(self) -> Any:
+        """What the run before was asked for in its user's words; None when there was none."""
+        return self._said("asked")
+
+    def ask(self, for_what: Any) -> None:
+        """Note what a run was asked for, once it is known that its settings are those of the ledger."""
+        with self._transaction():
+            self._say("asked", for_what)
+
+    def entries(self) -> list[Entry]:
+        """All cases in the order in which they came. One whose owner is gone is said to wait, as it will when it is taken."""
+        now = time.time()
+        with self._told():
+            rows = self._db.execute("SELECT * FROM cases ORDER BY place").fetchall()
+        return [_entry(row, now) for row in rows]
+
+    def history(self, name: str | None = None, after: int = 0) -> list[Move]:
+        """What became of a case, or of all, from the first move to the last, beyond the move ``after``."""
+        where, given = ("AND name = ?", (after, name)) if name is not None else ("", (after,))
+        with self._told():
+            rows = self._db.execute(f"SELECT * FROM history WHERE number > ? {where} ORDER BY number", given)  # noqa: S608
+            return [Move(**dict(row)) for row in rows]
+
+    def moves(self) -> int:
+        """How many moves there have been, of all cases."""
+        with self._told():
+            return int(self._db.execute("SELECT COALESCE(MAX(number), 0) FROM history").fetchone()[0])
+
+    def logged(self) -> int:
+        """Number of the last move that a log has; see :meth:`log_up_to`."""
+        return int(self._said("logged") or 0)
+
+    def log_up_to(self, number: int) -> None:
+        """Note that a log has every move up to this one."""
+        with self._transaction():
+            self._say("logged", number)
+
+    def _take_back(self, now: float) -> None:
+        for row in self._db.execute("SELECT name, owner, until, deaths FROM cases WHERE state = 'running'").fetchall():
+            if not _is_lost(row, now):
+                continue
+            deaths = row["deaths"] + 1
+            if deaths >= self.deaths:
+                why = f"{deaths} workers died or stood still on it; it may need more memory than there is"
+                self._move(row["name"], "running", "parked", "worker-died", why=why, deaths=deaths)
+            else:
+                self._move(row["name"], "running", "waiting", "taken-back", deaths=deaths)
+
+    def _end(self, claim: Claim, state: State, kind: str, why: str, **columns: Any) -> bool:
+        with self._transaction():
+            held = self._db.execute(
+                "SELECT 1 FROM cases WHERE name = ? AND state = 'running' AND token = ?", (claim.name, claim.token)
+            ).fetchone()
+            if held is None:
+                return False
+            self._move(claim.name, "running", state, kind, why=why, **columns)
+        return True
+
+    def _move(self, name: str, was: State, state: State, kind: str, *, why: str = "", **columns: Any) -> None:
+        """One step of a case within a transaction; a step that there is none of is a defect."""
+        if (was, state) not in MOVES:
+            raise AssertionError(f"a case cannot move from {was} to {state}")
+        now = time.time()
+        free = {} if state == "running" else {"owner": "", "token": "", "stage": "", "until": 0.0}
+        values = {"state": state, "kind": kind, "why": why, "changed": now, **free, **columns}
+        sets = ", ".join(f"{column} = ?" for column in values)
+        done = self._db.execute(f"UPDATE cases SET {sets} WHERE name = ? AND state = ?", (*values.values(), name, was))  # noqa: S608
+        if done.rowcount != 1:
+            raise AssertionError(f"the case {name} was not {was}")
+        attempt = self._db.execute("SELECT attempts FROM cases WHERE name = ?", (name,)).fetchone()[0]
+        self._note(name, was, state, attempt, kind, why, columns.get("seconds", 0.0), now)
+
+    def _note(
+        self, name: str, was: str, state: State, attempt: int, kind: str, why: str = "", seconds: float = 0.0, now: float = 0.0
+    ) -> None:
+        self._db.execute(
+            "INSERT INTO history (at, name, was, state, attempt, kind, why, seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (now, name, was, state, attempt, kind, why, seconds),
+        )
+
+    def _said(self, name: str) -> Any:
+        with self._told():
+            row = self._db.execute("SELECT value FROM said WHERE name = ?", (name,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def _say(self, name: str, value: Any) -> None:
+        self._db.execute("INSERT OR REPLACE INTO said VALUES (?, ?)", (name, json.dumps(value, sort_keys=True)))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of it or nothing, and nobody else's between; the write lock is taken at once, so that no reading grows old."""
+        with self._told():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # SQLite itself has rolled back when the disk was full
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """What is read within is of one moment."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.execute("COMMIT")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """SQLite's errors as what a user can mend."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+            if code == sqlite3.SQLITE_FULL:
+                raise OSError(errno.ENOSPC, "No space left on device", str(self.path)) from error
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise InputError(
+                    f"a ledger locked for {PATIENCE:.0f} s", "the process that holds it to end", self.path
+                ) from error
+            if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
+                raise InputError(
+                    f"a file that is no ledger or a damaged one ({error})", "the ledger of a cohort run", self.path
+                ) from error
+            if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR):
+                raise InputError(str(error), "a ledger that can be read and written", self.path) from error
+            raise
+
+
+def count_states(entries: Iterable[Entry]) -> dict[State, int]:
+    """How many cases are in each state."""
+    counted: dict[State, int] = dict.fromkeys(STATES, 0)
+    for entry in entries:
+        counted[entry.state] += 1
+    return counted
+
+
+def latest(ledgers: Sequence[Iterable[Entry]]) -> list[Entry]:
+    """The cases of several ledgers by name; of one that stands in several, what was said last."""
+    known: dict[str, Entry] = {}
+    for entry in (entry for entries in ledgers for entry in entries):
+        if entry.name not in known or entry.changed > known[entry.name].changed:
+            known[entry.name] = entry
+    return [known[name] for name in sorted(known)]
+
+
+def _is_lost(row: sqlite3.Row, now: float) -> bool:
+    return bool(row["until"] < now or is_gone(row["owner"]))
+
+
+def _entry(row: sqlite3.Row, now: float) -> Entry:
+    said = {name: row[name] for name in Entry.__dataclass_fields__}
+    if row["state"] == "running" and _is_lost(row, now):
+        said |= {"state": "waiting", "kind": "taken-back", "stage": ""}
+    return Entry(**(said | {"source": tuple(json.loads(row["source"]))}))

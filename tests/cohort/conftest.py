@@ -1,0 +1,22 @@
+"""Small cases and how they are treated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from many_cases import write_cases
+
+from srh_clinic.cohort.settings import CaseSettings
+
+
+@pytest.fixture(scope="session")
+def few_cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three cases."""
+    return write_cases(tmp_path_factory.mktemp("few") / "cases", 3)
+
+
+@pytest.fixture(scope="session")
+def settings(tiny_bundle: Path) -> CaseSettings:
+    """By very small networks."""
+    return CaseSettings(bundle=str(tiny_bundle), device="cpu", restoring={"precision": "float32"})

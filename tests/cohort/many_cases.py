@@ -1,0 +1,57 @@
+"""Small cases, and what a run of them leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from killing import timeless
+
+from srh_clinic.cohort.ledger import Ledger
+from srh_clinic.integration import write_wsi
+from srh_clinic.slide import ArraySlide, Identity
+
+CANARY = "CANARY"
+"""Stands in every identifier and file name of the cases."""
+
+
+def write_cases(folder: Path, number: int, edge: int = 300) -> Path:
+    """Small slides of noise with names and identifiers that should travel nowhere."""
+    folder.mkdir()
+    for place in range(number):
+        rng = np.random.default_rng(place)
+        counts = np.clip(9_000 + 2_500 * rng.standard_normal((2, edge, edge)), 0, 65_535).astype(np.uint16)
+        whose = Identity(patient_id=f"{CANARY}-patient-{place}", specimen_id=f"{CANARY}-specimen-{place}")
+        write_wsi(ArraySlide(counts, 0.47, whose), folder / f"{CANARY}^name^{place}.dcm")
+    return folder
+
+
+def contents(out: Path) -> dict[str, str]:
+    """A fingerprint of every result of a run, without what tells the time."""
+    files = [*sorted((out / "cases").rglob("*")), out / "results.csv"]
+    return {
+        file.relative_to(out).as_posix(): hashlib.sha256(timeless(file)).hexdigest() if file.is_file() else "folder"
+        for file in files
+    }
+
+
+def times_done(ledger: Path) -> Counter[str]:
+    """How often the ledger says of each case that it was done."""
+    with Ledger(ledger, read=True) as opened:
+        return Counter(move.name for move in opened.history() if move.state == "done")
+
+
+def kill_one(ledger: Ledger) -> bool:
+    """Kill a process that has a case in hand; whether there was one."""
+    owners = [row[0] for row in ledger._db.execute("SELECT owner FROM cases WHERE state = 'running' ORDER BY until")]
+    for owner in owners:
+        try:
+            os.kill(int(owner.split()[1]), signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+        return True
+    return False
