@@ -167,10 +167,7 @@ def make_derived(
     header.OpticalPathSequence = _paths_of(source, channels)
     _keep_lossy(header, origins)
     header.SourceImageSequence = [_reference(origin, purpose=True) for origin in origins]
-    referenced = Dataset()
-    referenced.SeriesInstanceUID = first.SeriesInstanceUID
-    referenced.ReferencedInstanceSequence = [_reference(origin, purpose=False) for origin in origins]
-    header.ReferencedSeriesSequence = [referenced]
+    header.ReferencedSeriesSequence = _referenced_series(origins)
     header.ContributingEquipmentSequence = [*_equipment_of(first), *header.ContributingEquipmentSequence]
     # Nobody but its maker knows what a private element says, or of whom; those within sequences go as well.
     header.remove_private_tags()
@@ -306,6 +303,19 @@ def _acquisition_equipment(source: Dataset) -> Dataset:
         if keyword in source:
             item[keyword] = copy.deepcopy(source[keyword])
     return item
+
+
+def _referenced_series(origins: Sequence[Dataset]) -> list[Dataset]:
+    """The instances of a source by their series; each Raman shift may have one of its own."""
+    by_series: dict[str, list[Dataset]] = {}
+    for origin in origins:
+        by_series.setdefault(str(origin.SeriesInstanceUID), []).append(_reference(origin, purpose=False))
+    referenced = []
+    for uid, instances in by_series.items():
+        item = Dataset()
+        item.SeriesInstanceUID, item.ReferencedInstanceSequence = uid, instances
+        referenced.append(item)
+    return referenced
 
 
 def _reference(origin: Dataset, *, purpose: bool) -> Dataset:

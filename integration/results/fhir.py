@@ -171,7 +171,9 @@ class _Resources:
                 "seriesUid": self.identity.series_uid,
                 "frameOfReferenceUid": str(headers[0].get("FrameOfReferenceUID") or ""),
                 "instance": [
-                    {"uid": uid, **_SOP_CLASS, "imageRegion3D": _polygons(plane, regions)} for uid in self.identity.sop_uids
+                    {"uid": str(header.SOPInstanceUID), **_SOP_CLASS, "imageRegion3D": _polygons(plane, regions)}
+                    for header in headers
+                    if str(header.SeriesInstanceUID) == self.identity.series_uid
                 ],
             }
             yield f"selection {kind}", _without_empty(resource)

@@ -161,6 +161,18 @@ class TestDerived:
             assert "ab" * 32 in processing.ContributionDescription
         np.testing.assert_array_equal(whole(read_slide(files[1])), counts // 2)
 
+    def test_a_source_of_two_series_is_referenced_in_both(self, tmp_path, slide, write, edit):
+        files = write(slide, tmp_path / "source")
+        edit(files[1], SeriesInstanceUID="2.25.77")
+        source = read_slide(tmp_path / "source")
+        (file, _) = write(slide, tmp_path / "out", derived_from=source, provenance=PROVENANCE)
+        named = {
+            str(series.SeriesInstanceUID): [str(item.ReferencedSOPInstanceUID) for item in series.ReferencedInstanceSequence]
+            for series in pydicom.dcmread(file).ReferencedSeriesSequence
+        }
+        headers = [pydicom.dcmread(each) for each in files]
+        assert named == {str(header.SeriesInstanceUID): [str(header.SOPInstanceUID)] for header in headers}
+
     def test_text_of_another_character_set_survives(self, tmp_path, slide, write, edit):
         (file,) = write(slide, tmp_path / "source.dcm")
         edit(file, SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Jörg")
