@@ -276,6 +276,12 @@ def train(
         str | None,
         typer.Option(metavar="NAME", help="Of a classifier: a timm model, or a network that an installed package offers."),
     ] = None,
+    backbone_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", readable=False, help="Checkpoint of Lightning or torch whose backbone a classifier begins from."
+        ),
+    ] = None,
     patience: Annotated[
         int | None, typer.Option(min=0, help="Stop after so many validations without a better one, and keep the best.")
     ] = None,
@@ -293,7 +299,7 @@ def train(
     launch or torchrun.
     """
     from srh_clinic.training import train as fit
-    from srh_clinic.training.stages import train_in_stages
+    from srh_clinic.training.stages import paced, train_in_stages
     from srh_clinic.training.together import train_rscd
 
     def report(line: dict[str, Any]) -> None:
@@ -309,14 +315,17 @@ def train(
         return
     reading = {"um_per_px": um_per_px, "full_scale": full_scale, "channels": channels, "flat_field": flat_field}
     reading = {name: value for name, value in reading.items() if value is not None}
-    wanted = {"reading": reading, "steps": steps, "learning_rate": learning_rate, "patience": patience}
+    wanted = {"reading": reading, "learning_rate": learning_rate, "patience": patience}
     changes: dict[str, Any] = {name: value for name, value in wanted.items() if value not in (None, {})}
+    changes |= paced(task, config, steps)
     if patients != "folders":
         changes["patients"] = patients
     if backbone is not None:
         changes |= {"backbone": backbone, "options": {}}
     shared: dict[str, Any] = {"seconds": seconds, "device": device, "start_from": start_from, "extends": extends}
     shared |= {"report": report, "tensorboard": tensorboard}
+    if backbone_from is not None:
+        shared["backbone_from"] = backbone_from
     if picks is None:
         done = {task: fit(task, data, config, out, **shared, **changes)}
     else:

@@ -42,7 +42,7 @@ class Gain:
         means = f"{said_before:.2f} dB before, {said_after:.2f} dB after, {on}"
         change = said_after - said_before
         if not isinstance(self.difference, Interval):
-            more = "more" if change > 0 else "no more"
+            more = "more" if change >= 0.005 else "no more"
             return f"{means}: {change:+.2f} dB, {more} than before; it tells no interval."
         found = f"{means}: {said(self.difference, '+.2f')} dB"
         if self.difference.low > 0:

@@ -18,7 +18,7 @@ from torch import Tensor
 from srh_clinic.bundles import BASELINES, bundle_exists, load_bundle, parent_reference, update_bundle
 from srh_clinic.errors import InputError, on_one_line, refused_setting
 from srh_clinic.files import whole_file
-from srh_clinic.inference import choose_device
+from srh_clinic.inference import choose_device, made_apart
 from srh_clinic.training.board import Board
 from srh_clinic.training.curves import draw_log
 from srh_clinic.training.denoiser import DenoiserTask
@@ -94,6 +94,7 @@ def train(
     run: str | None = None,
     beyond: float = -math.inf,
     tensorboard: bool = False,
+    backbone_from: str | Path | None = None,
     **changes: Any,
 ) -> int:
     """Train a network and put it into a bundle, resuming where an earlier call with the same ``out`` was cut.
@@ -132,6 +133,8 @@ def train(
         :func:`score` that weights have to exceed to get into the bundle, where an earlier stage's are.
     tensorboard
         Write the log for TensorBoard too.
+    backbone_from
+        A checkpoint whose backbone a classifier begins from; see :mod:`srh_clinic.classifiers.pretrained`.
     changes
         Settings that replace those of the file.
 
@@ -150,6 +153,8 @@ def train(
     work = create_task(task, settings, data, folder, where)
     if together.is_first:
         together.wait()
+    if backbone_from is not None:
+        initial = _with_backbone(task, work, Path(backbone_from))
     earlier = [score(task, measures) for measures in _validations(folder / "log.jsonl")]
     best = max([beyond, *earlier])
     since = len(earlier) - 1 - int(np.argmax(earlier)) if earlier else 0
@@ -183,6 +188,16 @@ def train(
         put(average)
     draw_log(folder / "log.jsonl", folder / "loss.png")
     return step
+
+
+def _with_backbone(task: str, work: Task | Game, path: Path) -> dict[str, Tensor]:
+    """The weights that a classifier begins from, its backbone's from a checkpoint."""
+    if task != "classifier":
+        raise InputError(f"a backbone for a {task}", "the task classifier")
+    from srh_clinic.classifiers.pretrained import with_backbone
+
+    with made_apart():
+        return with_backbone(work.create(), path)
 
 
 def _picture(task: DenoiserTask, average: dict[str, Tensor], path: Path) -> None:

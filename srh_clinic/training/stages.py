@@ -18,6 +18,17 @@ BEST_SECONDS = 0.3
 """Share of the time that the second stage gets."""
 
 
+WARMUP = 0.1
+"""Largest share of a run of another length than the configuration's that its warm-up takes."""
+
+
+def paced(task: str, config: str | Path | None, steps: int | None) -> dict[str, int]:
+    """Changes of a configuration's settings for a run of so many steps, whose warm-up is not longer than a tenth of it."""
+    if steps is None:
+        return {}
+    return {"steps": steps, "warmup_steps": min(read_settings(task, config).warmup_steps, max(round(WARMUP * steps), 1))}
+
+
 def train_in_stages(
     task: str,
     data: str,
@@ -32,6 +43,7 @@ def train_in_stages(
     extends: str | Path | None = None,
     report: Callable[[dict[str, Any]], None] = lambda line: None,
     tensorboard: bool = False,
+    backbone_from: str | Path | None = None,
     **changes: Any,
 ) -> dict[str, int]:
     """Train on all images, then on those that resemble the picks; the bundle gets the better of both on held-out patients.
@@ -54,7 +66,8 @@ def train_in_stages(
     settings = cast(ImageSettings, read_settings(task, config, **changes))
     left = [None, None] if seconds is None else [seconds * (1 - BEST_SECONDS), seconds * BEST_SECONDS]
     shared: dict[str, Any] = {"device": device, "extends": extends, "report": report, "tensorboard": tensorboard}
-    steps = {task: train(task, data, config, out, seconds=left[0], start_from=start_from, **shared, **changes)}
+    begun: dict[str, Any] = {"start_from": start_from, "backbone_from": backbone_from}
+    steps = {task: train(task, data, config, out, seconds=left[0], **begun, **shared, **changes)}
     own = {
         "picks": str(picks),
         "keep": keep,
