@@ -26,6 +26,7 @@ from srh_clinic.cli.options import (
     SeedOption,
     TissueSeedOption,
     UmPerPxOption,
+    given_path,
     guarded,
     kept_tiles,
     settings_of,
@@ -75,9 +76,16 @@ def simulate(
 
 @guarded
 def convert(
-    inputs: Annotated[list[Path], typer.Argument(metavar="IN...", readable=False, help="A slide, or CH2's file and CH3's.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="IN...", parser=given_path, help="A slide, or CH2's file and CH3's.")
+    ],
     out: Annotated[
-        Path, typer.Argument(help="A .dcm file, a folder for one .dcm file per Raman shift, a .ome.tif or a .ome.zarr.")
+        Path,
+        typer.Argument(
+            metavar="OUT",
+            parser=given_path,
+            help="A .dcm file, a folder for one .dcm file per Raman shift, a .ome.tif or a .ome.zarr.",
+        ),
     ],
     to: Annotated[
         str | None, typer.Option(help="Format of OUT: dicom, ome-tiff or ome-zarr; by default what its name ends in.")
@@ -176,8 +184,10 @@ def diagnose(
     out: Annotated[
         Path | None,
         typer.Option(
+            metavar="DIR",
+            parser=given_path,
             help="Folder for result.json and the pictures, which replace earlier ones of the same case; by default "
-            "CASE-diagnosis in the working folder, or none with --json."
+            "CASE-diagnosis in the working folder, or none with --json.",
         ),
     ] = None,
     bundle: BundleOption = "phantom-demo",
@@ -328,7 +338,11 @@ def judge(
     case: CaseArgument,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for judgement.json, the page and pictures; by default CASE-judgement, or none with --json."),
+        typer.Option(
+            metavar="DIR",
+            parser=given_path,
+            help="Folder for judgement.json, the page and pictures; by default CASE-judgement, or none with --json.",
+        ),
     ] = None,
     bundle: Annotated[
         list[str] | None,
@@ -403,11 +417,18 @@ def validate(
         Path,
         typer.Argument(
             metavar="MANIFEST.csv",
-            readable=False,
+            parser=given_path,
             help="CSV file with the columns case, patient and truth; also site, depth, subtype and severity where known.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for report.html, report.json, the tables and the results of the cases.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            parser=given_path,
+            help="Folder for report.html, report.json, the tables and the results of the cases.",
+        ),
+    ],
     bundle: BundleOption = "phantom-demo",
     restorer: RestorerOption = "rscd",
     sampler: SamplerOption = None,

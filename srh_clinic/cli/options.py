@@ -37,10 +37,19 @@ class Ended(KeyboardInterrupt):
         self.number = signal.Signals(number)
 
 
+def given_path(text: str) -> Path:
+    """A path as it was given. An empty one, as of a variable that is not set, would be the working folder."""
+    if not text.strip():
+        raise typer.BadParameter("found an empty name; needed that of a file or folder (the working folder is .)")
+    return Path(text)
+
+
 CaseArgument = Annotated[
-    Path, typer.Argument(metavar="CASE", readable=False, help="A DICOM file or folder, or a two-channel TIFF.")
+    Path, typer.Argument(metavar="CASE", parser=given_path, help="A DICOM file or folder, or a two-channel TIFF.")
 ]
-DicomArgument = Annotated[Path, typer.Argument(help="A .dcm file, or a folder that gets one file per Raman shift.")]
+DicomArgument = Annotated[
+    Path, typer.Argument(metavar="OUT", parser=given_path, help="A .dcm file, or a folder that gets one file per Raman shift.")
+]
 BundleArgument = Annotated[
     str, typer.Argument(metavar="NAME|DIR", help="Name of a bundle in the package, or a bundle's folder.")
 ]
@@ -98,7 +107,7 @@ FlatFieldOption = Annotated[
 ]
 OtherChannelOption = Annotated[
     Path | None,
-    typer.Option("--ch3", metavar="FILE", readable=False, help="CH3's file, where each channel has one and CASE is CH2's."),
+    typer.Option("--ch3", metavar="FILE", parser=given_path, help="CH3's file, where each channel has one and CASE is CH2's."),
 ]
 DataOption = Annotated[
     str,

@@ -140,6 +140,31 @@ def test_what_is_no_case_gets_one_sentence(run: Run, tmp_path: Path, name: str, 
 
 
 @pytest.mark.parametrize(
+    "call",
+    [
+        ("diagnose", ""),
+        ("diagnose", "case.dcm", "--out", ""),
+        ("diagnose", "case.dcm", "--ch3", ""),
+        ("restore", "", "out.dcm", "--restorer", "nlm"),
+        ("convert", "", "out.dcm"),
+        ("convert", "case.dcm", ""),
+        ("validate", "", "--out", "out"),
+    ],
+    ids=" ".join,
+)
+def test_an_empty_name_is_not_the_working_folder(
+    run: Run, call: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a variable that is not set: the case that happens to lie there would be diagnosed."""
+    assert run("simulate", tmp_path / "case.dcm", "--size", 300).code == ExitCode.DONE
+    monkeypatch.chdir(tmp_path)
+    refused = run(*call)
+    assert refused.code == ExitCode.INPUT
+    assert "found an empty name" in refused.err
+    assert left_behind(tmp_path) == ["case.dcm"]
+
+
+@pytest.mark.parametrize(
     ("options", "words"),
     [
         (("--restorer", "magic"), "rscd, none, median, gaussian, nlm"),
