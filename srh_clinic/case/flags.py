@@ -29,7 +29,7 @@ NOTES = frozenset({"reading", "resampled", "rescan", "withheld", "channels-shift
 DOUBTS = frozenset(
     {
         *("diagnosis-changed", "policy", "unsure", "few-patches", "guards"),
-        *("channels-swapped", "channels-of-two-fields", "channels-same", "channel-dark", "channel-noise"),
+        *("channels-swapped", "channels-of-two-fields", "channels-same", "channels-unequal", "channel-dark", "channel-noise"),
     }
 )
 """Codes of flags that speak against the diagnosis; all others are warnings."""

@@ -45,6 +45,9 @@ FAINT_ORDER = 0.065
 SWAPPED_RATIO, UNSURE_ORDER = 0.87, 1.1
 """Ratio of means below which the pair looks swapped, unless the order of contrast is above this."""
 
+UNEQUAL = 4.0
+"""Ratio of means, either way, above which no tissue is: 12 bits read as 16 are a sixteenth. Real images have 0.52 to 1.30."""
+
 SAME, CERTAIN = 0.998, 1.02
 """Similarity from which on both look like one channel scanned twice; above the second number noise has spoiled it."""
 
@@ -176,7 +179,10 @@ def _said(check: ChannelCheck) -> Iterator[tuple[str, str]]:
             far = distance > FAR_SHIFTED_PX
             code = "channels-far-shifted" if far else "channels-shifted"
             yield code, f"CH3 lies {distance:.1f} px from CH2 ({down:+.1f} down, {right:+.1f} right)"
-    if (swapped := _looks_swapped(check)) is not None:
+    ratio = check.ratio_of_means
+    if ratio is not None and not 1 / UNEQUAL <= ratio <= UNEQUAL:
+        yield "channels-unequal", f"CH3 has {ratio:.2g} of the mean of CH2: one may be stored at another scale (--full-scale)"
+    elif (swapped := _looks_swapped(check)) is not None:
         yield "channels-swapped", f"CH2 and CH3 may be swapped: {swapped}; see --channels"
 
 

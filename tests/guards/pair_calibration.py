@@ -52,6 +52,7 @@ def faults(counts: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> I
     for down in (2, 6, 40):
         yield f"shifted by {down} px", np.stack([ch2, np.roll(ch3, (down, down // 2), (0, 1))])
     yield "CH3 noise", np.stack([ch2, rng.poisson(3000, ch2.shape).astype(np.uint16)])
+    yield "CH3 16 times too dark", np.stack([ch2, ch3 // 16])
     yield "CH2 dark", np.stack([rng.poisson(60, ch2.shape).astype(np.uint16), ch3])
 
 

@@ -40,6 +40,12 @@ def test_a_shift_is_measured_to_a_third_of_a_pixel(counts, down, right, code):
     assert code in codes(shifted)
 
 
+def test_a_channel_of_12_bits_beside_one_of_16(counts):
+    """A sixteenth of its brightness is no tissue, and not a swapped pair either."""
+    assert codes(np.stack([counts[0], counts[1] // 16])) == ["channels-unequal"]
+    assert codes(np.stack([counts[0] // 16, counts[1]])) == ["channels-unequal"]
+
+
 def test_one_channel_scanned_twice(counts):
     noise = np.random.default_rng(1).normal(0, 500, counts[0].shape)
     again = np.clip(counts[0] + noise, 0, 65535).astype(np.uint16)
