@@ -112,16 +112,20 @@ def validate_cohort(
         from srh_clinic.case.pipeline import RestoreThenClassify
         from srh_clinic.validation.shift.running import run_cases
 
-        pipeline = RestoreThenClassify.from_bundle(str(bundle), restorer, device, seed, profiled=True, **settings)
+        # Both before anything is computed: one that is no bundle is told at once.
+        bundles = [bundle] if previous_bundle is None else [bundle, previous_bundle]
+        pipeline, *earlier = (
+            RestoreThenClassify.from_bundle(str(one), restorer, device, seed, profiled=True, **settings) for one in bundles
+        )
         run = run_cases(found, out, pipeline, reading or Reading(), report=report)
-        if previous_bundle is not None:
+        impact: list[Path] = []
+        for one in earlier:
             from srh_clinic.validation.shift.impact import write_impact
 
-            earlier = RestoreThenClassify.from_bundle(str(previous_bundle), restorer, device, seed, profiled=True, **settings)
-            previous = run_cases(found, out / "previous", earlier, reading or Reading(), report=report)
-            write_impact(previous, run, found.sha256, out, seed)
+            previous = run_cases(found, out / "previous", one, reading or Reading(), report=report)
+            impact = write_impact(previous, run, found.sha256, out, seed)
         report("writing", 0, 1)
-        made = _written(_report(found, run.slides, run, out, seed, policy), out, pdf)
+        made = _written(_report(found, run.slides, run, out, seed, policy), out, pdf, impact)
         report("writing", 1, 1)
         return made
 
@@ -197,7 +201,13 @@ class _Made:
     made_with: Mapping[str, str]
 
 
-def _written(made: _Made, out: Path, pdf: bool) -> ShiftReport:
+IN_SOME = ("report.pdf", "policy.json", "reference.json", "impact.html", "impact.json")
+"""Files of a report that another one may lack: what an earlier run left of them is of other cases, and goes."""
+
+
+def _written(made: _Made, out: Path, pdf: bool, impact: Sequence[Path] = ()) -> ShiftReport:
+    for name in set(IN_SOME) - {path.name for path in impact}:
+        (out / name).unlink(missing_ok=True)
     write_report_files(made.report, out, pdf=pdf)
     if not isinstance(made.study, Undefined):
         write_whole(out / "policy.json", (made.study.policy.model_dump_json(indent=2) + "\n").encode())

@@ -77,3 +77,10 @@ def test_a_change_needs_images(tmp_path: Path) -> None:
     manifest.write_text(f"case,patient,truth,{','.join(columns)}\na,P1,tumor,1,0,0,1,0,0\n")
     with pytest.raises(InputError, match="a previous bundle and ready predictions"):
         validate_cohort(manifest, tmp_path / "out", previous_bundle="phantom-demo")
+
+
+def test_a_previous_bundle_that_is_none_is_told_before_anything_is_computed(tmp_path: Path, tiny_bundle: Path) -> None:
+    (tmp_path / "m.csv").write_text("case,patient,truth\nnone.dcm,P1,tumor\n")
+    with pytest.raises(InputError, match="found no bundle"):
+        validate_cohort(tmp_path / "m.csv", tmp_path / "out", bundle=tiny_bundle, previous_bundle=tmp_path / "nowhere")
+    assert not (tmp_path / "out").exists()

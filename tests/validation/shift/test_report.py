@@ -205,3 +205,17 @@ def test_the_abstract_says_what_the_first_page_says(tmp_path: Path) -> None:
     first = report.first.sentences[1]
     assert f"{before}% were correct as scanned and {after}% restored" in first
     assert f"Confidently wrong: {wrong_before}%, then {wrong_after}%" in first
+
+
+def test_what_an_earlier_report_had_and_this_one_lacks_is_gone(tmp_path: Path) -> None:
+    """A policy of other patients beside a report decides cases; files of the user stay."""
+    out = tmp_path / "out"
+    validate_cohort(manifest(tmp_path / "many.csv", 60), out)
+    assert (out / "policy.json").is_file()
+    for name in ("report.pdf", "reference.json", "impact.html", "impact.json", "notes.txt"):
+        (out / name).write_text("of another run")
+    few = manifest(tmp_path / "few.csv", 6)
+    validate_cohort(few, out)
+    validate_cohort(few, tmp_path / "fresh")
+    found, fresh = ({path.relative_to(top) for path in top.rglob("*")} for top in (out, tmp_path / "fresh"))
+    assert found - fresh == {Path("notes.txt")}
