@@ -88,7 +88,10 @@ def write_analysis(unblinded: Unblinded, out: str | Path, seed: int = 0) -> list
         _marked(unblinded, f"{protocol.title} ({protocol.study_id})"),
         " ".join(one for one in (_missing(unblinded), protocol.notice) if one),
     )
-    return [*written, *write_paper_tables(reports, out)]
+    written += write_paper_tables(reports, out)
+    for earlier in {*Path(out).glob("study_*.*"), *Path(out).glob("figures/study_*.*")} - set(written):
+        earlier.unlink()  # of an earlier analysis, which has what this one lacks
+    return written
 
 
 def _headline(unblinded: Unblinded, of: Views, seed: int) -> Report:

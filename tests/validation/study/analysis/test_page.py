@@ -91,3 +91,11 @@ def test_a_review_has_no_preferences_and_tells_what_the_guards_missed():
     assert flagged["definite or possible"].value == pytest.approx(0.45, abs=0.12)
     assert missed["definite or possible"].value < 0.15
     assert flagged["of"] + missed["of"] == 360
+
+
+def test_what_an_earlier_analysis_had_and_this_one_lacks_is_gone(small, tmp_path):
+    for name in ("study_old-strata.csv", "notes.txt"):
+        (tmp_path / name).write_text("of another study")
+    written = write_analysis(small, tmp_path)
+    found = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert found - set(written) == {tmp_path / "notes.txt"}
