@@ -32,6 +32,7 @@ _STEPS = (1, 2, _STEP)
 _COUNTED = re.compile(r"img(?P<number>\d+)(?P<rest>(?:\D.*)?)$", re.IGNORECASE)
 _MOSAIC = re.compile(r"img(?P<mosaic>\d+)_(?P<number>\d+)_.+$", re.IGNORECASE)
 _CASE = re.compile(r"(?P<case>.+_.+)_(?P<number>\d+)$")
+_LOOKED_AT = 4  # files of a folder whose headers say that they are no strips
 _MARKS = ("TotalPixelMatrixRows", "SOPClassUID")
 
 
@@ -78,7 +79,7 @@ def strip_files(folder: Path) -> StripFiles | None:
     dicoms = _dicoms(folder)
     if len(dicoms) < 2 or sum(_number_of(file) is not None for file in dicoms) * 2 <= len(dicoms):
         return None
-    if any(_is_whole_slide(file) for file in dicoms[:1]):
+    if any(_is_whole_slide(file) for file in dicoms[:_LOOKED_AT]):
         return None
     strips = _named(dicoms)
     _check_once(strips, folder)

@@ -12,7 +12,7 @@ import pytest
 
 from srh_clinic.errors import InputError
 from srh_clinic.guards.channels import look_at_channels
-from srh_clinic.integration import convert, read_slide
+from srh_clinic.integration import convert, read_slide, write_wsi
 from srh_clinic.integration.nio_writer import NIO_LAYOUTS, NioLayout, Scan, write_nio
 from srh_clinic.integration.tiff_writer import write_tiff
 from srh_clinic.simulation import simulate_case
@@ -231,3 +231,16 @@ def test_a_flat_field_is_for_strips_alone(tmp_path: Path) -> None:
     path = write_tiff(ArraySlide(image, 0.47), tmp_path / "case.tif")
     with pytest.raises(InputError, match="--flat-field columns for a case that is not strips"):
         read_slide(path, flat_field="columns")
+
+
+def test_whole_slides_that_are_named_as_strips_are_none(clear: ArraySlide, tmp_path: Path) -> None:
+    """Even where the first of them is damaged: what is said then is of a slide."""
+    folder = tmp_path / "case"
+    for file in write_wsi(clear, folder):
+        file.rename(folder / f"case_1_{file.stem[-1]}.dcm")
+    np.testing.assert_array_equal(read_slide(folder).read(0, 0, *clear.shape), clear.counts)
+    first = min(folder.iterdir())
+    first.write_bytes(first.read_bytes()[:200])
+    with pytest.raises(InputError) as caught:
+        read_slide(folder)
+    assert "strip" not in str(caught.value)
