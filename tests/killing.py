@@ -129,11 +129,11 @@ def warm_up() -> None:
     import srh_clinic.validation.study.export
 
     torch.set_num_threads(1)
-    _draw_little(matplotlib.figure.Figure)
+    draw_little(matplotlib.figure.Figure)
     del matplotlib, monai, pydicom, scipy, skimage, timm, srh_clinic
 
 
-def _draw_little(figure: Any) -> None:
+def draw_little(figure: Any) -> None:
     """A picture of no size in the place of each drawing that goes to a file, which takes seconds."""
     from PIL import Image
 

@@ -5,10 +5,10 @@
     make kill-workers                                        # from the root: 200 cases, the shards of 1, 2 and 7, the ratio
     cd tests && python killing_workers.py --cases 20 --every 5 --shards 3 --ratio 8
 
-Cases are small and networks very small, to have more kills an hour. Every few seconds the process that holds one of the cases
-gets SIGKILL, and the state is asked for as ``cohort status`` asks. At the end each case must have been done exactly once, and
-every file must be that of the undisturbed run, but for times. Printed too: what the ledger takes of a run, and how long two
-workers take beside one, each in this very call, with the load of the machine.
+Cases are small, networks very small, and no picture is drawn, to have more kills an hour. Every few seconds the process that
+holds one of the cases gets SIGKILL, and the state is asked for as ``cohort status`` asks. At the end each case must have been
+done exactly once, and every file must be that of the undisturbed run, but for times. Printed too: what the ledger takes of a
+run, and how long two workers take beside one, each in this very call, with the load of the machine.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent / "cohort"))
 from many_cases import contents, kill_one, times_done, write_cases
 from tiny_networks import save_tiny_bundle
 
+from srh_clinic.cohort import running
 from srh_clinic.cohort.cases import Listed, Shard, list_cases
 from srh_clinic.cohort.ledger import Entry, Ledger, count_states
 from srh_clinic.cohort.running import Seen, ledger_file, run_cohort
@@ -128,6 +129,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, nargs="*", default=[1, 2, 7], help="numbers of parts to compare")
     parser.add_argument("--ratio", type=int, default=16, help="cases by one worker and by two; 0 for none")
     asked = parser.parse_args()
+    running.LOADED += ("draws_little",)
     with tempfile.TemporaryDirectory(prefix="srh-clinic-workers-") as folder:
         work = Path(folder)
         cases = list_cases(write_cases(work / "images", asked.cases, edge=200))

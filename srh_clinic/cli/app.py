@@ -6,6 +6,8 @@ with exit code 1 is a defect of ours.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +17,7 @@ from srh_clinic.cli.benchmark import benchmark_app
 from srh_clinic.cli.bundle import bundle_app, train
 from srh_clinic.cli.cases import convert, diagnose, judge, restore, simulate, validate
 from srh_clinic.cli.cohort import cohort_app
+from srh_clinic.cli.config import as_defaults, config_app, configured
 from srh_clinic.cli.options import guarded
 from srh_clinic.cli.output import FRAMED, Terminal, listed, tell, words
 from srh_clinic.cli.study import study_app
@@ -39,10 +42,17 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
+@guarded
 def _options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", readable=False, help="Options that the call does not give, in TOML: see config show."),
+    ] = None,
 ) -> None:
-    pass
+    context.obj = configured(context, config, os.environ)
+    context.default_map = as_defaults(context.obj)
 
 
 @guarded
@@ -73,7 +83,8 @@ def doctor() -> None:
 
 for _command in (simulate, convert, restore, diagnose, judge, validate, train, doctor):
     app.command()(_command)
-for _group, _name in ((bundle_app, "bundle"), (benchmark_app, "benchmark"), (study_app, "study"), (cohort_app, "cohort")):
+GROUPS = {"bundle": bundle_app, "benchmark": benchmark_app, "study": study_app, "cohort": cohort_app, "config": config_app}
+for _name, _group in GROUPS.items():
     app.add_typer(_group, name=_name)
 
 

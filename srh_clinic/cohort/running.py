@@ -35,7 +35,7 @@ MOST_WORKERS = 8
 TO_END = 60.0
 """Seconds that a worker gets to hand back its case before it is killed."""
 
-LOADED = (
+LOADED: tuple[str, ...] = (
     *("srh_clinic.cohort.work", "srh_clinic.restorers.diffusion", "srh_clinic.classifiers", "srh_clinic.case.pictures"),
     *("monai.networks.nets", "timm", "matplotlib.figure"),
 )
