@@ -188,7 +188,7 @@ def bundle_import_official(
     calibrator: Annotated[
         Path, typer.Option(metavar="FILE", readable=False, help="The released calibrator, pickled whole or as a state dict.")
     ],
-    um_per_px: Annotated[float, typer.Option(help="Pixel size in um that both were trained at.")] = 0.47,
+    trained_um_per_px: Annotated[float, typer.Option(help="Pixel size in um that both were trained at.")] = 0.47,
     offset: Annotated[
         float, typer.Option(help="What the calibrator's code adds to its output: 1, or 0 in its first version.")
     ] = 1.0,
@@ -199,7 +199,7 @@ def bundle_import_official(
     """Make a bundle of the released checkpoints of RSCD; nothing in them is run."""
     from srh_clinic.restorers.official import import_official
 
-    bundle = import_official(denoiser, calibrator, out, um_per_px=um_per_px, offset=offset, extends=extends)
+    bundle = import_official(denoiser, calibrator, out, um_per_px=trained_um_per_px, offset=offset, extends=extends)
     for part, about in bundle.metadata["imported"].items():
         tell(f"{part}: {about['tensors']} tensors of {about['file']}, sha256 {about['sha256']}")
     tell(f"{bundle.path}: with {', '.join(bundle.parts)}")

@@ -12,15 +12,22 @@ import typer
 from srh_clinic.cli.options import (
     BundleOption,
     CaseArgument,
+    CertaintyOption,
     ChannelsOption,
+    ConservativeOption,
     DeviceOption,
     DicomArgument,
+    FhirOption,
     FlatFieldOption,
     FullScaleOption,
+    HtmlOption,
+    NoIdentityOption,
     OtherChannelOption,
     PlaneOption,
+    PolicyOption,
     PrecisionOption,
     ProfileOption,
+    QuPathOption,
     RestorerOption,
     SamplerOption,
     SeedOption,
@@ -204,14 +211,9 @@ def diagnose(
     flat_field: FlatFieldOption = None,
     ch3: OtherChannelOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
-    html: Annotated[bool, typer.Option("--html", help="Also write case.html, a page to look at the case offline.")] = False,
-    qupath: Annotated[
-        bool,
-        typer.Option("--qupath", help="Also write qupath.geojson, patches.csv and a script that loads them in QuPath."),
-    ] = False,
-    fhir: Annotated[
-        bool, typer.Option("--fhir", help="Also write fhir.json, a FHIR R5 DiagnosticReport with what it rests on.")
-    ] = False,
+    html: HtmlOption = False,
+    qupath: QuPathOption = False,
+    fhir: FhirOption = False,
     dicom_out: Annotated[
         Path | None,
         typer.Option(
@@ -223,33 +225,16 @@ def diagnose(
         bool,
         typer.Option("--strict", help="Exit with code 3 on a warning or a doubtful diagnosis, not on notes."),
     ] = False,
-    conservative: Annotated[
-        bool,
-        typer.Option(
-            "--conservative", help="Show the original where a restored tile is flagged, and diagnose without that tile."
-        ),
-    ] = False,
-    certainty: Annotated[
-        int, typer.Option(metavar="K", min=0, help="Restore with K further seeds too, and say what they agree on (slow).")
-    ] = 0,
-    policy: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|none",
-            help="Let this policy decide whether the restored diagnosis stands, the original one, or neither; by default the "
-            "one that the bundle carries.",
-        ),
-    ] = None,
+    conservative: ConservativeOption = False,
+    certainty: CertaintyOption = 0,
+    policy: PolicyOption = None,
     reference: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE", readable=False, help="Warn when the case is unlike those of the validation that wrote this file."
         ),
     ] = None,
-    no_identity: Annotated[
-        bool,
-        typer.Option("--no-identity", help="Leave patient, specimen, UIDs and file name out of all that is written."),
-    ] = False,
+    no_identity: NoIdentityOption = False,
     preview: Annotated[
         bool,
         typer.Option(
@@ -365,10 +350,7 @@ def judge(
     flat_field: FlatFieldOption = None,
     ch3: OtherChannelOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
-    no_identity: Annotated[
-        bool,
-        typer.Option("--no-identity", help="Leave patient, specimen, UIDs and file name out of all that is written."),
-    ] = False,
+    no_identity: NoIdentityOption = False,
 ) -> None:
     """Rank restorers on a case of your own, without a reference, and show what each makes of it."""
     from srh_clinic.case.provenance import origin_of, require_own_folder

@@ -13,13 +13,20 @@ import typer
 
 from srh_clinic.cli.options import (
     BundleOption,
+    CertaintyOption,
     ChannelsOption,
+    ConservativeOption,
     DeviceOption,
+    FhirOption,
     FlatFieldOption,
     FullScaleOption,
+    HtmlOption,
+    NoIdentityOption,
     PlaneOption,
+    PolicyOption,
     PrecisionOption,
     ProfileOption,
+    QuPathOption,
     RestorerOption,
     SamplerOption,
     SeedOption,
@@ -111,18 +118,14 @@ def cohort_run(
     channels: ChannelsOption = None,
     plane: PlaneOption = None,
     flat_field: FlatFieldOption = None,
-    policy: Annotated[
-        str | None, typer.Option(metavar="FILE|none", help="As in diagnose; by default the one that the bundle carries.")
-    ] = None,
-    conservative: Annotated[bool, typer.Option("--conservative", help="As in diagnose.")] = False,
-    certainty: Annotated[int, typer.Option(metavar="K", min=0, help="As in diagnose.")] = 0,
-    html: Annotated[bool, typer.Option("--html", help="Also write each case's page.")] = False,
-    qupath: Annotated[bool, typer.Option("--qupath", help="Also write what QuPath loads.")] = False,
-    fhir: Annotated[bool, typer.Option("--fhir", help="Also write each case's FHIR report.")] = False,
+    html: HtmlOption = False,
+    qupath: QuPathOption = False,
+    fhir: FhirOption = False,
     dicom: Annotated[bool, typer.Option("--dicom", help="Also write each case's result objects, in dicom/.")] = False,
-    no_identity: Annotated[
-        bool, typer.Option("--no-identity", help="Leave patient, specimen, UIDs and file name out of results and pages.")
-    ] = False,
+    policy: PolicyOption = None,
+    conservative: ConservativeOption = False,
+    certainty: CertaintyOption = 0,
+    no_identity: NoIdentityOption = False,
     workers: Annotated[
         int | None,
         typer.Option(

@@ -116,6 +116,39 @@ DataOption = Annotated[
         help="Images (a folder, an OpenSRH tree, a manifest), a folder of pools, or phantom to simulate the data.",
     ),
 ]
+HtmlOption = Annotated[bool, typer.Option("--html", help="Also write case.html, a page to look at the case offline.")]
+
+QuPathOption = Annotated[
+    bool,
+    typer.Option("--qupath", help="Also write qupath.geojson, patches.csv and a script that loads them in QuPath."),
+]
+
+FhirOption = Annotated[
+    bool, typer.Option("--fhir", help="Also write fhir.json, a FHIR R5 DiagnosticReport with what it rests on.")
+]
+
+ConservativeOption = Annotated[
+    bool,
+    typer.Option("--conservative", help="Show the original where a restored tile is flagged, and diagnose without that tile."),
+]
+
+CertaintyOption = Annotated[
+    int, typer.Option(metavar="K", min=0, help="Restore with K further seeds too, and say what they agree on (slow).")
+]
+
+PolicyOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|none",
+        help="Let this policy decide whether the restored diagnosis stands, the original one, or neither; by default the "
+        "one that the bundle carries.",
+    ),
+]
+
+NoIdentityOption = Annotated[
+    bool,
+    typer.Option("--no-identity", help="Leave patient, specimen, UIDs and file name out of all that is written."),
+]
 
 
 def guarded(command: Callable[P, R]) -> Callable[P, R]:

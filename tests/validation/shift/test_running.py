@@ -6,6 +6,7 @@ import csv
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -195,8 +196,13 @@ def test_a_run_that_is_cut_within_a_case_goes_on_from_its_tiles(
         kept.append(tile)
         put(store, *tile)  # type: ignore[arg-type]
 
-    def cut(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+    classify, slides = pipeline_module.classify_slide, []
+
+    def cut(*given: Any, **options: Any) -> object:
+        slides.append(given)
+        if len(slides) == 2:  # the scan is classified, and its restoration is not yet
+            raise KeyboardInterrupt
+        return classify(*given, **options)
 
     monkeypatch.setattr(TileStore, "put", counted)
     with monkeypatch.context() as patch:
