@@ -129,6 +129,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, nargs="*", default=[1, 2, 7], help="numbers of parts to compare")
     parser.add_argument("--ratio", type=int, default=16, help="cases by one worker and by two; 0 for none")
     asked = parser.parse_args()
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
     running.LOADED += ("draws_little",)
     with tempfile.TemporaryDirectory(prefix="srh-clinic-workers-") as folder:
         work = Path(folder)

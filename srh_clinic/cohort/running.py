@@ -35,6 +35,8 @@ MOST_WORKERS = 8
 TO_END = 60.0
 """Seconds that a worker gets to hand back its case before it is killed."""
 
+SAFE_PATH = "PYTHONSAFEPATH"
+
 LOADED: tuple[str, ...] = (
     *("srh_clinic.cohort.work", "srh_clinic.restorers.diffusion", "srh_clinic.classifiers", "srh_clinic.case.pictures"),
     *("monai.networks.nets", "timm", "matplotlib.figure"),
@@ -246,9 +248,13 @@ def _raise(said: tuple[str, ...]) -> None:
 
 @contextmanager
 def _few_threads(threads: int) -> Iterator[None]:
-    """Let libraries that processes begun here load use so many threads, unless the user has said how many."""
-    ours = [name for name in THREADS if name not in os.environ]
-    os.environ.update(dict.fromkeys(ours, str(threads)))
+    """Let libraries that processes begun here load use so many threads, unless the user has said how many.
+
+    Nor do these processes look for libraries in the working folder: Python does when it begins the first of them, and a file
+    there may have the name of one.
+    """
+    ours = [name for name in (*THREADS, SAFE_PATH) if name not in os.environ]
+    os.environ.update({name: "1" if name == SAFE_PATH else str(threads) for name in ours})
     try:
         yield
     finally:

@@ -108,3 +108,13 @@ def test_a_run_that_is_ended_goes_on_when_it_is_called_again(
     with Ledger(ledger, read=True) as opened:
         assert {entry.kind for entry in opened.entries()} <= {"computed", "found"}
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["cases", "ledger.sqlite", "results.csv"]
+
+
+def test_files_of_the_working_folder_are_not_taken_for_libraries(tmp_path: Path, tiny_bundle: Path) -> None:
+    write_cases(tmp_path / "cases", 1)
+    for name in ("timm.py", "srh_clinic.py", "tifffile.py"):
+        (tmp_path / name).write_text("raise SystemExit('this is the user's own file')\n")
+    command = [str(Path(sys.executable).with_name("srh-clinic")), "cohort", "run", "cases", "--out", "out"]
+    command += ["--bundle", str(tiny_bundle), *NETWORKS]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == ExitCode.DONE, ran.stderr
