@@ -83,7 +83,7 @@ def test_a_run_that_is_ended_goes_on_when_it_is_called_again(
     tmp_path: Path, tiny_bundle: Path, number: signal.Signals
 ) -> None:
     write_cases(tmp_path / "cases", 3, edge=420)
-    call = ["cohort", "run", "cases", "--out", "out", "--bundle", str(tiny_bundle), *NETWORKS, "--workers", "2"]
+    call = ["cohort", "run", "cases", "--out", "out", "--bundle", str(tiny_bundle), *NETWORKS, "--workers", "1"]
     command = [sys.executable, "-c", "from srh_clinic.cli.app import main; main()", *call]
     ledger = tmp_path / "out" / "ledger.sqlite"
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
