@@ -46,13 +46,13 @@ demo: install
 	"$(SRH)" simulate demo/case --diagnosis tumor --quality 0.3 --size 1024 --seed 1
 	"$(SRH)" diagnose demo/case --out demo/result
 
-# From tests/, because Python started in the root would find the folder srh_clinic/ there instead of what is installed. A worker for
-# each core, and one thread for each worker; types are checked meanwhile, where tests wait for a browser or another process.
+# From tests/, because Python started in the root would find the folder srh_clinic/ there instead of what is installed. Three workers of
+# one thread each, and types meanwhile: tests that wait for a browser or another process leave a core idle.
 test: install
 	"$(PYTHON)" -m ruff check .
 	"$(PYTHON)" -m ruff format --check .
 	cd tests && { "$(PYTHON)" -m mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p srh_clinic & types=$$!; \
-		OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest -n auto --maxprocesses 4; tests=$$?; wait $$types && exit $$tests; }
+		OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest -n 3 --dist worksteal; tests=$$?; wait $$types && exit $$tests; }
 
 FILES ?= 20000
 fuzz: install
