@@ -49,6 +49,20 @@ def origin_of(slide: Slide, *, identity: bool = True) -> CaseOrigin:
     )
 
 
+def told_case(slide: Slide, *, identity: bool) -> tuple[Slide, CaseOrigin]:
+    """A slide as results may tell of it, and whose it is: with ``identity`` as it stands, without it nameless.
+
+    Raises
+    ------
+    InputError
+        Without ``identity``, as :func:`srh_clinic.integration.deidentify.nameless`.
+    """
+    from srh_clinic.integration.deidentify import nameless
+
+    told = slide if identity else nameless(slide)
+    return told, origin_of(told, identity=identity)
+
+
 def require_own_folder(out: Path, origin: CaseOrigin, name: str = RESULT) -> None:
     """Refuse a folder that holds the result of another case; one of the same case is replaced, whatever its settings.
 

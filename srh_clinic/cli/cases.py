@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_text
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -45,7 +45,6 @@ from srh_clinic.errors import ExitCode
 if TYPE_CHECKING:
     from srh_clinic.case.record import CaseRecord
     from srh_clinic.integration.deidentify import Pseudonyms
-    from srh_clinic.trust import SelectivePolicy
 
 
 @guarded
@@ -247,26 +246,22 @@ def diagnose(
     """Restore a case, classify it before and after, and show the result and where not to trust it."""
     from srh_clinic.case.pipeline import RestoreThenClassify
     from srh_clinic.case.preview import Preview
-    from srh_clinic.case.provenance import origin_of, require_own_folder
+    from srh_clinic.case.provenance import require_own_folder, told_case
     from srh_clinic.case.workflow import diagnose_into, diagnosed_before, require_free_dicom, restored_by
     from srh_clinic.casepage.optional import optional_files
     from srh_clinic.files import check_place
     from srh_clinic.integration import read_slide
-    from srh_clinic.integration.deidentify import nameless
-    from srh_clinic.trust import load_policy, load_reference
+    from srh_clinic.trust import load_reference, policy_named
 
-    selective: SelectivePolicy | Literal["bundle"] | None = "bundle"
-    if policy is not None:
-        selective = None if policy == "none" else load_policy(policy)
+    selective = policy_named(policy)
     compared = None if reference is None else load_reference(reference)
     slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane, flat_field)
     if out is None and (html or qupath or fhir or not json):
         out = Path(f"{case.resolve().stem}-diagnosis")
     if out is not None:
         check_place(out, folder=True)
-    if no_identity:
-        slide = nameless(slide)
-    origin, name = origin_of(slide, identity=not no_identity), "Case" if no_identity else case.name
+    slide, origin = told_case(slide, identity=not no_identity)
+    name = "Case" if no_identity else case.name
     if out is not None:
         require_own_folder(out, origin)
     settings = settings_of(sampler, profile, precision)
@@ -353,10 +348,9 @@ def judge(
     no_identity: NoIdentityOption = False,
 ) -> None:
     """Rank restorers on a case of your own, without a reference, and show what each makes of it."""
-    from srh_clinic.case.provenance import origin_of, require_own_folder
+    from srh_clinic.case.provenance import require_own_folder, told_case
     from srh_clinic.files import check_place
     from srh_clinic.integration import read_slide
-    from srh_clinic.integration.deidentify import nameless
     from srh_clinic.judging import JUDGEMENT, save_judgement
     from srh_clinic.judging import judge as rank
     from srh_clinic.judging.judge import RESTORERS
@@ -365,9 +359,8 @@ def judge(
     slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane, flat_field)
     if out is None and not json:
         out = Path(f"{case.resolve().stem}-judgement")
-    if no_identity:
-        slide = nameless(slide)
-    origin, name = origin_of(slide, identity=not no_identity), "Case" if no_identity else case.name
+    slide, origin = told_case(slide, identity=not no_identity)
+    name = "Case" if no_identity else case.name
     if out is not None:
         check_place(out, folder=True)
         require_own_folder(out, origin, JUDGEMENT)

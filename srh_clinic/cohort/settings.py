@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from srh_clinic.slide import Reading
 
 if TYPE_CHECKING:
     from srh_clinic.case.pipeline import RestoreThenClassify
-    from srh_clinic.trust import SelectivePolicy
 
 CASES, DICOM, PARTIAL = "cases", "dicom", ".partial"
 """Folders of a run: results by case, their DICOM objects, and tiles of cases that are under way."""
@@ -48,11 +47,8 @@ class CaseSettings:
             As :meth:`RestoreThenClassify.from_bundle`.
         """
         from srh_clinic.case.pipeline import RestoreThenClassify
-        from srh_clinic.trust import load_policy
+        from srh_clinic.trust import policy_named
 
-        selective: SelectivePolicy | Literal["bundle"] | None = "bundle"
-        if self.policy is not None:
-            selective = None if self.policy == "none" else load_policy(self.policy)
         return RestoreThenClassify.from_bundle(
             self.bundle,
             self.restorer,
@@ -60,7 +56,7 @@ class CaseSettings:
             self.seed,
             self.conservative,
             self.certainty,
-            selective_policy=selective,
+            selective_policy=policy_named(self.policy),
             policy_from=f"the policy {self.policy}",
             **self.restoring,
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from srh_clinic.case.pipeline import RestoreThenClassify
-from srh_clinic.case.provenance import origin_of, require_own_folder
+from srh_clinic.case.provenance import require_own_folder, told_case
 from srh_clinic.case.result import OURS
 from srh_clinic.case.workflow import diagnose_into, diagnosed_before
 from srh_clinic.casepage.optional import optional_files
@@ -76,8 +76,7 @@ def do_case(
     folder, work = out / CASES / name, out / PARTIAL / name
     dicom = out / DICOM / name if settings.dicom else None
     with claimed(folder):
-        slide = read_case(source, settings.reading)
-        origin = origin_of(slide, identity=settings.identity)
+        slide, origin = told_case(read_case(source, settings.reading), identity=settings.identity)
         require_own_folder(folder, origin)
         more = optional_files("Case", slide, page=settings.page, qupath=settings.qupath, fhir=settings.fhir)
         files = [file for names, _ in more for file in names]

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from srh_clinic.trust.conformal import conformal_limit, conformal_threshold, fewest_cases, miss_rate
     from srh_clinic.trust.drift import CaseProfile, DriftReference, load_reference
     from srh_clinic.trust.guard_policy import GuardPolicy, Promise, calibrated_policy
-    from srh_clinic.trust.selective_policy import ALWAYS, NEVER, Decision, SelectivePolicy, choose_policy, load_policy
+    from srh_clinic.trust.selective_policy import (
+        ALWAYS,
+        NEVER,
+        Decision,
+        SelectivePolicy,
+        choose_policy,
+        load_policy,
+        policy_named,
+    )
 
 __all__ = [
     "ALWAYS",
@@ -32,6 +40,7 @@ __all__ = [
     "load_policy",
     "load_reference",
     "miss_rate",
+    "policy_named",
 ]
 
 __getattr__, __dir__, _ = lazy_loader.attach(
@@ -40,6 +49,6 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "conformal": ["conformal_limit", "conformal_threshold", "fewest_cases", "miss_rate"],
         "drift": ["CaseProfile", "DriftReference", "load_reference"],
         "guard_policy": ["GuardPolicy", "Promise", "calibrated_policy"],
-        "selective_policy": ["ALWAYS", "NEVER", "Decision", "SelectivePolicy", "choose_policy", "load_policy"],
+        "selective_policy": ["ALWAYS", "NEVER", "Decision", "SelectivePolicy", "choose_policy", "load_policy", "policy_named"],
     },
 )

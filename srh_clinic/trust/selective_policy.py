@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -286,6 +286,19 @@ def load_policy(path: str | Path) -> SelectivePolicy:
         raise InputError(first_fault(error), needed, path) from error
     except ValueError as error:
         raise InputError("a file that is not valid JSON", needed, path) from error
+
+
+def policy_named(name: str | None) -> SelectivePolicy | Literal["bundle"] | None:
+    """The policy of ``--policy``: that of a file, none by ``"none"``, and the bundle's own where nothing is said.
+
+    Raises
+    ------
+    InputError
+        As :func:`load_policy`.
+    """
+    if name is None:
+        return "bundle"
+    return None if name == "none" else load_policy(name)
 
 
 def bounded_rate(rates: ArrayLike, confidence: float = CONFIDENCE) -> Bound:

@@ -11,8 +11,11 @@ import pytest
 from calling import Run
 from planted import PLANTED, leaked, plant
 
+from srh_clinic.cohort.settings import CaseSettings
+from srh_clinic.cohort.work import do_case
 from srh_clinic.errors import ExitCode
 from srh_clinic.integration import write_wsi
+from srh_clinic.progress import silent
 from srh_clinic.slide import ArraySlide, Identity
 
 
@@ -39,6 +42,15 @@ def test_no_planted_identifier_is_in_any_byte(run: Run, named: Path, tiny_bundle
     report = pydicom.dcmread(tmp_path / "dicom" / "report.dcm")
     assert (report.PatientID, report.PatientIdentityRemoved) == ("", "YES")
     assert json.loads(ran.out)["case"]["patient_id"] is None
+
+
+def test_no_planted_identifier_is_in_any_byte_of_a_cohorts_case(named: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    asked = dict.fromkeys(("page", "qupath", "fhir", "dicom"), True)
+    settings = CaseSettings(bundle=str(tiny_bundle), restorer="median", device="cpu", identity=False, **asked)
+    do_case(settings.pipeline(), settings, tmp_path / "run", "case-1", (str(named),), silent)
+    files = [file for file in (tmp_path / "run").rglob("*") if file.is_file()]
+    assert {"result.json", "case.html", "qupath.geojson", "fhir.json", "report.dcm"} <= {file.name for file in files}
+    assert leaked(files) == []
 
 
 def test_with_identity_the_same_words_are_found(run: Run, named: Path, tiny_bundle: Path, tmp_path: Path) -> None:
