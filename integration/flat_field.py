@@ -17,7 +17,7 @@ from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
-from srh_clinic.intensity import FULL_SCALE, Counts
+from srh_clinic.intensity import Counts
 
 FlatField = Literal["none", "columns", "gaussian"]
 """``"columns"``: one profile for all strips; ``"gaussian"``: each strip over its own Gaussian of 301 px, the usual preparation
@@ -108,8 +108,3 @@ def flattened(image: Counts, flat_field: FlatField, profile: NDArray[np.float64]
         smooth = ndi.gaussian_filter(image.astype(np.float64), GAUSSIAN_PX / 6, mode="reflect", truncate=3.0)
         return np.asarray(image * (smooth.mean() / np.maximum(smooth, 1)))
     return np.asarray(image / profile[None], dtype=np.float64) if profile is not None else np.asarray(image, dtype=np.float64)
-
-
-def to_counts(image: NDArray[np.float64]) -> Counts:
-    """Counts again: rounded, and kept within uint16."""
-    return np.clip(np.rint(image), 0, FULL_SCALE - 1).astype(np.uint16)

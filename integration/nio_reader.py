@@ -16,7 +16,7 @@ from srh_clinic.files import fingerprint
 from srh_clinic.integration.channels import ChannelOption, ChannelOrder, ChannelStatement, decide_channels
 from srh_clinic.integration.depth import Depth
 from srh_clinic.integration.dicom_frames import DicomFrames
-from srh_clinic.integration.flat_field import ColumnSums, FlatField, column_profile, flattened, require_flat_field, to_counts
+from srh_clinic.integration.flat_field import ColumnSums, FlatField, column_profile, flattened, require_flat_field
 from srh_clinic.integration.frames import FramedSlide, Frames, check_extent
 from srh_clinic.integration.nio_layout import StripFiles
 from srh_clinic.integration.nio_strips import Strips, decoded, open_strips, pixel_edge
@@ -29,7 +29,7 @@ from srh_clinic.integration.strip_registration import (
     piece_shifts,
     strip_overlap,
 )
-from srh_clinic.intensity import CHANNELS, Counts
+from srh_clinic.intensity import CHANNELS, Counts, rounded_counts
 from srh_clinic.slide import Identity
 
 SHOWS = 1.1
@@ -85,7 +85,7 @@ class StripFrames:
             if after is not None:
                 parts.append(self._flat_columns(after, slice(None, after.shape[1])))
             level = moved(np.concatenate(parts, axis=1), self.moves)
-        return to_counts(level[:, left:right])
+        return rounded_counts(level[:, left:right])
 
     def _flat(self, image: Counts) -> NDArray[np.float64]:
         return flattened(image, self.flat_field, self.profile)
@@ -172,7 +172,7 @@ def _measure(strips: Strips, flat_field: FlatField) -> _Measured:
     for ch2, ch3 in decoded(strips):
         shifts.append(piece_shifts(ch2, ch3))
         if flat_field == "gaussian":
-            ch2, ch3 = (to_counts(flattened(image, flat_field, None)) for image in (ch2, ch3))
+            ch2, ch3 = (rounded_counts(flattened(image, flat_field, None)) for image in (ch2, ch3))
         sums.append((ColumnSums.of(ch2, margin), ColumnSums.of(ch3, margin)))
     overlap = strip_overlap(sums)
     profiles: list[NDArray[np.float64] | None] = [None, None]

@@ -16,9 +16,8 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from srh_clinic.errors import InputError
 from srh_clinic.files import whole_folder
 from srh_clinic.integration.dicom_header import derived_uid
-from srh_clinic.integration.flat_field import to_counts
 from srh_clinic.integration.strip_registration import moved
-from srh_clinic.intensity import Counts
+from srh_clinic.intensity import Counts, rounded_counts
 from srh_clinic.slide import Slide
 
 NioLayout = Literal["folders", "mosaic", "numbered"]
@@ -100,7 +99,7 @@ def _strips(slide: Slide, scan: Scan, layout: NioLayout) -> Iterator[tuple[str, 
     for at in range(count):
         columns = slice(at * pitch, at * pitch + scan.strip)
         for channel, whole in enumerate((counts[0].astype(np.float64), ch3)):
-            yield _name(layout, at, channel), channel, to_counts(whole[:, columns] * scan.profile)
+            yield _name(layout, at, channel), channel, rounded_counts(whole[:, columns] * scan.profile)
 
 
 def _name(layout: NioLayout, at: int, channel: int) -> str:

@@ -39,8 +39,12 @@ def counts_to_unit(counts: NDArray[Any]) -> Unit:
 
 def unit_to_counts(unit: NDArray[Any]) -> Counts:
     """Unit intensity (any shape) to counts, rounded to nearest and clipped to 0..65535."""
-    scaled = np.rint(np.asarray(unit, dtype=np.float64) * FULL_SCALE)
-    return np.clip(scaled, 0, FULL_SCALE - 1).astype(np.uint16)
+    return rounded_counts(np.asarray(unit, dtype=np.float64) * FULL_SCALE)
+
+
+def rounded_counts(values: NDArray[Any]) -> Counts:
+    """Counts that came out of arithmetic (float, any shape), rounded to nearest and clipped to 0..65535."""
+    return np.clip(np.rint(values), 0, FULL_SCALE - 1).astype(np.uint16)
 
 
 def unit_to_model(unit: NDArray[Any]) -> Model:

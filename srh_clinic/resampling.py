@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 
 from srh_clinic.concurrency import read_ahead
 from srh_clinic.errors import InputError
-from srh_clinic.intensity import FULL_SCALE, Counts
+from srh_clinic.intensity import Counts, rounded_counts
 from srh_clinic.notebook import ShownSlide
 from srh_clinic.slide import Identity, Slide, check_region
 
@@ -133,7 +133,7 @@ class ResampledSlide(ShownSlide):
         check_region(self.shape, y, x, height, width)
         window = Window.of((y, x, height, width), self.scale, self.source.shape)
         resampled = window.interpolate(self.source.read(window.y, window.x, window.height, window.width))
-        return np.clip(np.rint(resampled), 0, FULL_SCALE - 1).astype(np.uint16)
+        return rounded_counts(resampled)
 
 
 def blocks(shape: tuple[int, int], edge: int) -> Iterator[tuple[int, int, int, int]]:

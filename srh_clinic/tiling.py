@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
 from srh_clinic.files import parsed_json, require_no_link, whole_file
-from srh_clinic.intensity import FULL_SCALE, Counts
+from srh_clinic.intensity import Counts, rounded_counts
 from srh_clinic.notebook import ShownSlide
 from srh_clinic.slide import Identity, Slide, check_region
 
@@ -318,7 +318,7 @@ class MosaicSlide(ShownSlide):
 
     def read(self, y: int, x: int, height: int, width: int) -> Counts:
         change = self.change(y, x, height, width)
-        return np.clip(np.rint(change.source + change.counts), 0, FULL_SCALE - 1).astype(np.uint16)
+        return rounded_counts(change.source + change.counts)
 
     def change(self, y: int, x: int, height: int, width: int) -> Change:
         """What the finished tiles make of a region; ``ValueError`` when it is not within the slide."""

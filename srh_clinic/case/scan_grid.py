@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from srh_clinic.intensity import FULL_SCALE, Counts
+from srh_clinic.intensity import Counts, rounded_counts
 from srh_clinic.notebook import ShownSlide
 from srh_clinic.resampling import BLOCK, ResampledSlide, Window, blocks
 from srh_clinic.slide import Identity, Slide, check_region
@@ -79,4 +79,4 @@ class ScanGridSlide(ShownSlide):
         # What the tiles show, weighted by their share: the scan keeps the rest of each pixel, and all of it outside of them.
         shown = window.interpolate(change.counts + change.share * change.source)
         share = np.clip(window.interpolate(change.share[None])[0], 0.0, 1.0)
-        return np.clip(np.rint(shown + (1 - share) * scanned), 0, FULL_SCALE - 1).astype(np.uint16)
+        return rounded_counts(shown + (1 - share) * scanned)

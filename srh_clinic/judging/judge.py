@@ -15,7 +15,7 @@ from srh_clinic.case.record import CaseOrigin
 from srh_clinic.case.restoring import at_pixel_size, look_over
 from srh_clinic.errors import InputError
 from srh_clinic.estimates import Finding, Interval
-from srh_clinic.intensity import CHANNELS, FULL_SCALE, Counts, counts_to_unit
+from srh_clinic.intensity import CHANNELS, Counts, counts_to_unit, unit_to_counts
 from srh_clinic.metrics import Period2, gain_over, measured, period_2_amplitudes, residual_sharing, upsnr
 from srh_clinic.metrics.unreferenced import ADDED, Measured, NoiseModel
 from srh_clinic.progress import Progress, silent
@@ -170,7 +170,7 @@ def judge(
     native = np.stack([read_tile(slide, y, x, edge) for y, x in corners.tolist()])
     progress("fitting noise", 0, 1)
     truth, noise, spikes = measured(_unit(native), seed)
-    seen = [native, *(_counts(_unit(native) + sign * ADDED * truth.added) for sign in (1, -1))]
+    seen = [native, *(unit_to_counts(_unit(native) + sign * ADDED * truth.added) for sign in (1, -1))]
     if resampled:
         seen = [_at_size(images, slide.um_per_px, um_per_px, tile) for images in seen]
         truth = _truth_at_size(truth, noise, slide.um_per_px, um_per_px, tile, seed)
@@ -288,10 +288,6 @@ def _unit(counts: Counts) -> NDArray[np.float64]:
     return np.asarray(counts_to_unit(counts), dtype=np.float64)
 
 
-def _counts(unit: NDArray[np.float64]) -> Counts:
-    return np.clip(np.rint(unit * FULL_SCALE), 0, FULL_SCALE - 1).astype(np.uint16)
-
-
 def _at_size(images: Counts, have: float, want: float, tile: int) -> Counts:
     return np.stack([read_tile(ResampledSlide(ArraySlide(image, have), want), 0, 0, tile) for image in images])
 
@@ -300,9 +296,9 @@ def _truth_at_size(truth: Measured, noise: NoiseModel, have: float, want: float,
     """What the images are measured by at another pixel size; noise, raised by half of the range, goes the same way."""
 
     def resampled(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return _unit(_at_size(_counts(values + 0.5), have, want, tile)) - 0.5
+        return _unit(_at_size(unit_to_counts(values + 0.5), have, want, tile)) - 0.5
 
-    images = _unit(_at_size(_counts(truth.images), have, want, tile))
+    images = _unit(_at_size(unit_to_counts(truth.images), have, want, tile))
     more = (noise.draw(truth.images, np.random.default_rng([seed, number])) for number in range(1, DRAWS + 1))
     variance = np.mean([resampled(one) ** 2 for one in more], axis=0)
     return Measured(images, resampled(truth.added), variance, noise.skewness(images))

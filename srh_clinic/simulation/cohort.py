@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from srh_clinic.errors import InputError
+from srh_clinic.intensity import rounded_counts
 from srh_clinic.simulation.phantom import Phantom, simulate_patch
 from srh_clinic.simulation.tissue import DIAGNOSIS_OF_KIND
 
@@ -141,5 +142,5 @@ def _images(
 
 def _at_brightness(phantom: Phantom, factor: float) -> Phantom:
     """The phantom as an instrument of another gain would store it."""
-    counts = np.clip(np.rint(phantom.counts * np.float64(factor)), 0, 65_535).astype(np.uint16)
+    counts = rounded_counts(phantom.counts * np.float64(factor))
     return replace(phantom, counts=counts)

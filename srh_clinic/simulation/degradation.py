@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage as ndi
 
+from srh_clinic.intensity import rounded_counts
 from srh_clinic.simulation.fields import Field, Rng, smooth_field
 
 STRIP_WIDTH = 1000
@@ -137,7 +138,7 @@ def degrade(rng: Rng, clean: Field, sources: Sources, strip_width: int = STRIP_W
     )
     severity = np.sqrt(variance.mean(axis=0)) / attenuation * MODEL_UNITS_PER_COUNT
     return Degraded(
-        counts=np.clip(np.rint(degraded), 0, 65_535).astype(np.uint16),
+        counts=rounded_counts(degraded),
         expected=expected.astype(np.float32),
         severity=severity.astype(np.float32),
     )

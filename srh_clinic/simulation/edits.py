@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from srh_clinic.intensity import Counts
+from srh_clinic.intensity import Counts, rounded_counts
 from srh_clinic.simulation.cells import soft_step
 from srh_clinic.simulation.fields import Rng
 
@@ -103,4 +103,4 @@ def _distance(shape: tuple[int, int], y: float, x: float) -> NDArray[np.float64]
 
 
 def _as_counts(image: NDArray[np.floating]) -> Counts:
-    return np.clip(np.rint(image), 0, 65_535).astype(np.uint16)
+    return rounded_counts(image)

@@ -16,7 +16,7 @@ from scipy import ndimage as ndi
 
 from srh_clinic.diagnosis import CLASSES
 from srh_clinic.files import whole_file
-from srh_clinic.intensity import Counts, unit_to_counts
+from srh_clinic.intensity import Counts, rounded_counts, unit_to_counts
 from srh_clinic.simulation.degradation import degrade, draw_sources
 from srh_clinic.simulation.phantom import simulate_patch
 from srh_clinic.simulation.signal import raman_signal
@@ -91,7 +91,7 @@ def classifier_sample(seed: int) -> tuple[Counts, int]:
     if look == "noise-free":
         softness = rng.uniform(0, 0.9)
         soft = ndi.gaussian_filter(phantom.expected, (0, softness, softness))
-        return np.clip(np.rint(soft), 0, 65_535).astype(np.uint16), CLASSES.index(diagnosis)
+        return rounded_counts(soft), CLASSES.index(diagnosis)
     return phantom.counts, CLASSES.index("nondiagnostic" if look == "unreadable" else diagnosis)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from srh_clinic.bundles import load_bundle
 from srh_clinic.estimates import Interval
-from srh_clinic.intensity import FULL_SCALE, Counts, counts_to_unit
+from srh_clinic.intensity import FULL_SCALE, Counts, counts_to_unit, rounded_counts
 from srh_clinic.metrics import measured, psnr, upsnr
 from srh_clinic.metrics.unreferenced import ADDED
 from srh_clinic.progress import Progress, silent
@@ -112,10 +112,7 @@ def _at(bench: Bench, methods: Sequence[Method], strength: float) -> list[dict[s
     truth = np.stack([one.expected for one in made]).astype(np.float64) / FULL_SCALE
     by, _, _ = measured(np.stack([counts_to_unit(one) for one in scanned.values()]), NOISE_SEED)
     more, less = (
-        {
-            i: np.clip(np.rint(counts + sign * ADDED * FULL_SCALE * by.added[i]), 0, FULL_SCALE - 1).astype(np.uint16)
-            for i, counts in scanned.items()
-        }
+        {i: rounded_counts(counts + sign * ADDED * FULL_SCALE * by.added[i]) for i, counts in scanned.items()}
         for sign in (1, -1)
     )
     rows: list[dict[str, Any]] = []
