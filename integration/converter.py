@@ -72,7 +72,8 @@ def convert(
     if pseudonyms is not None:
         return [export_deidentified(slide, Path(out), partial(_write, to), pseudonyms)]
     if to == "dicom" and isinstance(slide, DicomSlide):
-        raise InputError("a slide that is already DICOM", "a two-channel TIFF", paths[0])
+        needed = "one of another format; of DICOM, OUT as .ome.tif or .ome.zarr, or --deidentify"
+        raise InputError("a slide that is already DICOM", needed, paths[0])
     return _write(to, slide, out)
 
 
