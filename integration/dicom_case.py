@@ -71,8 +71,8 @@ def find_case(path: Path) -> tuple[list[DicomFile], list[str]]:
     for slide in slides:
         if slide.number("TotalPixelMatrixRows") * slide.number("TotalPixelMatrixColumns") < 1:
             raise InputError(f"an image of {_size(slide.header)}", "at least one pixel each way", slide.path)
-    largest = max(_area(slide.header) for slide in slides)
-    level = [slide for slide in slides if _area(slide.header) == largest]
+    largest = max(area_of(slide.header) for slide in slides)
+    level = [slide for slide in slides if area_of(slide.header) == largest]
     other = [
         f"{slide.path.name}: {_size(slide.header)}, not {_size(level[0].header)}" for slide in slides if slide not in level
     ]
@@ -118,7 +118,7 @@ def _named(path: Path) -> DicomFile:
     named = read_header(path)
     if named.is_directory:
         raise InputError("a DICOMDIR, the index of a folder of files", "the folder or a file of the slide", path)
-    if _is_truncated(named):
+    if is_truncated(named):
         raise InputError(TRUNCATED_HEADER, "a whole DICOM file", path)
     if named.required("SOPClassUID") != VLWholeSlideMicroscopyImageStorage:
         raise InputError(f"a DICOM object of {_class_name(named)}", NEEDED, path)
@@ -163,7 +163,7 @@ def _summaries(files: list[Path]) -> tuple[list[DicomFile], list[str]]:
         else:
             if summary.is_directory:
                 continue
-            if _is_truncated(summary):
+            if is_truncated(summary):
                 unreadable.append(f"{file.name}: {TRUNCATED_HEADER}")
             else:
                 summaries.append(summary)
@@ -175,7 +175,7 @@ def _without_duplicates(files: list[DicomFile]) -> list[DicomFile]:
     first: dict[str, DicomFile] = {}
     for file in files:
         other = first.setdefault(str(value_of(file.header, "SOPInstanceUID")), file)
-        if other is not file and not _same_content(other, file):
+        if other is not file and not same_content(other, file):
             found = f"two files of one SOP Instance UID and different content ({other.path.name} and {file.path.name})"
             raise InputError(found, "one version; name the file that is meant", file.path.parent)
     return list(first.values())
@@ -188,12 +188,12 @@ def _without_versions_of(named: DicomFile, others: list[DicomFile]) -> tuple[lis
     for other in others:
         if str(value_of(other.header, "SOPInstanceUID")) != uid:
             kept.append(other)
-        elif not _same_content(named, other):
+        elif not same_content(named, other):
             again.append(f"{other.path.name}: the SOP Instance UID of {named.path.name} over different content")
     return [file for file in kept if value_of(file.header, "SeriesInstanceUID") == series or _is_one_case(named, file)], again
 
 
-def _same_content(one: DicomFile, two: DicomFile) -> bool:
+def same_content(one: DicomFile, two: DicomFile) -> bool:
     """Whether two files are one instance: their data sets and pixel data equal, whatever their file meta say."""
     if one.pixel_offset is None or two.pixel_offset is None:
         return one.path.read_bytes() == two.path.read_bytes()
@@ -215,11 +215,11 @@ def _srh_volumes(files: list[DicomFile], path: Path) -> list[DicomFile]:
         layout = layout_of(path) if path.is_dir() else None
         found = f"DICOM objects of {_class_name(files[0])}, not a slide"
         raise InputError(found if layout is None else f"{layout} ({found})", NEEDED, path)
-    volumes = [file for file in slides if _flavour(file.header) == "VOLUME"]
+    volumes = [file for file in slides if flavour_of(file.header) == "VOLUME"]
     if not volumes:
-        flavours = ", ".join(sorted({_flavour(file.header) for file in slides}))
+        flavours = ", ".join(sorted({flavour_of(file.header) for file in slides}))
         raise InputError(f"only {flavours} images of a slide", NEEDED, path)
-    srh = [file for file in volumes if _is_16_bit_monochrome(file.header)]
+    srh = [file for file in volumes if is_16_bit_monochrome(file.header)]
     if not srh:
         header = volumes[0].header
         colour = value_of(header, "SamplesPerPixel") != 1
@@ -272,7 +272,7 @@ def _halves(by_series: dict[str, list[DicomFile]], series: str | None) -> list[t
         frame = value_of(first.header, "FrameOfReferenceUID")
         if not _is_one_case(first, second) or not frame or frame != value_of(second.header, "FrameOfReferenceUID"):
             continue
-        if max(map(_area_of, by_series[one])) != max(map(_area_of, by_series[two])):
+        if max(map(_area_of_file, by_series[one])) != max(map(_area_of_file, by_series[two])):
             continue
         for each in (one, two):
             if each not in channels:
@@ -313,7 +313,7 @@ def _agree(one: str | float, two: str | float) -> bool:
     return abs(one - two) <= _EXTENT_TOLERANCE * max(abs(one), abs(two))
 
 
-def _is_truncated(file: DicomFile) -> bool:
+def is_truncated(file: DicomFile) -> bool:
     """Whether a file ends where a slide would have its pixel data; a report, for example, has none."""
     if file.pixel_offset is not None:
         return False
@@ -321,29 +321,31 @@ def _is_truncated(file: DicomFile) -> bool:
     return VLWholeSlideMicroscopyImageStorage in says or says[1] is None
 
 
-def _is_16_bit_monochrome(header: Dataset) -> bool:
+def is_16_bit_monochrome(header: Dataset) -> bool:
+    """Whether an image can hold counts of a channel."""
     one = value_of(header, "SamplesPerPixel") == 1 and value_of(header, "BitsAllocated") == 16
     return bool(one and (value_of(header, "BitsStored") or 0) > 8)
 
 
-def _flavour(header: Dataset) -> str:
+def flavour_of(header: Dataset) -> str:
+    """What an image of a slide shows: VOLUME, LABEL, OVERVIEW, THUMBNAIL."""
     image_type = value_of(header, "ImageType") or []
     return str(image_type[2]).strip() if len(image_type) > 2 else "unnamed"
 
 
-def _area(header: Dataset) -> tuple[int, int, int]:
-    """Sorts by area; equal only for equal shapes."""
+def area_of(header: Dataset) -> tuple[int, int, int]:
+    """Pixels, rows and columns of the whole image: sorts by area; equal only for equal shapes."""
     rows, columns = value_of(header, "TotalPixelMatrixRows") or 0, value_of(header, "TotalPixelMatrixColumns") or 0
     return rows * columns, rows, columns
 
 
 def _size(header: Dataset) -> str:
-    _, rows, columns = _area(header)
+    _, rows, columns = area_of(header)
     return f"{columns} x {rows} pixels"
 
 
-def _area_of(file: DicomFile) -> tuple[int, int, int]:
-    return _area(file.header)
+def _area_of_file(file: DicomFile) -> tuple[int, int, int]:
+    return area_of(file.header)
 
 
 def _class_name(file: DicomFile) -> str:

@@ -18,7 +18,7 @@ from srh_clinic import __version__
 from srh_clinic.errors import InputError
 from srh_clinic.integration.channels import channel_of_words
 from srh_clinic.integration.dicom_reader import NOTES_PREFIX
-from srh_clinic.integration.optical_path import SCHEME, coded, optical_path, statement_of
+from srh_clinic.integration.optical_path import RESTORED, coded, optical_path, statement_of
 from srh_clinic.integration.targets import MANUFACTURER, derivation
 from srh_clinic.intensity import RAMAN_SHIFTS
 from srh_clinic.slide import Identity, Slide
@@ -151,7 +151,7 @@ def make_derived(
     header.ImageType = ["DERIVED", "PRIMARY", "VOLUME", "RESAMPLED" if resampled else "NONE"]
     header.SharedFunctionalGroupsSequence[0].WholeSlideMicroscopyImageFrameTypeSequence[0].FrameType = header.ImageType
     header.DerivationDescription = derivation(provenance)
-    header.DerivationCodeSequence = [coded("SRH-RESTORED", SCHEME, "Restored stimulated Raman histology")]
+    header.DerivationCodeSequence = [coded(*RESTORED)]
     header.ContributingEquipmentSequence = [_processing_equipment(provenance, created)]
     if not origins:
         return

@@ -18,6 +18,9 @@ PUMP_NM = 790.0
 SCHEME = "99SRHCLINIC"
 """Coding scheme of concepts that no public dictionary holds."""
 
+RESTORED = ("SRH-RESTORED", SCHEME, "Restored stimulated Raman histology")
+"""Code of how a restored slide was derived: value, scheme and meaning."""
+
 
 def coded(value: str, scheme: str, meaning: str) -> Dataset:
     """An item of a code sequence."""

@@ -7,7 +7,7 @@ from pydicom.sr.coding import Code
 
 from srh_clinic.diagnosis import CLASS_WORDS, CLASSES
 from srh_clinic.display import CLASS_COLOURS
-from srh_clinic.integration.optical_path import SCHEME
+from srh_clinic.integration.optical_path import RESTORED, SCHEME
 
 CLASS_CODES: dict[str, Code] = {
     "tumor": Code("108369006", "SCT", "Neoplasm"),
@@ -34,7 +34,7 @@ STEPS = Code("SRH-STEPS", SCHEME, "Reverse steps of restoration predicted")
 TRUST = Code("SRH-TRUST", SCHEME, "Strength of the guards in thresholds")
 SUPPORT = Code("SRH-SUPPORT", SCHEME, "Mean patch probability of the diagnosis")
 AS_SCANNED = Code("SRH-SCANNED", SCHEME, "Slide as scanned")
-AS_RESTORED = Code("SRH-RESTORED", SCHEME, "Restored stimulated Raman histology")
+AS_RESTORED = Code(*RESTORED)
 STATE = Code("SRH-STATE", SCHEME, "Image that was classified")
 LIMITS = Code("SRH-LIMITS", SCHEME, "Limits of use")
 CHANNEL_ORDER = Code("SRH-CHANNELS", SCHEME, "Channel order")

@@ -20,6 +20,7 @@ from srh_clinic.cli.cohort import cohort_app
 from srh_clinic.cli.config import as_defaults, config_app, configured
 from srh_clinic.cli.options import guarded
 from srh_clinic.cli.output import FRAMED, Terminal, listed, tell, words
+from srh_clinic.cli.pacs import pacs_app
 from srh_clinic.cli.study import study_app
 from srh_clinic.errors import ExitCode
 
@@ -83,7 +84,10 @@ def doctor() -> None:
 
 for _command in (simulate, convert, restore, diagnose, judge, validate, train, doctor):
     app.command()(_command)
-GROUPS = {"bundle": bundle_app, "benchmark": benchmark_app, "study": study_app, "cohort": cohort_app, "config": config_app}
+GROUPS = {
+    **{"bundle": bundle_app, "benchmark": benchmark_app, "study": study_app},
+    **{"cohort": cohort_app, "pacs": pacs_app, "config": config_app},
+}
 for _name, _group in GROUPS.items():
     app.add_typer(_group, name=_name)
 

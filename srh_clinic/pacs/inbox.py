@@ -1,0 +1,175 @@
+"""Where received files lie: each whole, once, on the disk before anybody is told that it has come.
+
+::
+
+    inbox/STUDY/INSTANCE.dcm      both named by hashes of their UIDs: no name says whose they are
+    inbox/.receiving/             what is not whole yet; cleared when a listener begins
+
+A file comes under its name by a rename after it has been flushed, and is never written again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from srh_clinic.errors import InputError
+from srh_clinic.files import flush, sha256_of
+from srh_clinic.integration.arriving import instance_in, same_instance
+
+INBOX = "inbox"
+"""Folder of a run that holds what was received."""
+
+RECEIVING = ".receiving"
+
+NAME = 16
+"""Hexadecimal digits of the name of a study's folder and of a file."""
+
+How = Literal["new", "again", "conflict", "unreadable", "ours"]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of a file: ``again`` is one that was there, ``conflict`` another under the UID of one that is there.
+
+    One that is ``unreadable`` is kept in a folder of its own; a result of ours (``ours``) that a PACS sends back is not kept.
+    """
+
+    how: How
+    study: Path | None = None
+
+
+class Inbox:
+    """The received files of a run. All methods may be called from several threads.
+
+    Parameters
+    ----------
+    folder
+        Made when it is not there.
+
+    Raises
+    ------
+    OSError
+        When it cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.receiving = folder / RECEIVING
+        self._lock = threading.Lock()
+        self._open: set[Path] = set()
+        self._bringing: dict[Hashable, tuple[float, set[Path]]] = {}
+        self.receiving.mkdir(parents=True, exist_ok=True)
+        self.clear()
+        self._open.update(item for item in folder.iterdir() if item.is_dir() and item != self.receiving)
+
+    def clear(self) -> None:
+        """Take away what was not whole when the one who sent it, or this process before, ended."""
+        for dead in self.receiving.iterdir():
+            dead.unlink(missing_ok=True)
+
+    def draft(self) -> Path:
+        """A new name to receive a file under, for :meth:`take`."""
+        return self.receiving / f"{secrets.token_hex(8)}.dcm"
+
+    def take(self, file: Path, brought_by: Hashable = None) -> Taken:
+        """Move a whole file that lies in :attr:`receiving` to its place; when this returns, it survives a power failure.
+
+        Parameters
+        ----------
+        brought_by
+            The association or call by which it came, see :meth:`moving`.
+
+        Raises
+        ------
+        OSError
+            When the disk is full, for one. The file is then where it was, and nothing has come.
+        """
+        flush(file)
+        try:
+            instance = instance_in(file)
+        except InputError:
+            digest = sha256_of(file)[:NAME]
+            study, target = self.folder / digest, self.folder / digest / f"{digest}.dcm"
+        else:
+            if instance.ours:
+                file.unlink()
+                return Taken("ours")
+            study = self.folder / _hashed(instance.study)
+            target = study / f"{_hashed(instance.uid)}.dcm"
+        with self._lock:
+            how = self._place(file, target)
+            self._open.add(study)
+            if brought_by is not None:
+                _, studies = self._bringing.setdefault(brought_by, (time.monotonic(), set()))
+                studies.add(study)
+        if how == "new" and target.stem == study.name:
+            how = "unreadable"
+        return Taken(how, study)
+
+    def _place(self, file: Path, target: Path) -> How:
+        if target.exists():
+            same = target.stem == target.parent.name or same_instance(target, file)
+            file.unlink()
+            return "again" if same else "conflict"
+        made = not target.parent.is_dir()
+        target.parent.mkdir(exist_ok=True)
+        file.replace(target)
+        flush(target.parent)
+        if made:
+            flush(self.folder)
+        return "new"
+
+    def copy(self, file: Path, brought_by: Hashable = None) -> Taken:
+        """The same for a file that lies elsewhere and stays there.
+
+        Raises
+        ------
+        OSError
+            When it cannot be read, or the disk is full.
+        """
+        draft = self.draft()
+        try:
+            shutil.copyfile(file, draft)
+            return self.take(draft, brought_by)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def heard(self, brought_by: Hashable) -> None:
+        """Note that something comes by an association."""
+        with self._lock:
+            _, studies = self._bringing.get(brought_by, (0.0, set()))
+            self._bringing[brought_by] = (time.monotonic(), studies)
+
+    def over(self, brought_by: Hashable) -> None:
+        """Note that nothing more comes by an association."""
+        with self._lock:
+            self._bringing.pop(brought_by, None)
+
+    def moving(self, study: Path) -> float:
+        """Seconds since something has last come by an association that brought a file of a study; infinite when all ended."""
+        with self._lock:
+            heard = [when for when, studies in self._bringing.values() if study in studies]
+        return time.monotonic() - max(heard) if heard else float("inf")
+
+    def open_studies(self) -> list[Path]:
+        """Folders of studies to which something has come since they were :meth:`settled`."""
+        with self._lock:
+            return sorted(self._open)
+
+    def settled(self, study: Path, files: int) -> None:
+        """Note that all is said of a study with so many files, until another file comes."""
+        with self._lock:
+            if len([*study.glob("*.dcm")]) == files:
+                self._open.discard(study)
+
+
+def _hashed(uid: str) -> str:
+    return hashlib.sha256(uid.encode()).hexdigest()[:NAME]
