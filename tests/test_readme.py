@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,19 @@ def test_it_opens_with_the_two_commands() -> None:
     assert re.search(r"make demo.*\nmake test", README.split("##")[0])
 
 
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    phantom = simulate_case("tumor", quality=0.6, size=256, seed=1)
+    path = tmp_path_factory.mktemp("case") / "case.dcm"
+    write_wsi(ArraySlide(phantom.counts, phantom.um_per_px), path)
+    return path
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.splitlines()[0] for block in BLOCKS])
-def test_each_block_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_block_runs(block: str, case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len([line for line in block.splitlines() if line.strip()]) < 10
     monkeypatch.chdir(tmp_path)
-    phantom = simulate_case("tumor", quality=0.6, size=256, seed=1)
-    write_wsi(ArraySlide(phantom.counts, phantom.um_per_px), Path("case.dcm"))
+    shutil.copy(case, "case.dcm")
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})  # noqa: S102 - the README's own text
     if "result.save" in block:
         assert (tmp_path / "out" / "result.json").is_file()

@@ -16,7 +16,6 @@ from calling import Run, left_behind
 
 from srh_clinic.case.result import CaseResult
 from srh_clinic.errors import ExitCode
-from srh_clinic.files import claimed
 from srh_clinic.tiling import TileStore
 
 
@@ -33,10 +32,14 @@ def nobody() -> Iterator[None]:
         yield
 
 
-def in_another_process(folder: Path, *call: object) -> subprocess.CompletedProcess[str]:
-    program = "from srh_clinic.cli.app import main; main()"
-    command = [sys.executable, "-c", program, *map(str, call)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+HOLD = """
+import sys
+from srh_clinic.files import claimed
+with claimed(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+"""A program that claims a folder until it is told to end."""
 
 
 def test_a_file_without_read_permission_gets_one_sentence(run: Run, tmp_path: Path, case: Path) -> None:
@@ -187,8 +190,12 @@ def test_unfinished_work_is_never_written_through_a_link(
 
 
 def test_a_second_call_into_the_same_folder_is_told(run: Run, call_of_case: tuple[object, ...], tmp_path: Path) -> None:
-    with claimed(tmp_path / "out"):
-        ran = in_another_process(tmp_path, "diagnose", *call_of_case, "--out", "out", "--restorer", "none")
-    assert ran.returncode == ExitCode.INPUT
-    assert f"found a run that writes there now (process {os.getpid()} on" in " ".join(ran.stderr.split())
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        ran = run("diagnose", *call_of_case, "--out", "out", "--restorer", "none")
+        first.communicate("")
+    assert ran.code == ExitCode.INPUT
+    assert f"found a run that writes there now (process {first.pid} on" in " ".join(ran.err.split())
     assert left_behind(tmp_path) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,22 @@ from srh_clinic.judging import Judgement, judge, save_judgement
 from srh_clinic.judging.judge import INPUT, _ranked
 from srh_clinic.metrics import psnr
 from srh_clinic.simulation import Sources, degrade, simulate_case
+from srh_clinic.simulation.degradation import Degraded
 from srh_clinic.slide import ArraySlide
 
 FILTERS = ("median", "gaussian", "none")
 
 
-def scanned(um_per_px: float = 0.47, strength: float = 0.5) -> tuple[ArraySlide, np.ndarray]:
-    """A slide of four tiles, and the same without noise, unit intensity."""
+@cache
+def noisy() -> Degraded:
+    """Four tiles under simulated noise."""
     clean = simulate_case("tumor", 1.0, 512, 3).counts.astype(np.float32)
-    made = degrade(np.random.default_rng(0), clean, Sources(instrument=strength))
-    return ArraySlide(made.counts, um_per_px), made.expected / 65_536
+    return degrade(np.random.default_rng(0), clean, Sources(instrument=0.5))
+
+
+def scanned(um_per_px: float = 0.47) -> tuple[ArraySlide, np.ndarray]:
+    """A slide of four tiles, and the same without noise, unit intensity."""
+    return ArraySlide(noisy().counts, um_per_px), noisy().expected / 65_536
 
 
 @pytest.fixture(scope="module")

@@ -240,7 +240,7 @@ def test_one_command_trains_both_networks_in_the_time_it_is_given(data, tmp_path
         "denoiser": TINY["denoiser"] | EVERYTHING | {"channels_last": False},
         "calibrator": TINY["calibrator"],
     }
-    done = train_rscd(str(data), tmp_path / "b", seconds=4.0, device="cpu", **changes)
+    done = train_rscd(str(data), tmp_path / "b", seconds=1.5, device="cpu", **changes)
     assert load_bundle(tmp_path / "b").parts == ("denoiser", "calibrator")
     for task, steps in done.items():
         planned = json.loads((tmp_path / "b/training" / task / "plan.json").read_text())["steps"]

@@ -146,10 +146,10 @@ def _excess(
     if inside.all():
         return Undefined("there are no other cases to compare with")
 
+    counted = np.stack([inside, ~inside, inside & new, ~inside & new], axis=1).astype(np.float64)
+
     def statistic(weights: NDArray[np.float64]) -> float:
-        of_inside, of_others = weights[inside].sum(), weights[~inside].sum()
-        if not of_inside or not of_others:
-            return float("nan")
-        return float((weights * new)[inside].sum() / of_inside - (weights * new)[~inside].sum() / of_others)
+        of_inside, of_others, new_inside, new_others = (weights @ counted).tolist()
+        return new_inside / of_inside - new_others / of_others if of_inside and of_others else float("nan")
 
     return clustered(statistic, patients, level=level, seed=seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,26 +58,54 @@ class Twins(PhantomImages):
         return (self.protocol.reference(index) for index in range(10))
 
 
+@pytest.fixture(scope="module")
+def small_fields() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "create_extractor", lambda *args: PooledPixels())
+        # A field of 64 px is too small to be found again under noise; registration has tests of its own.
+        patch.setattr(tables, "registered", lambda acquired, image: acquired)
+        yield patch
+
+
 @pytest.fixture(autouse=True)
-def extractor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "create_extractor", lambda *args: PooledPixels())
-    # A field of 64 px is too small to be found again under noise; registration has tests of its own.
-    monkeypatch.setattr(tables, "registered", lambda acquired, image: acquired)
+def _small_fields(small_fields: pytest.MonkeyPatch) -> None:
+    """For every test here."""
+
+
+def tables_of(bench: Bench) -> Tables:
+    return Tables(bench, Twins(bench.protocol), chosen_methods(NAMES), Fewer(("nlm",), (1, 4, 8)))
 
 
 @pytest.fixture
 def run(bench: Bench) -> Tables:
-    fewer = Fewer(("nlm",), (1, 4, 8))
-    return Tables(bench, Twins(bench.protocol), chosen_methods(NAMES), fewer)
+    """Nothing of it is restored yet."""
+    return tables_of(bench)
 
 
-def test_the_rows_are_means_of_what_was_measured_on_each_image(run: Tables) -> None:
-    cells = run.cells()
-    section = unpaired(run, cells)
+@pytest.fixture(scope="module")
+def measured(
+    bundle: Bundle, small_protocol: Path, tmp_path_factory: pytest.TempPathFactory, small_fields: pytest.MonkeyPatch
+) -> Path:
+    """The folder of a run whose cells are there."""
+    out = tmp_path_factory.mktemp("measured") / "out"
+    tables_of(Bench(load_protocol(small_protocol), bundle, out, device="cpu", limit=6)).cells()
+    return out
+
+
+@pytest.fixture
+def done(bench: Bench, measured: Path) -> Tables:
+    """The same run with all of its cells."""
+    shutil.copytree(measured, bench.out)
+    return tables_of(bench)
+
+
+def test_the_rows_are_means_of_what_was_measured_on_each_image(done: Tables) -> None:
+    cells = done.cells()
+    section = unpaired(done, cells)
     rows = {row["method"]: row for row in _table(section, "All methods").rows}
     direct = []
     for index in range(10):
-        image = run.images.image(index)
+        image = done.images.image(index)
         assert image.clean is not None
         direct.append(metrics.psnr(counts_to_unit(image.counts), counts_to_unit(image.clean)))
     assert rows["input"]["psnr"].value == pytest.approx(np.mean(direct))
@@ -87,13 +116,13 @@ def test_the_rows_are_means_of_what_was_measured_on_each_image(run: Tables) -> N
     assert "paper_fid" not in rows["nlm"]
 
 
-def test_a_second_acquisition_is_compared_without_its_margin(run: Tables) -> None:
-    cells = run.cells()
-    image = run.images.image(3)
+def test_a_second_acquisition_is_compared_without_its_margin(done: Tables) -> None:
+    cells = done.cells()
+    image = done.images.image(3)
     assert image.clean is not None
     expected = metrics.psnr(inner(counts_to_unit(image.counts)), inner(counts_to_unit(image.clean)))
     assert cells["input"][3]["near_psnr"] == pytest.approx(expected)
-    section = near_registered(run, cells)
+    section = near_registered(done, cells)
     row = _table(section, "All methods").rows[0]
     assert row["psnr"].value == pytest.approx(np.mean([cells["input"][i]["near_psnr"] for i in range(10)]))
     assert row["paper_psnr"] == 26.97
@@ -135,10 +164,10 @@ def test_a_pair_is_registered_once_for_all_runs(run: Tables, monkeypatch: pytest
     assert all(np.array_equal(first[i], again[i]) for i in (0, 1, 2, 3, 5))
 
 
-def test_slow_methods_restore_their_images_alone_and_all_methods_are_shown_on_these(run: Tables) -> None:
-    cells = run.cells()
+def test_slow_methods_restore_their_images_alone_and_all_methods_are_shown_on_these(done: Tables) -> None:
+    cells = done.cells()
     assert sorted(cells["nlm"]) == [1, 4, 8]
-    report = unpaired(run, cells)
+    report = unpaired(done, cells)
     assert {row["method"]: row["n"] for row in _table(report, "All methods").rows} == {
         "input": 10,
         WHOLE: 10,
@@ -159,27 +188,27 @@ def test_a_run_that_was_cut_goes_on_and_says_the_same(run: Tables, monkeypatch: 
     assert run.cells() == first
 
 
-def test_the_clean_images_as_a_set_lie_at_no_distance_from_themselves(run: Tables) -> None:
-    second = run.second_features()
+def test_the_clean_images_as_a_set_lie_at_no_distance_from_themselves(done: Tables) -> None:
+    second = done.second_features()
     assert len(second.vectors) == 10
     assert metrics.spectrum_distance(second.spectra, second.spectra) == 0
-    comparison = MethodComparison(run, run.cells(), near=True)
+    comparison = MethodComparison(done, done.cells(), near=True)
     ours, reference, how = comparison._sets("input", [1, 4, 8])
     assert len(ours.vectors) == len(reference.vectors) == 3
     assert how["units"] == how["reference_units"] == [1, 4, 8]
 
 
-def test_what_was_asked_is_met_or_not_by_the_numbers(run: Tables) -> None:
-    cells = {name: {i: dict(cell) for i, cell in rows.items()} for name, rows in run.cells().items()}
+def test_what_was_asked_is_met_or_not_by_the_numbers(done: Tables) -> None:
+    cells = {name: {i: dict(cell) for i, cell in rows.items()} for name, rows in done.cells().items()}
     for name, dB in (("input", 20.0), (WHOLE, 30.0), ("median", 30.4)):
         for cell in cells[name].values():
             cell["psnr"] = dB
-    asked = {row["asked"]: row for row in MethodComparison(run, cells, near=False).ranking()}
+    asked = {row["asked"]: row for row in MethodComparison(done, cells, near=False).ranking()}
     within = asked["PSNR within 0.5 dB of the best"]
     assert (within["met"], within["measured"]) == (True, f"{WHOLE} 30.00 dB, median 30.40 dB")
     for cell in cells["median"].values():
         cell["psnr"] = 30.6
-    asked = {row["asked"]: row for row in MethodComparison(run, cells, near=False).ranking()}
+    asked = {row["asked"]: row for row in MethodComparison(done, cells, near=False).ranking()}
     assert asked["PSNR within 0.5 dB of the best"]["met"] is False
     assert f"No ablation significantly better than {WHOLE}" not in asked
 
@@ -243,20 +272,24 @@ def test_a_stack_that_cannot_be_used_is_told_before_anything_is_restored(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.fixture
-def page_of_all(bundle: Bundle, small_protocol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setitem(suite.PRESETS, "quick", suite.Preset(images=9, slow=2, sweep=3, stacks=8))
-    monkeypatch.setattr("srh_clinic.validation.benchmarks.depth.DEPTHS_UM", (0.0, 100.0))
-    reports = run_benchmark(
-        "tables",
-        tmp_path / "out",
-        options=BenchmarkOptions(methods=["median", "rscd_fixed_10"]),
-        bundle=bundle.path,
-        protocol=small_protocol,
-        device="cpu",
-    )
+@pytest.fixture(scope="module")
+def page_of_all(
+    bundle: Bundle, small_protocol: Path, tmp_path_factory: pytest.TempPathFactory, small_fields: pytest.MonkeyPatch
+) -> Path:
+    out = tmp_path_factory.mktemp("all") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(suite.PRESETS, "quick", suite.Preset(images=9, slow=2, sweep=3, stacks=8))
+        patch.setattr("srh_clinic.validation.benchmarks.depth.DEPTHS_UM", (0.0, 100.0))
+        reports = run_benchmark(
+            "tables",
+            out,
+            options=BenchmarkOptions(methods=["median", "rscd_fixed_10"]),
+            bundle=bundle.path,
+            protocol=small_protocol,
+            device="cpu",
+        )
     assert [report.name for report in reports] == ["unpaired", "near_registered", "downstream", "sweep", "zstack"]
-    return tmp_path / "out"
+    return out
 
 
 def test_all_tables_and_figures_are_one_page_without_the_network(page_of_all: Path) -> None:
@@ -283,10 +316,10 @@ def test_the_rows_are_in_one_json_and_every_table_in_csv(page_of_all: Path) -> N
 
 
 def test_one_cell_computed_anew_is_the_cell_of_the_table(
-    run: Tables, bundle: Bundle, small_protocol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    done: Tables, bundle: Bundle, small_protocol: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cell = run.cells()[WHOLE][2]
-    again = run.cell(METHODS[WHOLE], 2)
+    cell = done.cells()[WHOLE][2]
+    again = done.cell(METHODS[WHOLE], 2)
     for measure in ("psnr", "ssim", "near_psnr", "nuclei_added"):
         # The table's batches hold other images beside this one, which moves the last bits of a convolution.
         assert again[measure] == pytest.approx(cell[measure], rel=1e-6)
@@ -294,7 +327,7 @@ def test_one_cell_computed_anew_is_the_cell_of_the_table(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     alone = run_cell("median", 2, bundle=bundle.path, protocol=small_protocol, device="cpu")
-    assert alone["psnr"] == run.cells()["median"][2]["psnr"]
+    assert alone["psnr"] == done.cells()["median"][2]["psnr"]
     with pytest.raises(InputError, match="found phantom 99; needed one from 0 to 14"):
         run_cell("median", 99, bundle=bundle.path, protocol=small_protocol, device="cpu")
     assert not list((tmp_path / "here").iterdir())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from srh_clinic.diagnosis import CLASSES
 from srh_clinic.estimates import Interval
 from srh_clinic.validation.shift.harm import TRANSITIONS, harm_rows, ledger
 from srh_clinic.validation.shift.records import Cohort, Prediction, ShiftCase
+from srh_clinic.validation.shift.report import ShiftReport
 from srh_clinic.validation.shift.sections.checklists import SECTIONS
 from srh_clinic.validation.shift.sections.gallery import gallery
 from srh_clinic.validation.shift.sections.outcomes import change_rows
@@ -55,20 +58,49 @@ def manifest(path: Path, patients: int, *, harmed: str = "", name: str = "P") ->
     return path
 
 
-def test_harm_to_one_subgroup_is_on_the_first_page(tmp_path: Path) -> None:
-    report = validate_cohort(manifest(tmp_path / "m.csv", 60, harmed="tumor 1"), tmp_path / "out")
+@dataclass(frozen=True)
+class Validated:
+    """A report that several tests look at, its manifest and its folder."""
+
+    report: ShiftReport
+    manifest: Path
+    folder: Path
+
+
+def validated(folder: Path, patients: int, *, seed: int = 0, **how: str) -> Validated:
+    source = manifest(folder / "m.csv", patients, **how)
+    return Validated(validate_cohort(source, folder / "out", seed=seed), source, folder / "out")
+
+
+@pytest.fixture(scope="module")
+def harmed(tmp_path_factory: pytest.TempPathFactory) -> Validated:
+    return validated(tmp_path_factory.mktemp("harmed"), 60, harmed="tumor 1")
+
+
+@pytest.fixture(scope="module")
+def helped(tmp_path_factory: pytest.TempPathFactory) -> Validated:
+    return validated(tmp_path_factory.mktemp("helped"), 60)
+
+
+@pytest.fixture(scope="module")
+def marked_up(tmp_path_factory: pytest.TempPathFactory) -> Validated:
+    """Few patients, one subgroup harmed, and names that are markup."""
+    return validated(tmp_path_factory.mktemp("few"), 24, seed=3, harmed="tumor 1", name="<script>alert(1)</script>$x$")
+
+
+def test_harm_to_one_subgroup_is_on_the_first_page(harmed: Validated) -> None:
+    report = harmed.report
     assert any(alarm.startswith("subtype: tumor 1") for alarm in report.first.alarms)
     assert not any("tumor 0" in alarm for alarm in report.first.alarms)
-    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    page = (harmed.folder / "report.html").read_text(encoding="utf-8")
     first = page[: page.index("<nav")]
     assert "Restoration harms" in first
     assert "subtype: tumor 1" in first
 
 
-def test_no_p_stands_beside_an_interval_that_it_does_not_invert(tmp_path: Path) -> None:
-    report = validate_cohort(manifest(tmp_path / "m.csv", 60, harmed="tumor 1"), tmp_path / "out")
+def test_no_p_stands_beside_an_interval_that_it_does_not_invert(harmed: Validated) -> None:
     beside = []
-    for part in report.sections:
+    for part in harmed.report.sections:
         for table in part.tables:
             p_values = {column.key for column in table.columns} & {"p", "p_holm", "holm"}
             intervals = any(isinstance(row.get(column.key), Interval) for column in table.columns for row in table.rows)
@@ -95,8 +127,8 @@ def test_no_library_warns_where_nothing_varies(tmp_path: Path) -> None:
     assert "rank the cases alike" not in areas.note
 
 
-def test_a_cohort_that_is_only_helped_raises_no_alarm(tmp_path: Path) -> None:
-    report = validate_cohort(manifest(tmp_path / "m.csv", 60), tmp_path / "out")
+def test_a_cohort_that_is_only_helped_raises_no_alarm(helped: Validated) -> None:
+    report = helped.report
     assert report.first.alarms == ()
     assert {part.name for part in report.sections} - {"patches"} == set(SECTIONS)
     empty = {part.name for part in report.sections if not part.filled}
@@ -105,19 +137,16 @@ def test_a_cohort_that_is_only_helped_raises_no_alarm(tmp_path: Path) -> None:
     )
 
 
-def test_the_same_manifest_and_seed_give_the_same_bytes(tmp_path: Path) -> None:
-    source = manifest(tmp_path / "m.csv", 24)
-    for out in ("one", "two"):
-        validate_cohort(source, tmp_path / out, seed=3)
-    names = sorted(str(path.relative_to(tmp_path / "one")) for path in (tmp_path / "one").rglob("*") if path.is_file())
+def test_the_same_manifest_and_seed_give_the_same_bytes(marked_up: Validated, tmp_path: Path) -> None:
+    validate_cohort(marked_up.manifest, tmp_path, seed=3)
+    names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert {"report.html", "report.json", "policy.json", "tables/harm-harm-and-benefit.csv"} <= set(names)
     for name in names:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+        assert (tmp_path / name).read_bytes() == (marked_up.folder / name).read_bytes(), name
 
 
-def test_markup_in_names_is_text(tmp_path: Path) -> None:
-    validate_cohort(manifest(tmp_path / "m.csv", 24, harmed="tumor 1", name="<script>alert(1)</script>$x$"), tmp_path / "out")
-    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+def test_markup_in_names_is_text(marked_up: Validated) -> None:
+    page = (marked_up.folder / "report.html").read_text(encoding="utf-8")
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;$x$" in page
 
@@ -196,8 +225,8 @@ def test_what_takes_no_part_stands_first_and_in_the_exit_code(tmp_path: Path) ->
     assert page.index("rows take no part") < page.index("classified as scanned and after restoration")
 
 
-def test_the_abstract_says_what_the_first_page_says(tmp_path: Path) -> None:
-    report = validate_cohort(manifest(tmp_path / "m.csv", 24, harmed="tumor 1"), tmp_path / "out")
+def test_the_abstract_says_what_the_first_page_says(marked_up: Validated) -> None:
+    report = marked_up.report
     abstract = " ".join(next(part for part in report.sections if part.name == "abstract").text)
     correct, wrong = (one.split("; ")[0] for one in (abstract.partition("correct were ")[2], abstract.partition("wrong ")[2]))
     before, after = (float(share) for share in re.findall(r"([\d.]+)%", correct)[:2])
@@ -207,10 +236,9 @@ def test_the_abstract_says_what_the_first_page_says(tmp_path: Path) -> None:
     assert f"Confidently wrong: {wrong_before}%, then {wrong_after}%" in first
 
 
-def test_what_an_earlier_report_had_and_this_one_lacks_is_gone(tmp_path: Path) -> None:
+def test_what_an_earlier_report_had_and_this_one_lacks_is_gone(helped: Validated, tmp_path: Path) -> None:
     """A policy of other patients beside a report decides cases; files of the user stay."""
-    out = tmp_path / "out"
-    validate_cohort(manifest(tmp_path / "many.csv", 60), out)
+    out = shutil.copytree(helped.folder, tmp_path / "out")
     assert (out / "policy.json").is_file()
     for name in ("report.pdf", "reference.json", "impact.html", "impact.json", "notes.txt"):
         (out / name).write_text("of another run")

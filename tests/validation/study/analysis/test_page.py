@@ -14,8 +14,16 @@ from srh_clinic.validation.reporting.page import page
 from srh_clinic.validation.study.analysis.page import analyse, write_analysis
 
 
-def test_the_analysis_is_the_same_under_its_seed(small):
-    first, again = analyse(small, seed=2), analyse(small, seed=2)
+@pytest.fixture(scope="module")
+def reports(small):
+    """Of a small study, made while a library's warning is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return analyse(small, seed=2)
+
+
+def test_the_analysis_is_the_same_under_its_seed(small, reports):
+    first, again = reports, analyse(small, seed=2)
     assert [s.tables for s in again] == [s.tables for s in first]
     assert again[0].figures == first[0].figures
 
@@ -42,13 +50,13 @@ def test_an_interim_analysis_says_so_at_the_top(small, tmp_path):
     assert "no unit was rated by two raters" in (tmp_path / "study_raters.md").read_text()
 
 
-def test_no_library_warns_of_a_study_and_no_interval_has_no_width(small):
+def test_no_library_warns_of_a_study_and_no_interval_has_no_width(small, reports):
     alike = with_answers(small, halluc_A="none", halluc_B="none", pref_quality="A", pref_fidelity="tie", method_guess="unsure")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        reports = [*analyse(small), *analyse(alike)]
+        of_alike = analyse(alike)
     seen = 0
-    for report in reports:
+    for report in (*reports, *of_alike):
         for one in report.tables:
             for row in one.rows:
                 for column in one.columns:
@@ -93,9 +101,7 @@ def test_a_review_has_no_preferences_and_tells_what_the_guards_missed():
     assert flagged["of"] + missed["of"] == 360
 
 
-def test_what_an_earlier_analysis_had_and_this_one_lacks_is_gone(small, tmp_path):
-    for name in ("study_old-strata.csv", "notes.txt"):
-        (tmp_path / name).write_text("of another study")
-    written = write_analysis(small, tmp_path)
-    found = {path for path in tmp_path.rglob("*") if path.is_file()}
-    assert found - set(written) == {tmp_path / "notes.txt"}
+def test_what_an_earlier_analysis_had_and_this_one_lacks_is_gone(written):
+    folder = written[0].parent
+    found = {path for path in folder.rglob("*") if path.is_file()}
+    assert found - set(written) == {folder / "notes.txt"}

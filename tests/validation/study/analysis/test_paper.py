@@ -8,7 +8,6 @@ import re
 
 from srh_clinic.estimates import Interval
 from srh_clinic.validation.reporting.report import Column, Report, Table
-from srh_clinic.validation.study.analysis.page import write_analysis
 from srh_clinic.validation.study.analysis.paper import latex_tables, tidy_csv
 
 COLUMNS = (
@@ -45,13 +44,13 @@ def test_every_number_is_one_line_unrounded_and_no_cell_a_formula() -> None:
     assert rows[4]["value"] == "0.04"
 
 
-def test_an_analysis_has_both(small, tmp_path) -> None:
-    written = write_analysis(small, tmp_path)
+def test_an_analysis_has_both(written) -> None:
+    folder = written[0].parent
     assert {"tables.tex", "tidy.csv"} <= {path.name for path in written}
-    text = (tmp_path / "tables.tex").read_text()
+    text = (folder / "tables.tex").read_text()
     tables = re.findall(r"\\begin{tabular}{([lr]+)}(.*?)\\end{tabular}", text, re.DOTALL)
     assert len(tables) > 8
     for columns, body in tables:
         rows = [line for line in body.splitlines() if line.endswith(r"\\")]
         assert {len(re.findall(r"(?<!\\)&", line)) for line in rows} == {len(columns) - 1}
-    assert {row["section"] for row in csv.DictReader((tmp_path / "tidy.csv").open())} >= {"study_preference", "study_raters"}
+    assert {row["section"] for row in csv.DictReader((folder / "tidy.csv").open())} >= {"study_preference", "study_raters"}
