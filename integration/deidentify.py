@@ -12,7 +12,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from srh_clinic.integration.dicom_header import derived_uid
 from srh_clinic.integration.optical_path import coded
 from srh_clinic.intensity import Counts
 from srh_clinic.notebook import ShownSlide
-from srh_clinic.slide import Identity, Slide, require_unchanged
+from srh_clinic.slide import Identity, Slide, require_unchanged, sparing
 
 NO_DATE = datetime(2000, 1, 1)
 """Stands where DICOM asks for a date and none is told."""
@@ -103,6 +103,11 @@ class NamelessSlide(ShownSlide):
         """The files that its pixels come from, which are not written over; none of their names is told."""
         found: tuple[Path, ...] = getattr(self.source, "files", ())
         return found
+
+    @property
+    def spared(self) -> NamelessSlide:
+        """The same of a source that is read in little memory, see :func:`~srh_clinic.slide.sparing`."""
+        return replace(self, source=sparing(self.source))
 
     def check_unchanged(self) -> None:
         """Raise ``InputError`` when a file of the source is no longer what it was."""

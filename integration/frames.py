@@ -7,8 +7,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
@@ -70,26 +71,42 @@ class Frames:
         return np.flatnonzero(down & (self.left < x + width) & (self.left + columns > x))
 
 
+SPARING_BYTES = 2**25
+"""Decoded frames that :attr:`FramedSlide.spared` keeps in memory."""
+
+
 class FrameCache:
     """Decoded frames, least recently used leave first; bounded in bytes, shared by threads, pickled empty.
 
-    Without ``max_bytes`` it keeps what :attr:`~srh_clinic.integration.limits.Limits.cache_bytes` allows.
+    Parameters
+    ----------
+    max_bytes
+        What is kept in memory; None is what :attr:`~srh_clinic.integration.limits.Limits.cache_bytes` allows.
+    spills
+        Whether frames that leave lie in a file without a name from then on: they come back sooner than they are decoded, and
+        memory does not grow with the slide. A disk that is full takes no more of them.
     """
 
-    def __init__(self, max_bytes: int | None = None) -> None:
+    def __init__(self, max_bytes: int | None = None, *, spills: bool = False) -> None:
         self.max_bytes = limits().cache_bytes if max_bytes is None else max_bytes
+        self.spills = spills
         self._frames: OrderedDict[tuple[int, ...], Counts] = OrderedDict()
         self._bytes = 0
+        self._spilled = _SpilledFrames() if spills else None
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return FrameCache, (self.max_bytes,)
+        return partial(FrameCache, spills=self.spills), (self.max_bytes,)
 
     def get(self, key: tuple[int, ...]) -> Counts | None:
         with self._lock:
             if key in self._frames:
                 self._frames.move_to_end(key)
-            return self._frames.get(key)
+                return self._frames[key]
+            frame = None if self._spilled is None else self._spilled.get(key)
+        if frame is not None:
+            self.put(key, frame)
+        return frame
 
     def put(self, key: tuple[int, ...], frame: Counts) -> None:
         with self._lock:
@@ -97,7 +114,44 @@ class FrameCache:
             self._bytes += frame.nbytes - (0 if replaced is None else replaced.nbytes)
             self._frames[key] = frame
             while self._bytes > self.max_bytes and len(self._frames) > 1:
-                self._bytes -= self._frames.popitem(last=False)[1].nbytes
+                oldest, left = self._frames.popitem(last=False)
+                self._bytes -= left.nbytes
+                if self._spilled is not None:
+                    self._spilled.put(oldest, left)
+
+
+class _SpilledFrames:
+    """Frames in a file that has no name and is gone with the process, each written once."""
+
+    def __init__(self) -> None:
+        self._file: Any = None
+        self._at: dict[tuple[int, ...], tuple[int, tuple[int, ...]]] = {}
+        self._end = 0
+        self._full = False
+
+    def get(self, key: tuple[int, ...]) -> Counts | None:
+        if key not in self._at:
+            return None
+        start, shape = self._at[key]
+        frame = np.empty(shape, dtype=np.uint16)
+        self._file.seek(start)
+        return frame if self._file.readinto(frame.data.cast("B")) == frame.nbytes else None
+
+    def put(self, key: tuple[int, ...], frame: Counts) -> None:
+        if self._full or key in self._at or frame.size == 0:
+            return
+        try:
+            if self._file is None:
+                self._file = TemporaryFile(buffering=0, prefix="srh-clinic-")  # noqa: SIM115 - as long as the cache
+            self._file.seek(self._end)
+            written = self._file.write(np.ascontiguousarray(frame, dtype=np.uint16).data.cast("B"))
+        except OSError:
+            written = 0
+        if written < frame.nbytes:
+            self._full = True
+            return
+        self._at[key] = self._end, frame.shape
+        self._end += frame.nbytes
 
 
 @dataclass(frozen=True)
@@ -139,6 +193,14 @@ class FramedSlide(ShownSlide):
         """
         for path, snapshot in self.opened:
             snapshot.check(path)
+
+    @cached_property
+    def spared(self) -> Self:
+        """The same slide, whose frames beyond :data:`SPARING_BYTES` lie on the disk, in the folder of temporary files."""
+        if self.cache.spills:
+            return self
+        cache = FrameCache(SPARING_BYTES, spills=True)
+        return replace(self, stated=self.notes, compare_bits=False, cache=cache)  # what was looked at is not looked at again
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -172,6 +172,18 @@ def keep_freed_memory() -> bool:
     return all(mallopt(option, size) == 1 for option, size in MALLOC.items())
 
 
+def give_back_memory() -> bool:
+    """Give the system back what this process has freed and kept, see :func:`keep_freed_memory`: between two stages of a case.
+
+    What one stage kept in pieces is of no use to the next, which would be given more. Where the C library is not glibc
+    nothing happens, and False is said.
+    """
+    try:
+        return bool(ctypes.CDLL("libc.so.6").malloc_trim(0))
+    except (OSError, AttributeError):
+        return False
+
+
 def _channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 

@@ -18,7 +18,7 @@ from srh_clinic.intensity import Counts, rounded_counts
 from srh_clinic.notebook import ShownSlide
 from srh_clinic.slide import Identity, Slide, check_region
 
-BLOCK = 2048
+BLOCK = 1024
 """Edge in pixels of the blocks in which a whole slide is read: bounds the memory, whatever the slide's size."""
 
 

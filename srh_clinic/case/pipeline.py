@@ -44,6 +44,7 @@ from srh_clinic.case.restoring import (
 )
 from srh_clinic.case.result import CaseResult
 from srh_clinic.case.scrutiny import Scrutiny, scrutinise, unexamined
+from srh_clinic.engine import give_back_memory
 from srh_clinic.errors import InputError
 from srh_clinic.files import fingerprint
 from srh_clinic.guards.channels import channel_flags, look_at_channels
@@ -51,7 +52,7 @@ from srh_clinic.inference import network_seconds
 from srh_clinic.intensity import Counts
 from srh_clinic.progress import Progress, silent
 from srh_clinic.resampling import thumbnail
-from srh_clinic.slide import Slide, require_unchanged
+from srh_clinic.slide import Slide, require_unchanged, sparing
 from srh_clinic.tiling import TileGrid, TileStore
 from srh_clinic.tissue import TissueMask
 
@@ -301,6 +302,7 @@ class RestoreThenClassify:
         regions = rescan_regions(found.restored, slide)
         require_unchanged(slide)
         decision = self._decide(found)
+        give_back_memory()
         total = time.perf_counter() - began
         after = found.after.diagnosis
         return CaseResult(
@@ -335,6 +337,7 @@ class RestoreThenClassify:
     def _find(self, slide: Slide, work: str | Path | None, report: Progress, preview: Preview | None) -> _Findings:
         """Restore, examine and classify; further restorations are kept for as long as that takes."""
         with ExitStack() as room:
+            slide = sparing(slide)
             view, reading = at_pixel_size(slide, self.bundle.metadata["um_per_px"])
             report("reading", 0, 1)
             seen = look_over(view)
@@ -355,7 +358,9 @@ class RestoreThenClassify:
                 worst_first=None if preview is None else self.calibrator,
                 told=None if preview is None else preview.restored,
             )
+            give_back_memory()
             scrutiny = self._scrutinise(view, restored, slide, partial(report, "examining"))
+            give_back_memory()
             keeper = self._keeper(restored.grid, work, room)
             certainty = self._repeat(view, restored, slide, keeper or self.repeated, partial(report, "repeating"))
             withheld = scrutiny.failed if self.conservative else scrutiny.failed[:0]

@@ -163,7 +163,7 @@ def restore(
     from srh_clinic.case.restoring import at_pixel_size, look_over, overlap_of, restore_slide
     from srh_clinic.integration import read_slide, require_free_target, write_wsi, written_before
     from srh_clinic.restorers import create_restorer
-    from srh_clinic.slide import pixels_sha256
+    from srh_clinic.slide import pixels_sha256, sparing
 
     slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane, flat_field)
     loaded = load_bundle(bundle)
@@ -172,7 +172,7 @@ def restore(
     made_by |= {"source_pixels_sha256": pixels_sha256(slide)}
     require_free_target(out, slide, made_by)
     with kept_tiles(out) as work, shown_progress() as progress:
-        view, flags = at_pixel_size(slide, loaded.metadata["um_per_px"])
+        view, flags = at_pixel_size(sparing(slide), loaded.metadata["um_per_px"])
         if written := written_before(out, slide, made_by):
             flags += (f"found {out} as this very call has written it; nothing was computed.",)
         else:

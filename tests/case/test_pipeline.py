@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from flat_case import TILE, noisy, pipeline
 
+from srh_clinic.case.provenance import origin_of
 from srh_clinic.case.result import CaseResult
+from srh_clinic.integration import frames, read_slide, write_wsi
+from srh_clinic.integration.dicom_frames import DicomFrames
 from srh_clinic.slide import ArraySlide
 
 SCHEMA = json.loads((files("srh_clinic") / "schemas" / "result.schema.json").read_text(encoding="utf-8"))
@@ -61,3 +64,17 @@ def test_progress_reaches_the_end_of_every_stage() -> None:
     for steps in told.values():
         assert steps[-1][0] == steps[-1][1]
         assert steps == sorted(steps)
+
+
+def test_a_whole_case_decodes_each_frame_once_and_fills_no_cache_of_the_callers(tmp_path, monkeypatch) -> None:
+    flat = noisy(3_000)
+    write_wsi(ArraySlide(flat.read(0, 0, *flat.shape), flat.um_per_px), tmp_path / "scan.dcm", transfer_syntax="raw")
+    slide = read_slide(tmp_path / "scan.dcm")
+    monkeypatch.setattr(frames, "SPARING_BYTES", 1)
+    assert len(slide.notes) == 0
+    loads: list[int] = []
+    load = DicomFrames.load
+    monkeypatch.setattr(DicomFrames, "load", lambda self, index: loads.append(index) or load(self, index))
+    result = pipeline()(slide, origin=origin_of(slide))
+    assert result.diagnosis == "tumor"
+    assert len(loads) == sum(len(one.index) for plane in slide.planes for one in plane)

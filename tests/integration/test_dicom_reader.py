@@ -19,14 +19,16 @@ from pydicom.pixels import get_encoder
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, JPEGLSLossless, generate_uid
 
 from srh_clinic.errors import InputError
+from srh_clinic.integration import frames as frames_module
 from srh_clinic.integration import read_slide
 from srh_clinic.integration.channels import channel_in_words, channel_of_words, decide_channels, stokes_nm
+from srh_clinic.integration.deidentify import nameless
 from srh_clinic.integration.dicom_frames import DicomFrames
 from srh_clinic.integration.dicom_header import image_header
 from srh_clinic.integration.frames import FrameCache
 from srh_clinic.integration.limits import VARIABLE
 from srh_clinic.integration.optical_path import PUMP_NM, optical_path, statement_of
-from srh_clinic.slide import ArraySlide
+from srh_clinic.slide import ArraySlide, sparing
 
 
 def whole(slide):
@@ -386,6 +388,50 @@ class TestLaziness:
         cache.put((2,), frames[2])
         assert cache.get((1,)) is None
         assert cache.get((0,)) is frames[0]
+
+    def test_frames_that_spill_come_back_from_the_disk_and_memory_stays_bounded(self):
+        cache = FrameCache(max_bytes=800, spills=True)
+        frames = [np.full((10, 20), i, np.uint16)[:, ::-1] for i in range(6)]
+        for i, frame in enumerate(frames):
+            cache.put((i,), frame)
+        for i in (0, 3, 1, 5, 0):
+            np.testing.assert_array_equal(cache.get((i,)), frames[i])
+            assert cache._bytes <= 800
+        assert cache.get((6,)) is None
+        assert cache._spilled._end == 6 * 400  # each once
+        assert pickle.loads(pickle.dumps(cache)).spills  # noqa: S301  our own bytes
+
+    @pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), 100])
+    def test_a_disk_that_is_full_takes_no_more_frames_and_gives_none_that_is_cut(self, fault, monkeypatch):
+        class Full:
+            def seek(self, at):
+                pass
+
+            def write(self, content):
+                if isinstance(fault, OSError):
+                    raise fault
+                return fault
+
+        monkeypatch.setattr(frames_module, "TemporaryFile", lambda **_: Full())
+        cache = FrameCache(max_bytes=400, spills=True)
+        for i in range(3):
+            cache.put((i,), np.full((10, 20), i, np.uint16))
+        assert cache.get((0,)) is None
+        assert cache.get((2,)) is not None
+
+    def test_a_slide_that_is_spared_decodes_each_frame_once_however_often_it_is_read(self, case, counts, monkeypatch):
+        monkeypatch.setattr(frames_module, "SPARING_BYTES", 1)
+        spared = sparing(read_slide(case))
+        loads = []
+        load = DicomFrames.load
+        monkeypatch.setattr(DicomFrames, "load", lambda self, index: loads.append(index) or load(self, index))
+        for _ in range(3):
+            rows = [spared.read(y, 0, min(40, 150 - y), 230) for y in range(0, 150, 40)]
+            np.testing.assert_array_equal(np.concatenate(rows, axis=1), counts)
+        assert len(loads) == sum(len(frames.index) for plane in spared.planes for frames in plane)
+        assert spared.notes == read_slide(case).notes
+        assert sparing(spared) is spared
+        assert sparing(nameless(spared)).source is spared
 
     def test_regions_of_a_6000_px_slide_are_decoded_once_and_the_bound_is_a_setting(self, monkeypatch):
         assert FrameCache().max_bytes >= 2 * 2 * 6144**2  # with 64 MiB half of its tiles were decoded again
