@@ -1,79 +1,87 @@
-"""Results to a PACS by C-STORE."""
+"""Objects to an archive: sent, and believed to be there when it says so itself."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from srh_clinic.errors import InputError
+from srh_clinic.pacs.archives import Calling, archive_at
+from srh_clinic.pacs.credentials import Trust
 from srh_clinic.pacs.destination import Destination, Sent, UnreachableError
+from srh_clinic.pacs.objects import Archive, ObjectFile, ServiceError, objects_in
+from srh_clinic.pacs.reasons import DUPLICATE
+from srh_clinic.progress import Progress, silent
 
-_DIMSE = re.compile(r"dicom://(?P<title>[^@/\s]{1,16})@(?P<host>[^:/\s]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})/?")
+NOT_THERE = "taken, but not there when it is asked for"
+
+SETTLING = (0.5, 1.0, 2.0, 4.0)
+"""Seconds between questions for objects that were taken: an archive may file them after it has answered."""
+
+
+def push(archive: Archive, objects: Sequence[ObjectFile], progress: Progress = silent) -> dict[ObjectFile, str]:
+    """Send objects, and ask the archive for each of them; one that it had before is sent again, and no harm is done.
+
+    Returns
+    -------
+    Why each that did not get there did not; nothing when all are there.
+
+    Raises
+    ------
+    ServiceError
+        When the archive does not answer, or answers with no word about objects.
+    """
+    refused = archive.store(objects, progress)
+    faults: dict[ObjectFile, str] = {}
+    progress("asking for them", 0, 1)
+    for wait in (*SETTLING, None):
+        held = archive.held(objects)
+        faults = {one: why for one in objects if (why := _fault(one, refused, held)) is not None}
+        if wait is None or NOT_THERE not in faults.values():
+            break
+        time.sleep(wait)
+    progress("asking for them", 1, 1)
+    return faults
+
+
+def _fault(one: ObjectFile, refused: Mapping[str, str], held: set[str]) -> str | None:
+    why = refused.get(one.instance.sop)
+    if one.instance.sop in held:
+        return None if why == DUPLICATE else why
+    return NOT_THERE if why in (None, DUPLICATE) else why
 
 
 @dataclass(frozen=True)
-class CStore:
-    """A store SCP at ``host:port`` called ``title``; ``calling`` is our own AE title."""
+class ArchiveDestination:
+    """An archive as the place where results go."""
 
-    title: str
-    host: str
-    port: int
-    calling: str
-
-    @property
-    def name(self) -> str:
-        """See :class:`Destination`."""
-        return f"dicom://{self.title}@{self.host}:{self.port}"
+    name: str
+    archive: Archive
 
     def send(self, objects: Sequence[Path]) -> Sent:
-        """See :class:`Destination`."""
-        from pydicom import dcmread
-        from pydicom.filereader import read_file_meta_info
-        from pynetdicom import AE
-        from pynetdicom.presentation import build_context
-
-        ae = AE(self.calling)
-        metas = [read_file_meta_info(file) for file in objects]
-        pairs = sorted({(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID) for meta in metas})
-        association = ae.associate(self.host, self.port, [build_context(*pair) for pair in pairs], ae_title=self.title)
-        if not association.is_established:
-            raise UnreachableError("refused-association" if association.is_rejected else "no-connection")
-        accepted = {(context.abstract_syntax, context.transfer_syntax[0]) for context in association.accepted_contexts}
-        stored, refused = 0, []
+        """See :class:`~srh_clinic.pacs.destination.Destination`."""
+        files = objects_in(objects)
         try:
-            for file, meta in zip(objects, metas, strict=True):
-                if (meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID) not in accepted:
-                    refused.append("no-presentation-context")
-                    continue
-                status = association.send_c_store(dcmread(file)).get("Status")
-                if status is None:
-                    raise UnreachableError("timeout")
-                if status == 0 or status & 0xF000 == 0xB000:
-                    stored += 1
-                else:
-                    refused.append(f"status-{status:04x}")
-        finally:
-            if association.is_established:
-                association.release()
-        return Sent(stored, tuple(refused))
+            faults = push(self.archive, files)
+        except ServiceError as error:
+            if error.may_pass:
+                raise UnreachableError("no-answer" if error.status is None else f"answer-{error.status}") from error
+            raise
+        if NOT_THERE in faults.values():
+            raise UnreachableError("not-there-yet")
+        words = tuple(re.sub(r"[^a-z0-9]+", "-", why.lower()).strip("-") for why in faults.values())
+        return Sent(len(files) - len(faults), words)
 
 
-def destination_of(address: str, calling: str) -> Destination:
-    """What an address such as ``dicom://ORTHANC@127.0.0.1:4242`` leads to.
-
-    Parameters
-    ----------
-    calling
-        Our own AE title.
+def destination_of(address: str, title: str, trust: Trust | None = None) -> Destination:
+    """The archive at ``https://pacs.example/dicom-web`` or ``AE@HOST:PORT`` as a destination; ``title`` is ours.
 
     Raises
     ------
     InputError
-        When it is no address of a PACS.
+        As :func:`~srh_clinic.pacs.archives.archive_at`.
     """
-    found = _DIMSE.fullmatch(address)
-    if found is None or not 0 < int(found["port"]) < 65_536:
-        raise InputError(f"the address {address!r}", "one such as dicom://TITLE@HOST:PORT")
-    return CStore(found["title"], found["host"].strip("[]"), int(found["port"]), calling)
+    return ArchiveDestination(address, archive_at(address, Calling(title, trust or Trust()), os.environ))
