@@ -16,6 +16,7 @@ name that no command knows is refused wherever it stands.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -37,7 +38,9 @@ FILE = f"{PREFIX}CONFIG"
 """Variable that names the file."""
 
 OTHERS = (FILE, f"{PREFIX}LIMITS")
-"""Variables that are no options."""
+"""Variables that are no options. Nor are those of :mod:`srh_clinic.pacs.credentials`, which nothing here reads or shows."""
+
+_BEFORE_HOST = re.compile(r"(?<=://)[^\s'\"]*@")
 
 FALSE, TRUE = ("0", "false", "no", "off", ""), ("1", "true", "yes", "on")
 
@@ -119,7 +122,9 @@ def configured(context: Context, named: Path | None, environ: Mapping[str, str])
     options = list(options_of(context))
     path = config_file(named, environ)
     told = {} if path is None else _in_file(path, options)
-    known = {variable for option in options for variable in option.variables} | set(OTHERS)
+    from srh_clinic.pacs.credentials import VARIABLES
+
+    known = {variable for option in options for variable in option.variables} | {*OTHERS, *VARIABLES}
     if unknown := sorted(name for name in environ if name.startswith(PREFIX) and name not in known):
         raise InputError(f"the variable {unknown[0]} in the environment", "the name of an option, as config show lists them")
     given = []
@@ -187,12 +192,17 @@ def _checked(option: Option, value: Any, where: str, path: Path | None) -> Given
     several = option.parameter.multiple or option.parameter.nargs != 1
     if isinstance(value, bool) != flag or isinstance(value, list) != several or isinstance(value, dict):
         needed = "true or false" if flag else "a list" if several else "one value"
-        raise InputError(f"{value!r} for {option}", needed, path or where)
+        raise InputError(f"{_shown(value)} for {option}", needed, path or where)
     try:
         option.parameter.process_value(option.context, value)
     except typer.BadParameter as error:
-        raise InputError(f"{value!r} for {option}", error.message.rstrip("."), path or where) from error
+        raise InputError(f"{_shown(value)} for {option}", error.message.rstrip("."), path or where) from error
     return Given(option, value, where)
+
+
+def _shown(value: Any) -> str:
+    """A value as it is printed: what stands before the host of an address may be a password, and is refused by who uses it."""
+    return _BEFORE_HOST.sub("...@", repr(value))
 
 
 @config_app.command("show")
@@ -213,7 +223,7 @@ def config_show(
         shown = True
         one = given.get((option.command, option.name))
         if one is not None:
-            tell(f"{option} = {one.value!r}  ({one.where})")
+            tell(f"{option} = {_shown(one.value)}  ({one.where})")
         elif not option.parameter.required:
             tell(f"{option} = {option.parameter.default!r}  (default)")
     if not shown:

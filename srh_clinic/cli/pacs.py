@@ -4,4 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from srh_clinic.cli.transfer import fetch, push
+
 pacs_app = typer.Typer(help="From and to a PACS.", no_args_is_help=True)
+
+for _command in (push, fetch):
+    pacs_app.command()(_command)

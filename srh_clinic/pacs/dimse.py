@@ -33,6 +33,9 @@ PATIENCE = 120.0
 CONNECTING = 15.0
 """Seconds for a connection, and for an association to be accepted."""
 
+ECHO = "1.2.840.10008.1.1"
+"""Verification, which whoever takes anything takes."""
+
 PENDING = (0xFF00, 0xFF01)
 
 How = Literal["get", "move"]
@@ -64,11 +67,13 @@ class NodeArchive:
         from pynetdicom.presentation import build_context
 
         pairs = sorted({(one.instance.sop_class, one.syntax) for one in objects})
-        if len(pairs) > MOST_CONTEXTS:
+        if len(pairs) >= MOST_CONTEXTS:
             found = f"objects of {len(pairs)} combinations of SOP class and transfer syntax"
-            raise InputError(found, f"at most {MOST_CONTEXTS}, which is what one association can hold; send them in parts")
+            raise InputError(found, f"fewer than {MOST_CONTEXTS}, which is what one association holds; send them in parts")
+        # without C-ECHO beside them, an archive that takes none of them would end the association and say no more
+        contexts = [build_context(ECHO), *(build_context(*pair) for pair in pairs)]
         refused: dict[str, str] = {}
-        with self._associated([build_context(*pair) for pair in pairs], "a store") as association, _as_they_lie():
+        with self._associated(contexts, "a store") as association, _as_they_lie():
             accepted = {(cx.abstract_syntax, cx.transfer_syntax[0]) for cx in association.accepted_contexts}
             for done, one in enumerate(objects):
                 progress("sending", done, len(objects))
@@ -132,16 +137,18 @@ class NodeArchive:
         said = [(checked_uid(str(one.get("SOPInstanceUID", ""))), str(one.get("SOPClassUID", ""))) for one in found]
         return [Instance(study, series, *uids) for uids in said]
 
-    def _find(self, association: Association, level: str, **keys: str) -> Iterator[Dataset]:
+    def _find(self, association: Association, level: str, **keys: str) -> list[Dataset]:
+        """All that is found: an association answers one question at a time, so nobody may ask another between two answers."""
         from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
+        all_found = []
         for said, found in association.send_c_find(_identifier(level, **keys), StudyRootQueryRetrieveInformationModelFind):
             status = _status(said, "a search", self.node)
             if status in PENDING:
-                if found is not None:
-                    yield found
+                all_found += [] if found is None else [found]
             elif status != 0:
                 raise ServiceError(f"the answer {reason_of(status)} to a search", "a node that answers C-FIND", str(self.node))
+        return all_found
 
     @contextmanager
     def _finding(self) -> Iterator[Association]:
@@ -278,7 +285,7 @@ def _drain(answers: Iterator[tuple[Dataset, Dataset | None]], node: Node) -> Non
         status = _status(said, "a retrieval", node)
         if status in (*PENDING, 0x0000, 0xB000) or (status & 0xFF00 == 0xC000 and "NumberOfFailedSuboperations" in said):
             continue
-        needed = "a node that retrieves, and for C-MOVE knows our AE title (--aet) at this machine's --port"
+        needed = "a node that retrieves, and for C-MOVE knows our AE title (--title) at this machine's --port"
         words = "move destination unknown (0xA801)" if status == _UNKNOWN_DESTINATION else reason_of(status)
         raise ServiceError(f"the answer {words} to a retrieval", needed, str(node))
 
