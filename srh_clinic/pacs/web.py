@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.message import Message
 from http import HTTPStatus
+from http.client import responses
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO, Self
@@ -401,6 +402,6 @@ _NEEDED: dict[int, str] = {
 
 def _refused(status: int, what: str, where: str, answer: bytes) -> ServiceError:
     """An answer that is none, without its words, which may name a patient."""
-    phrase = HTTPStatus(status).phrase if status in iter(HTTPStatus) else "unknown"
+    phrase = responses.get(status, "unknown")
     needed = _NEEDED.get(status, "a service that does it")
     return ServiceError(f"the answer {status} ({phrase}) to {what}", needed, where, status, answer)
