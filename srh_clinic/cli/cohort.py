@@ -37,7 +37,7 @@ from srh_clinic.cli.options import (
     shown_progress,
 )
 from srh_clinic.cli.output import Terminal, tell
-from srh_clinic.errors import ExitCode
+from srh_clinic.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     from srh_clinic.cohort.ledger import Entry, Ledger
@@ -132,6 +132,10 @@ def cohort_run(
             min=1, help="Processes, each with its own networks; by default one for each core, up to 8, or one on a card."
         ),
     ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers do the cases, such as tcp://host:8786."),
+    ] = None,
     shard: Annotated[
         str,
         typer.Option(
@@ -162,6 +166,8 @@ def cohort_run(
     from srh_clinic.files import check_place
     from srh_clinic.slide import Reading
 
+    if scheduler is not None and workers is not None:
+        raise InputError("--workers beside --scheduler", "one of them: a cluster has its own workers")
     check_place(out, folder=True)
     listed, part = list_cases(cases), Shard.parse(shard)
     settings = CaseSettings(
@@ -182,8 +188,8 @@ def cohort_run(
     )
     mine = [case for case in listed if case in part]
     with _watching(quiet, log_file, metrics) as watch:
-        size = min(workers or default_workers(device), max(1, len(mine)))
-        entries = run_cohort(mine, settings, out, shard=part, workers=size, deaths=deaths, watch=watch)
+        size = min(workers or (1 if scheduler else default_workers(device)), max(1, len(mine)))
+        entries = run_cohort(mine, settings, out, shard=part, workers=size, scheduler=scheduler, deaths=deaths, watch=watch)
     table = write_results(listed, part, entries, out, out / CASES)
     bad = [entry for entry in entries if entry.state != "done"]
     if not quiet:
@@ -213,15 +219,17 @@ def _watching(quiet: bool, log_file: Path | None, metrics: Path | None) -> Itera
     from srh_clinic.cohort.telling import append_log, metrics_text
     from srh_clinic.files import write_whole
 
-    written = 0.0
+    written, left_out = 0.0, set[str]()
     with _dashboard(quiet) as show:
 
         def watch(seen: Seen, ledger: Ledger) -> None:
             nonlocal written
             if log_file is not None:
                 append_log(log_file, ledger)
-            over = not seen.workers and not seen.counts["waiting"] + seen.counts["running"]
-            if metrics is not None and (over or time.monotonic() - written > KEPT):
+            for sentence in set(seen.left_out) - left_out:
+                left_out.add(sentence)
+                tell(f"srh-clinic: left out: {sentence}", err=True)
+            if metrics is not None and (seen.over or time.monotonic() - written > KEPT):
                 write_whole(metrics, metrics_text(ledger.entries(), seen.workers), "metrics")
                 written = time.monotonic()
             show(seen)
@@ -303,7 +311,6 @@ def cohort_retry(
     """Let cases that are parked or failed wait again; the run's own call then does them."""
     from srh_clinic.cohort.ledger import Ledger, latest
     from srh_clinic.cohort.running import ledgers_in
-    from srh_clinic.errors import InputError
 
     paths = ledgers_in(run)
     known = {path: Ledger(path, read=True) for path in paths}
@@ -328,7 +335,6 @@ def cohort_why(
     from srh_clinic.cohort.ledger import Ledger
     from srh_clinic.cohort.running import ledgers_in
     from srh_clinic.cohort.telling import moment
-    from srh_clinic.errors import InputError
 
     told = False
     for path in ledgers_in(run):

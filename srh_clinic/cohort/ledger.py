@@ -319,6 +319,16 @@ class Ledger:
         """Leave a case to whoever comes, after so many seconds; False when the claim was lost."""
         return self._end(claim, "waiting", kind, "", until=time.time() + wait)
 
+    def lose(self, claim: Claim) -> bool:
+        """Whoever worked on a case for this process has died: as :meth:`take_back`; False when the claim was lost."""
+        with self._transaction():
+            row = self._db.execute(
+                "SELECT name, deaths FROM cases WHERE name = ? AND state = 'running' AND token = ?", (claim.name, claim.token)
+            ).fetchone()
+            if row is not None:
+                self._lose(row)
+        return row is not None
+
     def take_back(self) -> None:
         """Let cases wait again whose owner is gone or has not renewed its claim; park those that :attr:`deaths` died on."""
         with self._transaction():
@@ -401,14 +411,16 @@ class Ledger:
 
     def _take_back(self, now: float) -> None:
         for row in self._db.execute("SELECT name, owner, until, deaths FROM cases WHERE state = 'running'").fetchall():
-            if not _is_lost(row, now):
-                continue
-            deaths = row["deaths"] + 1
-            if deaths >= self.deaths:
-                why = f"{deaths} workers died or stood still on it; it may need more memory than there is"
-                self._move(row["name"], "running", "parked", "worker-died", why=why, deaths=deaths)
-            else:
-                self._move(row["name"], "running", "waiting", "taken-back", deaths=deaths)
+            if _is_lost(row, now):
+                self._lose(row)
+
+    def _lose(self, row: sqlite3.Row) -> None:
+        deaths = row["deaths"] + 1
+        if deaths >= self.deaths:
+            why = f"{deaths} workers died or stood still on it; it may need more memory than there is"
+            self._move(row["name"], "running", "parked", "worker-died", why=why, deaths=deaths)
+        else:
+            self._move(row["name"], "running", "waiting", "taken-back", deaths=deaths)
 
     def _end(self, claim: Claim, state: State, kind: str, why: str, **columns: Any) -> bool:
         with self._transaction():

@@ -1,4 +1,4 @@
-"""A run on this machine: worker processes that are begun, watched, begun again when they die, and ended together."""
+"""A run: on this machine by worker processes that are begun, watched, begun again when they die, and ended together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from srh_clinic import __version__
 from srh_clinic.cohort.cases import Listed, Shard
+from srh_clinic.cohort.crew import FRUITLESS, TO_END, WATCHED, Crew
 from srh_clinic.cohort.ledger import DEATHS, Entry, Ledger, State
 from srh_clinic.cohort.settings import PARTIAL, has_outputs
 from srh_clinic.errors import InputError
@@ -23,17 +24,8 @@ from srh_clinic.errors import InputError
 if TYPE_CHECKING:
     from srh_clinic.cohort.settings import CaseSettings
 
-WATCHED = 0.25
-"""Seconds between two looks at the workers and the ledger."""
-
-FRUITLESS = 5
-"""Deaths for each worker without a move of any case between them, after which a run gives up."""
-
 MOST_WORKERS = 8
 """By default: each holds a model, and a machine with many cores may have little memory for each."""
-
-TO_END = 60.0
-"""Seconds that a worker gets to hand back its case before it is killed."""
 
 SAFE_PATH = "PYTHONSAFEPATH"
 
@@ -49,12 +41,17 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 @dataclass(frozen=True)
 class Seen:
-    """A run at one moment: cases by state, those in hand, workers that live, and seconds since it began."""
+    """A run at one moment: cases by state, those in hand, workers that live, and seconds since it began.
+
+    ``over`` is said once, at the end; ``left_out`` has a sentence for each worker that gets no case.
+    """
 
     counts: dict[State, int]
     running: tuple[Entry, ...]
     workers: int
     seconds: float
+    over: bool = False
+    left_out: tuple[str, ...] = ()
 
 
 def ledger_file(out: Path, shard: Shard) -> Path:
@@ -99,6 +96,7 @@ def run_cohort(
     *,
     shard: Shard = Shard(),  # noqa: B008 - it is frozen
     workers: int = 1,
+    scheduler: str | None = None,
     deaths: int = DEATHS,
     watch: Callable[[Seen, Ledger], object] = lambda seen, ledger: None,
 ) -> list[Entry]:
@@ -113,6 +111,8 @@ def run_cohort(
         Those of this shard.
     workers
         Processes, each with its own networks and an equal part of the cores' threads.
+    scheduler
+        Address of a Dask scheduler whose workers do the cases (:mod:`srh_clinic.cohort.cluster`); ``workers`` is not asked then.
     deaths
         Workers that may die on a case before it is parked.
     watch
@@ -137,16 +137,20 @@ def run_cohort(
         ledger.enrol([case.enrolled() for case in cases], {case.name for case in cases if has_outputs(out, case.name)})
         asked = json.loads(json.dumps({"version": __version__, **asdict(settings)}, default=str))
         checked = ledger.asked() == asked  # otherwise a worker compares what comes of it, even when nothing is to do
-        with _crew(settings, out, path, workers, deaths) as crew:
+        with _crew_of(scheduler, settings, out, ledger, workers) as crew:
             while True:
                 counts, running = ledger.overview()
                 waiting = counts["waiting"] + counts["running"]
                 crew.look(waiting if waiting or checked else 1, ledger)
-                checked = checked or bool(crew.ended_well)
-                watch(Seen(counts, tuple(running), crew.alive, time.monotonic() - began), ledger)
-                if not waiting and not crew.alive and checked:
+                checked = checked or crew.checked
+                over = not waiting and not crew.busy and checked
+                watch(
+                    Seen(counts, tuple(running), crew.alive, time.monotonic() - began, over, crew.left_out),
+                    ledger,
+                )
+                if over:
                     break
-                time.sleep(WATCHED)
+                crew.wait()
         ledger.ask(asked)
         with suppress(OSError):  # another run beside this one may have tiles there
             (out / PARTIAL).rmdir()
@@ -154,19 +158,40 @@ def run_cohort(
         return [entry for entry in ledger.entries() if entry.name in names]
 
 
+def _crew_of(
+    scheduler: str | None, settings: CaseSettings, out: Path, ledger: Ledger, workers: int
+) -> AbstractContextManager[Crew]:
+    if scheduler is None:
+        return _crew(settings, out, ledger.path, workers, ledger.deaths)
+    from srh_clinic.cohort.cluster import cluster_crew
+
+    return cluster_crew(scheduler, settings, out, ledger)
+
+
 class _Crew:
-    """The worker processes of a run."""
+    """The worker processes of a run, a :class:`Crew`."""
+
+    left_out: tuple[str, ...] = ()
 
     def __init__(self, begin: Callable[[], tuple[ForkServerProcess, Connection]], size: int) -> None:
         self._begin, self._size = begin, size
         self._members: list[tuple[ForkServerProcess, Connection]] = []
         self._died, self._moves = 0, 0
-        self.ended_well = 0
+        self.checked = False
 
     @property
     def alive(self) -> int:
         """How many processes there are."""
         return len(self._members)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is a process: it ends when no case is open."""
+        return bool(self._members)
+
+    def wait(self) -> None:
+        """A while."""
+        time.sleep(WATCHED)
 
     def look(self, waiting: int, ledger: Ledger) -> None:
         """See who has ended and why, and begin as many as there is work for."""
@@ -187,7 +212,7 @@ class _Crew:
                 said.close()
             process.join()
             if process.exitcode == 0:
-                self.ended_well += 1
+                self.checked = True
                 continue
             ledger.take_back()
             moves = ledger.moves()

@@ -113,6 +113,61 @@ def disk_fault(error: BaseException) -> OSError | None:
     return None
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What an attempt at a case came to, as :func:`note` tells it to a ledger; ``number`` is the error of a full disk."""
+
+    what: Literal["done", "stopped", "busy", "full", "refused", "failed"]
+    kind: str
+    why: str = ""
+    pixels: str = ""
+    outputs: str = ""
+    number: int = 0
+
+
+def attempt(do: Callable[[], Done]) -> Outcome:
+    """Do a case, whatever comes of it."""
+    try:
+        done = do()
+    except Stopped:
+        return STOPPED
+    except BusyError:
+        return Outcome("busy", "busy")
+    except Exception as error:
+        if (full := disk_fault(error)) is not None:
+            return Outcome("full", "disk-full", full.strerror or "", number=full.errno or 0)
+        if isinstance(error, InputError):
+            return Outcome("refused", "refused", str(error))
+        return Outcome("failed", type(error).__name__, "".join(traceback.format_exception(error)))
+    return Outcome("done", done.kind, pixels=done.pixels, outputs=done.outputs)
+
+
+STOPPED = Outcome("stopped", "stopped")
+
+
+def note(ledger: Ledger, claim: Claim, outcome: Outcome, out: Path) -> None:
+    """Tell a ledger what came of a case; nothing is noted when the claim was lost.
+
+    Raises
+    ------
+    OSError
+        When the disk is full: the next case would not fare better. The case in hand waits again.
+    """
+    if outcome.what == "done":
+        ledger.finish(claim, outcome.kind, outcome.pixels, outcome.outputs)
+    elif outcome.what == "stopped":
+        ledger.hand_back(claim, outcome.kind)
+    elif outcome.what == "busy":
+        ledger.hand_back(claim, outcome.kind, BUSY)
+    elif outcome.what == "full":
+        with suppress(OSError):  # the ledger may find no room either; the claim is lost when this process ends
+            ledger.hand_back(claim, outcome.kind)
+        raise OSError(outcome.number, outcome.why, str(out))
+    else:
+        shutil.rmtree(out / PARTIAL / claim.name, ignore_errors=True)
+        (ledger.park if outcome.what == "refused" else ledger.fail)(claim, outcome.kind, outcome.why)
+
+
 class Worker:
     """Takes cases from a ledger until none is left or it is told to stop.
 
@@ -163,34 +218,18 @@ class Worker:
 
     def _take(self, claim: Claim) -> None:
         """Do one case, and note what came of it."""
-        try:
+
+        def do() -> Done:
             with self._renewed(claim) as progress:
                 self._in_hand = True
                 try:
                     if self.stopping:
                         raise Stopped
-                    done = do_case(self.pipeline, self.settings, self.out, claim.name, claim.source, progress)
+                    return do_case(self.pipeline, self.settings, self.out, claim.name, claim.source, progress)
                 finally:
                     self._in_hand = False
-        except Stopped:
-            self.ledger.hand_back(claim, "stopped")
-        except BusyError:
-            self.ledger.hand_back(claim, "busy", BUSY)
-        except Exception as error:
-            self._note_fault(claim, error)
-        else:
-            self.ledger.finish(claim, done.kind, done.pixels, done.outputs)
 
-    def _note_fault(self, claim: Claim, error: Exception) -> None:
-        if (full := disk_fault(error)) is not None:
-            with suppress(OSError):  # the ledger may find no room either; the claim is lost when this process ends
-                self.ledger.hand_back(claim, "disk-full")
-            raise OSError(full.errno, full.strerror, str(self.out)) from error
-        shutil.rmtree(self.out / PARTIAL / claim.name, ignore_errors=True)
-        if isinstance(error, InputError):
-            self.ledger.park(claim, "refused", str(error))
-        else:
-            self.ledger.fail(claim, type(error).__name__, "".join(traceback.format_exception(error)))
+        note(self.ledger, claim, attempt(do), self.out)
 
     @contextmanager
     def _renewed(self, claim: Claim) -> Iterator[Progress]:
