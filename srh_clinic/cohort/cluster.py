@@ -67,24 +67,24 @@ class _Member:
 
 
 @contextmanager
-def cluster_crew(address: str, settings: CaseSettings, out: Path, ledger: Ledger) -> Iterator[_ClusterCrew]:
-    """The workers of the cluster whose scheduler is at ``address``, such as ``tcp://10.0.0.1:8786``, until the end.
+def cluster_crew(client: Client, settings: CaseSettings, out: Path, ledger: Ledger) -> Iterator[_ClusterCrew]:
+    """The workers of the cluster of a :func:`connected` client, until the end."""
+    crew = _ClusterCrew(client, settings, out.absolute(), ledger)
+    try:
+        yield crew
+    finally:
+        crew.end()
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Client]:
+    """The client of a Dask scheduler at an address such as ``tcp://10.0.0.1:8786``.
 
     Raises
     ------
     InputError
         When there is no Dask here, no scheduler there, or one without this version of this package.
     """
-    with _client(address) as client:
-        crew = _ClusterCrew(client, address, settings, out.absolute(), ledger)
-        try:
-            yield crew
-        finally:
-            crew.end()
-
-
-@contextmanager
-def _client(address: str) -> Iterator[Client]:
     try:
         from distributed import Client
     except ImportError as error:
@@ -121,8 +121,8 @@ def _require_version(found: object, where: str) -> None:
 class _ClusterCrew:
     """The workers of a cluster, each with one case at a time and all of its threads, as a crew."""
 
-    def __init__(self, client: Client, address: str, settings: CaseSettings, out: Path, ledger: Ledger) -> None:
-        self._client, self._address, self._ledger = client, address, ledger
+    def __init__(self, client: Client, settings: CaseSettings, out: Path, ledger: Ledger) -> None:
+        self._client, self._address, self._ledger = client, client.scheduler.address, ledger
         self._settings, self._out = settings, out
         self._members: dict[str, _Member] = {}
         self._topic = f"{PACKAGE}-{secrets.token_hex(4)}"

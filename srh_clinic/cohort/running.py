@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -22,6 +22,8 @@ from srh_clinic.cohort.settings import PARTIAL, has_outputs
 from srh_clinic.errors import InputError
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from srh_clinic.cohort.settings import CaseSettings
 
 MOST_WORKERS = 8
@@ -112,7 +114,7 @@ def run_cohort(
     workers
         Processes, each with its own networks and an equal part of the cores' threads.
     scheduler
-        Address of a Dask scheduler whose workers do the cases (:mod:`srh_clinic.cohort.cluster`); ``workers`` is not asked then.
+        Address of a Dask scheduler whose workers do the cases (:mod:`srh_clinic.cohort.cluster`), not ``workers`` here.
     deaths
         Workers that may die on a case before it is parked.
     watch
@@ -131,13 +133,15 @@ def run_cohort(
     RuntimeError
         When workers die again and again before they take a case.
     """
-    out.mkdir(parents=True, exist_ok=True)
     began, path = time.monotonic(), ledger_file(out, shard)
-    with Ledger(path, deaths=deaths) as ledger:
+    with ExitStack() as stack:
+        client = None if scheduler is None else _connect(stack, scheduler)
+        out.mkdir(parents=True, exist_ok=True)
+        ledger = stack.enter_context(Ledger(path, deaths=deaths))
         ledger.enrol([case.enrolled() for case in cases], {case.name for case in cases if has_outputs(out, case.name)})
         asked = json.loads(json.dumps({"version": __version__, **asdict(settings)}, default=str))
         checked = ledger.asked() == asked  # otherwise a worker compares what comes of it, even when nothing is to do
-        with _crew_of(scheduler, settings, out, ledger, workers) as crew:
+        with _crew_of(client, settings, out, ledger, workers) as crew:
             while True:
                 counts, running = ledger.overview()
                 waiting = counts["waiting"] + counts["running"]
@@ -158,14 +162,20 @@ def run_cohort(
         return [entry for entry in ledger.entries() if entry.name in names]
 
 
+def _connect(stack: ExitStack, scheduler: str) -> Client:
+    from srh_clinic.cohort.cluster import connected
+
+    return stack.enter_context(connected(scheduler))
+
+
 def _crew_of(
-    scheduler: str | None, settings: CaseSettings, out: Path, ledger: Ledger, workers: int
+    client: Client | None, settings: CaseSettings, out: Path, ledger: Ledger, workers: int
 ) -> AbstractContextManager[Crew]:
-    if scheduler is None:
+    if client is None:
         return _crew(settings, out, ledger.path, workers, ledger.deaths)
     from srh_clinic.cohort.cluster import cluster_crew
 
-    return cluster_crew(scheduler, settings, out, ledger)
+    return cluster_crew(client, settings, out, ledger)
 
 
 class _Crew:

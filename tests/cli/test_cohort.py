@@ -118,3 +118,19 @@ def test_files_of_the_working_folder_are_not_taken_for_libraries(tmp_path: Path,
     command += ["--bundle", str(tiny_bundle), *NETWORKS]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == ExitCode.DONE, ran.stderr
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "tcp://", "nothing://here:1", "127.0.0.1:x", ""])
+def test_a_scheduler_that_is_none_is_told_in_one_sentence(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("srh_clinic.cohort.cluster.CONNECTED", 0.5)
+    (tmp_path / "case.tif").touch()
+    ran = run("cohort", "run", tmp_path, "--out", tmp_path / "out", "--scheduler", address)
+    assert ran.code == ExitCode.INPUT
+    assert "found no Dask scheduler at" in ran.err
+    assert ran.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    both = run("cohort", "run", tmp_path, "--out", tmp_path / "out", "--scheduler", address, "--workers", 2)
+    assert "--workers beside --scheduler" in both.err

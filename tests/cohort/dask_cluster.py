@@ -6,28 +6,38 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from srh_clinic.cohort.running import LOADED
+
+if TYPE_CHECKING:
+    from distributed import LocalCluster
 
 
 class Workers:
     """Worker processes of one scheduler."""
 
-    def __init__(self, address: str, folder: Path) -> None:
-        self.address, self.folder = address, folder
+    def __init__(self, cluster: LocalCluster, folder: Path) -> None:
+        self.address, self.folder = cluster.scheduler_address, folder
+        self._known = cluster.scheduler.workers
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([*LOADED, "distributed"])
         self._processes: list[ForkServerProcess] = []
 
     def begin(self, version: str = "") -> None:
-        """One more; it says that ``version`` of this package is installed."""
+        """One more, once the scheduler knows it; it says that ``version`` of this package is installed."""
+        before = set(self._known)
         process = self._context.Process(target=_serve, args=(self.address, self.folder, version), daemon=True)
         process.start()
         self._processes.append(process)
+        deadline = time.monotonic() + 120
+        while not set(self._known) - before and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def kill(self, place: int = 0) -> None:
         """SIGKILL for one of them, the oldest by default."""
@@ -48,7 +58,7 @@ def cluster(folder: Path, workers: int) -> Iterator[Workers]:
 
     options = {"processes": False, "n_workers": 0, "dashboard_address": None, "host": "127.0.0.1", "protocol": "tcp"}
     with LocalCluster(**options) as scheduler:
-        begun = Workers(scheduler.scheduler_address, folder)
+        begun = Workers(scheduler, folder)
         try:
             for _ in range(workers):
                 begun.begin()
