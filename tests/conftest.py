@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
 import pytest
 from tiny_networks import save_tiny_bundle
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: no collection of garbage needs to look at it again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

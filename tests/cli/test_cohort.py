@@ -78,29 +78,27 @@ def test_what_is_no_run_or_no_shard_is_told(run: Run, tmp_path: Path) -> None:
     assert not Path("out").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_is_ended_goes_on_when_it_is_called_again(
-    tmp_path: Path, tiny_bundle: Path, number: signal.Signals
-) -> None:
+def test_a_run_that_is_ended_goes_on_when_it_is_called_again(tmp_path: Path, tiny_bundle: Path) -> None:
     write_cases(tmp_path / "cases", 3, edge=420)
     call = ["cohort", "run", "cases", "--out", "out", "--bundle", str(tiny_bundle), *NETWORKS, "--workers", "1"]
     command = [sys.executable, "-c", "from srh_clinic.cli.app import main; main()", *call]
     ledger = tmp_path / "out" / "ledger.sqlite"
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            if ledger.exists():
-                with Ledger(ledger, read=True) as opened:
-                    if opened.overview()[0]["running"]:
-                        break
-            time.sleep(0.05)
-        first.send_signal(number)
-        _, said = first.communicate(timeout=60)
-    if number == signal.SIGTERM:
-        assert first.returncode == 143
-        assert "Terminated." in said
-        with Ledger(ledger, read=True) as opened:
-            assert {entry.state for entry in opened.entries()} <= {"waiting", "done"}
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
+            deadline = time.monotonic() + 120
+            while time.monotonic() < deadline:
+                if ledger.exists():
+                    with Ledger(ledger, read=True) as opened:
+                        if opened.overview()[0]["running"]:
+                            break
+                time.sleep(0.05)
+            first.send_signal(number)
+            _, said = first.communicate(timeout=60)
+        if number == signal.SIGTERM:
+            assert first.returncode == 143
+            assert "Terminated." in said
+            with Ledger(ledger, read=True) as opened:
+                assert {entry.state for entry in opened.entries()} <= {"waiting", "done"}
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert again.returncode == ExitCode.DONE, again.stderr
     assert "3 of 3 cases are done." in again.stdout

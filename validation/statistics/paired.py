@@ -6,9 +6,9 @@ patient. :func:`within_patient_permutation` takes cases as they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -110,17 +110,23 @@ def stuart_maxwell(before_said: ArrayLike, after_said: ArrayLike) -> PairedTest 
 
 
 def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
-    """p-values adjusted for how many there are (Holm 1979, Scand. J. Stat. 6:65); None stays None.
-
-    Holds however the tests depend on each other, at whichever level each of them holds.
-    """
-    from statsmodels.stats.multitest import multipletests
-
+    """p-values adjusted for how many there are (:func:`step_down`); None stays None."""
     known = {name: p for name, p in p_values.items() if p is not None}
-    if not known:
-        return dict.fromkeys(p_values)
-    adjusted = dict(zip(known, multipletests(list(known.values()), method="holm")[1], strict=True))
-    return {name: float(adjusted[name]) if name in adjusted else None for name in p_values}
+    adjusted = dict(zip(known, step_down(list(known.values())).tolist(), strict=True))
+    return {name: adjusted.get(name) for name in p_values}
+
+
+def step_down(p_values: Sequence[Any] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """p-values ``(N,)`` adjusted for how many there are (Holm 1979, Scand. J. Stat. 6:65).
+
+    Holds however the tests depend on each other, at whichever level each of them holds. It is the arithmetic of statsmodels,
+    which collects the garbage of the whole process each time.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
+    return adjusted
 
 
 def within_patient_permutation(

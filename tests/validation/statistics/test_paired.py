@@ -7,9 +7,10 @@ from itertools import product
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from srh_clinic.estimates import Undefined
-from srh_clinic.validation.statistics.paired import holm, mcnemar, stuart_maxwell, within_patient_permutation
+from srh_clinic.validation.statistics.paired import holm, mcnemar, step_down, stuart_maxwell, within_patient_permutation
 
 
 def test_mcnemar_is_binomial_in_the_discordant_pairs() -> None:
@@ -53,6 +54,13 @@ def test_holm_steps_down_and_keeps_what_was_not_tested() -> None:
     # 3 x .01, 2 x .03, then the larger of 1 x .04 and what came before.
     assert found == {"a": pytest.approx(0.03), "b": None, "c": pytest.approx(0.06), "d": pytest.approx(0.06)}
     assert holm({"a": None}) == {"a": None}
+
+
+def test_steps_down_are_those_of_statsmodels_to_the_bit() -> None:
+    rng = np.random.default_rng(0)
+    for count in range(1, 30):
+        p = rng.random(count).round(count % 4 + 1)  # with ties
+        np.testing.assert_array_equal(step_down(p), multipletests(p, method="holm")[1])
 
 
 def test_few_patients_are_permuted_in_all_ways() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from srh_clinic.estimates import Finding, Interval, Undefined, proportion
 from srh_clinic.validation.reporting.report import Column, Table, reasoned_table
+from srh_clinic.validation.statistics.paired import step_down
 from srh_clinic.validation.statistics.two_way import around_zero, paired_two_way, preference_rate
 from srh_clinic.validation.study.analysis.views import LEVELS, Row, Sight, Views, rate, said_of
 from srh_clinic.validation.study.records import CATEGORIES, Hallucination, Region
@@ -381,7 +382,6 @@ def overlap(a: Box, b: Box) -> bool:
 
 def _mcnemar_rows(views: Views, name: str, least: Hallucination) -> list[dict[str, Any]]:
     from statsmodels.stats.contingency_tables import mcnemar
-    from statsmodels.stats.multitest import multipletests
 
     rows: list[dict[str, Any]] = []
     for baseline in views.protocol.baselines:
@@ -415,7 +415,7 @@ def _mcnemar_rows(views: Views, name: str, least: Hallucination) -> list[dict[st
         )
     tested = [row for row in rows if isinstance(row["p"], float)]
     if tested:
-        for row, p in zip(tested, multipletests([row["p"] for row in tested], method="holm")[1], strict=True):
+        for row, p in zip(tested, step_down([row["p"] for row in tested]), strict=True):
             row["p_holm"] = float(p)
     return rows
 

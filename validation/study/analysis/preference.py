@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from srh_clinic.estimates import Finding, Interval, Undefined, draws, proportion
 from srh_clinic.validation.reporting.report import Column, Table, reasoned_table
 from srh_clinic.validation.statistics.bradley_terry import davidson
+from srh_clinic.validation.statistics.paired import step_down
 from srh_clinic.validation.statistics.two_way import NO_WIDTH, naive_wilson, two_way, two_way_bootstrap
 from srh_clinic.validation.study.analysis.views import ASPECTS, CHOSEN, Aspect, Choice, Row, Views, rate
 
@@ -58,8 +59,6 @@ def preference_table(views: Views, aspect: Aspect, rows: Sequence[Row]) -> Table
 
 def preference_rows(views: Views, aspect: Aspect, seed: int) -> list[dict[str, Any]]:
     """One row for each baseline and one for all, with Holm's p-values over the baselines."""
-    from statsmodels.stats.multitest import multipletests
-
     choices = views.choices(aspect)
     rows = []
     for baseline in (*views.protocol.baselines, ALL):
@@ -81,7 +80,7 @@ def preference_rows(views: Views, aspect: Aspect, seed: int) -> list[dict[str, A
         )
     tested = [row for row in rows if row["baseline"] != ALL and row["p"] is not None]
     if tested:
-        for row, p in zip(tested, multipletests([row["p"] for row in tested], method="holm")[1], strict=True):
+        for row, p in zip(tested, step_down([row["p"] for row in tested]), strict=True):
             row["p_holm"] = float(p)
     return rows
 
