@@ -17,6 +17,9 @@ from srh_clinic.integration.optical_path import RESTORED, statement_of
 
 NEEDED = "a DICOM file that says what it is"
 
+BESIDE = ("LABEL", "OVERVIEW", "LOCALIZER", "THUMBNAIL")
+"""What images of the class of slides show that are none."""
+
 _SUMMARY = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "ImageType"),
     *("SamplesPerPixel", "BitsAllocated", "BitsStored", "TotalPixelMatrixRows", "TotalPixelMatrixColumns"),
@@ -35,6 +38,8 @@ class Instance:
         UIDs; the last may be empty.
     srh
         Whether it can be a channel or level of an SRH slide.
+    beside
+        Whether it shows a slide's label or all of it from afar, as comes beside the slides of any scanner.
     resampled
         Whether it says that it is a lower level of a pyramid.
     ours
@@ -53,6 +58,7 @@ class Instance:
     series: str
     frame_of_reference: str
     srh: bool
+    beside: bool
     resampled: bool
     ours: bool
     size: tuple[int, int]
@@ -81,11 +87,8 @@ def instance_in(path: Path) -> Instance:
             raise InputError(TRUNCATED_HEADER, NEEDED, path)
         header = file.header
         uid, study, series = (str(file.required(f"{what}InstanceUID")) for what in ("SOP", "Study", "Series"))
-        srh = (
-            file.required("SOPClassUID") == VLWholeSlideMicroscopyImageStorage
-            and flavour_of(header) == "VOLUME"
-            and is_16_bit_monochrome(header)
-        )
+        slide = file.required("SOPClassUID") == VLWholeSlideMicroscopyImageStorage
+        srh = slide and flavour_of(header) == "VOLUME" and is_16_bit_monochrome(header)
         codes = value_of(header, "DerivationCodeSequence") or []
         concatenation = value_of(header, "ConcatenationUID")
         numbers = [int(value_of(header, f"InConcatenation{what}") or 0) for what in ("Number", "TotalNumber")]
@@ -96,6 +99,7 @@ def instance_in(path: Path) -> Instance:
             series,
             str(value_of(header, "FrameOfReferenceUID") or ""),
             srh,
+            slide and flavour_of(header) in BESIDE,
             "RESAMPLED" in [str(word).strip() for word in value_of(header, "ImageType") or []],
             any((value_of(code, "CodeValue"), value_of(code, "CodingSchemeDesignator")) == RESTORED[:2] for code in codes),
             area_of(header)[1:],
@@ -115,6 +119,15 @@ def _halves(file: DicomFile, uid: str) -> frozenset[int | str]:
         whose = str(value_of(file.header, "ConcatenationUID") or uid)
         halves.add(named if named in (0, 1) else f"{whose} {value_of(item, 'OpticalPathIdentifier')}")
     return frozenset(halves)
+
+
+def is_slide_file(path: Path) -> bool:
+    """Whether a file is a DICOM whole slide image, of whatever kind."""
+    try:
+        with quiet_pydicom(), told_as("damage", NEEDED, path):
+            return bool(read_header(path, ["SOPClassUID"]).required("SOPClassUID") == VLWholeSlideMicroscopyImageStorage)
+    except InputError:
+        return False
 
 
 def same_instance(one: Path, two: Path) -> bool:

@@ -45,6 +45,11 @@ def target_files(out: Path, levels: Sequence[int] = ()) -> list[Path]:
     return [out / f"SRS{shift}{level}.dcm" for level in ("", *(f"-{factor}" for factor in levels)) for shift in RAMAN_SHIFTS]
 
 
+def is_of_slide(file: Path) -> bool:
+    """Whether a file of a folder of results is of the restored slide, by the name that :func:`target_files` gave it."""
+    return file.stem.partition("-")[0] in {f"SRS{shift}" for shift in RAMAN_SHIFTS}
+
+
 def require_new(out: Path, endings: Sequence[str], what: str) -> None:
     """Refuse a name that is taken, or that does not say ``what`` it holds by one of ``endings``.
 

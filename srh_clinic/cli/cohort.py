@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json as json_text
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,20 +34,14 @@ from srh_clinic.cli.options import (
     settings_of,
     shown_progress,
 )
-from srh_clinic.cli.output import Terminal, tell
+from srh_clinic.cli.output import tell
+from srh_clinic.cli.watching import LogFileOption, MetricsOption, QuietOption, watching
 from srh_clinic.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
-    from srh_clinic.cohort.ledger import Entry, Ledger
-    from srh_clinic.cohort.running import Seen
+    from srh_clinic.cohort.ledger import Entry
 
 cohort_app = typer.Typer(help="Many cases at once.", no_args_is_help=True)
-
-TOLD = 10.0
-"""Seconds between two lines that say how far a run is, where there is no terminal to draw in."""
-
-KEPT = 15.0
-"""Seconds between two writings of the metrics."""
 
 RunArgument = Annotated[Path, typer.Argument(metavar="DIR", readable=False, help="Folder of a run: its --out.")]
 
@@ -143,13 +135,9 @@ def cohort_run(
         ),
     ] = "1/1",
     deaths: Annotated[int, typer.Option(min=1, help="Workers that may die on a case before it is parked.")] = 5,
-    log_file: Annotated[
-        Path | None, typer.Option(readable=False, help="Append what happens, JSON lines without identifiers or file names.")
-    ] = None,
-    metrics: Annotated[
-        Path | None, typer.Option(readable=False, help="Keep this file up to date for Prometheus' node exporter (textfile).")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    log_file: LogFileOption = None,
+    metrics: MetricsOption = None,
+    quiet: QuietOption = False,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Exit with code 0, not 4, when cases could not be done.")
     ] = False,
@@ -187,7 +175,7 @@ def cohort_run(
         restoring=settings_of(sampler, profile, precision),
     )
     mine = [case for case in listed if case in part]
-    with _watching(quiet, log_file, metrics) as watch:
+    with watching(quiet, log_file, metrics) as watch:
         size = min(workers or (1 if scheduler else default_workers(device)), max(1, len(mine)))
         entries = run_cohort(mine, settings, out, shard=part, workers=size, scheduler=scheduler, deaths=deaths, watch=watch)
     table = write_results(listed, part, entries, out, out / CASES)
@@ -211,62 +199,6 @@ def _tell_end(entries: list[Entry], bad: list[Entry], out: Path, table: Path | N
 
 MANY = 10
 """Bad cases that are named one by one."""
-
-
-@contextmanager
-def _watching(quiet: bool, log_file: Path | None, metrics: Path | None) -> Iterator[Callable[[Seen, Ledger], None]]:
-    """Show a run, and keep its log and metrics."""
-    from srh_clinic.cohort.telling import append_log, metrics_text
-    from srh_clinic.files import write_whole
-
-    written, left_out = 0.0, set[str]()
-    with _dashboard(quiet) as show:
-
-        def watch(seen: Seen, ledger: Ledger) -> None:
-            nonlocal written
-            if log_file is not None:
-                append_log(log_file, ledger)
-            for sentence in set(seen.left_out) - left_out:
-                left_out.add(sentence)
-                tell(f"srh-clinic: left out: {sentence}", err=True)
-            if metrics is not None and (seen.over or time.monotonic() - written > KEPT):
-                write_whole(metrics, metrics_text(ledger.entries(), seen.workers), "metrics")
-                written = time.monotonic()
-            show(seen)
-
-        yield watch
-
-
-@contextmanager
-def _dashboard(quiet: bool) -> Iterator[Callable[[Seen], None]]:
-    """Draws a run in a terminal on stderr; elsewhere a line now and then."""
-    terminal = Terminal(stderr=True)
-    if quiet:
-        yield lambda seen: None
-    elif terminal.is_terminal:
-        from rich.live import Live
-
-        from srh_clinic.cli.dashboard import ENDED, run_panel
-
-        before: list[int] = []
-        with Live(console=terminal, refresh_per_second=4, transient=True) as live:
-
-            def draw(seen: Seen) -> None:
-                before.append(sum(seen.counts[state] for state in ENDED))
-                live.update(run_panel(seen, terminal.width, before[0]))
-
-            yield draw
-    else:
-        said, when = "", -TOLD
-
-        def line(seen: Seen) -> None:
-            nonlocal said, when
-            words = ", ".join(f"{number} {state}" for state, number in seen.counts.items() if number)
-            if words != said and seen.seconds - when >= TOLD:
-                said, when = words, seen.seconds
-                tell(f"{words}; {seen.workers} workers, {seen.seconds:.0f} s", err=True)
-
-        yield line
 
 
 @cohort_app.command("status")

@@ -24,6 +24,14 @@ NAME = 12
 """Hexadecimal digits of a case's name: of 10,000 cases two have the same one in a run of five million."""
 
 
+def case_name(title: str) -> str:
+    """What a case is called where nobody should know whose it is, by what its manifest, folder or PACS calls it.
+
+    A case of DICOM that came from a PACS is called there by its Series Instance UID.
+    """
+    return hashlib.sha256(title.encode(errors="surrogateescape")).hexdigest()[:NAME]
+
+
 @dataclass(frozen=True)
 class Listed:
     """A case of a manifest or folder: as it stands there, and its files."""
@@ -34,7 +42,7 @@ class Listed:
     @property
     def name(self) -> str:
         """What it is called where nobody should know whose it is; depends on how it is written there, and on nothing else."""
-        return hashlib.sha256(self.title.encode(errors="surrogateescape")).hexdigest()[:NAME]
+        return case_name(self.title)
 
     def enrolled(self) -> Enrolled:
         """The same for the ledger, with what tells that a file has changed."""

@@ -41,6 +41,7 @@ ENDED: tuple[State, ...] = ("done", "parked", "failed")
 MOVES: frozenset[tuple[State, State]] = frozenset(
     {
         ("waiting", "running"),
+        ("waiting", "parked"),  # what arrived is no case, and no worker need look at it
         ("running", "done"),
         ("running", "parked"),
         ("running", "failed"),
@@ -60,8 +61,8 @@ DEATHS = 5
 PATIENCE = 60.0
 """Seconds to wait for another process that writes to the ledger."""
 
-VERSION = 1
-"""Of the tables."""
+VERSION = 2
+"""Of the tables; the first had no deliveries."""
 
 TABLES = """
 CREATE TABLE cases (
@@ -98,6 +99,20 @@ CREATE TABLE history (
 );
 CREATE INDEX of_case ON history (name, number);
 CREATE TABLE said (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+
+DELIVERIES = """
+CREATE TABLE deliveries (
+    name TEXT NOT NULL,
+    destination TEXT NOT NULL,
+    outputs TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('sent', 'refused', 'late', 'kept')),
+    attempts INTEGER NOT NULL,
+    until REAL NOT NULL,
+    kind TEXT NOT NULL,
+    changed REAL NOT NULL,
+    PRIMARY KEY (name, destination)
+)
 """
 
 
@@ -197,14 +212,15 @@ class Ledger:
             self._db.row_factory = sqlite3.Row
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
-            with self._transaction():
-                version = self._db.execute("PRAGMA user_version").fetchone()[0]
-                if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                    for statement in TABLES.split(";"):
-                        self._db.execute(statement)
-                    self._db.execute(f"PRAGMA user_version = {VERSION}")
-                elif version != VERSION:
+            with self.transaction() as db:
+                version = db.execute("PRAGMA user_version").fetchone()[0]
+                empty = version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone()
+                if not empty and version not in (1, VERSION):
                     raise InputError(f"a ledger of version {version}", f"one of version {VERSION}; take another --out", path)
+                if version != VERSION:
+                    for statement in (*(TABLES.split(";") if empty else ()), DELIVERIES):
+                        db.execute(statement)
+                    db.execute(f"PRAGMA user_version = {VERSION}")
 
     def __enter__(self) -> Self:
         return self
@@ -225,7 +241,7 @@ class Ledger:
             When cases were enrolled for other settings; it names the first that differ.
         """
         said = json.loads(json.dumps(settings, sort_keys=True, default=str))
-        with self._transaction():
+        with self.transaction():
             known = self._said("settings")
             if known is None:
                 self._say("settings", said)
@@ -254,17 +270,12 @@ class Ledger:
         How many are new.
         """
         new, now = 0, time.time()
-        with self._transaction():
+        with self.transaction():
             known = {row["name"]: row for row in self._db.execute("SELECT name, state, files, attempts FROM cases")}
             for case in cases:
                 row = known.get(case.name)
                 if row is None:
-                    given = (case.name, len(known) + new, json.dumps(case.source), case.files, now)
-                    self._db.execute(
-                        "INSERT INTO cases (name, place, source, files, state, changed) VALUES (?, ?, ?, ?, 'waiting', ?)",
-                        given,
-                    )
-                    self._note(case.name, "", "waiting", 0, "enrolled", now=now)
+                    self._insert(case, len(known) + new, now)
                     new += 1
                     continue
                 changed = row["files"] != case.files
@@ -279,9 +290,37 @@ class Ledger:
                     self._move(case.name, "done", "waiting", "outputs-gone", deaths=0)
         return new
 
+    def turn_away(self, case: Enrolled, kind: str, why: str) -> bool:
+        """Park what arrived and is no case; False when that is known, or a worker has it, has done it or is to do it."""
+        with self.transaction() as db:
+            row = db.execute("SELECT state, files, kind FROM cases WHERE name = ?", (case.name,)).fetchone()
+            if row is None:
+                place = db.execute("SELECT COUNT(*) FROM cases").fetchone()[0]
+                self._insert(case, place, time.time())
+            elif row["state"] not in ("parked", "failed") or (row["files"], row["kind"]) == (case.files, kind):
+                return False
+            else:
+                db.execute(
+                    "UPDATE cases SET files = ?, source = ? WHERE name = ?", (case.files, json.dumps(case.source), case.name)
+                )
+                self._move(case.name, row["state"], "waiting", "changed", deaths=0)
+            self._move(case.name, "waiting", "parked", kind, why=why)
+        return True
+
+    def state_of(self, name: str) -> State | None:
+        """The state of a case as it was noted; None of one that is not there."""
+        with self._told():
+            row = self._db.execute("SELECT state FROM cases WHERE name = ?", (name,)).fetchone()
+        return None if row is None else row[0]
+
+    def remark(self, name: str, kind: str) -> None:
+        """Note in the history of a case that is done what became of its results, within a transaction."""
+        attempt = self._db.execute("SELECT attempts FROM cases WHERE name = ?", (name,)).fetchone()[0]
+        self._note(name, "done", "done", attempt, kind, now=time.time())
+
     def claim(self) -> Claim | None:
         """Take the next case that waits; None when there is none now. Cases whose owner is gone are taken back first."""
-        with self._transaction():
+        with self.transaction():
             now = time.time()
             self._take_back(now)
             row = self._db.execute(
@@ -331,18 +370,18 @@ class Ledger:
 
     def take_back(self) -> None:
         """Let cases wait again whose owner is gone or has not renewed its claim; park those that :attr:`deaths` died on."""
-        with self._transaction():
+        with self.transaction():
             self._take_back(time.time())
 
     def retry(self, names: Collection[str] | None = None) -> list[str]:
-        """Let cases wait again that are parked or failed, all of them or those named; their names.
+        """Let cases wait again that are parked or failed, and results that were refused go out again; their names.
 
         Raises
         ------
         InputError
             When one that is named is not there.
         """
-        with self._transaction():
+        with self.transaction():
             states = {row["name"]: row["state"] for row in self._db.execute("SELECT name, state FROM cases ORDER BY place")}
             if unknown := sorted(set(names or ()) - set(states)):
                 raise InputError(f"no case {unknown[0]!r}", "a name that status lists", self.path.parent)
@@ -351,7 +390,10 @@ class Ledger:
             ]
             for name in again:
                 self._move(name, states[name], "waiting", "retried", deaths=0)
-        return again
+            refused = [row[0] for row in self._db.execute("SELECT name FROM deliveries WHERE state = 'refused' ORDER BY name")]
+            undelivered = [name for name in refused if names is None or name in names]
+            self._db.executemany("DELETE FROM deliveries WHERE name = ? AND state = 'refused'", [(n,) for n in undelivered])
+        return [*again, *(name for name in dict.fromkeys(undelivered) if name not in again)]
 
     def open_cases(self) -> int:
         """How many cases are not at an end."""
@@ -378,7 +420,7 @@ class Ledger:
 
     def ask(self, for_what: Any) -> None:
         """Note what a run was asked for, once it is known that its settings are those of the ledger."""
-        with self._transaction():
+        with self.transaction():
             self._say("asked", for_what)
 
     def entries(self) -> list[Entry]:
@@ -406,8 +448,15 @@ class Ledger:
 
     def log_up_to(self, number: int) -> None:
         """Note that a log has every move up to this one."""
-        with self._transaction():
+        with self.transaction():
             self._say("logged", number)
+
+    def _insert(self, case: Enrolled, place: int, now: float) -> None:
+        given = (case.name, place, json.dumps(case.source), case.files, now)
+        self._db.execute(
+            "INSERT INTO cases (name, place, source, files, state, changed) VALUES (?, ?, ?, ?, 'waiting', ?)", given
+        )
+        self._note(case.name, "", "waiting", 0, "enrolled", now=now)
 
     def _take_back(self, now: float) -> None:
         for row in self._db.execute("SELECT name, owner, until, deaths FROM cases WHERE state = 'running'").fetchall():
@@ -423,7 +472,7 @@ class Ledger:
             self._move(row["name"], "running", "waiting", "taken-back", deaths=deaths)
 
     def _end(self, claim: Claim, state: State, kind: str, why: str, **columns: Any) -> bool:
-        with self._transaction():
+        with self.transaction():
             held = self._db.execute(
                 "SELECT 1 FROM cases WHERE name = ? AND state = 'running' AND token = ?", (claim.name, claim.token)
             ).fetchone()
@@ -463,12 +512,12 @@ class Ledger:
         self._db.execute("INSERT OR REPLACE INTO said VALUES (?, ?)", (name, json.dumps(value, sort_keys=True)))
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
         """All of it or nothing, and nobody else's between; the write lock is taken at once, so that no reading grows old."""
         with self._told():
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                yield
+                yield self._db
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:  # SQLite itself has rolled back when the disk was full

@@ -172,13 +172,13 @@ def _crew_of(
     client: Client | None, settings: CaseSettings, out: Path, ledger: Ledger, workers: int
 ) -> AbstractContextManager[Crew]:
     if client is None:
-        return _crew(settings, out, ledger.path, workers, ledger.deaths)
+        return local_crew(settings, out, ledger.path, workers, ledger.deaths)
     from srh_clinic.cohort.cluster import cluster_crew
 
     return cluster_crew(client, settings, out, ledger)
 
 
-class _Crew:
+class _LocalCrew:
     """The worker processes of a run, a :class:`Crew`."""
 
     left_out: tuple[str, ...] = ()
@@ -245,32 +245,41 @@ class _Crew:
 
 
 @contextmanager
-def _crew(settings: CaseSettings, out: Path, ledger: Path, size: int, deaths: int) -> Iterator[_Crew]:
+def local_crew(
+    settings: CaseSettings, out: Path, ledger: Path, size: int, deaths: int = DEATHS, *, stay: bool = False
+) -> Iterator[_LocalCrew]:
+    """Worker processes, ``size`` at most, begun when they are looked at; they hand back their cases when the context ends.
+
+    Parameters
+    ----------
+    stay
+        Whether a worker that finds nothing to do waits, with its networks, for what comes.
+    """
     threads = max(1, cores() // size)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(LOADED))
     with _few_threads(threads):
-        crew = _Crew(lambda: _begun(context, settings, out, ledger, threads, deaths), size)
+        members = _LocalCrew(lambda: _begun(context, (settings, out, ledger, threads), deaths, stay), size)
         try:
-            yield crew
+            yield members
         finally:
-            crew.end()
+            members.end()
 
 
 def _begun(
-    context: ForkServerContext, settings: CaseSettings, out: Path, ledger: Path, threads: int, deaths: int
+    context: ForkServerContext, given: tuple[CaseSettings, Path, Path, int], deaths: int, stay: bool
 ) -> tuple[ForkServerProcess, Connection]:
     heard, said = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(settings, out, ledger, threads, said, deaths), name="cohort-worker")
+    process = context.Process(target=_work, args=(*given, said, deaths, stay), name="cohort-worker")
     process.start()
     said.close()
     return process, heard
 
 
-def _work(settings: CaseSettings, out: Path, ledger: Path, threads: int, said: Connection, deaths: int) -> None:
+def _work(settings: CaseSettings, out: Path, ledger: Path, threads: int, said: Connection, deaths: int, stay: bool) -> None:
     from srh_clinic.cohort.work import work
 
-    work(settings, out, ledger, threads, said.send, deaths)
+    work(settings, out, ledger, threads, said.send, deaths, stay=stay)
 
 
 def _raise(said: tuple[str, ...]) -> None:

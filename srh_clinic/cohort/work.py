@@ -193,13 +193,15 @@ class Worker:
             self._in_hand = False
             raise Stopped
 
-    def run(self, others_go_on: Callable[[], bool]) -> None:
+    def run(self, others_go_on: Callable[[], bool], *, stay: bool = False) -> None:
         """Do cases until all are at an end, also those that others have in hand and may yet leave.
 
         Parameters
         ----------
         others_go_on
             Asked between cases; this worker ends when it says no.
+        stay
+            Whether to wait for further cases when all are at an end.
 
         Raises
         ------
@@ -211,7 +213,7 @@ class Worker:
             claim = self.ledger.claim()
             if claim is not None:
                 self._take(claim)
-            elif self.ledger.open_cases():
+            elif stay or self.ledger.open_cases():
                 waiting.wait(IDLE)
             else:
                 return
@@ -257,9 +259,18 @@ class Worker:
 
 
 def work(
-    settings: CaseSettings, out: Path, ledger: Path, threads: int, tell: Callable[[tuple[str, ...]], object], deaths: int
+    settings: CaseSettings,
+    out: Path,
+    ledger: Path,
+    threads: int,
+    tell: Callable[[tuple[str, ...]], object],
+    deaths: int,
+    *,
+    stay: bool = False,
 ) -> None:
     """A worker process: one model, so many threads, until all is done, a signal comes or the process that began it ends.
+
+    One that is to ``stay`` waits for more when all is done.
 
     ``tell`` is called once when nothing can be worked with: ``("input", found, needed, path)`` or ``("disk", sentence)``.
     """
@@ -276,7 +287,7 @@ def work(
             opened.adopt(settings.depends_on(pipeline))
             worker = Worker(pipeline, settings, out, opened)
             signal.signal(signal.SIGTERM, worker.stop)
-            worker.run(lambda: begun_by is None or begun_by.is_alive())
+            worker.run(lambda: begun_by is None or begun_by.is_alive(), stay=stay)
     except InputError as error:
         tell(("input", error.found, error.needed, "" if error.path is None else str(error.path)))
     except OSError as error:

@@ -16,6 +16,7 @@ import shutil
 import threading
 import time
 from collections.abc import Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,6 +32,9 @@ RECEIVING = ".receiving"
 
 NAME = 16
 """Hexadecimal digits of the name of a study's folder and of a file."""
+
+GIVEN_UP = 3600.0
+"""Seconds without a byte after which a transfer is taken to be dead."""
 
 How = Literal["new", "again", "conflict", "unreadable", "ours"]
 
@@ -75,6 +79,13 @@ class Inbox:
         for dead in self.receiving.iterdir():
             dead.unlink(missing_ok=True)
 
+    def sweep(self) -> None:
+        """Take away what has come to a stop for so long that its sender is gone."""
+        for dead in self.receiving.iterdir():
+            with suppress(FileNotFoundError):  # it has come to its end just now
+                if time.time() - dead.stat().st_mtime > GIVEN_UP:
+                    dead.unlink()
+
     def draft(self) -> Path:
         """A new name to receive a file under, for :meth:`take`."""
         return self.receiving / f"{secrets.token_hex(8)}.dcm"
@@ -93,17 +104,11 @@ class Inbox:
             When the disk is full, for one. The file is then where it was, and nothing has come.
         """
         flush(file)
-        try:
-            instance = instance_in(file)
-        except InputError:
-            digest = sha256_of(file)[:NAME]
-            study, target = self.folder / digest, self.folder / digest / f"{digest}.dcm"
-        else:
-            if instance.ours:
-                file.unlink()
-                return Taken("ours")
-            study = self.folder / _hashed(instance.study)
-            target = study / f"{_hashed(instance.uid)}.dcm"
+        target = self._target_of(file)
+        if target is None:
+            file.unlink()
+            return Taken("ours")
+        study = target.parent
         with self._lock:
             how = self._place(file, target)
             self._open.add(study)
@@ -113,6 +118,15 @@ class Inbox:
         if how == "new" and target.stem == study.name:
             how = "unreadable"
         return Taken(how, study)
+
+    def _target_of(self, file: Path) -> Path | None:
+        """Where a file belongs, by its UIDs, or its bytes if it says none; None of a result of ours."""
+        try:
+            instance = instance_in(file)
+        except InputError:
+            digest = sha256_of(file)[:NAME]
+            return self.folder / digest / f"{digest}.dcm"
+        return None if instance.ours else self.folder / _hashed(instance.study) / f"{_hashed(instance.uid)}.dcm"
 
     def _place(self, file: Path, target: Path) -> How:
         if target.exists():
@@ -135,6 +149,11 @@ class Inbox:
         OSError
             When it cannot be read, or the disk is full.
         """
+        target = self._target_of(file)
+        if target is None:
+            return Taken("ours")
+        if target.exists() and same_instance(target, file):
+            return Taken("again", target.parent)
         draft = self.draft()
         try:
             shutil.copyfile(file, draft)

@@ -1,0 +1,91 @@
+"""Which results have gone where: a case that is done is delivered to a destination once, whatever cuts it off.
+
+The rows stand in the ledger's own file. A case without a row is yet to be delivered, so that nothing must be written at the
+moment when it is done.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from srh_clinic.cohort.ledger import Ledger
+
+Delivery = Literal["sent", "refused", "late", "kept"]
+DELIVERIES: tuple[Delivery, ...] = get_args(Delivery)
+"""Stored there; not wanted there; to be tried again; not to be sent, since the scan is of no study there."""
+
+FIRST_WAIT, LONGEST_WAIT = 5.0, 900.0
+"""Seconds until a delivery is tried again after its first failure, and at most."""
+
+_DUE = """
+SELECT cases.name, cases.source, cases.outputs, COALESCE(deliveries.attempts, 0) AS attempts, deliveries.outputs AS before
+FROM cases LEFT JOIN deliveries ON deliveries.name = cases.name AND deliveries.destination = ?
+WHERE cases.state = 'done' AND (
+    deliveries.name IS NULL OR deliveries.outputs != cases.outputs OR (deliveries.state = 'late' AND deliveries.until <= ?)
+)
+ORDER BY cases.changed LIMIT 1
+"""
+
+
+@dataclass(frozen=True)
+class Due:
+    """A case whose results are to go somewhere; ``outputs`` says which results, ``attempts`` how often that has failed."""
+
+    name: str
+    source: tuple[str, ...]
+    outputs: str
+    attempts: int
+
+
+class Deliveries:
+    """What the ledger says of results on their way to one destination.
+
+    Parameters
+    ----------
+    destination
+        Its name, without credentials.
+    """
+
+    def __init__(self, ledger: Ledger, destination: str) -> None:
+        self.ledger, self.destination = ledger, destination
+
+    def due(self) -> Due | None:
+        """The next case to deliver; None when there is none now."""
+        with self.ledger.transaction() as db:
+            row = db.execute(_DUE, (self.destination, time.time())).fetchone()
+        if row is None:
+            return None
+        attempts = row["attempts"] if row["before"] == row["outputs"] else 0
+        return Due(row["name"], tuple(json.loads(row["source"])), row["outputs"], attempts)
+
+    def note(self, due: Due, state: Delivery, kind: str) -> None:
+        """Say what became of a delivery, and in one word of ours why; a late one is tried again after a while that grows."""
+        wait = min(FIRST_WAIT * 2.0**due.attempts, LONGEST_WAIT) if state == "late" else 0.0
+        now = time.time()
+        row = (due.name, self.destination, due.outputs, state, due.attempts + 1, now + wait, kind, now)
+        with self.ledger.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            if state != "late" or not due.attempts:  # a PACS that is down for a weekend fills no history
+                self.ledger.remark(due.name, f"{state}-{kind}" if kind else state)
+
+    def state_of(self, name: str) -> tuple[Delivery, str] | None:
+        """What became of the delivery of a case's present results, and why; None before it was tried."""
+        with self.ledger.transaction() as db:
+            row = db.execute(
+                "SELECT deliveries.state, deliveries.kind FROM deliveries JOIN cases USING (name) "
+                "WHERE name = ? AND destination = ? AND deliveries.outputs = cases.outputs AND cases.state = 'done'",
+                (name, self.destination),
+            ).fetchone()
+        return None if row is None else (row[0], row[1])
+
+
+def count_deliveries(ledger: Ledger) -> dict[Delivery, int]:
+    """How many deliveries are in each state, to all destinations."""
+    counted: dict[Delivery, int] = dict.fromkeys(DELIVERIES, 0)
+    with ledger.transaction() as db:
+        for row in db.execute("SELECT state, COUNT(*) FROM deliveries GROUP BY state"):
+            counted[row[0]] = row[1]
+    return counted

@@ -1,0 +1,101 @@
+"""Results on their way: what is done is sent to the destination, once, in a thread that holds nobody up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from srh_clinic.cohort.deliveries import Deliveries, Due
+from srh_clinic.cohort.ledger import Ledger
+from srh_clinic.cohort.settings import DICOM
+from srh_clinic.errors import InputError
+from srh_clinic.integration.targets import is_of_slide
+from srh_clinic.pacs.audit import Audit
+from srh_clinic.pacs.destination import Destination, UnreachableError
+from srh_clinic.pacs.inbox import INBOX
+
+BEAT = 0.5
+"""Seconds after which is looked whether something is to be sent, when nobody says so."""
+
+
+class Delivery:
+    """Sends the results of a run's cases.
+
+    Parameters
+    ----------
+    out
+        The run's folder.
+    slide
+        Whether the restored slide goes along, which is most of what is sent.
+    """
+
+    def __init__(self, out: Path, destination: Destination, audit: Audit, *, slide: bool = True) -> None:
+        self.out, self.destination, self.audit, self.slide = out, destination, audit, slide
+
+    def deliver_next(self, ledger: Ledger) -> bool:
+        """Send the results of one case and note what came of it; False when there is none to send now.
+
+        A call that is cut between sending and noting sends again: results have the UIDs that follow from what made them, so
+        the other side has each once.
+        """
+        deliveries = Deliveries(ledger, self.destination.name)
+        due = deliveries.due()
+        if due is None:
+            return False
+        objects = self.objects_of(due)
+        if not objects:
+            deliveries.note(due, "kept", "no-study")
+            return True
+        try:
+            sent = self.destination.send(objects)
+        except UnreachableError as error:
+            deliveries.note(due, "late", str(error))
+            self.audit.note("late", case=due.name, to=self.destination.name, reason=str(error), attempt=due.attempts + 1)
+        except (InputError, OSError):
+            deliveries.note(due, "refused", "unusable")
+            self.audit.note("refused", case=due.name, to=self.destination.name, reason="unusable")
+        else:
+            reason = sent.refused[0] if sent.refused else ""
+            deliveries.note(due, "refused" if sent.refused else "sent", reason)
+            said: dict[str, str | int] = {"stored": sent.stored, "refused": len(sent.refused)}
+            self.audit.note("sent", case=due.name, to=self.destination.name, **said, **({"reason": reason} if reason else {}))
+        return True
+
+    def objects_of(self, due: Due) -> list[Path]:
+        """The files to send of a case; none of one that is of no study there."""
+        inbox = (self.out / INBOX).absolute()
+        if not all(inbox in Path(file).parents for file in due.source):
+            return []
+        files = sorted((self.out / DICOM / due.name).glob("*.dcm"))
+        return [file for file in files if self.slide or not is_of_slide(file)]
+
+
+@contextmanager
+def delivering(delivery: Delivery, ledger: Path) -> Iterator[threading.Event]:
+    """Deliver in a thread for as long as the context lasts; the event that is handed on says that something is to be sent.
+
+    It ends between two cases: one that is being sent is sent.
+    """
+    over, wake = threading.Event(), threading.Event()
+
+    def run() -> None:
+        with Ledger(ledger) as opened:
+            while not over.is_set():
+                try:
+                    more = delivery.deliver_next(opened)
+                except (InputError, OSError):  # a full disk, or a ledger that is locked: the next beat may go better
+                    more = False
+                if not more:
+                    wake.wait(BEAT)
+                    wake.clear()
+
+    thread = threading.Thread(target=run, name="delivering", daemon=True)
+    thread.start()
+    try:
+        yield wake
+    finally:
+        over.set()
+        wake.set()
+        thread.join()

@@ -1,0 +1,240 @@
+"""The listening port: C-STORE and C-ECHO from those who may call, each file on the disk before its sender is told so."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srh_clinic.errors import InputError
+from srh_clinic.pacs.audit import Audit
+from srh_clinic.pacs.inbox import How, Inbox
+
+if TYPE_CHECKING:
+    from pynetdicom.events import Event
+
+SYNTAXES = (
+    *("1.2.840.10008.1.2.1", "1.2.840.10008.1.2"),
+    *("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.90"),
+    *("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202"),
+    *("1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.203"),
+    *("1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"),
+)
+"""Transfer syntaxes that are taken, what loses nothing first. JPEG is none that we read: what is no SRH comes in it, and is
+parked with its reason rather than refused at the door."""
+
+SUCCESS, NO_ROOM, NOT_UNDERSTOOD, DUPLICATE, FAILED = 0x0000, 0xA700, 0xC000, 0x0111, 0x0110
+
+STATUS: dict[How, int] = {
+    **dict.fromkeys(("new", "again", "ours"), SUCCESS),  # type: ignore[dict-item]
+    "unreadable": NOT_UNDERSTOOD,
+    "conflict": DUPLICATE,
+}
+"""What a sender is told of a file."""
+
+PDU_BYTES = 2**17
+"""Of which more than the default of 16 KB makes large slides faster."""
+
+SILENCE = 60.0
+"""Seconds after which an association that says nothing is ended."""
+
+HANDSHAKE = 10.0
+"""Seconds that a caller gets for a TLS handshake."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """Where is listened, and to whom.
+
+    Attributes
+    ----------
+    title
+        Our AE title: associations that ask for another are refused.
+    accept
+        AE titles of those who may call.
+    certificate, key, authority
+        Files (PEM) for TLS; with them both sides must show a certificate, theirs signed by ``authority``.
+    """
+
+    port: int
+    host: str = "127.0.0.1"
+    title: str = "SRHCLINIC"
+    accept: tuple[str, ...] = ()
+    certificate: Path | None = None
+    key: Path | None = None
+    authority: Path | None = None
+
+    def checked(self) -> Port:
+        """The same.
+
+        Raises
+        ------
+        InputError
+            When nobody may call, a title is none, or TLS is asked for by halves.
+        """
+        if not self.accept:
+            raise InputError("nobody who may call", "--accept with the AE title of each sender")
+        for title in (self.title, *self.accept):
+            if not (0 < len(title.strip()) <= 16 and title.isascii() and title.isprintable() and "\\" not in title):
+                raise InputError(f"the AE title {title!r}", "1 to 16 printable ASCII characters without a backslash")
+        given = [file is not None for file in (self.certificate, self.key, self.authority)]
+        if any(given) and not all(given):
+            needed = "--tls-certificate, --tls-key and --tls-authority, all or none"
+            raise InputError("a part of what TLS needs", needed)
+        return self
+
+    def tls(self) -> ssl.SSLContext | None:
+        """What sockets are wrapped in; None without TLS.
+
+        Raises
+        ------
+        InputError
+            When a file cannot be used.
+        """
+        if self.certificate is None or self.key is None or self.authority is None:
+            return None
+        context = _Patient(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_cert_chain(self.certificate, self.key, password=_no_password)
+            context.load_verify_locations(self.authority)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            raise InputError("TLS files that cannot be used", "a certificate, its key and an authority (PEM)") from error
+        return context
+
+
+def _no_password() -> str:
+    """A key with a password would otherwise ask a terminal for it, and a service would stand still."""
+    raise ValueError("the key has a password")
+
+
+class _Patient(ssl.SSLContext):
+    """Wraps sockets without a handshake, which comes with the first bytes, in the caller's own thread.
+
+    pynetdicom would shake hands where it accepts calls, so that one who says nothing kept everybody else out.
+    """
+
+    def wrap_socket(self, sock: Any, *args: Any, **options: Any) -> ssl.SSLSocket:  # type: ignore[override]
+        """See :meth:`ssl.SSLContext.wrap_socket`."""
+        wrapped = super().wrap_socket(sock, *args, **{**options, "do_handshake_on_connect": False})
+        wrapped.settimeout(HANDSHAKE)
+        return wrapped
+
+
+@dataclass(eq=False)
+class _Call:
+    """An association and what it has brought."""
+
+    title: str | None
+    address: str
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+class _Receiver:
+    """Handles the events of associations; called from a thread of each."""
+
+    def __init__(self, port: Port, inbox: Inbox, audit: Audit) -> None:
+        self.inbox, self.audit = inbox, audit
+        self._known = {title.strip() for title in port.accept}
+        self._calls: dict[int, _Call] = {}
+
+    def _call(self, event: Event) -> _Call:
+        asked = event.assoc.requestor
+        title = str(asked.ae_title).strip()
+        made = _Call(title if title in self._known else None, asked.address_info.address)
+        return self._calls.setdefault(id(event.assoc), made)
+
+    def accepted(self, event: Event) -> None:
+        """An association begins."""
+        self.inbox.heard(self._call(event))
+
+    def rejected(self, event: Event) -> None:
+        """One who may not call."""
+        call = self._call(event)
+        self.audit.note("rejected", ae=call.title, address=call.address)
+
+    def heard(self, event: Event) -> None:
+        """Bytes came."""
+        if (call := self._calls.get(id(event.assoc))) is not None:
+            self.inbox.heard(call)
+
+    def over(self, event: Event) -> None:
+        """An association has ended, in whatever way."""
+        if (call := self._calls.pop(id(event.assoc), None)) is None:
+            return
+        self.inbox.over(call)
+        if call.counts:
+            self.audit.note("received", ae=call.title, address=call.address, **call.counts)
+
+    def store(self, event: Event) -> int:
+        """A whole file has come: keep it, and say whether it is kept."""
+        call = self._call(event)
+        try:
+            taken = self.inbox.take(Path(event.dataset_path), call)
+        except OSError:
+            self._count(call, "no-room")
+            return NO_ROOM
+        except Exception as error:  # a defect of ours; pynetdicom would swallow it
+            self._count(call, f"failed-{type(error).__name__}")
+            return FAILED
+        self._count(call, taken.how)
+        return STATUS[taken.how]
+
+    @staticmethod
+    def _count(call: _Call, what: str) -> None:
+        call.counts[what] = call.counts.get(what, 0) + 1
+
+
+@contextmanager
+def receiving(port: Port, inbox: Inbox, audit: Audit) -> Iterator[int]:
+    """Listen for as long as the context lasts; the number of the port, which the system chooses for 0.
+
+    What comes is written to the disk as it comes, so that memory does not grow with a slide. pynetdicom does so in the
+    system's folder for temporary files, which is set to the inbox's for this process: only there can it be renamed.
+
+    Raises
+    ------
+    InputError
+        When the port cannot be opened, or pynetdicom is not installed.
+    """
+    try:
+        from pynetdicom import AE, _config, evt
+    except ImportError as error:
+        raise InputError("no pynetdicom", "pip install 'srh-clinic[pacs]'") from error
+    context = port.checked().tls()
+    _config.STORE_RECV_CHUNKED_DATASET = True
+    _config.LOG_HANDLER_LEVEL = "none"
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+    before, tempfile.tempdir = tempfile.tempdir, str(inbox.receiving)
+    receiver = _Receiver(port, inbox, audit)
+    ae = AE(port.title)
+    ae.require_calling_aet, ae.require_called_aet = list(port.accept), True
+    ae.maximum_pdu_size = PDU_BYTES
+    ae.network_timeout = ae.acse_timeout = ae.dimse_timeout = SILENCE
+    ae.add_supported_context("1.2.840.10008.1.1")
+    ae.add_supported_context("1.2.840.10008.5.1.4.1.1.77.1.6", list(SYNTAXES))
+    handlers: Sequence[Any] = [
+        (evt.EVT_ACCEPTED, receiver.accepted),
+        (evt.EVT_REJECTED, receiver.rejected),
+        (evt.EVT_DATA_RECV, receiver.heard),
+        (evt.EVT_C_STORE, receiver.store),
+        *((event, receiver.over) for event in (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)),
+    ]
+    try:
+        try:
+            server = ae.start_server((port.host, port.port), block=False, ssl_context=context, evt_handlers=list(handlers))
+        except OSError as error:
+            where = f"the port {port.port} of {port.host} ({error.strerror or error})"
+            raise InputError(where, "an address of this machine and a free port that this user may open") from error
+        try:
+            yield server.server_address[1]
+        finally:
+            ae.shutdown()
+    finally:
+        tempfile.tempdir = before
