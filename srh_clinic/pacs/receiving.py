@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,7 +197,7 @@ def receiving(port: Port, inbox: Inbox, audit: Audit) -> Iterator[int]:
     """Listen for as long as the context lasts; the number of the port, which the system chooses for 0.
 
     What comes is written to the disk as it comes, so that memory does not grow with a slide. pynetdicom does so in the
-    system's folder for temporary files, which is set to the inbox's for this process: only there can it be renamed.
+    system's folder for temporary files; here it is told to in the inbox's, from where a file can be renamed into its place.
 
     Raises
     ------
@@ -204,14 +205,15 @@ def receiving(port: Port, inbox: Inbox, audit: Audit) -> Iterator[int]:
         When the port cannot be opened, or pynetdicom is not installed.
     """
     try:
-        from pynetdicom import AE, _config, evt
+        from pynetdicom import AE, _config, dimse_messages, evt
     except ImportError as error:
         raise InputError("no pynetdicom", "pip install 'srh-clinic[pacs]'") from error
     context = port.checked().tls()
     _config.STORE_RECV_CHUNKED_DATASET = True
     _config.LOG_HANDLER_LEVEL = "none"
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
-    before, tempfile.tempdir = tempfile.tempdir, str(inbox.receiving)
+    before = dimse_messages.NamedTemporaryFile
+    dimse_messages.NamedTemporaryFile = partial(tempfile.NamedTemporaryFile, dir=inbox.receiving)
     receiver = _Receiver(port, inbox, audit)
     ae = AE(port.title)
     ae.require_calling_aet, ae.require_called_aet = list(port.accept), True
@@ -237,4 +239,4 @@ def receiving(port: Port, inbox: Inbox, audit: Audit) -> Iterator[int]:
         finally:
             ae.shutdown()
     finally:
-        tempfile.tempdir = before
+        dimse_messages.NamedTemporaryFile = before

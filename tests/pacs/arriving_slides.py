@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,6 +44,13 @@ def send(files: Sequence[Path], port: int, title: str = SENDER, called: str = LI
     finally:
         if association.is_established:
             association.release()
+
+
+def free_port() -> int:
+    """A port that nobody listens at now."""
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        return int(asked.getsockname()[1])
 
 
 def until(true: Callable[[], object], seconds: float = 60.0) -> None:

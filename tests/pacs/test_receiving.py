@@ -63,6 +63,16 @@ def test_what_is_sent_is_kept_as_it_was_and_told_of_without_a_name(port: int, in
     assert CANARY not in (tmp_path / "audit.jsonl").read_text()
 
 
+def test_a_large_file_goes_to_the_disk_of_the_inbox_while_it_comes(
+    port: int, inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[Path] = []
+    take = inbox.take
+    monkeypatch.setattr(inbox, "take", lambda file, by: (places.append(file), take(file, by))[1])
+    assert send(slide_files(tmp_path / "slide", levels=()), port) == [0, 0]
+    assert {file.parent for file in places} == {inbox.receiving}
+
+
 def test_who_is_not_on_the_list_or_calls_another_is_rejected(port: int, inbox: Inbox, tmp_path: Path) -> None:
     files = slide_files(tmp_path / "slide", levels=())
     assert send(files, port, title=CANARY) == [None, None]
