@@ -15,6 +15,7 @@ from srh_clinic.integration.targets import is_of_slide
 from srh_clinic.pacs.audit import Audit
 from srh_clinic.pacs.destination import Destination, UnreachableError
 from srh_clinic.pacs.inbox import INBOX
+from srh_clinic.pacs.objects import ServiceError
 
 BEAT = 0.5
 """Seconds after which is looked whether something is to be sent, when nobody says so."""
@@ -53,9 +54,11 @@ class Delivery:
         except UnreachableError as error:
             deliveries.note(due, "late", str(error))
             self.audit.note("late", case=due.name, to=self.destination.name, reason=str(error), attempt=due.attempts + 1)
-        except (InputError, OSError):
-            deliveries.note(due, "refused", "unusable")
-            self.audit.note("refused", case=due.name, to=self.destination.name, reason="unusable")
+        except (InputError, OSError) as error:
+            status = error.status if isinstance(error, ServiceError) else None
+            reason = "unusable" if status is None else f"answer-{status}"
+            deliveries.note(due, "refused", reason)
+            self.audit.note("refused", case=due.name, to=self.destination.name, reason=reason)
         else:
             reason = sent.refused[0] if sent.refused else ""
             deliveries.note(due, "refused" if sent.refused else "sent", reason)

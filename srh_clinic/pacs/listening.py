@@ -23,7 +23,7 @@ from srh_clinic.pacs.destination import Destination
 from srh_clinic.pacs.door import Door
 from srh_clinic.pacs.inbox import INBOX, Inbox
 from srh_clinic.pacs.receiving import Port, receiving
-from srh_clinic.pacs.watched import WatchedFolder
+from srh_clinic.pacs.watched import WatchedFolder, require_readable
 
 BEAT = 0.25
 """Seconds between two beats of the loop, each of which looks at doors, inbox, workers and ledger."""
@@ -84,6 +84,8 @@ def listen(asked: Listening, watch: Callable[[Seen, Ledger], object] = lambda se
     """
     if asked.port is None and asked.folder is None and not asked.doors:
         raise InputError("no way by which cases come in", "--port, --folder or --ups")
+    if asked.folder is not None:
+        require_readable(asked.folder)
     asked.out.mkdir(parents=True, exist_ok=True)
     warnings.filterwarnings("ignore", module="pydicom")  # it prints values that break their VR; in all threads
     began, path = time.monotonic(), ledger_file(asked.out, Shard())

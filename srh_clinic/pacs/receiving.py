@@ -32,7 +32,7 @@ parked with its reason rather than refused at the door."""
 SUCCESS, NO_ROOM, NOT_UNDERSTOOD, DUPLICATE, FAILED = 0x0000, 0xA700, 0xC000, 0x0111, 0x0110
 
 STATUS: dict[How, int] = {
-    **dict.fromkeys(("new", "again", "ours"), SUCCESS),  # type: ignore[dict-item]
+    **dict.fromkeys(("new", "again", "ours"), SUCCESS),
     "unreadable": NOT_UNDERSTOOD,
     "conflict": DUPLICATE,
 }
@@ -59,7 +59,9 @@ class Port:
     accept
         AE titles of those who may call.
     certificate, key, authority
-        Files (PEM) for TLS; with them both sides must show a certificate, theirs signed by ``authority``.
+        Files (PEM) for TLS.
+    secure
+        Whether TLS is asked for: both sides must show a certificate then, theirs signed by ``authority``.
     """
 
     port: int
@@ -69,6 +71,7 @@ class Port:
     certificate: Path | None = None
     key: Path | None = None
     authority: Path | None = None
+    secure: bool = False
 
     def checked(self) -> Port:
         """The same.
@@ -83,13 +86,11 @@ class Port:
         for title in (self.title, *self.accept):
             if not (0 < len(title.strip()) <= 16 and title.isascii() and title.isprintable() and "\\" not in title):
                 raise InputError(f"the AE title {title!r}", "1 to 16 printable ASCII characters without a backslash")
-        given = [file is not None for file in (self.certificate, self.key, self.authority)]
-        if any(given) and not all(given):
-            needed = "--tls-certificate, --tls-key and --tls-authority, all or none"
-            raise InputError("a part of what TLS needs", needed)
+        if self.secure and None in (self.certificate, self.key, self.authority):
+            raise InputError("--tls without all that it needs", "--cert with our certificate, its --key, and --ca")
         return self
 
-    def tls(self) -> ssl.SSLContext | None:
+    def context(self) -> ssl.SSLContext | None:
         """What sockets are wrapped in; None without TLS.
 
         Raises
@@ -97,7 +98,7 @@ class Port:
         InputError
             When a file cannot be used.
         """
-        if self.certificate is None or self.key is None or self.authority is None:
+        if not self.secure or self.certificate is None:
             return None
         context = _Patient(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -121,7 +122,7 @@ class _Patient(ssl.SSLContext):
     pynetdicom would shake hands where it accepts calls, so that one who says nothing kept everybody else out.
     """
 
-    def wrap_socket(self, sock: Any, *args: Any, **options: Any) -> ssl.SSLSocket:  # type: ignore[override]
+    def wrap_socket(self, sock: Any, *args: Any, **options: Any) -> ssl.SSLSocket:
         """See :meth:`ssl.SSLContext.wrap_socket`."""
         wrapped = super().wrap_socket(sock, *args, **{**options, "do_handshake_on_connect": False})
         wrapped.settimeout(HANDSHAKE)
@@ -208,7 +209,7 @@ def receiving(port: Port, inbox: Inbox, audit: Audit) -> Iterator[int]:
         from pynetdicom import AE, _config, dimse_messages, evt
     except ImportError as error:
         raise InputError("no pynetdicom", "pip install 'srh-clinic[pacs]'") from error
-    context = port.checked().tls()
+    context = port.checked().context()
     _config.STORE_RECV_CHUNKED_DATASET = True
     _config.LOG_HANDLER_LEVEL = "none"
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)

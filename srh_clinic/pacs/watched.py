@@ -32,15 +32,9 @@ class WatchedFolder:
     settle
         Seconds without a change.
 
-    Raises
-    ------
-    InputError
-        When it is no folder that can be read.
     """
 
     def __init__(self, folder: Path, inbox: Inbox, audit: Audit, settle: float) -> None:
-        if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
-            raise InputError("no folder that can be read", "a folder to watch", folder)
         self.folder, self.inbox, self.audit, self.settle = folder, inbox, audit, settle
         self._looked = -LOOKED
         self._seen: dict[str, tuple[str, float]] = {}
@@ -96,6 +90,18 @@ class WatchedFolder:
             how = "unreadable"  # away again, or not ours to read
         if how != "again":
             self.audit.note("taken", how=how, door="folder")
+
+
+def require_readable(folder: Path) -> None:
+    """Refuse what cannot be watched.
+
+    Raises
+    ------
+    InputError
+        When it is no folder that can be read.
+    """
+    if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
+        raise InputError("no folder that can be read", "a folder to watch", folder)
 
 
 def _files_of(source: Path) -> list[Path]:

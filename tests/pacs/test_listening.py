@@ -115,6 +115,7 @@ def test_what_cannot_be_listened_to_is_told_before_anything_is_loaded(tmp_path: 
         listen(Listening(tmp_path / "out", settings))
     with pytest.raises(InputError, match="no folder that can be read"):
         listen(Listening(tmp_path / "out", settings, folder=tmp_path / "none"))
+    assert [*tmp_path.iterdir()] == []
 
     with claimed(tmp_path / "out" / INBOX), ThreadPoolExecutor() as others, pytest.raises(BusyError):
         others.submit(listen, Listening(tmp_path / "out", settings, folder=tmp_path)).result()

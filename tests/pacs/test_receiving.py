@@ -125,8 +125,8 @@ def test_dcmtk_sends_a_slide(port: int, inbox: Inbox, tmp_path: Path) -> None:
     [
         (Port(0), "nobody who may call"),
         (Port(0, accept=("X" * 17,)), "the AE title"),
-        (Port(0, accept=(SENDER,), certificate=Path("a")), "a part of what TLS needs"),
-        (Port(0, accept=(SENDER,), certificate=Path("a"), key=Path("b"), authority=Path("c")), "TLS files"),
+        (Port(0, accept=(SENDER,), certificate=Path("a"), key=Path("a"), secure=True), "--tls without all that it needs"),
+        (Port(0, "", LISTENER, (SENDER,), Path("a"), Path("b"), Path("c"), secure=True), "TLS files"),
         (Port(0, host="192.0.2.1", accept=(SENDER,)), "the port 0 of 192.0.2.1"),
     ],
 )
@@ -166,7 +166,7 @@ def test_with_tls_both_sides_are_checked_and_one_who_is_silent_holds_nobody_up(
         return made
 
     ours = [certificates / name for name in ("us.pem", "us.key", "authority.pem")]
-    with receiving(Port(0, "127.0.0.1", LISTENER, (SENDER,), *ours), inbox, audit) as port:
+    with receiving(Port(0, "127.0.0.1", LISTENER, (SENDER,), *ours, secure=True), inbox, audit) as port:
         silent = socket.create_connection(("127.0.0.1", port))
         assert send(files, port, tls_args=(context("sender"), "127.0.0.1")) == [0, 0]
         silent.close()
