@@ -360,7 +360,7 @@ class Ledger:
 
     def lose(self, claim: Claim) -> bool:
         """Whoever worked on a case for this process has died: as :meth:`take_back`; False when the claim was lost."""
-        with self._transaction():
+        with self.transaction():
             row = self._db.execute(
                 "SELECT name, deaths FROM cases WHERE name = ? AND state = 'running' AND token = ?", (claim.name, claim.token)
             ).fetchone()

@@ -13,21 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srh_clinic.errors import InputError
+from srh_clinic.integration.network import ALSO_RECEIVED, SLIDES, SYNTAXES
 from srh_clinic.pacs.audit import Audit
+from srh_clinic.pacs.dimse import ECHO
 from srh_clinic.pacs.inbox import How, Inbox
 
 if TYPE_CHECKING:
     from pynetdicom.events import Event
-
-SYNTAXES = (
-    *("1.2.840.10008.1.2.1", "1.2.840.10008.1.2"),
-    *("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.90"),
-    *("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202"),
-    *("1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.203"),
-    *("1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"),
-)
-"""Transfer syntaxes that are taken, what loses nothing first. JPEG is none that we read: what is no SRH comes in it, and is
-parked with its reason rather than refused at the door."""
 
 SUCCESS, NO_ROOM, NOT_UNDERSTOOD, DUPLICATE, FAILED = 0x0000, 0xA700, 0xC000, 0x0111, 0x0110
 
@@ -220,8 +212,8 @@ def receiving(port: Port, inbox: Inbox, audit: Audit) -> Iterator[int]:
     ae.require_calling_aet, ae.require_called_aet = list(port.accept), True
     ae.maximum_pdu_size = PDU_BYTES
     ae.network_timeout = ae.acse_timeout = ae.dimse_timeout = SILENCE
-    ae.add_supported_context("1.2.840.10008.1.1")
-    ae.add_supported_context("1.2.840.10008.5.1.4.1.1.77.1.6", list(SYNTAXES))
+    ae.add_supported_context(ECHO)
+    ae.add_supported_context(SLIDES, [*SYNTAXES, *ALSO_RECEIVED])
     handlers: Sequence[Any] = [
         (evt.EVT_ACCEPTED, receiver.accepted),
         (evt.EVT_REJECTED, receiver.rejected),
