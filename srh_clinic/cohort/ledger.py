@@ -307,6 +307,15 @@ class Ledger:
             self._move(case.name, "waiting", "parked", kind, why=why)
         return True
 
+    def withdraw(self, name: str, kind: str, why: str) -> bool:
+        """Park a case that nobody wants any more, also one that a worker has and then loses; False when it is at an end."""
+        with self.transaction() as db:
+            row = db.execute("SELECT state FROM cases WHERE name = ?", (name,)).fetchone()
+            if row is None or row["state"] in ENDED:
+                return False
+            self._move(name, row["state"], "parked", kind, why=why)
+        return True
+
     def state_of(self, name: str) -> State | None:
         """The state of a case as it was noted; None of one that is not there."""
         with self._told():

@@ -235,18 +235,24 @@ class Worker:
 
     @contextmanager
     def _renewed(self, claim: Claim) -> Iterator[Progress]:
-        """Renew a claim from a thread of its own for as long as the case takes; what is told of the stage goes along."""
-        over, stage = threading.Event(), ""
+        """Renew a claim from a thread of its own for as long as the case takes; what is told of the stage goes along.
+
+        A claim that is lost stops the work at the next stage that is told.
+        """
+        over, lost, stage = threading.Event(), threading.Event(), ""
 
         def renew() -> None:
             with Ledger(self.ledger.path, lease=self.ledger.lease) as ledger:
                 while not over.wait(self.ledger.lease / RENEWED):
                     with suppress(InputError, OSError):  # the next time may find room, and the lease outlives some
                         if not ledger.renew(claim, stage):
+                            lost.set()
                             return
 
         def report(name: str, done: int, total: int) -> None:
             nonlocal stage
+            if lost.is_set():
+                raise Stopped
             stage = f"{name} {done}/{total}"
 
         thread = threading.Thread(target=renew, name="renewing", daemon=True)

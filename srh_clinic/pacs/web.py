@@ -73,9 +73,9 @@ class WebArchive:
         from urllib3 import PoolManager, Retry, Timeout
 
         self.address, self._credentials = address, credentials
-        context = (trust or Trust()).context() if address.origin[0] == "https" else None
+        self.context = (trust or Trust()).context() if address.origin[0] == "https" else None
         patient = Timeout(connect=patience[0], read=patience[1])
-        self._pool = PoolManager(timeout=patient, retries=Retry(0, redirect=False), ssl_context=context)
+        self._pool = PoolManager(timeout=patient, retries=Retry(0, redirect=False), ssl_context=self.context)
 
     def __enter__(self) -> Self:
         return self
