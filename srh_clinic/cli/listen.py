@@ -56,6 +56,21 @@ def listen(
     to: Annotated[
         str | None, typer.Option(metavar=ADDRESS, help="Send results there: a DICOMweb service, or an application entity.")
     ] = None,
+    ups: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Perform what this worklist has for us (UPS-RS); results go there too, but for --to."
+        ),
+    ] = None,
+    ups_station: Annotated[
+        str, typer.Option(metavar="CODE", help="Only workitems that are scheduled for the station with this code.")
+    ] = "",
+    ups_code: Annotated[
+        str, typer.Option(metavar="CODE", help="Only workitems with this Scheduled Workitem Code, such as 110004.")
+    ] = "",
+    ups_from: Annotated[
+        str | None, typer.Option(metavar=ADDRESS, help="Fetch the input of workitems there; by default from --ups.")
+    ] = None,
     no_slide: Annotated[
         bool, typer.Option("--no-slide", help="Do not send the restored slide, which is most of what is sent.")
     ] = False,
@@ -97,11 +112,14 @@ def listen(
     """
     from srh_clinic.cohort.settings import CaseSettings
     from srh_clinic.files import check_place
+    from srh_clinic.pacs.archives import Calling
     from srh_clinic.pacs.credentials import Trust
     from srh_clinic.pacs.listening import Listening
     from srh_clinic.pacs.listening import listen as keep_listening
+    from srh_clinic.pacs.performing import Performing
     from srh_clinic.pacs.receiving import Port
     from srh_clinic.pacs.sending import destination_of
+    from srh_clinic.pacs.worklist import Filter
     from srh_clinic.slide import Reading
 
     check_place(out, folder=True)
@@ -123,12 +141,18 @@ def listen(
     door = None
     if port is not None:
         door = Port(port, host, title, tuple(accept or ()), cert, key or cert, ca, secure=tls).checked()
+    trust, there = Trust(ca, cert, key), to or ups
+    doors = []
+    if ups is not None and there is not None:
+        which, calling = Filter(ups_station, ups_code), Calling(title, trust)
+        doors.append(Performing(out, ups, ups_from or ups, there, which, calling, not no_slide).checked().door)
     asked = Listening(
         out,
         settings,
         door,
         folder,
-        destination=None if to is None else destination_of(to, title, Trust(ca, cert, key)),
+        doors=doors,
+        destination=None if there is None else destination_of(there, title, trust),
         slide=not no_slide,
         settle=settle,
         patience=patience,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
+from srh_clinic.errors import InputError
 from srh_clinic.pacs.address import Node, parse_address
 from srh_clinic.pacs.credentials import Trust, credentials_for
 from srh_clinic.pacs.dimse import TITLE, How, NodeArchive
@@ -39,6 +41,9 @@ def archive_at(text: str, calling: Calling, environ: Mapping[str, str]) -> Archi
         When it is no address, a certificate cannot be used, or credentials would be readable on their way.
     """
     address = parse_address(text)
+    for package in ("pynetdicom",) if isinstance(address, Node) else ("urllib3", "websocket"):
+        if find_spec(package) is None:
+            raise InputError(f"that the package {package} is not installed", "pip install 'srh-clinic[pacs]'")
     if isinstance(address, Node):
         return NodeArchive(address, calling.title, calling.trust, calling.how, calling.port)
     return WebArchive(address, calling.trust, credentials_for(address, environ))

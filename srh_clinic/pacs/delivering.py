@@ -71,8 +71,12 @@ class Delivery:
         inbox = (self.out / INBOX).absolute()
         if not all(inbox in Path(file).parents for file in due.source):
             return []
-        files = sorted((self.out / DICOM / due.name).glob("*.dcm"))
-        return [file for file in files if self.slide or not is_of_slide(file)]
+        return result_objects(self.out, due.name, slide=self.slide)
+
+
+def result_objects(out: Path, name: str, *, slide: bool) -> list[Path]:
+    """The files of a case's results that go out; without the restored slide unless it is to go along."""
+    return [file for file in sorted((out / DICOM / name).glob("*.dcm")) if slide or not is_of_slide(file)]
 
 
 @contextmanager

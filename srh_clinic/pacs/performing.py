@@ -12,11 +12,13 @@ Each arrow is written down before it is told to the service. What was under way 
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,13 +26,17 @@ from srh_clinic.cohort.cases import case_name
 from srh_clinic.cohort.deliveries import Deliveries
 from srh_clinic.cohort.ledger import ENDED, Entry, Ledger
 from srh_clinic.errors import InputError
-from srh_clinic.pacs.address import Node, WebAddress
+from srh_clinic.pacs.address import Node, WebAddress, parse_address, web_address
+from srh_clinic.pacs.archives import Calling, archive_at
 from srh_clinic.pacs.audit import Audit
 from srh_clinic.pacs.claims import Claimed, Claims
+from srh_clinic.pacs.credentials import credentials_for
+from srh_clinic.pacs.delivering import result_objects
 from srh_clinic.pacs.dicom_json import Json
 from srh_clinic.pacs.events import CancelRequests
 from srh_clinic.pacs.inbox import Inbox
 from srh_clinic.pacs.objects import Archive, Instance, ServiceError, Wanted, is_whole, name_of, objects_in, place_of
+from srh_clinic.pacs.web import WebArchive
 from srh_clinic.pacs.worklist import (
     CAUSE_OF,
     CAUSES,
@@ -325,6 +331,63 @@ def _progress(entries: Sequence[Entry]) -> tuple[float, str]:
         else:
             shares.append(7.0)
     return sum(shares) / len(shares), words
+
+
+@dataclass(frozen=True)
+class Performing:
+    """What a performer does; see the options of ``srh-clinic pacs listen``.
+
+    Attributes
+    ----------
+    out
+        The run's folder.
+    url
+        The service whose worklist it is.
+    source, destination
+        Addresses of the archives where input is and where results go.
+    slide
+        Whether the restored slide goes there too.
+    """
+
+    out: Path
+    url: str
+    source: str
+    destination: str
+    which: Filter
+    calling: Calling
+    slide: bool = True
+
+    def checked(self) -> Performing:
+        """The same.
+
+        Raises
+        ------
+        InputError
+            When an address is none, or credentials would be readable on their way.
+        """
+        self._worklist()
+        archive_at(self.source, self.calling, os.environ)
+        return self
+
+    def door(self, inbox: Inbox, audit: Audit) -> WorklistDoor:
+        """The way by which its cases come in."""
+        worklist = self._worklist()
+        performer = Performer(
+            worklist,
+            self.which,
+            archive_at(self.source, self.calling, os.environ),
+            inbox,
+            audit,
+            results=lambda name: result_objects(self.out, name, slide=self.slide),
+            there=(self.destination, parse_address(self.destination)),
+            requests=CancelRequests(worklist),
+        )
+        return WorklistDoor(performer)
+
+    def _worklist(self) -> Worklist:
+        address = web_address(self.url)
+        service = WebArchive(address, self.calling.trust, credentials_for(address, os.environ))
+        return Worklist(service, self.calling.title)
 
 
 class WorklistDoor:

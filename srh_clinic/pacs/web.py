@@ -70,12 +70,12 @@ class WebArchive:
         credentials: Credentials | None = None,
         patience: tuple[float, float] = PATIENCE,
     ) -> None:
-        from urllib3 import PoolManager, Retry, Timeout
+        from urllib3 import PoolManager, Timeout
 
         self.address, self._credentials = address, credentials
         self.context = (trust or Trust()).context() if address.origin[0] == "https" else None
         patient = Timeout(connect=patience[0], read=patience[1])
-        self._pool = PoolManager(timeout=patient, retries=Retry(0, redirect=False), ssl_context=self.context)
+        self._pool = PoolManager(timeout=patient, retries=False, ssl_context=self.context)
 
     def __enter__(self) -> Self:
         return self
@@ -129,7 +129,13 @@ class WebArchive:
             for _ in range(REDIRECTS + 1):
                 own = self.authorization if origin_of(url) == self.address.origin else {}
                 answer = self._pool.urlopen(
-                    method, url, headers={**said, **own}, body=body or None, redirect=False, preload_content=False
+                    method,
+                    url,
+                    headers={**said, **own},
+                    body=body or None,
+                    redirect=False,
+                    retries=False,
+                    preload_content=False,
                 )
                 target = answer.headers.get("Location") if answer.status in (301, 302, 303, 307, 308) else None
                 if target is None:

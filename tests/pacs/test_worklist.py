@@ -15,6 +15,8 @@ from ups_server import Archive, serving
 
 from srh_clinic.cohort.deliveries import Deliveries
 from srh_clinic.cohort.ledger import Ledger
+from srh_clinic.cohort.running import Seen
+from srh_clinic.cohort.settings import CaseSettings
 from srh_clinic.pacs import performing
 from srh_clinic.pacs.address import Node, WebAddress
 from srh_clinic.pacs.archives import Calling, archive_at
@@ -24,8 +26,10 @@ from srh_clinic.pacs.claims import Claims
 from srh_clinic.pacs.dicom_json import Json, code_item, dataset_of, items, text
 from srh_clinic.pacs.events import CancelRequests
 from srh_clinic.pacs.inbox import Inbox
+from srh_clinic.pacs.listening import Listening, listen
 from srh_clinic.pacs.objects import Instance, objects_in
-from srh_clinic.pacs.performing import Performer
+from srh_clinic.pacs.performing import Performer, Performing
+from srh_clinic.pacs.sending import destination_of
 from srh_clinic.pacs.web import WebArchive
 from srh_clinic.pacs.worklist import (
     CAUSES,
@@ -442,3 +446,34 @@ def test_a_workitem_that_is_not_there_is_not_ours(service: str) -> None:
     ):
         with pytest.raises(LostClaimError):
             ask()
+
+
+def test_a_listener_performs_a_workitem_from_its_claim_to_results_in_the_archive(
+    tiny_bundle: Path, archive: Archive, service: str, slide: Path, tmp_path: Path
+) -> None:
+    scan = set(archive.objects)
+    out, door = tmp_path / "out", Performing(tmp_path / "out", service, service, service, Filter(), Calling())
+    settings = CaseSettings(bundle=str(tiny_bundle), device="cpu", restoring={"precision": "float32"}, dicom=True)
+    destination = destination_of(service, "SRHCLINIC")
+    asked = Listening(
+        out, settings, doors=[door.checked().door], destination=destination, settle=0.2, audit=tmp_path / "audit"
+    )
+
+    class OverError(Exception):
+        """Ends the listener."""
+
+    def watch(beat: Seen, ledger: Ledger) -> None:
+        assert beat.seconds < 300
+        if archive.state(UID) == "COMPLETED":
+            raise OverError
+
+    with pytest.raises(OverError):
+        listen(asked, watch)
+    (performed,) = items(archive.workitems[UID], "UnifiedProcedureStepPerformedProcedureSequence")
+    outputs = items(performed, "OutputInformationSequence")
+    named = {text(sop, "ReferencedSOPInstanceUID") for one in outputs for sop in items(one, "ReferencedSOPSequence")}
+    assert named == set(archive.objects) - scan
+    assert {text(one, "StudyInstanceUID") for one in outputs} == {objects_in([slide])[0].instance.study}
+    told = (tmp_path / "audit").read_text()
+    assert [word for word in ("claimed", "arrived", "sent", "completed") if f'"event": "{word}"' not in told] == []
+    assert CANARY not in told

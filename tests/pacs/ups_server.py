@@ -12,6 +12,7 @@ import io
 import json
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -345,17 +346,19 @@ def told_of(header: Dataset, keys: list[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def serving(archive: Archive, port: int = 0) -> Iterator[str]:
+def serving(archive: Archive, port: int = 0, context: ssl.SSLContext | None = None) -> Iterator[str]:
     """The service, for as long as it is needed; its root."""
     ThreadingHTTPServer.allow_reuse_address = True
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     server.connections = []  # type: ignore[attr-defined]
     server.archive = archive  # type: ignore[attr-defined]
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}{ROOT}"
+        yield f"{'http' if context is None else 'https'}://127.0.0.1:{server.server_address[1]}{ROOT}"
     finally:
         server.shutdown()
         server.server_close()
