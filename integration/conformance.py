@@ -28,11 +28,12 @@ from pydicom.uid import (
     VLWholeSlideMicroscopyImageStorage,
 )
 
-from srh_clinic.integration import evidence
+from srh_clinic.integration import evidence, network
 from srh_clinic.integration.deidentify import Pseudonyms, nameless
 from srh_clinic.integration.dicom_file import quiet_pydicom
 from srh_clinic.integration.dicom_header import FROM_SOURCE
 from srh_clinic.integration.dicom_writer import TRANSFER_SYNTAXES, write_wsi
+from srh_clinic.integration.network import MOST_CONTEXTS
 from srh_clinic.integration.optical_path import PUMP_NM, SCHEME
 from srh_clinic.integration.reader import read_slide
 from srh_clinic.integration.results import vocabulary
@@ -77,8 +78,8 @@ def conformance_statement() -> str:
 _HEAD = f"""\
 # DICOM conformance statement
 
-Made of the code by `python -m srh_clinic.integration.conformance`; a test compares. Files only (PS3.10): these parts of
-srh-clinic have no network roles. Research software, not a medical device.
+Made of the code by `python -m srh_clinic.integration.conformance`; a test compares. Files (PS3.10), and services of the
+network by `srh-clinic pacs`. Research software, not a medical device.
 
 ## SOP classes
 
@@ -94,6 +95,24 @@ are written of rater studies (`study convert`).
 | transfer syntax | UID | written for |
 |---|---|---|
 @SYNTAXES@
+
+## Services by DIMSE
+
+| SOP class | UID | role | pacs | |
+|---|---|---|---|---|
+@DIMSE@
+
+Who calls offers each transfer syntax in a presentation context of its own, {MOST_CONTEXTS} of them at most; nothing is
+transcoded. Objects are sent in that of their file and received in these: @RECEIVED@.
+Our AE title is `SRHCLINIC` unless `--title` says another. `dicoms://` and `listen --tls` are TLS 1.2 or newer.
+
+## Services by DICOMweb
+
+| PS3.18 | role | pacs | |
+|---|---|---|---|
+@WEB@
+
+Not spoken: creating workitems, requesting their cancelation, global subscriptions, and whatever is not named here.
 
 ## Identifiers, character sets, private data
 
@@ -127,7 +146,13 @@ def _head(examples: dict[str, Dataset]) -> list[str]:
         syntaxes.append(f"| {UID(syntax).name} | `{syntax}` | {which} |")
     codes = [f"| `{code}` | {meaning} |" for code, meaning in sorted(_private_codes(examples))]
     text = _HEAD
-    for mark, rows in (("@CLASSES@", classes), ("@SYNTAXES@", syntaxes), ("@CODES@", codes)):
+    dimse = [f"| {_name_of(one.where)} | `{one.where}` | {one.role} | {one.commands} | {one.what} |" for one in network.DIMSE]
+    web = [f"| {one.where} | {one.role} | {one.commands} | {one.what} |" for one in network.WEB]
+    text = text.replace("@RECEIVED@", "; ".join(network.name_of_uid(uid) for uid in network.RECEIVED))
+    for mark, rows in (
+        *(("@CLASSES@", classes), ("@SYNTAXES@", syntaxes), ("@CODES@", codes)),
+        *(("@DIMSE@", dimse), ("@WEB@", web)),
+    ):
         text = text.replace(mark, "\n".join(rows))
     return text.split("\n")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from srh_clinic.errors import InputError
 from srh_clinic.files import whole_file
-from srh_clinic.integration.network import MOST_CONTEXTS, OBJECT_CLASSES, SYNTAXES, name_of_uid
+from srh_clinic.integration.network import ECHO, FIND, GET, MOST_CONTEXTS, MOVE, OBJECT_CLASSES, RECEIVED, name_of_uid
 from srh_clinic.pacs.address import Node, is_this_machine
 from srh_clinic.pacs.credentials import Trust
 from srh_clinic.pacs.objects import Instance, ObjectFile, ServiceError, Wanted, checked_uid, is_whole, place_of
@@ -32,9 +32,6 @@ PATIENCE = 120.0
 
 CONNECTING = 15.0
 """Seconds for a connection, and for an association to be accepted."""
-
-ECHO = "1.2.840.10008.1.1"
-"""Verification, which whoever takes anything takes."""
 
 PENDING = (0xFF00, 0xFF01)
 
@@ -139,10 +136,8 @@ class NodeArchive:
 
     def _find(self, association: Association, level: str, **keys: str) -> list[Dataset]:
         """All that is found: an association answers one question at a time, so nobody may ask another between two answers."""
-        from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
-
         all_found = []
-        for said, found in association.send_c_find(_identifier(level, **keys), StudyRootQueryRetrieveInformationModelFind):
+        for said, found in association.send_c_find(_identifier(level, **keys), FIND):
             status = _status(said, "a search", self.node)
             if status in PENDING:
                 all_found += [] if found is None else [found]
@@ -153,9 +148,8 @@ class NodeArchive:
     @contextmanager
     def _finding(self) -> Iterator[Association]:
         from pynetdicom.presentation import build_context
-        from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
-        with self._associated([build_context(StudyRootQueryRetrieveInformationModelFind)], "a search") as association:
+        with self._associated([build_context(FIND)], "a search") as association:
             yield association
 
     @contextmanager
@@ -167,11 +161,9 @@ class NodeArchive:
         from pynetdicom import evt
         from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
         from pynetdicom.presentation import build_context, build_role
-        from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet
 
-        model = StudyRootQueryRetrieveInformationModelGet
         classes = sorted({one.sop_class for one in instances if one.sop_class} or set(OBJECT_CLASSES))
-        contexts = [build_context(model), *(build_context(kind, syntax) for kind in classes for syntax in SYNTAXES)]
+        contexts = [build_context(GET), *(build_context(kind, syntax) for kind in classes for syntax in RECEIVED)]
         if len(contexts) > MOST_CONTEXTS:
             raise InputError(f"objects of {len(classes)} SOP classes", "fewer; fetch them in parts (--series)")
         roles: list[SCP_SCU_RoleSelectionNegotiation] = [build_role(kind, scp_role=True) for kind in classes]
@@ -179,7 +171,7 @@ class NodeArchive:
         with self._associated(contexts, "a retrieval", roles, handlers) as association, _to_files():
 
             def ask(identifier: Dataset) -> None:
-                _drain(association.send_c_get(identifier, model), self.node)
+                _drain(association.send_c_get(identifier, GET), self.node)
 
             yield ask
 
@@ -188,15 +180,13 @@ class NodeArchive:
         """Ask by C-MOVE: the objects come to a port of this machine, open for as long as it takes and to that entity alone."""
         from pynetdicom import AE, evt
         from pynetdicom.presentation import build_context
-        from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove
 
-        model = StudyRootQueryRetrieveInformationModelMove
         if not self.port:
             raise InputError("no port for C-MOVE", "--port, by which the other side knows our AE title", str(self.node))
         server = AE(self.title)
         server.require_called_aet = True
         server.require_calling_aet = [self.node.title]
-        server.supported_contexts = [build_context(kind, list(SYNTAXES)) for kind in OBJECT_CLASSES]
+        server.supported_contexts = [build_context(kind, list(RECEIVED)) for kind in OBJECT_CLASSES]
         here = "127.0.0.1" if is_this_machine(self.node.host) else ""
         secure = self.trust.server_context() if self.node.secure else None
         with _to_files():
@@ -205,10 +195,10 @@ class NodeArchive:
             except OSError as error:
                 raise InputError(f"port {self.port} in use", "a free one (--port)") from error
             try:
-                with self._associated([build_context(model)], "a retrieval") as association:
+                with self._associated([build_context(MOVE)], "a retrieval") as association:
 
                     def ask(identifier: Dataset) -> None:
-                        _drain(association.send_c_move(identifier, self.title, model), self.node)
+                        _drain(association.send_c_move(identifier, self.title, MOVE), self.node)
 
                     yield ask
             finally:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from srh_clinic.integration import network
 from srh_clinic.integration.conformance import OBJECTS, conformance_statement
 
 STATEMENT = Path(__file__).resolve().parents[2] / "docs/conformance.md"
@@ -28,3 +29,11 @@ def test_it_tells_every_object_and_class(statement: str) -> None:
         assert f"| {name} |" in statement
     assert "| (0010,0020) | Patient ID | LO | *scan* |" in statement
     assert "| (0040,A493) | Verification Flag | CS | UNVERIFIED |" in statement
+
+
+def test_it_tells_every_service_of_the_network(statement: str) -> None:
+    for one in network.DIMSE:
+        assert f"`{one.where}` | {one.role} | {one.commands} |" in statement
+    for one in network.WEB:
+        assert f"| {one.where} | {one.role} | {one.commands} |" in statement
+    assert "no network roles" not in statement
