@@ -146,7 +146,8 @@ def try_worklist(tried: Tried, scan: Path, work: Path, kill: bool) -> None:
         process = subprocess.Popen(list(map(str, call)))
         try:
             if kill:
-                until(lambda: any("restoring" in str(one) for one in worklists.workitems.values()))
+                until(lambda: any("%" in what for _, what in worklists.history))
+                time.sleep(3)
                 os.kill(process.pid, signal.SIGKILL)
                 process.wait()
                 process = subprocess.Popen(list(map(str, call)))
@@ -177,7 +178,7 @@ def main() -> int:
             print(f"Orthanc {version}, DICOMweb plugin {asked('/plugins/dicom-web')['Version']}")
             tried.call("a scan", "simulate", work / "scan", "--size", 512, "--seed", 1)
             results = work / "results"
-            tried.call("its results", "diagnose", work / "scan", "--dicom-out", results)
+            tried.call("its results", "diagnose", work / "scan", "--out", work / "told", "--dicom-out", results)
             try_transfers(tried, results, work)
             for name, kill in (("whole", False), ("killed", True)):
                 scan = work / f"scan-{name}"
