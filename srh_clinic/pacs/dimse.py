@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from srh_clinic.errors import InputError
 from srh_clinic.files import whole_file
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TITLE = "SRHCLINIC"
 """What we are called where the call does not say it."""
 
-PATIENCE = 120.0
+PATIENCE = 60.0
 """Seconds for the next message of the other side."""
 
 CONNECTING = 15.0
@@ -36,6 +36,23 @@ CONNECTING = 15.0
 PENDING = (0xFF00, 0xFF01)
 
 How = Literal["get", "move"]
+
+T = TypeVar("T")
+
+ASSOCIATIONS = 3
+"""That are tried when one breaks off: pynetdicom may lose an answer on a busy machine, and a network an association."""
+
+
+class BrokeOffError(ServiceError):
+    """An association that was there ended before all was said."""
+
+
+def _persisting(do: Callable[[], T]) -> T:
+    """Do something, and again by another association when one breaks off; what is done twice must do no harm."""
+    for _ in range(ASSOCIATIONS - 1):
+        with suppress(BrokeOffError):
+            return do()
+    return do()
 
 
 @dataclass(frozen=True)
@@ -69,24 +86,38 @@ class NodeArchive:
             raise InputError(found, f"fewer than {MOST_CONTEXTS}, which is what one association holds; send them in parts")
         # without C-ECHO beside them, an archive that takes none of them would end the association and say no more
         contexts = [build_context(ECHO), *(build_context(*pair) for pair in pairs)]
-        refused: dict[str, str] = {}
+        answers: dict[str, str] = {}
+        _persisting(lambda: self._send(objects, contexts, answers, progress))
+        return {uid: why for uid, why in answers.items() if why}
+
+    def _send(
+        self,
+        objects: Sequence[ObjectFile],
+        contexts: list[PresentationContext],
+        answers: dict[str, str],
+        progress: Progress,
+    ) -> None:
+        """Send what has no answer yet; an answer is why an object was refused, and empty when it was taken."""
         with self._associated(contexts, "a store") as association, _as_they_lie():
             accepted = {(cx.abstract_syntax, cx.transfer_syntax[0]) for cx in association.accepted_contexts}
-            for done, one in enumerate(objects):
-                progress("sending", done, len(objects))
+            for one in objects:
+                progress("sending", len(answers), len(objects))
+                if one.instance.sop in answers:
+                    continue
                 if (one.instance.sop_class, one.syntax) not in accepted:
-                    refused[one.instance.sop] = (
-                        f"not taken: {name_of_uid(one.instance.sop_class)} in {name_of_uid(one.syntax)}"
-                    )
+                    kind, syntax = name_of_uid(one.instance.sop_class), name_of_uid(one.syntax)
+                    answers[one.instance.sop] = f"not taken: {kind} in {syntax}"
                     continue
                 status = _status(association.send_c_store(one.path), "a store", self.node)
-                if status != 0 and status & 0xF000 != 0xB000:  # of warnings it says that it has the object
-                    refused[one.instance.sop] = reason_of(status)
-            progress("sending", len(objects), len(objects))
-        return refused
+                taken = status == 0 or status & 0xF000 == 0xB000  # of warnings it says that it has the object
+                answers[one.instance.sop] = "" if taken else reason_of(status)
+            progress("sending", len(answers), len(objects))
 
     def held(self, objects: Sequence[ObjectFile]) -> set[str]:
         """See :class:`~srh_clinic.pacs.objects.Archive`."""
+        return _persisting(lambda: self._held(objects))
+
+    def _held(self, objects: Sequence[ObjectFile]) -> set[str]:
         there: set[str] = set()
         with self._finding() as association:
             for study, series in sorted({(one.instance.study, one.instance.series) for one in objects}):
@@ -95,6 +126,9 @@ class NodeArchive:
 
     def announced(self, wanted: Wanted) -> list[Instance]:
         """See :class:`~srh_clinic.pacs.objects.Archive`."""
+        return _persisting(lambda: self._announced(wanted))
+
+    def _announced(self, wanted: Wanted) -> list[Instance]:
         with self._finding() as association:
             instances: list[Instance] = []
             for study in self._studies(association, wanted):
@@ -106,6 +140,9 @@ class NodeArchive:
 
     def fetch(self, instances: Sequence[Instance], folder: Path, progress: Progress) -> None:
         """See :class:`~srh_clinic.pacs.objects.Archive`."""
+        _persisting(lambda: self._fetch(instances, folder, progress))
+
+    def _fetch(self, instances: Sequence[Instance], folder: Path, progress: Progress) -> None:
         missing = [one for one in instances if not is_whole(place_of(one, folder), one)]
         if not missing:
             return
@@ -286,7 +323,7 @@ _UNKNOWN_DESTINATION = 0xA801
 def _status(said: Dataset, what: str, node: Node) -> int:
     """The status of an answer; an empty one means that there was none."""
     if "Status" not in said:
-        raise ServiceError(f"a connection that broke off during {what}", "a node that answers", str(node))
+        raise BrokeOffError(f"a connection that broke off during {what}", "a node that answers", str(node))
     return int(said.Status)
 
 

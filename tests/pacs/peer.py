@@ -35,10 +35,15 @@ class Peer:
     statuses: dict[str, int] = field(default_factory=dict)
     withhold: set[str] = field(default_factory=set)
     known: dict[str, int] = field(default_factory=dict)
+    breaks: tuple[int, ...] = ()
+    stored: int = 0
 
     def store(self, event: Any) -> int:
         """C-STORE."""
         uid = str(event.request.AffectedSOPInstanceUID)
+        self.stored += 1
+        if self.stored in self.breaks:
+            event.assoc.abort()
         status = self.statuses.get(uid, 0)
         if status == 0 or status & 0xF000 == 0xB000:
             dataset = event.dataset
@@ -91,6 +96,7 @@ class Peer:
 def listening(peer: Peer, contexts: dict[str, list[str]], ssl_context: Any = None) -> Iterator[int]:
     """The entity PEER for as long as it is needed, for these transfer syntaxes of SOP classes; its port."""
     ae = AE("PEER")
+    ae.network_timeout = 5  # pynetdicom may lose an answer on a busy machine, and then both sides wait
     ae.supported_contexts = [
         *(build_context(model) for model in (Verification, *MODELS)),
         *(build_context(kind, syntaxes) for kind, syntaxes in contexts.items()),

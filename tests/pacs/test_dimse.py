@@ -97,3 +97,18 @@ def test_nobody_there_and_too_many_kinds_are_sentences(slide: Path) -> None:
     with pytest.raises(InputError, match=f"found objects of 130 combinations.*fewer than {MOST_CONTEXTS}"):
         push(NodeArchive(Node("PEER", "127.0.0.1", 1)), kinds)
     assert len(OBJECT_CLASSES) * len(SYNTAXES) + 1 <= MOST_CONTEXTS  # C-GET offers all of them
+
+
+def test_an_association_that_breaks_off_is_followed_by_another_with_what_is_left(
+    slide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("srh_clinic.pacs.dimse.PATIENCE", 2.0)
+    objects = objects_in([slide])
+    peer = Peer(breaks=(2, 3))
+    with listening(peer, ALL) as port:
+        archive = NodeArchive(Node("PEER", "127.0.0.1", port))
+        assert push(archive, objects) == {}
+        assert (len(peer.objects), peer.stored) == (2, 4)  # the first once
+        peer.breaks, peer.stored = (1, 2, 3), 0
+        with pytest.raises(ServiceError, match="a connection that broke off"):
+            push(archive, objects)
