@@ -3,6 +3,8 @@
 # make kill       200 kills at random moments, and what the same calls make of it (minutes)
 # make kill-workers  200 cases whose workers are killed every few seconds: each done once, the same bytes (an hour)
 # make orthanc    push, fetch and a worklist against a real Orthanc (Debian: orthanc, orthanc-dicomweb), alone with it (minutes)
+# make kill-listener  10 cases arrive while the listener is killed 20 times: each done once, nothing lost (minutes)
+# make roundtrip  cases from Debian's Orthanc and storescu to results in Orthanc, and how long it takes beside diagnose (minutes)
 # make benchmark  speed and memory of the restoration on this machine
 # make fuzz       FILES=200000 mutated files read in worker processes: each is read, or refused in a sentence
 # make train      the demonstration weights, from simulated tissue (hours)
@@ -21,7 +23,7 @@ SRH := $(ENV)/bin/srh-clinic
 DEPENDENCIES := $(ENV)/.srh-clinic-dependencies
 PIP := "$(PYTHON)" -m pip install --disable-pip-version-check
 
-.PHONY: demo test kill kill-workers orthanc fuzz benchmark benchmark-slide train install clean
+.PHONY: demo test kill kill-workers kill-listener orthanc roundtrip fuzz benchmark benchmark-slide train install clean
 
 $(PYTHON):
 	@"$(PYTHON3)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -70,6 +72,12 @@ kill-workers: install
 # Debian's Orthanc listens at every address: in a network namespace of its own there is none but loopback.
 orthanc: install
 	cd tests/pacs && unshare --map-root-user --net sh -c 'ip link set lo up && OMP_NUM_THREADS=2 "$$0" against_orthanc.py' "$(PYTHON)"
+
+kill-listener: install
+	cd tests && OMP_NUM_THREADS=1 "$(PYTHON)" killing_listener.py
+
+roundtrip: install
+	cd tests && "$(PYTHON)" pacs/orthanc_roundtrip.py
 
 benchmark: install
 	"$(SRH)" benchmark speed

@@ -1,0 +1,169 @@
+"""A listener that is killed at random while cases arrive, and what it makes of them.
+
+::
+
+    make kill-listener                                        # from the root: 20 kills while 10 cases arrive
+    cd tests && python killing_listener.py --kills 40 --cases 20 --seed 1
+
+The listener is ``srh-clinic pacs listen`` with very small networks. A sender stores every file again and again until it is
+told that it was taken, as a PACS does; a PACS of pynetdicom's takes the results. Every few seconds the listener gets SIGKILL, at
+moments that are drawn, and is begun again. At the end each case must have been done exactly once, what was received must be
+what was sent, nothing half-written may lie anywhere, and the PACS must have exactly the results that the listener wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.extend([str(Path(__file__).parent / name) for name in ("cohort", "pacs")])
+from arriving_slides import SENDER, free_port, send, series_uid, slide_files, until
+from peer import Peer, listening
+from pydicom import dcmread
+from tiny_networks import save_tiny_bundle
+
+from srh_clinic.case.record import read_result
+from srh_clinic.cohort.cases import case_name
+from srh_clinic.cohort.deliveries import count_deliveries
+from srh_clinic.cohort.ledger import Ledger
+from srh_clinic.cohort.settings import CASES, DICOM
+from srh_clinic.integration.network import OBJECT_CLASSES, SYNTAXES
+from srh_clinic.pacs.inbox import INBOX, RECEIVING
+
+
+@dataclass(repr=False)
+class Archive(Peer):
+    """Counts how often it got what."""
+
+    got: Counter[str] = field(default_factory=Counter)
+
+    def store(self, event: object) -> int:
+        """See :class:`Peer`."""
+        self.got[str(event.request.AffectedSOPInstanceUID)] += 1  # type: ignore[attr-defined]
+        return super().store(event)
+
+
+class Listener:
+    """The command, begun again whenever it was killed."""
+
+    def __init__(self, call: Sequence[str], log: Path) -> None:
+        self.call, self.log, self.begun = list(call), log, 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin it."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.call, stdout=log, stderr=log)
+        self.begun += 1
+
+    def kill(self) -> None:
+        """Kill it, and not its workers: they find out."""
+        assert self.process.poll() is None, f"it ended by itself: {self.log.read_text()}"
+        self.process.kill()
+        self.process.wait()
+
+
+def keep_sending(files: Sequence[Path], port: int, rng: random.Random, over: threading.Event) -> None:
+    """Send files one after the other, each until somebody says that it has it."""
+    waiting = list(files)
+    while waiting and not over.is_set():
+        several = waiting[: rng.randint(1, 4)]
+        statuses = send(several, port)
+        waiting = [file for file, status in zip(several, statuses, strict=True) if status != 0] + waiting[len(several) :]
+        time.sleep(rng.uniform(0.0, 0.4))
+
+
+def check(out: Path, cases: Sequence[Sequence[Path]], pacs: Archive) -> list[str]:
+    """What is wrong; nothing, one hopes."""
+    wrong = []
+    with Ledger(out / "ledger.sqlite", read=True) as ledger:
+        times = Counter(move.name for move in ledger.history() if (move.was, move.state) == ("running", "done"))
+        sent = Counter(move.name for move in ledger.history() if move.kind == "sent")
+    names = {case_name(series_uid(files[0])): files for files in cases}
+    for what, counted in (("done", times), ("said to be sent", sent)):
+        if counted != Counter(dict.fromkeys(names, 1)):
+            wrong.append(f"{what}: {counted}")
+    received = {str(one.SOPInstanceUID): one.PixelData for one in map(dcmread, (out / INBOX).glob("*/*.dcm"))}
+    given = {str(one.SOPInstanceUID): one.PixelData for files in cases for one in map(dcmread, files)}
+    if received != given:
+        wrong.append("what was received is not what was sent")
+    if left := [*(out / INBOX / RECEIVING).iterdir(), *out.rglob(".*-????????"), *out.rglob(".writing-*")]:
+        wrong.append(f"left behind: {left}")
+    for name in names:
+        read_result(out / CASES / name)
+    written = {str(one.SOPInstanceUID): one for one in map(dcmread, (out / DICOM).glob("*/*.dcm"))}
+    if set(written) != set(pacs.objects) or any(one != pacs.objects[uid] for uid, one in written.items()):
+        wrong.append("the PACS has not what was written")
+    return wrong
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--cases", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--longest", type=float, default=15.0, help="seconds between two kills, at most")
+    asked = parser.parse_args()
+    rng, pacs, over = random.Random(asked.seed), Archive(), threading.Event()
+    with tempfile.TemporaryDirectory(prefix="srh-clinic-listener-") as folder:
+        work = Path(folder)
+        cases = [slide_files(work / f"slide-{number}", number) for number in range(asked.cases)]
+        bundle, port, out = save_tiny_bundle(work / "tiny"), free_port(), work / "out"
+        with listening(pacs, {kind: list(SYNTAXES) for kind in OBJECT_CLASSES}) as theirs:
+            doors = ["--port", str(port), "--accept", SENDER, "--to", f"PEER@127.0.0.1:{theirs}", "--settle", "1"]
+            how = ["--bundle", str(bundle), "--device", "cpu", "--precision", "float32", "--deaths", "1000000"]
+            program = [str(Path(sys.executable).with_name("srh-clinic")), "pacs", "listen"]
+            listener = Listener([*program, "--out", str(out), *doors, *how], work / "log")
+            gap = asked.kills * asked.longest / 2 / asked.cases
+            sender = threading.Thread(target=send_cases, args=(cases, port, rng.random(), gap, over))
+            sender.start()
+            try:
+                for _ in range(asked.kills):
+                    time.sleep(rng.uniform(0.2, asked.longest))
+                    listener.kill()
+                    listener.begin()
+                sender.join(900)
+                until(lambda: all_sent(out, asked.cases), 900)
+            finally:
+                over.set()
+                listener.process.send_signal(signal.SIGTERM)
+                ended = listener.process.wait(120)
+        wrong = check(out, cases, pacs) + ([] if ended == 128 + signal.SIGTERM else [f"it ended with {ended}"])
+        with Ledger(out / "ledger.sqlite", read=True) as ledger:
+            attempts = [entry.attempts for entry in ledger.entries()]
+        print(f"{asked.kills} kills, {asked.cases} cases, {sum(attempts)} attempts, ", end="")
+        print(f"{len(pacs.got)} result objects, of which {sum(n > 1 for n in pacs.got.values())} were sent more than once")
+        print("\n".join(wrong) if wrong else "each case done exactly once, nothing half-written, nothing lost")
+        if wrong:
+            print((work / "log").read_text()[-2000:])
+    sys.exit(bool(wrong))
+
+
+def send_cases(cases: Sequence[Sequence[Path]], port: int, seed: float, gap: float, over: threading.Event) -> None:
+    """One case after the other, for as long as it is killed."""
+    rng = random.Random(seed)
+    for files in cases:
+        keep_sending(files, port, rng, over)
+        over.wait(rng.uniform(0.0, gap))
+
+
+def all_sent(out: Path, cases: int) -> bool:
+    """Whether the PACS has said that it has the results of all cases."""
+    if not (out / "ledger.sqlite").exists():
+        return False
+    with Ledger(out / "ledger.sqlite", read=True) as ledger:
+        return count_deliveries(ledger)["sent"] == cases
+
+
+if __name__ == "__main__":
+    main()
