@@ -6,9 +6,9 @@
     cd tests && python killing_listener.py --kills 40 --cases 20 --seed 1
 
 The listener is ``srh-clinic pacs listen`` with very small networks. A sender stores every file again and again until it is
-told that it was taken, as a PACS does; a PACS of pynetdicom's takes the results. Every few seconds the listener gets SIGKILL, at
-moments that are drawn, and is begun again. At the end each case must have been done exactly once, what was received must be
-what was sent, nothing half-written may lie anywhere, and the PACS must have exactly the results that the listener wrote.
+told that it was taken, as a PACS does; a PACS of pynetdicom's takes the results. Every few seconds the listener gets SIGKILL,
+at moments that are drawn, and is begun again. At the end each case must have been done exactly once, what was received must
+be what was sent, nothing half-written may lie anywhere, and the PACS must have exactly the results that the listener wrote.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_text
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -209,22 +210,26 @@ def cohort_status(
     metrics: Annotated[bool, typer.Option("--metrics", help="Print metrics for Prometheus and nothing else.")] = False,
 ) -> None:
     """Say how far a run is, also while it runs; cases are called by names that say nothing of whose they are."""
+    from srh_clinic.cohort.deliveries import count_deliveries
     from srh_clinic.cohort.ledger import Ledger, count_states, latest
     from srh_clinic.cohort.running import ledgers_in
     from srh_clinic.cohort.telling import metrics_text, status_record
 
-    found, settings = [], ""
+    found, settings, deliveries = [], "", Counter[str]()
     for path in ledgers_in(run):
         with Ledger(path, read=True) as ledger:
             found.append(ledger.entries())
             settings = ledger.settings or settings
+            deliveries.update(count_deliveries(ledger))
     entries = latest(found)
     if json:
-        typer.echo(json_text.dumps(status_record(entries, settings)))
+        typer.echo(json_text.dumps(status_record(entries, settings, deliveries)))
     elif metrics:
-        typer.echo(metrics_text(entries), nl=False)
+        typer.echo(metrics_text(entries, deliveries), nl=False)
     else:
         tell(", ".join(f"{number} {state}" for state, number in count_states(entries).items()))
+        if deliveries.total():
+            tell("results: " + ", ".join(f"{number} {state}" for state, number in deliveries.items()))
         for entry in entries:
             if entry.state == "running":
                 tell(f"running: {entry.name} for {time.time() - entry.began:.0f} s, attempt {entry.attempts} {entry.stage}")
@@ -240,7 +245,7 @@ def cohort_retry(
         list[str] | None, typer.Argument(metavar="[CASE...]", help="Names as status lists them; by default all.")
     ] = None,
 ) -> None:
-    """Let cases that are parked or failed wait again; the run's own call then does them."""
+    """Let cases that are parked or failed wait again, and results that a PACS refused go out again, by the run's own call."""
     from srh_clinic.cohort.ledger import Ledger, latest
     from srh_clinic.cohort.running import ledgers_in
 

@@ -34,6 +34,7 @@ KEPT = 15.0
 @contextmanager
 def watching(quiet: bool, log_file: Path | None, metrics: Path | None) -> Iterator[Callable[[Seen, Ledger], None]]:
     """Show a run, and keep its log and metrics."""
+    from srh_clinic.cohort.deliveries import count_deliveries
     from srh_clinic.cohort.telling import append_log, metrics_text
     from srh_clinic.files import write_whole
 
@@ -48,7 +49,7 @@ def watching(quiet: bool, log_file: Path | None, metrics: Path | None) -> Iterat
                 left_out.add(sentence)
                 tell(f"srh-clinic: left out: {sentence}", err=True)
             if metrics is not None and (seen.over or time.monotonic() - written > KEPT):
-                write_whole(metrics, metrics_text(ledger.entries(), seen.workers), "metrics")
+                write_whole(metrics, metrics_text(ledger.entries(), count_deliveries(ledger), seen.workers), "metrics")
                 written = time.monotonic()
             show(seen)
 

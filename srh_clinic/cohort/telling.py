@@ -7,7 +7,7 @@ no path, no identifier, no library's sentence stands there. The table and ``why`
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -108,10 +108,14 @@ def _records(text: str) -> list[str]:
     return records
 
 
-def status_record(entries: Sequence[Entry], settings: str) -> dict[str, Any]:
-    """What ``status --json`` prints: cases by state, and of each what the ledger says, without its files and reasons."""
+def status_record(entries: Sequence[Entry], settings: str, deliveries: Mapping[str, int]) -> dict[str, Any]:
+    """What ``status --json`` prints: cases by state, and of each what the ledger says, without its files and reasons.
+
+    ``deliveries`` are those of :func:`~srh_clinic.cohort.deliveries.count_deliveries`.
+    """
     return {
         "counts": count_states(entries),
+        "deliveries": dict(deliveries),
         "settings": settings,
         "cases": [
             {
@@ -130,8 +134,11 @@ def status_record(entries: Sequence[Entry], settings: str) -> dict[str, Any]:
     }
 
 
-def metrics_text(entries: Sequence[Entry], workers: int | None = None) -> str:
-    """The state of a run in the text format of Prometheus; ``workers`` are those that live, where it is known."""
+def metrics_text(entries: Sequence[Entry], deliveries: Mapping[str, int], workers: int | None = None) -> str:
+    """The state of a run in the text format of Prometheus; ``workers`` are those that live, where it is known.
+
+    ``deliveries`` are those of :func:`~srh_clinic.cohort.deliveries.count_deliveries`.
+    """
     counts, done = count_states(entries), [entry.seconds for entry in entries if entry.state == "done"]
     by_state = [f'{{state="{state}"}} {counts[state]}' for state in STATES]
     changed = max((entry.changed for entry in entries), default=0.0)
@@ -141,6 +148,10 @@ def metrics_text(entries: Sequence[Entry], workers: int | None = None) -> str:
         *_metric(
             *("case_seconds", "summary", "Seconds of the attempts that finished a case."),
             *(f"_sum {sum(done):.3f}", f"_count {len(done)}"),
+        ),
+        *_metric(
+            *("deliveries", "gauge", "Results on their way to a PACS by state."),
+            *(f'{{state="{state}"}} {number}' for state, number in deliveries.items()),
         ),
         *_metric("last_move_timestamp_seconds", "gauge", "When a case last changed its state.", f" {changed:.3f}"),
         *(() if workers is None else _metric("workers", "gauge", "Worker processes that live.", f" {workers}")),

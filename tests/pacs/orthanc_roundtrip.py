@@ -83,6 +83,8 @@ def require_same(pacs: Orthanc, scan: Sequence[Path], results: Path) -> int:
 
 def small(work: Path) -> None:
     """One case from Orthanc and one from storescu, each step called here."""
+    import draws_little  # noqa: F401 - no picture is drawn
+
     from srh_clinic.cohort.work import do_case
     from srh_clinic.progress import silent
 

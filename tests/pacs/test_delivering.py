@@ -10,6 +10,7 @@ import pytest
 from srh_clinic.cohort.deliveries import Deliveries, count_deliveries
 from srh_clinic.cohort.ledger import Enrolled, Ledger
 from srh_clinic.cohort.settings import DICOM
+from srh_clinic.cohort.telling import metrics_text, status_record
 from srh_clinic.errors import InputError
 from srh_clinic.pacs.audit import Audit
 from srh_clinic.pacs.delivering import Delivery
@@ -108,6 +109,13 @@ def test_a_scan_that_came_from_no_pacs_stays_here(ledger: Ledger, tmp_path: Path
     assert [delivery.deliver_next(ledger) for _ in range(3)] == [True, True, False]
     assert len(pacs.got) == 1
     assert Deliveries(ledger, pacs.name).state_of("b" * 12) == ("kept", "no-study")
+
+
+def test_status_and_metrics_tell_of_results_on_their_way(ledger: Ledger, tmp_path: Path) -> None:
+    Delivery(tmp_path, Pacs(), Audit(None)).deliver_next(ledger)
+    status = status_record(ledger.entries(), "", count_deliveries(ledger))
+    assert status["deliveries"] == {"sent": 1, "refused": 0, "late": 0, "kept": 0}
+    assert 'srh_clinic_deliveries{state="sent"} 1\n' in metrics_text(ledger.entries(), count_deliveries(ledger))
 
 
 def test_a_ledger_of_the_first_version_gets_what_it_lacks(tmp_path: Path) -> None:
