@@ -82,9 +82,9 @@ class Deliveries:
         return None if row is None else (row[0], row[1])
 
 
-def count_deliveries(ledger: Ledger) -> dict[Delivery, int]:
+def count_deliveries(ledger: Ledger) -> dict[str, int]:
     """How many deliveries are in each state, to all destinations."""
-    counted: dict[Delivery, int] = dict.fromkeys(DELIVERIES, 0)
+    counted: dict[str, int] = dict.fromkeys(DELIVERIES, 0)
     with ledger.transaction() as db:
         for row in db.execute("SELECT state, COUNT(*) FROM deliveries GROUP BY state"):
             counted[row[0]] = row[1]
