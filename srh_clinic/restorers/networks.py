@@ -1,7 +1,7 @@
 """Networks of the learned baselines: a U-Net that regresses the image, CycleGAN's generator, a conditional denoiser.
 
-All work in model space. The regressors are the RSCD denoiser's network, asked for the image: what is compared is the method.
-The others work behind a pixel unshuffle by 2. Each is built from a plain dictionary, which a bundle keeps beside the weights.
+All work in model space. The regressors and the conditional denoiser are the RSCD denoiser's network, asked for the image: what is
+compared is the method. Each is built from a plain dictionary, which a bundle keeps beside the weights.
 """
 
 from __future__ import annotations
@@ -46,11 +46,12 @@ class RegressionUNet(nn.Module):
 class RegressionOverlapUNet(nn.Module):
     """:class:`~srh_clinic.rscd.networks.OverlapUNet` that predicts the clean image in one pass.
 
-    It is told one index whatever the noise, because a regressor does not know how much there is; what it predicts is the noise
-    in units of that index's sigma.
+    It is told one index whatever the noise, because a regressor does not know how much there is.
 
     Parameters
     ----------
+    residual
+        The U-Net predicts what is to be taken away, in units of that index's sigma; False, the image itself.
     unet
         Keywords of :class:`~srh_clinic.rscd.networks.OverlapUNet`.
     """
@@ -58,16 +59,17 @@ class RegressionOverlapUNet(nn.Module):
     INDEX = 26
     """In the middle of the first 200 of cosine, by log sigma."""
 
-    def __init__(self, **unet: Any) -> None:
+    def __init__(self, residual: bool = True, **unet: Any) -> None:
         super().__init__()
+        self.residual = residual
         self.unet = OverlapUNet(**unet)
         self.size_multiple = self.unet.size_multiple
 
     def forward(self, x: Tensor) -> Tensor:
         """Restored model-space images of noisy ones, both ``(N, 2, H, W)``, H and W multiples of ``size_multiple``."""
         index = torch.full((len(x),), self.INDEX, dtype=torch.long, device=x.device)
-        noise: Tensor = self.unet(x, index).float() * self.unet.get_buffer("sigma")[self.INDEX]
-        return x - noise
+        output: Tensor = self.unet(x, index).float()
+        return x - output * self.unet.get_buffer("sigma")[self.INDEX] if self.residual else output
 
 
 class ResNetGenerator(nn.Module):
@@ -112,10 +114,55 @@ class ResNetGenerator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Model-space images of the other domain, ``(N, 2, H, W)`` both, H and W multiples of ``size_multiple``."""
-        mean = x.mean(dim=(2, 3), keepdim=True)
-        contrast = x.std(dim=(2, 3), keepdim=True).clamp(min=self.least_contrast)
-        output = F.pixel_shuffle(self.layers(F.pixel_unshuffle((x - mean) / contrast, self.unshuffle)), self.unshuffle)
-        return mean + contrast * output
+        return keeping_contrast(self._behind_unshuffle, x, self.least_contrast)
+
+    def _behind_unshuffle(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.layers(F.pixel_unshuffle(x, self.unshuffle)), self.unshuffle)
+
+
+class OverlapResNetGenerator(nn.Module):
+    """:class:`ResNetGenerator` that leaves no pattern of its own: its layers overlap, as :class:`~srh_clinic.rscd.networks.OverlapUNet`'s.
+
+    The first and the last convolution work at full resolution, as theirs; images shrink by convolutions of 4 x 4 pixels and
+    grow by bilinear interpolation, where theirs are transposed convolutions.
+
+    Parameters
+    ----------
+    width
+        Channels at half the size; there are half as many at full size, and the blocks have twice as many.
+    blocks
+        Residual blocks.
+    """
+
+    size_multiple = 4
+    least_contrast = ResNetGenerator.least_contrast
+
+    def __init__(self, width: int = 32, blocks: int = 6) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *_convolution(RAMAN_CHANNELS, width // 2, 7),
+            *_shrinking(width // 2, width),
+            *_shrinking(width, 2 * width),
+            *(ResidualBlock(2 * width) for _ in range(blocks)),
+            nn.Upsample(scale_factor=2, mode="bilinear"),
+            *_convolution(2 * width, width, 3),
+            nn.Upsample(scale_factor=2, mode="bilinear"),
+            *_convolution(width, width // 2, 3),
+            nn.ReflectionPad2d(3),
+            nn.Conv2d(width // 2, RAMAN_CHANNELS, 7),
+        )
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As :meth:`ResNetGenerator.forward`."""
+        return keeping_contrast(self.layers, x, self.least_contrast)
+
+
+def keeping_contrast(network: Callable[[Tensor], Tensor], x: Tensor, least: float) -> Tensor:
+    """A network's answer to images ``(N, C, H, W)`` whose channels' mean and deviation, at least ``least``, it does not see."""
+    mean = x.mean(dim=(2, 3), keepdim=True)
+    contrast = x.std(dim=(2, 3), keepdim=True).clamp(min=least)
+    return mean + contrast * network((x - mean) / contrast)
 
 
 class ResidualBlock(nn.Module):
@@ -170,7 +217,7 @@ class ConditionalUNet(nn.Module):
 
     def __init__(self, schedule: ScheduleName = "cosine", condition_noise: float = 0.15, **unet: Any) -> None:
         super().__init__()
-        self.unet = CompactUNet(in_channels=2 * RAMAN_CHANNELS, **unet)
+        self.unet = self._create(schedule, in_channels=2 * RAMAN_CHANNELS, **unet)
         self.size_multiple = self.unet.size_multiple
         self.condition_noise = condition_noise
         tables = create_schedule(schedule)
@@ -189,13 +236,29 @@ class ConditionalUNet(nn.Module):
         """Standard deviation of the noise in the weighted mean of state and condition, by step, model units."""
         return self.condition_noise * self.deviation[t] / torch.hypot(self.deviation[t], torch.tensor(self.condition_noise))
 
+    @staticmethod
+    def _create(schedule: ScheduleName, **unet: Any) -> CompactUNet | OverlapUNet:
+        return CompactUNet(**unet)
+
+
+class ConditionalOverlapUNet(ConditionalUNet):
+    """:class:`ConditionalUNet` with :class:`~srh_clinic.rscd.networks.OverlapUNet`, whose keywords ``unet`` are."""
+
+    @staticmethod
+    def _create(schedule: ScheduleName, **unet: Any) -> OverlapUNet:
+        return OverlapUNet(schedule=schedule, **unet)
+
 
 REGRESSORS: dict[str, Callable[..., nn.Module]] = {
     "regression-unet": RegressionUNet,
     "regression-overlap-unet": RegressionOverlapUNet,
     "resnet-generator": ResNetGenerator,
+    "overlap-resnet-generator": OverlapResNetGenerator,
 }
-CONDITIONALS: dict[str, Callable[..., nn.Module]] = {"conditional-unet": ConditionalUNet}
+CONDITIONALS: dict[str, Callable[..., nn.Module]] = {
+    "conditional-unet": ConditionalUNet,
+    "conditional-overlap-unet": ConditionalOverlapUNet,
+}
 
 
 def create_regressor(config: dict[str, Any]) -> nn.Module:
@@ -222,6 +285,10 @@ def create_conditional(config: dict[str, Any]) -> nn.Module:
 
 def _convolution(channels: int, width: int, size: int) -> list[nn.Module]:
     return [nn.ReflectionPad2d(size // 2), nn.Conv2d(channels, width, size), nn.InstanceNorm2d(width), nn.ReLU()]
+
+
+def _shrinking(channels: int, width: int) -> list[nn.Module]:
+    return [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.InstanceNorm2d(width), nn.ReLU()]
 
 
 def _judgement(channels: int, width: int, stride: int) -> list[nn.Module]:

@@ -104,6 +104,8 @@ class OverlapUNet(nn.Module):
         Width of the embedding of log sigma.
     schedule
         Whose sigma an index stands for.
+    in_channels
+        Channels of the input; more than two where a condition is seen beside the state.
     """
 
     FREQUENCIES = 8
@@ -116,6 +118,7 @@ class OverlapUNet(nn.Module):
         up: Sequence[int] = (1, 1, 1),
         condition: int = 64,
         schedule: ScheduleName = "cosine",
+        in_channels: int = RAMAN_CHANNELS,
     ) -> None:
         super().__init__()
         if len(down) != len(channels) or len(up) != len(channels) - 1:
@@ -123,13 +126,13 @@ class OverlapUNet(nn.Module):
         self.size_multiple = 2 ** (len(channels) - 1)
         sigma = torch.from_numpy(create_schedule(schedule).sigma).float()
         binomial = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
-        low_pass = (binomial[:, None] * binomial).expand(RAMAN_CHANNELS, 1, 5, 5).contiguous()
+        low_pass = (binomial[:, None] * binomial).expand(in_channels, 1, 5, 5).contiguous()
         self.register_buffer("sigma", sigma, persistent=False)
         self.register_buffer("low_pass", low_pass, persistent=False)
         self.embed = nn.Sequential(
             nn.Linear(2 * self.FREQUENCIES, condition), nn.SiLU(), nn.Linear(condition, condition), nn.SiLU()
         )
-        self.stem = nn.Conv2d(2 * RAMAN_CHANNELS, channels[0], 3, padding=1)
+        self.stem = nn.Conv2d(2 * in_channels, channels[0], 3, padding=1)
         pairs = list(pairwise(channels))
         self.down = nn.ModuleList(self._blocks(width, n, condition) for width, n in zip(channels, down, strict=True))
         self.shrink = nn.ModuleList(nn.Conv2d(wide, deep, 4, stride=2, padding=1) for wide, deep in pairs)
@@ -146,7 +149,7 @@ class OverlapUNet(nn.Module):
             condition = self.embed(self._waves(sigma))
         # bfloat16 rounds an image by a third of the smallest sigma: the fine structure is taken out before it is rounded.
         with torch.autocast(x.device.type, enabled=False):
-            smooth = F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), self.get_buffer("low_pass"), groups=RAMAN_CHANNELS)
+            smooth = F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), self.get_buffer("low_pass"), groups=x.shape[1])
             fine = (x - smooth) / sigma[:, None, None, None]
             seen = torch.cat([x, inverse_sinh(fine)], dim=1)
         features = self.stem(seen.to(self.stem.weight.dtype))

@@ -15,10 +15,11 @@ from srh_clinic.restorers.learned import sample_conditional
 from srh_clinic.restorers.networks import ConditionalUNet, create_conditional
 from srh_clinic.rscd.calibrator import Gain, q_sample
 from srh_clinic.rscd.schedule import TOTAL_STEPS, TRAINED_STEPS, ScheduleName, create_schedule
-from srh_clinic.training.pool import PoolSettings, augment, open_pool, phantom_pairs
+from srh_clinic.training.augmentation import CleanImageSettings, clean_images
+from srh_clinic.training.pool import open_pool, phantom_pairs
 
 
-class ConditionalDiffusionSettings(PoolSettings):
+class ConditionalDiffusionSettings(CleanImageSettings):
     """Configuration of conditional diffusion's training (``configs/conditional_diffusion.yaml``)."""
 
     network: dict[str, Any] = Field(default_factory=lambda: {"architecture": "conditional-unet"})
@@ -28,8 +29,6 @@ class ConditionalDiffusionSettings(PoolSettings):
     """Indices of the condition's noise are drawn from 0 .. condition_t_max - 1 (the paper's T')."""
     condition_gain: Gain = "unit"
     """The paper conditions on ``q_sample``, a ``"state"``; what the network is shown at use has its signal at gain 1."""
-    batch_size: int = Field(default=16, gt=0)
-    crop_size: int = Field(default=64, gt=0)
     validation_steps: tuple[int, ...] = (50, 200, 500, 800)
     validation_size: int = Field(default=128, gt=0)
     validation_phantoms: int = Field(default=8, gt=0)
@@ -59,8 +58,9 @@ class ConditionalDiffusionTask:
 
         Every other condition at gain 1 is clipped to the range of a detector.
         """
-        settings, count = self.settings, self.settings.batch_size
-        x0 = 2 * augment(self.pool.random_crops(rng, count, settings.crop_size)) - 1
+        settings = self.settings
+        x0 = clean_images(self.pool, settings, rng)
+        count = len(x0)
         t = torch.randint(0, TOTAL_STEPS, (count,), device=self.device)
         condition_t = torch.randint(0, settings.condition_t_max, (count,), device=self.device)
         condition = q_sample(x0, condition_t, torch.randn_like(x0), self.schedule, settings.condition_gain)

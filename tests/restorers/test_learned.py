@@ -28,8 +28,8 @@ from srh_clinic.rscd.schedule import create_schedule
 UNET = {"channels": [8, 16], "norm_num_groups": 4}
 REGRESSION = {"architecture": "regression-unet", **UNET}
 OVERLAP = {"architecture": "regression-overlap-unet", "channels": [8, 16], "down": [1, 1], "up": [1], "condition": 8}
-GENERATOR = {"architecture": "resnet-generator", "width": 4, "blocks": 1}
-CONDITIONAL = {"architecture": "conditional-unet", **UNET}
+GENERATOR = {"architecture": "overlap-resnet-generator", "width": 4, "blocks": 1}
+CONDITIONAL = {**OVERLAP, "architecture": "conditional-overlap-unet"}
 ONE_PASS = ["synthetic_noise", "noise2noise", "noise2void", "cyclegan"]
 CORNERS = [(0, 0), (0, 32), (64, 32)]
 
@@ -48,7 +48,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     parts = {}
     for name in ONE_PASS:
-        config = {"cyclegan": GENERATOR, "synthetic_noise": OVERLAP}.get(name, REGRESSION)
+        blind = {**OVERLAP, "residual": False}
+        config = {"cyclegan": GENERATOR, "synthetic_noise": OVERLAP, "noise2void": blind}.get(name, REGRESSION)
         parts[name] = (config, randomised(create_regressor(config)).state_dict())
     network = randomised(create_conditional(CONDITIONAL))
     parts["conditional_diffusion"] = ({**CONDITIONAL, "schedule": "cosine"}, network.state_dict())

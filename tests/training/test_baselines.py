@@ -24,22 +24,28 @@ from srh_clinic.training.regression import Noise2NoiseTask, SyntheticNoiseTask, 
 CPU = torch.device("cpu")
 UNET = {"channels": [8, 16], "norm_num_groups": 4}
 COMMON = {"holdout": 2, "validation_size": 16, "validation_phantoms": 1}
+OVERLAP = {"channels": [8, 16], "down": [1, 1], "up": [1], "condition": 8}
 REGRESSION = {"network": {"architecture": "regression-unet", **UNET}, "batch_size": 2, "crop_sizes": [16], **COMMON}
 TINY = {
     "synthetic_noise": REGRESSION,
     "noise2noise": REGRESSION,
-    "noise2void": {**{key: value for key, value in REGRESSION.items() if key != "crop_sizes"}, "crop_size": 16},
+    "noise2void": {
+        "network": {"architecture": "regression-overlap-unet", "residual": False, **OVERLAP},
+        "batch_size": 2,
+        "crop_size": 16,
+        **COMMON,
+    },
     "cyclegan": {
-        "network": {"architecture": "resnet-generator", "width": 4, "blocks": 1},
+        "network": {"architecture": "overlap-resnet-generator", "width": 4, "blocks": 1},
         "discriminator_width": 4,
         "crop_size": 32,
         "history": 3,
         **COMMON,
     },
     "conditional_diffusion": {
-        "network": {"architecture": "conditional-unet", **UNET},
+        "network": {"architecture": "conditional-overlap-unet", **OVERLAP},
         "batch_size": 2,
-        "crop_size": 16,
+        "crop_sizes": [16],
         "validation_evaluations": 2,
         **COMMON,
     },
