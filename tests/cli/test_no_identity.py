@@ -53,6 +53,15 @@ def test_no_planted_identifier_is_in_any_byte_of_a_cohorts_case(named: Path, tin
     assert leaked(files) == []
 
 
+def test_no_planted_identifier_is_in_any_byte_of_a_judgement(run: Run, named: Path, tmp_path: Path) -> None:
+    ran = run("judge", named, "--out", "judged", "--restorer", "median", "--tiles", 1, "--no-identity", "--json")
+    assert ran.code == ExitCode.DONE
+    files = [file for file in (tmp_path / "judged").rglob("*") if file.is_file()]
+    assert files and leaked(files) == []
+    assert "zimmerqvist" not in (ran.out + ran.err).lower()
+    assert not [value for value in PLANTED.values() if value in ran.out + ran.err]
+
+
 def test_with_identity_the_same_words_are_found(run: Run, named: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     options = ("--bundle", tiny_bundle, "--restorer", "median", "--json")
     assert run("diagnose", named, "--out", "out", "--dicom-out", "dicom", *options).code == ExitCode.DONE
