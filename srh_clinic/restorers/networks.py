@@ -1,7 +1,7 @@
 """Networks of the learned baselines: a U-Net that regresses the image, CycleGAN's generator, a conditional denoiser.
 
-All work in model space. The regressors and the conditional denoiser are the RSCD denoiser's network, asked for the image: what is
-compared is the method. Each is built from a plain dictionary, which a bundle keeps beside the weights.
+All work in model space. The regressors and the conditional denoiser are the RSCD denoiser's network, asked for the image:
+what is compared is the method. Each is built from a plain dictionary, which a bundle keeps beside the weights.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class ResNetGenerator(nn.Module):
 
 
 class OverlapResNetGenerator(nn.Module):
-    """:class:`ResNetGenerator` that leaves no pattern of its own: its layers overlap, as :class:`~srh_clinic.rscd.networks.OverlapUNet`'s.
+    """:class:`ResNetGenerator` that leaves no pattern of its own, because its layers overlap.
 
     The first and the last convolution work at full resolution, as theirs; images shrink by convolutions of 4 x 4 pixels and
     grow by bilinear interpolation, where theirs are transposed convolutions.
@@ -159,7 +159,7 @@ class OverlapResNetGenerator(nn.Module):
 
 
 def keeping_contrast(network: Callable[[Tensor], Tensor], x: Tensor, least: float) -> Tensor:
-    """A network's answer to images ``(N, C, H, W)`` whose channels' mean and deviation, at least ``least``, it does not see."""
+    """A network's answer to images ``(N, C, H, W)``, whose mean and deviation (at least ``least``) it does not see."""
     mean = x.mean(dim=(2, 3), keepdim=True)
     contrast = x.std(dim=(2, 3), keepdim=True).clamp(min=least)
     return mean + contrast * network((x - mean) / contrast)

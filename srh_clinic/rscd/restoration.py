@@ -169,6 +169,11 @@ class _TileState:
     def in_round(self) -> bool:
         return len(self.path) > 1
 
+    @property
+    def in_last_of_several(self) -> bool:
+        """Whether the next evaluation ends a round of more than one."""
+        return len(self.path) == 2 and self.evaluations > 0
+
 
 @dataclass(frozen=True, eq=False)
 class RSCD:
@@ -319,7 +324,8 @@ class RSCD:
         """Bring each tile of the batch one evaluation further."""
         x = stack([one.x for one in batch])
         t, t_next = (np.array([one.path[i] for one in batch], dtype=np.int64) for i in (0, 1))
-        eps = self.denoiser(x, torch.as_tensor(t, device=x.device))
+        turned = [self.settings.turn_last and one.in_last_of_several for one in batch]
+        eps = noise_of(self.denoiser, x, torch.as_tensor(t, device=x.device), turned)
         height, width = x.shape[-2:]
 
         def draw(i: int, step: int) -> NDArray[Any]:
@@ -378,6 +384,19 @@ class RSCD:
             flags=tuple(sorted(one.flags)),
             evaluations=one.evaluations,
         )
+
+
+def noise_of(denoiser: Denoiser, x: Tensor, t: Tensor, turned: Sequence[bool]) -> Tensor:
+    """The noise ``(N, 2, H, W)`` that a denoiser finds in states; those that are ``turned`` it is shown transposed."""
+    sides = torch.tensor(list(turned), device=x.device)
+    if not sides.any():
+        return denoiser(x, t)
+    upright = ~sides
+    eps = torch.empty_like(x)
+    if upright.any():
+        eps[upright] = denoiser(x[upright], t[upright]).to(eps.dtype)
+    eps[sides] = denoiser(x[sides].mT.contiguous(), t[sides]).mT.to(eps.dtype)
+    return eps
 
 
 def reverse_step(

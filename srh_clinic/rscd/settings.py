@@ -18,7 +18,7 @@ SamplerName = Literal["direct", "ddim", "ancestral", "mean"]
 OF_ROUNDS = ("profile", "recalibration_interval", "max_rounds", "max_extra_steps", "ddim_stride", "recalibrate")
 """Settings of samplers that go by rounds."""
 
-OF_DIRECT = ("evaluations", "keep_difference")
+OF_DIRECT = ("evaluations", "keep_difference", "turn_last")
 """Settings of the direct sampler alone."""
 
 ROUNDING = ("batch_size", "precision")
@@ -60,6 +60,10 @@ class RSCDSettings(RestorerSettings):
     """With ``sampler="direct"``, the restored CH3 - CH2 is that of the first evaluation (of tiles with little noise a share of
     it), and further ones change what the channels have in common. The difference is what histology reads, and its mean is
     nearer to the truth than a draw: what further evaluations draw into it on real tissue is likelier invented than found."""
+    turn_last: bool = True
+    """With ``sampler="direct"``, the last of several evaluations sees the image transposed. A laser's noise runs along the
+    rows, and a denoiser that has learnt so takes some of what tissue has along the rows for noise; where little of the noise
+    is left, that is the greater loss."""
     recalibration_interval: int = Field(default=10, ge=1, le=TOTAL_STEPS)
     """Reverse steps between two calibrations, the paper's d."""
     max_rounds: int = Field(default=15, ge=1)

@@ -57,7 +57,8 @@ def test_no_planted_identifier_is_in_any_byte_of_a_judgement(run: Run, named: Pa
     ran = run("judge", named, "--out", "judged", "--restorer", "median", "--tiles", 1, "--no-identity", "--json")
     assert ran.code == ExitCode.DONE
     files = [file for file in (tmp_path / "judged").rglob("*") if file.is_file()]
-    assert files and leaked(files) == []
+    assert files
+    assert leaked(files) == []
     assert "zimmerqvist" not in (ran.out + ran.err).lower()
     assert not [value for value in PLANTED.values() if value in ran.out + ran.err]
 

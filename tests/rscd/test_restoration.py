@@ -250,11 +250,35 @@ def test_the_direct_sampler_takes_all_steps_in_so_many_evaluations_or_as_many_as
 def test_the_direct_sampler_is_ddim_in_one_round() -> None:
     prior = GaussianField()
     for evaluations, stride in ((1, 200), (35, 1), (5, 7)):
-        direct = RSCDSettings(evaluations=evaluations, keep_difference=False, prescale=False)
+        direct = RSCDSettings(evaluations=evaluations, keep_difference=False, turn_last=False, prescale=False)
         rounds = RSCDSettings(sampler="ddim", ddim_stride=stride, recalibrate=False, prescale=False)
         one, other = (restore_one(settings, 34, denoiser=prior.denoiser) for settings in (direct, rounds))
         assert (one.evaluations, one.steps) == (other.evaluations, other.steps)
         np.testing.assert_array_equal(one.counts, other.counts)
+
+
+def test_the_last_of_several_evaluations_sees_the_image_transposed() -> None:
+    """Tiles of one batch may be at different evaluations; what ends in one evaluation is never turned."""
+    seen: list[tuple[int, tuple[int, ...]]] = []
+
+    def rows(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        seen.extend((int(one), tuple(x.shape[-2:])) for one in t)
+        return 3 * (x - x.mean(dim=-1, keepdim=True))
+
+    def restored(**settings: Any) -> list[np.ndarray]:
+        counts = np.random.default_rng(0).integers(20_000, 40_000, (2, 16, 24)).astype(np.uint16)
+        tiles = [Tile(key, counts) for key in range(2)]
+        chosen = RSCDSettings(exposure=None, prescale=False, **settings)
+        rscd = RSCD(rows, lambda x: torch.tensor([30.0, 1.0])[: len(x)], SCHEDULE, chosen)
+        return [one.counts for one in sorted(rscd.stream(tiles), key=lambda one: one.key)]
+
+    turned = restored()
+    assert sorted(seen) == [(0, (24, 16)), (1, (16, 24)), (9, (24, 16)), (20, (16, 24)), (30, (16, 24))]
+    seen.clear()
+    upright = restored(turn_last=False)
+    assert {shape for _, shape in seen} == {(16, 24)}
+    assert np.abs(turned[0].astype(int) - upright[0]).max() > 100
+    np.testing.assert_array_equal(restored(evaluations=1), restored(evaluations=1, turn_last=False))
 
 
 @pytest.mark.parametrize("prescale", [True, False])
