@@ -89,6 +89,7 @@ METHODS: dict[str, Method] = {
         Method("rscd_no_recalibration", "rscd", {**_DDIM, "recalibrate": False}),
         Method("rscd_one_evaluation", "rscd", {**_DIRECT, "evaluations": 1}),
         Method("rscd_last_difference", "rscd", {**_DIRECT, "keep_difference": False}),
+        Method("rscd_upright", "rscd", {**_DIRECT, "turn_last": False}),
         Method("rscd_nonparametric", "rscd", {**_DIRECT, "estimator": "nonparametric"}),
         Method("rscd_fixed_10", "rscd", {**_DIRECT, "fixed_steps": 10}),
         Method("rscd_fixed_50", "rscd", {**_DIRECT, "fixed_steps": 50}),
