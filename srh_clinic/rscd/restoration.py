@@ -388,14 +388,19 @@ class RSCD:
 
 def noise_of(denoiser: Denoiser, x: Tensor, t: Tensor, turned: Sequence[bool]) -> Tensor:
     """The noise ``(N, 2, H, W)`` that a denoiser finds in states; those that are ``turned`` it is shown transposed."""
-    sides = torch.tensor(list(turned), device=x.device)
+    sides = torch.tensor(turned, device=x.device)
     if not sides.any():
         return denoiser(x, t)
-    upright = ~sides
+    if x.shape[-1] == x.shape[-2]:
+        where = sides[:, None, None, None]
+        eps = denoiser(torch.where(where, x.mT, x), t)
+        return torch.where(where, eps.mT, eps)
+    # Images that are no squares have another shape on their side: two calls.
     eps = torch.empty_like(x)
-    if upright.any():
-        eps[upright] = denoiser(x[upright], t[upright]).to(eps.dtype)
-    eps[sides] = denoiser(x[sides].mT.contiguous(), t[sides]).mT.to(eps.dtype)
+    for part, turn in ((~sides, False), (sides, True)):
+        if part.any():
+            seen = denoiser(x[part].mT if turn else x[part], t[part])
+            eps[part] = seen.mT if turn else seen
     return eps
 
 

@@ -265,8 +265,8 @@ def test_the_last_of_several_evaluations_sees_the_image_transposed() -> None:
         seen.extend((int(one), tuple(x.shape[-2:])) for one in t)
         return 3 * (x - x.mean(dim=-1, keepdim=True))
 
-    def restored(**settings: Any) -> list[np.ndarray]:
-        counts = np.random.default_rng(0).integers(20_000, 40_000, (2, 16, 24)).astype(np.uint16)
+    def restored(width: int = 24, **settings: Any) -> list[np.ndarray]:
+        counts = np.random.default_rng(0).integers(20_000, 40_000, (2, 16, width)).astype(np.uint16)
         tiles = [Tile(key, counts) for key in range(2)]
         chosen = RSCDSettings(exposure=None, prescale=False, **settings)
         rscd = RSCD(rows, lambda x: torch.tensor([30.0, 1.0])[: len(x)], SCHEDULE, chosen)
@@ -279,6 +279,8 @@ def test_the_last_of_several_evaluations_sees_the_image_transposed() -> None:
     assert {shape for _, shape in seen} == {(16, 24)}
     assert np.abs(turned[0].astype(int) - upright[0]).max() > 100
     np.testing.assert_array_equal(restored(evaluations=1), restored(evaluations=1, turn_last=False))
+    # Squares go through the network in one batch.
+    assert np.abs(restored(16)[0].astype(int) - restored(16, turn_last=False)[0]).max() > 100
 
 
 @pytest.mark.parametrize("prescale", [True, False])
