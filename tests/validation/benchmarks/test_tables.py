@@ -392,7 +392,6 @@ def test_every_row_of_the_paper_is_a_method_of_ours() -> None:
         "rscd_one_evaluation",
         "rscd_last_difference",
         "rscd_upright",
-        "rscd_upright",
         "rscd_nonparametric",
         "rscd_fixed_10",
         "rscd_fixed_50",
