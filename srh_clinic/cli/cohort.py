@@ -198,6 +198,9 @@ def _tell_end(entries: list[Entry], bad: list[Entry], out: Path, table: Path | N
     tell(table if table is not None else "The table of all cases is written when every shard is done.")
 
 
+UNHEALTHY = 1
+"""Exit code of a health check, as container runtimes ask for it."""
+
 MANY = 10
 """Bad cases that are named one by one."""
 
@@ -208,19 +211,26 @@ def cohort_status(
     run: RunArgument,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     metrics: Annotated[bool, typer.Option("--metrics", help="Print metrics for Prometheus and nothing else.")] = False,
+    health: Annotated[
+        bool, typer.Option("--health", help="Say only whether somebody works on the open cases or listens: exit code 0, or 1.")
+    ] = False,
 ) -> None:
     """Say how far a run is, also while it runs; cases are called by names that say nothing of whose they are."""
     from srh_clinic.cohort.deliveries import count_deliveries
     from srh_clinic.cohort.ledger import Ledger, count_states, latest
     from srh_clinic.cohort.running import ledgers_in
-    from srh_clinic.cohort.telling import metrics_text, status_record
+    from srh_clinic.cohort.telling import health_of, metrics_text, status_record
 
-    found, settings, deliveries = [], "", Counter[str]()
+    found, settings, deliveries, states = [], "", Counter[str](), []
     for path in ledgers_in(run):
         with Ledger(path, read=True) as ledger:
             found.append(ledger.entries())
             settings = ledger.settings or settings
             deliveries.update(count_deliveries(ledger))
+            states.append(health_of(ledger))
+    if health:
+        tell(next((sentence for good, sentence in states if not good), states[-1][1]))
+        raise typer.Exit(ExitCode.DONE if all(good for good, _ in states) else UNHEALTHY)
     entries = latest(found)
     if json:
         typer.echo(json_text.dumps(status_record(entries, settings, deliveries)))

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from srh_clinic.cohort.owner import is_gone, this_process
+from srh_clinic.cohort.schema import DELIVERIES, TABLES, VERSION
 from srh_clinic.errors import InputError
 from srh_clinic.files import fingerprint
 
@@ -58,62 +59,14 @@ LEASE = 60.0
 DEATHS = 5
 """Workers that may die on a case before it is parked: one that takes too much memory would otherwise kill them for ever."""
 
+BEAT = 15.0
+"""Seconds between two times that whoever watches a run says so."""
+
 PATIENCE = 60.0
 """Seconds to wait for another process that writes to the ledger."""
 
-VERSION = 2
-"""Of the tables; the first had no deliveries."""
-
-TABLES = """
-CREATE TABLE cases (
-    name TEXT PRIMARY KEY,
-    place INTEGER NOT NULL,
-    source TEXT NOT NULL,
-    files TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('waiting', 'running', 'done', 'parked', 'failed')),
-    attempts INTEGER NOT NULL DEFAULT 0,
-    deaths INTEGER NOT NULL DEFAULT 0,
-    owner TEXT NOT NULL DEFAULT '',
-    token TEXT NOT NULL DEFAULT '',
-    until REAL NOT NULL DEFAULT 0,
-    began REAL NOT NULL DEFAULT 0,
-    stage TEXT NOT NULL DEFAULT '',
-    kind TEXT NOT NULL DEFAULT '',
-    why TEXT NOT NULL DEFAULT '',
-    seconds REAL NOT NULL DEFAULT 0,
-    pixels TEXT NOT NULL DEFAULT '',
-    outputs TEXT NOT NULL DEFAULT '',
-    changed REAL NOT NULL
-);
-CREATE INDEX by_state ON cases (state, place);
-CREATE TABLE history (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    at REAL NOT NULL,
-    name TEXT NOT NULL,
-    was TEXT NOT NULL,
-    state TEXT NOT NULL,
-    attempt INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    why TEXT NOT NULL,
-    seconds REAL NOT NULL
-);
-CREATE INDEX of_case ON history (name, number);
-CREATE TABLE said (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-"""
-
-DELIVERIES = """
-CREATE TABLE deliveries (
-    name TEXT NOT NULL,
-    destination TEXT NOT NULL,
-    outputs TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('sent', 'refused', 'late', 'kept')),
-    attempts INTEGER NOT NULL,
-    until REAL NOT NULL,
-    kind TEXT NOT NULL,
-    changed REAL NOT NULL,
-    PRIMARY KEY (name, destination)
-)
-"""
+WHOLE = "the whole ledger of a cohort run; without it the run's own call makes it again of the results that stand there"
+"""What is needed in the place of a damaged one."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +150,8 @@ class Ledger:
     Raises
     ------
     InputError
-        When it is no ledger, is of another version, or cannot be read or written.
+        When it is no ledger, is of another version, is damaged, which is looked for when it is only ``read``, or cannot be
+        read or written.
     OSError
         ENOSPC when the disk is full, from this and every other call that writes; what was written before stands.
     """
@@ -205,6 +159,7 @@ class Ledger:
     def __init__(self, path: Path, *, read: bool = False, lease: float = LEASE, deaths: int = DEATHS) -> None:
         self.path, self.lease, self.deaths = path, lease, deaths
         self.owner = this_process()
+        self._beaten = float("-inf")
         if read and not path.is_file():
             raise InputError("no ledger", "the folder of a cohort run", path)
         with self._told():
@@ -221,6 +176,8 @@ class Ledger:
                     for statement in (*(TABLES.split(";") if empty else ()), DELIVERIES):
                         db.execute(statement)
                     db.execute(f"PRAGMA user_version = {VERSION}")
+        if read:
+            self.require_whole()
 
     def __enter__(self) -> Self:
         return self
@@ -231,6 +188,25 @@ class Ledger:
     def close(self) -> None:
         """Let go of the file."""
         self._db.close()
+
+    def require_whole(self) -> None:
+        """Read all of it; ``InputError`` when it is damaged."""
+        with self._told():
+            (said,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
+        if said != "ok":
+            raise self._damaged(said)
+
+    def beat(self, what: str = "run") -> None:
+        """Say that a ``run``, or one that ``listens``, watches over these cases now; noted every :data:`BEAT` seconds."""
+        if time.monotonic() - self._beaten >= BEAT:
+            with self._transaction():
+                self._say("beat", {"what": what, "at": time.time(), "owner": self.owner})
+            self._beaten = time.monotonic()
+
+    def watched(self, within: float) -> tuple[str, bool]:
+        """What last watched over these cases, nothing if nothing did, and whether it lives and said so ``within`` seconds."""
+        said = self._said("beat") or {"what": "", "at": 0.0, "owner": ""}
+        return said["what"], time.time() - said["at"] <= within and not is_gone(said["owner"])
 
     def adopt(self, settings: dict[str, Any]) -> None:
         """Note what every case of this ledger is made with, or refuse what differs from it.
@@ -418,7 +394,7 @@ class Ledger:
             for row in self._db.execute("SELECT state, COUNT(*) FROM cases GROUP BY state"):
                 counted[row[0]] = row[1]
             rows = self._db.execute("SELECT * FROM cases WHERE state = 'running' ORDER BY place").fetchall()
-        running = [entry for row in rows if (entry := _entry(row, now)).state == "running"]
+            running = [entry for row in rows if (entry := _entry(row, now)).state == "running"]
         counted["waiting"] += len(rows) - len(running)
         counted["running"] = len(running)
         return counted, running
@@ -436,8 +412,7 @@ class Ledger:
         """All cases in the order in which they came. One whose owner is gone is said to wait, as it will when it is taken."""
         now = time.time()
         with self._told():
-            rows = self._db.execute("SELECT * FROM cases ORDER BY place").fetchall()
-        return [_entry(row, now) for row in rows]
+            return [_entry(row, now) for row in self._db.execute("SELECT * FROM cases ORDER BY place")]
 
     def history(self, name: str | None = None, after: int = 0) -> list[Move]:
         """What became of a case, or of all, from the first move to the last, beyond the move ``after``."""
@@ -515,7 +490,7 @@ class Ledger:
     def _said(self, name: str) -> Any:
         with self._told():
             row = self._db.execute("SELECT value FROM said WHERE name = ?", (name,)).fetchone()
-        return None if row is None else json.loads(row[0])
+            return None if row is None else json.loads(row[0])
 
     def _say(self, name: str, value: Any) -> None:
         self._db.execute("INSERT OR REPLACE INTO said VALUES (?, ?)", (name, json.dumps(value, sort_keys=True)))
@@ -542,11 +517,18 @@ class Ledger:
         finally:
             self._db.execute("COMMIT")
 
+    def _damaged(self, how: str) -> InputError:
+        return InputError(f"a file that is no ledger or a damaged one ({' '.join(how.split())})", WHOLE, self.path)
+
     @contextmanager
     def _told(self) -> Iterator[None]:
         """SQLite's errors as what a user can mend."""
         try:
             yield
+        except UnicodeDecodeError as error:
+            raise self._damaged("text that is none") from error
+        except json.JSONDecodeError as error:
+            raise self._damaged("words that are none of ours") from error
         except sqlite3.DatabaseError as error:
             code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
             if code == sqlite3.SQLITE_FULL:
@@ -555,10 +537,8 @@ class Ledger:
                 raise InputError(
                     f"a ledger locked for {PATIENCE:.0f} s", "the process that holds it to end", self.path
                 ) from error
-            if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
-                raise InputError(
-                    f"a file that is no ledger or a damaged one ({error})", "the ledger of a cohort run", self.path
-                ) from error
+            if code in (0, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
+                raise self._damaged(str(error).partition(" with text")[0]) from error
             if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR):
                 raise InputError(str(error), "a ledger that can be read and written", self.path) from error
             raise
@@ -587,6 +567,18 @@ def _is_lost(row: sqlite3.Row, now: float) -> bool:
 
 def _entry(row: sqlite3.Row, now: float) -> Entry:
     said = {name: row[name] for name in Entry.__dataclass_fields__}
+    if wrong := [name for name, kind in KINDS.items() if not isinstance(said[name], kind)]:
+        raise sqlite3.DatabaseError(f"{wrong[0]} of a case is no {KINDS[wrong[0]].__name__}")
+    if row["state"] not in STATES:
+        raise sqlite3.DatabaseError("a case is in no state that there is")
     if row["state"] == "running" and _is_lost(row, now):
         said |= {"state": "waiting", "kind": "taken-back", "stage": ""}
     return Entry(**(said | {"source": tuple(json.loads(row["source"]))}))
+
+
+KINDS: dict[str, type] = {
+    **dict.fromkeys(("name", "source", "state", "stage", "kind", "why", "pixels", "outputs"), str),
+    **dict.fromkeys(("place", "attempts"), int),
+    **dict.fromkeys(("began", "seconds", "changed"), float),
+}
+"""Of what stands in a case's row: a damaged file may have anything there."""

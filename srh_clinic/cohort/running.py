@@ -138,11 +138,13 @@ def run_cohort(
         client = None if scheduler is None else _connect(stack, scheduler)
         out.mkdir(parents=True, exist_ok=True)
         ledger = stack.enter_context(Ledger(path, deaths=deaths))
+        ledger.require_whole()
         ledger.enrol([case.enrolled() for case in cases], {case.name for case in cases if has_outputs(out, case.name)})
         asked = json.loads(json.dumps({"version": __version__, **asdict(settings)}, default=str))
         checked = ledger.asked() == asked  # otherwise a worker compares what comes of it, even when nothing is to do
         with _crew_of(client, settings, out, ledger, workers) as crew:
             while True:
+                ledger.beat()
                 counts, running = ledger.overview()
                 waiting = counts["waiting"] + counts["running"]
                 crew.look(waiting if waiting or checked else 1, ledger)

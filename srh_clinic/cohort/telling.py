@@ -14,7 +14,7 @@ from typing import Any
 
 from srh_clinic.case.record import CaseRecord, read_result
 from srh_clinic.cohort.cases import Listed, Shard
-from srh_clinic.cohort.ledger import STATES, Entry, Ledger, Move, count_states
+from srh_clinic.cohort.ledger import BEAT, STATES, Entry, Ledger, Move, count_states
 from srh_clinic.diagnosis import CLASSES
 from srh_clinic.errors import InputError
 from srh_clinic.escaping import csv_text
@@ -132,6 +132,26 @@ def status_record(entries: Sequence[Entry], settings: str, deliveries: Mapping[s
             for entry in entries
         ],
     }
+
+
+def health_of(ledger: Ledger) -> tuple[bool, str]:
+    """Whether all is well with a run, and a sentence: somebody watches over the cases that are open, or over a door.
+
+    Cases that are parked or failed are no illness: they wait for a person, see :func:`metrics_text`.
+    """
+    counts, _ = ledger.overview()
+    what, watched = ledger.watched(STILL)
+    still_open = counts["waiting"] + counts["running"]
+    told = f"{counts['waiting']} cases wait, {counts['running']} are in hand"
+    if watched:
+        return True, f"healthy: {told}"
+    if what == "listens":
+        return False, f"nobody listens: {told}"
+    return not still_open, f"nobody works: {told}" if still_open else "healthy: every case is at an end"
+
+
+STILL = 4 * BEAT
+"""Seconds after which one who has said nothing does not watch any more."""
 
 
 def metrics_text(entries: Sequence[Entry], deliveries: Mapping[str, int], workers: int | None = None) -> str:
