@@ -1,10 +1,13 @@
 # make demo       install, simulate a degraded tumor case, restore and classify it
 # make test       install as a user gets it, then ruff, mypy and pytest
 # make kill       200 kills at random moments, and what the same calls make of it (minutes)
-# make kill-workers  200 cases whose workers are killed every few seconds: each done once, the same bytes (an hour)
+# make kill-workers  200 cases whose workers are killed every few seconds, here, in shards and on Dask: each done once, the same bytes
 # make orthanc    push, fetch and a worklist against a real Orthanc (Debian: orthanc, orthanc-dicomweb), alone with it (minutes)
 # make kill-listener  10 cases arrive while the listener is killed 20 times: each done once, nothing lost (minutes)
 # make roundtrip  cases from Debian's Orthanc and storescu to results in Orthanc, and how long it takes beside diagnose (minutes)
+# make two-workers   16 cases by one worker and by two, and what their ledger takes
+# make wheelhouse    srh-clinic and all that it needs as wheels for this Python, to install where there is no network
+# make check-wheelhouse  what the Containerfile does, in a new environment here: installed from the wheelhouse alone
 # make benchmark  speed and memory of the restoration on this machine
 # make fuzz       FILES=200000 mutated files read in worker processes: each is read, or refused in a sentence
 # make train      the demonstration weights, from simulated tissue (hours)
@@ -23,7 +26,7 @@ SRH := $(ENV)/bin/srh-clinic
 DEPENDENCIES := $(ENV)/.srh-clinic-dependencies
 PIP := "$(PYTHON)" -m pip install --disable-pip-version-check
 
-.PHONY: demo test kill kill-workers kill-listener orthanc roundtrip fuzz benchmark benchmark-slide train install clean
+.PHONY: demo test kill kill-workers kill-listener orthanc roundtrip two-workers wheelhouse check-wheelhouse fuzz benchmark benchmark-slide train install clean
 
 $(PYTHON):
 	@"$(PYTHON3)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -79,6 +82,23 @@ kill-listener: install
 roundtrip: install
 	cd tests && "$(PYTHON)" pacs/orthanc_roundtrip.py
 
+two-workers: install
+	cd tests && OMP_NUM_THREADS=1 "$(PYTHON)" killing_workers.py --ratio 16 --edge 300
+
+EXTRAS := cluster,pacs
+
+wheelhouse: $(PYTHON)
+	rm -rf build wheelhouse
+	"$(PYTHON)" -m pip wheel --disable-pip-version-check --wheel-dir wheelhouse '.[$(EXTRAS)]'
+	cd wheelhouse && sha256sum *.whl > SHA256SUMS
+
+check-wheelhouse:
+	cd wheelhouse && sha256sum --check --quiet SHA256SUMS
+	"$(PYTHON3)" -m venv --clear build/offline
+	build/offline/bin/pip install --disable-pip-version-check --no-cache-dir --no-index --find-links wheelhouse 'srh-clinic[$(EXTRAS)]'
+	build/offline/bin/srh-clinic doctor
+	rm -rf build/offline
+
 benchmark: install
 	"$(SRH)" benchmark speed
 
@@ -93,4 +113,4 @@ train: install
 	"$(SRH)" bundle calibrate runs/phantom-demo --work runs/guards
 
 clean:
-	rm -rf build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build demo wheelhouse .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -337,9 +337,10 @@ def do_one(settings: CaseSettings, out: Path, claim: Claim, threads: int, topic:
     import torch
     from distributed import get_worker
 
-    from srh_clinic.cohort.work import Done, Stopped, attempt, do_case
+    from srh_clinic.cohort.work import Done, Stopped, attempt, do_case, hush
 
     worker, told = get_worker(), 0.0
+    hush()
 
     def report(stage: str, done: int, total: int) -> None:
         nonlocal told

@@ -199,7 +199,7 @@ class Ledger:
     def beat(self, what: str = "run") -> None:
         """Say that a ``run``, or one that ``listens``, watches over these cases now; noted every :data:`BEAT` seconds."""
         if time.monotonic() - self._beaten >= BEAT:
-            with self._transaction():
+            with self.transaction():
                 self._say("beat", {"what": what, "at": time.time(), "owner": self.owner})
             self._beaten = time.monotonic()
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import shutil
 import signal
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -123,6 +125,17 @@ class Outcome:
     pixels: str = ""
     outputs: str = ""
     number: int = 0
+
+
+LIBRARIES = ("pydicom", "pynetdicom", "highdicom", "tifffile", "PIL", "matplotlib", "py.warnings")
+"""Those whose logs may name a file or quote what stands in it."""
+
+
+def hush() -> None:
+    """Have libraries say nothing in this process: their warnings quote headers and name files to whoever reads a log."""
+    warnings.simplefilter("ignore")
+    for name in LIBRARIES:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def attempt(do: Callable[[], Done]) -> Outcome:
@@ -283,6 +296,7 @@ def work(
     import torch
 
     torch.set_num_threads(threads)
+    hush()
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches all of a terminal's processes; the first of them says what to do
