@@ -109,6 +109,7 @@ def listen(asked: Listening, watch: Callable[[Seen, Ledger], object] = lambda se
                 door.look(ledger)
             arrivals.look(ledger)
             inbox.sweep()
+            ledger.beat("listens")
             counts, running = ledger.overview()
             workers.look(asked.workers, ledger)
             if counts["done"] != done:

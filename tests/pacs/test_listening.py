@@ -84,6 +84,7 @@ def test_what_comes_by_any_door_is_done_once_and_its_results_go_out(
     with Ledger(out / "ledger.sqlite", read=True) as ledger:
         states = {entry.name: (entry.state, entry.kind) for entry in ledger.entries()}
         moves = ledger.moves()
+        assert ledger.watched(within=300.0) == ("listens", True)
     assert {states.pop(name) for name in names} == {("done", "computed")}
     assert sorted(states.values()) == [("parked", "channel-missing"), ("parked", "refused")]
     assert sorted(name for name, _ in pacs.got) == sorted(names)
