@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,8 @@ HEADER = (
 ELSEWHERE = (*("private", "file", "folder", "text", "tiff", "strips", "opensrh", "manifest", "exception"),)
 CANARIES = {place: f"CANARY{number:02}X" for number, place in enumerate((*HEADER, *ELSEWHERE))}
 
+TOLD = ("log.jsonl", "run.prom", "log2.jsonl", "heard/audit.jsonl")
+
 BREAKS = """
 import logging, warnings
 from srh_clinic.cohort import work
@@ -46,12 +49,29 @@ work.read_case = read_case
 """Loaded in the workers: libraries that tell what they read, and a defect that names it."""
 
 CALLS = """
-import json, sys
+import json, os, signal, sys, threading, time
+from pathlib import Path
 from srh_clinic.cohort import running
 running.LOADED += ("draws_little", "breaks")
 from srh_clinic.cli.app import main
+from srh_clinic.cohort.ledger import Ledger
+
+def end_when_all_is_done(ledger):
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        time.sleep(0.5)
+        if ledger.exists():
+            with Ledger(ledger, read=True) as opened:
+                cases = opened.entries()
+            ended = all(case.state in ("done", "parked", "failed") for case in cases)
+            if len(cases) >= 5 and ended and time.time() - max(case.changed for case in cases) > 3:
+                break
+    os.kill(os.getpid(), signal.SIGTERM)
+
 for call in json.loads(sys.argv[1]):
     sys.argv[1:] = call
+    if "listen" in call:
+        threading.Thread(target=end_when_all_is_done, args=(Path("heard/ledger.sqlite"),), daemon=True).start()
     try:
         main()
     except SystemExit as end:
@@ -114,31 +134,31 @@ def test_a_run_tells_nothing_of_whose_its_cases_are(manifest: Path, tiny_bundle:
     call = ["cohort", "run", "in/manifest.csv", "--out", "out", *networks, "--dicom"]
     status = ["cohort", "status", "out"]
     told = ("--log-file", "log.jsonl", "--metrics", "run.prom")
-    calls = [
-        call,
-        ["cohort", "retry", "out"],
-        [*call, "--quiet", *told],
-        status,
-        *([*status, how] for how in ("--json", "--metrics")),
-    ]
+    listen = ["pacs", "listen", "--folder", "watched", "--out", "heard", *networks, "--patience", "1", "--settle", "0.3"]
+    shutil.copytree(manifest.parent / CANARIES["folder"], tmp_path / "watched")
+    listen += ["--log-file", "log2.jsonl"]
+    calls = [call, ["cohort", "retry", "out"], [*call, "--quiet", *told], status]
+    calls += [*([*status, how] for how in ("--json", "--metrics")), listen]
     paths = (str(tmp_path / "loaded"), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", ""))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "TMPDIR": str(tmp_path / "loaded")}
     command = [sys.executable, "-c", CALLS, json.dumps(calls)]
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=True)
     ends = [int(line.split()[1]) for line in ran.stdout.splitlines() if line.startswith("exit")]
-    assert ends == [ExitCode.INCOMPLETE, 0, ExitCode.INCOMPLETE, 0, 0, 0], ran.stderr
+    assert ends == [ExitCode.INCOMPLETE, 0, ExitCode.INCOMPLETE, 0, 0, 0, 143], ran.stderr
 
     with Ledger(tmp_path / "out/ledger.sqlite", read=True) as ledger:
         states = [entry.state for entry in ledger.entries()]
         why = "".join(entry.why for entry in ledger.entries())
     assert (states[0], states[2], states.count("parked")) == ("done", "failed", 6)
+    with Ledger(tmp_path / "heard/ledger.sqlite", read=True) as ledger:
+        assert {entry.state for entry in ledger.entries()} >= {"done", "parked"}
     assert "EXCEPTION of" in why
     assert CANARIES["folder"] in why
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) > 20
     assert 'srh_clinic_cases{state="failed"} 1' in (tmp_path / "run.prom").read_text()
 
-    known = [*(tmp_path / "out").rglob("*"), *(tmp_path / "loaded").rglob("*")]
-    said = ran.stdout + ran.stderr + "".join((tmp_path / file).read_text() for file in ("log.jsonl", "run.prom"))
+    known = [path for folder in ("out", "heard", "loaded") for path in (tmp_path / folder).rglob("*")]
+    said = ran.stdout + ran.stderr + "".join((tmp_path / file).read_text() for file in TOLD)
     said += "".join(path.name for path in known)
     assert [place for place, word in CANARIES.items() if word in said] == []
     assert "EXCEPTION" not in said
