@@ -105,6 +105,11 @@ benchmark: install
 benchmark-slide: install
 	"$(SRH)" benchmark slide --out docs/benchmarks
 
+# What DICOM, OME-TIFF, QuPath and FHIR cost beside the diagnosis of a slide of 6,000 px.
+.PHONY: benchmark-writing
+benchmark-writing: install
+	"$(SRH)" benchmark writing
+
 train: install
 	"$(SRH)" train denoiser --data phantom --out runs/phantom-white
 	"$(SRH)" train denoiser --config denoiser-structured --start-from runs/phantom-white --data phantom --out runs/phantom-demo

@@ -1,6 +1,7 @@
 """How networks are run fast: one image a thread, in bfloat16 where that is faster."""
 
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -11,7 +12,15 @@ import torch
 from srh_clinic import engine
 from srh_clinic.bundles import load_bundle
 from srh_clinic.classifiers import load_classifier
-from srh_clinic.engine import Engine, choose_precision, each_alone, keep_freed_memory, remembered_choice, side_by_side
+from srh_clinic.engine import (
+    Engine,
+    choose_precision,
+    each_alone,
+    give_back_memory,
+    keep_freed_memory,
+    remembered_choice,
+    side_by_side,
+)
 from srh_clinic.errors import InputError
 from srh_clinic.restorers import create_restorer
 from srh_clinic.restorers.diffusion import load_calibrator
@@ -134,6 +143,22 @@ def test_what_was_read_before_a_source_breaks_is_worked_on(threads):
 
 def test_freed_memory_is_kept_where_the_c_library_can():
     assert keep_freed_memory() in (True, False)  # whatever library there is, nothing is raised
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not say what a process holds")
+def test_memory_that_was_freed_in_pieces_is_given_back():
+    keep_freed_memory()
+
+    def held() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    pieces = [bytes(b"x" * 100_000) for _ in range(1_000)]
+    kept = pieces[::50]
+    full = held()
+    del pieces
+    if give_back_memory():
+        assert held() < full - 50_000_000
+    assert len(kept) == 20
 
 
 def test_calibrator_and_classifier_answer_alike_in_any_batch_and_number_of_threads(tiles):

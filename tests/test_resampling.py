@@ -63,6 +63,19 @@ def test_a_pixel_larger_than_the_slide_is_refused(noise: ArraySlide) -> None:
         ResampledSlide(noise, 100.0)
 
 
+@pytest.mark.parametrize("factor", [1, 2, 3, 64, 300])
+def test_block_means_are_exact_of_the_largest_counts_in_any_shape(factor) -> None:
+    counts = np.full((2, 310, 641), 65_535, dtype=np.uint16)
+    counts[1] = np.random.default_rng(3).integers(0, 2**16, counts.shape[1:])
+    means = block_mean(counts, factor)
+    assert means.dtype == np.float64
+    assert means.flags.c_contiguous
+    assert (means[0] == 65_535).all()
+    for y, x in ((0, 0), (means.shape[1] - 1, means.shape[2] - 1)):
+        square = counts[1, y * factor : (y + 1) * factor, x * factor : (x + 1) * factor]
+        assert means[1, y, x] == int(square.sum(dtype=np.int64)) / square.size
+
+
 def test_block_means_average_what_is_there() -> None:
     counts = np.arange(2 * 5 * 4, dtype=np.uint16).reshape(2, 5, 4)
     means = block_mean(counts, 3)

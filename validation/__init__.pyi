@@ -7,6 +7,7 @@ from .benchmarks.guards import run_guards as run_guards
 from .benchmarks.judging import run_judging as run_judging
 from .benchmarks.near_clean import run_near_clean as run_near_clean
 from .benchmarks.slide import run_slide as run_slide
+from .benchmarks.slide import run_writing as run_writing
 from .benchmarks.speed import run_speed as run_speed
 from .benchmarks.suite import PARTS as PARTS
 from .benchmarks.suite import BenchmarkOptions as BenchmarkOptions

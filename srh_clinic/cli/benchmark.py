@@ -118,6 +118,27 @@ def benchmark_slide(
     tell(out / "slide.json")
 
 
+@benchmark_app.command("writing")
+@guarded
+def benchmark_writing(
+    out: ReportsOption = Path("reports"),
+    bundle: BundleOption = "phantom-demo",
+    size: Annotated[int, typer.Option(min=256, help="Edge of the slide in pixels.")] = 6000,
+) -> None:
+    """What DICOM objects, OME-TIFF, QuPath's files and FHIR of a slide cost beside its diagnosis, in one process."""
+    from srh_clinic.validation import run_writing
+
+    with shown_progress() as progress:
+        made = run_writing(out, bundle=bundle, size=size, report=progress)
+    for name, seconds in made["seconds"].items():
+        tell(f"{name}: {seconds:.1f} s, {made['megabytes'][name]:.2f} MB")
+    tell(
+        f"{size} px: {made['share']:.1%} of the {made['wall_s']:.0f} s of the diagnosis, {made['more_mb']:.0f} MB more; "
+        f"heat maps, segmentation, annotations and report {made['megabytes']['maps_and_report']:.2f} MB"
+    )
+    tell(out / "writing.json")
+
+
 @benchmark_app.command("protocol")
 @guarded
 def benchmark_protocol(

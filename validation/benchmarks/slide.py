@@ -136,6 +136,7 @@ def run_slide(
     before: str = BEFORE,
     repository: str | Path = ".",
     float32_at: int = 6000,
+    writing_at: int = 6000,
     tiles: int = CROP[0] * CROP[1],
     report: Progress = silent,
 ) -> dict[str, Any]:
@@ -149,6 +150,8 @@ def run_slide(
         A commit, and the repository that has it.
     float32_at
         Size at which float32 is measured beside the precision that is chosen here.
+    writing_at
+        Size at which everything that a case can leave as is written too, see :func:`run_writing`.
     tiles
         Of the small slide that the naive loop restores, at most.
 
@@ -159,9 +162,7 @@ def run_slide(
     """
     if not sizes or min(sizes) < 1 or tiles < 1:
         raise InputError(f"slides of {list(sizes)} pixels and {tiles} tiles", "positive numbers")
-    work = Path(out) / "work" / "slide"
-    work.mkdir(parents=True, exist_ok=True)
-    bench = SlideBenchmark(work, load_bundle(bundle), before, Path(repository), tiles, report)
+    bench = _bench(out, bundle, report, before, Path(repository), tiles)
     stages = 4 + len(sizes)
     place = old_build(bench)
     report("measuring", 0, stages)
@@ -182,7 +183,7 @@ def run_slide(
     report("measuring", 4, stages)
     rows = []
     for number, size in enumerate(sizes, start=5):
-        rows.append(_slide_row(bench, size, theirs, naive, float32=size == float32_at))
+        rows.append(_slide_row(bench, size, theirs, naive, float32=size == float32_at, writing=size == writing_at))
         report("measuring", number, stages)
     made = {
         "slides": rows,
@@ -201,6 +202,66 @@ def run_slide(
     }
     write_whole(Path(out) / "slide.json", json.dumps(made, indent=2) + "\n", "slide.json")
     return made
+
+
+def run_writing(
+    out: str | Path, *, bundle: str | Path = "phantom-demo", size: int = 6000, report: Progress = silent
+) -> dict[str, Any]:
+    """Diagnose a slide and write everything that other programs are given of it, in one process: what does that cost?
+
+    Returns
+    -------
+    dict
+        ``wall_s`` and ``peak_mb`` of the diagnosis, ``seconds`` and ``megabytes`` by what is written, ``share`` of all that in
+        the time of the diagnosis, and ``more_mb``, by how much more memory it held. Also in ``writing.json``.
+
+    Raises
+    ------
+    InputError
+        When ``size`` is not positive, or the measurement fails.
+    """
+    if size < 1:
+        raise InputError(f"a slide of {size} pixels", "a positive number")
+    report("measuring", 0, 1)
+    bench = _bench(out, bundle, report)
+    made = {"size": size, **_writing(_whole_case(bench, size, writing=True))}
+    write_whole(Path(out) / "writing.json", json.dumps(made, indent=2) + "\n", "writing.json")
+    report("measuring", 1, 1)
+    return made
+
+
+def _bench(
+    out: str | Path,
+    bundle: str | Path,
+    report: Progress,
+    before: str = BEFORE,
+    repository: Path = Path(),
+    tiles: int = CROP[0] * CROP[1],
+) -> SlideBenchmark:
+    work = Path(out) / "work" / "slide"
+    work.mkdir(parents=True, exist_ok=True)
+    return SlideBenchmark(work, load_bundle(bundle), before, repository, tiles, report)
+
+
+def _whole_case(bench: SlideBenchmark, size: int, *, writing: bool = False, **settings: str) -> dict[str, Any]:
+    """A slide of ``size`` by this build, measured."""
+    slide = bench.slide(f"slide-{size}", (size, size))
+    asked = {"measure": "whole_case", "slide": str(slide.resolve()), "bundle": str(bench.bundle.path.resolve())}
+    name = ", ".join([f"{size} px", *settings.values()])
+    return bench.measured(name, {**asked, "settings": settings, **({"whole_set": True} if writing else {})})
+
+
+def _writing(case: dict[str, Any]) -> dict[str, Any]:
+    """What writing costs beside a diagnosis."""
+    written = case["writing"]
+    return {
+        "wall_s": case["wall_s"],
+        "peak_mb": case["peak_mb"],
+        "seconds": written["seconds"],
+        "megabytes": written["megabytes"],
+        "share": sum(written["seconds"].values()) / case["wall_s"],
+        "more_mb": written["peak_mb"] - case["peak_mb"],
+    }
 
 
 def old_build(bench: SlideBenchmark) -> Path:
@@ -268,16 +329,14 @@ def training_ratios(bench: SlideBenchmark) -> dict[str, float]:
 
 
 def _slide_row(
-    bench: SlideBenchmark, size: int, theirs: dict[str, Any], naive: dict[str, Any], *, float32: bool
+    bench: SlideBenchmark, size: int, theirs: dict[str, Any], naive: dict[str, Any], *, float32: bool, writing: bool
 ) -> dict[str, Any]:
     """A slide of one size, and how many times longer the others would take.
 
     Of the build before, everything but drawing is taken to grow with the tiles; of the naive loop, only the restoring counts.
     Both cut a slide into tiles as :data:`THEIRS` says, fewer than there are now.
     """
-    slide = bench.slide(f"slide-{size}", (size, size))
-    asked = {"measure": "whole_case", "slide": str(slide.resolve()), "bundle": str(bench.bundle.path.resolve())}
-    ours = bench.measured(f"{size} px", {**asked, "settings": {}})
+    ours = _whole_case(bench, size, writing=writing)
     tiles, theirs_in_all = ours["tiles"], len(TileGrid((size, size), **THEIRS))
     before_s = theirs["found_s"] / theirs["tiles"]["total"] * theirs_in_all + theirs["saving_s"]
     naive_s = naive["seconds"] / naive["tiles"] * theirs_in_all
@@ -299,8 +358,10 @@ def _slide_row(
         "diagnosis": ours["diagnosis"],
     }
     if float32:
-        whole = bench.measured(f"{size} px, float32", {**asked, "settings": {"precision": "float32"}})
+        whole = _whole_case(bench, size, precision="float32")
         row["float32"] = {"wall_s": whole["wall_s"], "speedup_vs_before": before_s / whole["wall_s"]}
+    if writing:
+        row["writing"] = _writing(ours)
     return row
 
 

@@ -27,8 +27,13 @@ def peak_mb() -> float:
     return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(PEAK)), float("nan"))
 
 
-def whole_case(slide: str, bundle: str, settings: dict[str, Any], out: str | None = None) -> dict[str, Any]:
-    """From a file to its result's folder: restored, examined, classified, drawn; networks are loaded before."""
+def whole_case(
+    slide: str, bundle: str, settings: dict[str, Any], out: str | None = None, whole_set: bool = False
+) -> dict[str, Any]:
+    """From a file to its result's folder: restored, examined, classified, drawn; networks are loaded before.
+
+    ``whole_set`` writes afterwards everything else that a case can leave as, see :func:`write_whole_set`.
+    """
     from srh_clinic.case.pipeline import RestoreThenClassify
     from srh_clinic.case.provenance import origin_of
     from srh_clinic.integration import read_slide
@@ -42,6 +47,8 @@ def whole_case(slide: str, bundle: str, settings: dict[str, Any], out: str | Non
     with tempfile.TemporaryDirectory() as folder:
         result.save(out or folder)
     ended = time.perf_counter()
+    peak = peak_mb()
+    written = {"writing": write_whole_set(pipeline, read, origin, result)} if whole_set else {}
     restored = result.restored
     evaluations = [restored.store.record(int(index))["evaluations"] for index in restored.index]
     return {
@@ -56,8 +63,40 @@ def whole_case(slide: str, bundle: str, settings: dict[str, Any], out: str | Non
         "patches": len(result.maps.classes_after.values),
         "diagnosis": result.diagnosis,
         "settings": {key: value for key, value in result.provenance["settings"].items() if key != "selective"},
-        "peak_mb": peak_mb(),
+        "peak_mb": peak,
+        **written,
     }
+
+
+def write_whole_set(pipeline: Any, scan: Any, origin: Any, result: Any) -> dict[str, Any]:
+    """Seconds and MB of each thing that other programs are given of a case, and the most memory held until then.
+
+    ``dicom`` is the folder of ``--dicom-out``, of which ``maps_and_report`` is what is no picture of the slide.
+    """
+    from srh_clinic.case.findings import findings_of, write_fhir, write_qupath
+    from srh_clinic.case.workflow import restored_by
+    from srh_clinic.integration.ome_tiff import write_ome_tiff
+    from srh_clinic.integration.results import write_results
+
+    seconds, megabytes = {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        made_by = restored_by(pipeline, origin)
+        writers: dict[str, Any] = {
+            "dicom": lambda to: write_results(findings_of(result, scan), to, restored_by=made_by),
+            "qupath": lambda to: write_qupath(scan, result, to),
+            "fhir": lambda to: write_fhir(scan, result, to),
+            "ome_tiff": lambda to: write_ome_tiff(result.restored.on_scan, to / "restored.ome.tif"),
+        }
+        for name, write in writers.items():
+            (place / name).mkdir()
+            began = time.perf_counter()
+            write(place / name)
+            seconds[name] = time.perf_counter() - began
+            megabytes[name] = sum(file.stat().st_size for file in (place / name).iterdir()) / 1e6
+        maps = [file for file in (place / "dicom").iterdir() if not file.name.startswith("SRS")]
+        megabytes["maps_and_report"] = sum(file.stat().st_size for file in maps) / 1e6
+    return {"seconds": seconds, "megabytes": megabytes, "peak_mb": peak_mb()}
 
 
 def tiles_of(slide: str, limit: int) -> Any:

@@ -13,7 +13,7 @@ from srh_clinic.files import sha256_of
 from srh_clinic.integration import read_slide, write_wsi
 from srh_clinic.simulation import simulate_case
 from srh_clinic.slide import ArraySlide, Identity
-from srh_clinic.validation import run_slide
+from srh_clinic.validation import run_slide, run_writing
 from srh_clinic.validation.benchmarks import slide as benchmark
 from srh_clinic.validation.benchmarks.slide import SlideBenchmark, gflop_per_tile, old_build
 from srh_clinic.validation.benchmarks.slide_case import MEASUREMENTS, phantom_tiles, tiles_of, two_precisions, whole_case
@@ -30,13 +30,17 @@ def slide(tmp_path_factory) -> Path:
 
 
 def test_a_whole_case_says_what_it_took(slide, tmp_path):
-    found = whole_case(str(slide), BUNDLE, {"fixed_steps": 2, "precision": "float32"}, str(tmp_path / "out"))
+    found = whole_case(str(slide), BUNDLE, {"fixed_steps": 2, "precision": "float32"}, str(tmp_path / "out"), whole_set=True)
     assert (tmp_path / "out" / "result.json").is_file()
     assert found["tiles"]["total"] == 4
     assert found["evaluations_per_tile"] == 2
     assert found["settings"]["precision"] == "float32"
     assert found["found_s"] + found["saving_s"] == pytest.approx(found["wall_s"])
     assert 0 < found["timing"]["networks_s"] < found["wall_s"]
+    writing = found["writing"]
+    assert set(writing["seconds"]) == {"dicom", "qupath", "fhir", "ome_tiff"}
+    assert 0 < writing["megabytes"]["maps_and_report"] < writing["megabytes"]["dicom"]
+    assert writing["peak_mb"] >= found["peak_mb"]
     # Two evaluations, a look of the guards and none of the loop's, and two looks of the classifier at four patches.
     gflop = gflop_per_tile(load_bundle(BUNDLE), {**found, "rounds_per_tile": 0})
     assert gflop == pytest.approx(2 * 4.6 + 0.36 + 2 * found["patches"] / 4 * 1.2, rel=0.3)
@@ -83,6 +87,7 @@ def test_ratios_follow_from_what_was_measured_and_a_second_call_measures_nothing
             "diagnosis": "tumor",
             "settings": {"precision": "bf16"},
             "peak_mb": 700.0,
+            "writing": {"seconds": {"dicom": 1.0, "fhir": 0.2}, "megabytes": {"dicom": 3.0, "fhir": 0.1}, "peak_mb": 800.0},
         },
         "naive_loop": {"seconds": 64.0, "tiles": 4, "evaluations_per_tile": 35.0},
         "two_precisions": {"tiles": 4, "same_steps": 1.0, "rms_counts": 2.0, "largest_counts": 9, "float32_over_bf16": 2.0},
@@ -99,7 +104,7 @@ def test_ratios_follow_from_what_was_measured_and_a_second_call_measures_nothing
     monkeypatch.setattr(benchmark, "old_build", lambda bench: tmp_path / "old")
     monkeypatch.setattr(SlideBenchmark, "slide", lambda self, name, shape: tmp_path / f"{name}.dcm")
     monkeypatch.setattr(benchmark, "tissue_share", lambda slide: 0.95)
-    made = run_slide(tmp_path / "out", sizes=(4096, 12000), float32_at=4096, tiles=4)
+    made = run_slide(tmp_path / "out", sizes=(4096, 12000), float32_at=4096, writing_at=4096, tiles=4)
     (first, second) = made["slides"]
     # The build before: nine seconds for each 32 tiles and one for drawing; the naive loop: sixteen seconds a tile. Their
     # tiles lie 224 px apart whatever ours do: 19 a side.
@@ -108,15 +113,18 @@ def test_ratios_follow_from_what_was_measured_and_a_second_call_measures_nothing
     assert first["speedup_vs_naive"] == pytest.approx(16 * 19**2 / 10)
     assert first["outside_forward_s"] == pytest.approx(2.0)
     assert first["float32"]["speedup_vs_before"] == pytest.approx(before / 10)
-    assert "float32" not in second
+    assert first["writing"]["share"] == pytest.approx(0.12)
+    assert first["writing"]["more_mb"] == pytest.approx(100)
+    assert not {"float32", "writing"} & set(second)
     assert made["peak_12000_over_4096"] == 1.0
     assert json.loads((tmp_path / "out" / "slide.json").read_text()) == made
     assert [place for question, place in asked if question.get("bundle") == "phantom-demo"] == [str(tmp_path / "old")]
     many = len(asked)
-    assert run_slide(tmp_path / "out", sizes=(4096, 12000), float32_at=4096, tiles=4) == made
+    assert run_slide(tmp_path / "out", sizes=(4096, 12000), float32_at=4096, writing_at=4096, tiles=4) == made
+    assert run_writing(tmp_path / "out", size=4096) == {"size": 4096, **first["writing"]}
     assert len(asked) == many
     monkeypatch.setattr(benchmark, "_code", lambda: "another build")
-    run_slide(tmp_path / "out", sizes=(4096, 12000), float32_at=4096, tiles=4)
+    run_slide(tmp_path / "out", sizes=(4096, 12000), float32_at=4096, writing_at=4096, tiles=4)
     assert len(asked) == 2 * many - 1  # all but the build before
 
 
