@@ -5,15 +5,17 @@
     make kill-listener                                        # from the root: 20 kills while 10 cases arrive
     cd tests && python killing_listener.py --kills 40 --cases 20 --seed 1
 
-The listener is ``srh-clinic pacs listen`` with very small networks. A sender stores every file again and again until it is
-told that it was taken, as a PACS does; a PACS of pynetdicom's takes the results. Every few seconds the listener gets SIGKILL,
-at moments that are drawn, and is begun again. At the end each case must have been done exactly once, what was received must
-be what was sent, nothing half-written may lie anywhere, and the PACS must have exactly the results that the listener wrote.
+The listener is ``srh-clinic pacs listen`` with very small networks, and draws nothing, to have more kills an hour. A sender
+stores every file again and again until it is told that it was taken, as a PACS does; a PACS of pynetdicom's takes the results.
+Every few seconds the listener gets SIGKILL, at moments that are drawn, and is begun again. At the end each case must have been
+done exactly once, what was received must be what was sent, nothing half-written may lie anywhere, and the PACS must have
+exactly the results that the listener wrote.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import signal
 import subprocess
@@ -33,6 +35,8 @@ from pydicom import dcmread
 from tiny_networks import save_tiny_bundle
 
 from srh_clinic.case.record import read_result
+from srh_clinic.cli import app
+from srh_clinic.cohort import running
 from srh_clinic.cohort.cases import case_name
 from srh_clinic.cohort.deliveries import count_deliveries
 from srh_clinic.cohort.ledger import Ledger
@@ -107,6 +111,13 @@ def check(out: Path, cases: Sequence[Sequence[Path]], pacs: Archive) -> list[str
     return wrong
 
 
+def command() -> None:
+    """The command line, which draws no pictures."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+    running.LOADED += ("draws_little",)
+    app.main()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--kills", type=int, default=20)
@@ -122,7 +133,7 @@ def main() -> None:
         with listening(pacs, {kind: list(SYNTAXES) for kind in OBJECT_CLASSES}) as theirs:
             doors = ["--port", str(port), "--accept", SENDER, "--to", f"PEER@127.0.0.1:{theirs}", "--settle", "1"]
             how = ["--bundle", str(bundle), "--device", "cpu", "--precision", "float32", "--deaths", "1000000"]
-            program = [str(Path(sys.executable).with_name("srh-clinic")), "pacs", "listen"]
+            program = [sys.executable, __file__, "pacs", "listen"]
             listener = Listener([*program, "--out", str(out), *doors, *how], work / "log")
             gap = asked.kills * asked.longest / 2 / asked.cases
             sender = threading.Thread(target=send_cases, args=(cases, port, rng.random(), gap, over))
@@ -166,4 +177,4 @@ def all_sent(out: Path, cases: int) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    command() if sys.argv[1:2] == ["pacs"] else main()

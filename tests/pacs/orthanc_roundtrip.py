@@ -45,6 +45,9 @@ from srh_clinic.pacs.sending import destination_of
 
 ALONE = "SRH_TEST_ALONE"
 
+IDLE = 10.0
+"""Seconds for which a listener without cases is looked at."""
+
 
 def storescu(files: Sequence[Path], port: int) -> None:
     """Send files as dcmtk does."""
@@ -124,7 +127,8 @@ def whole(work: Path, asked: argparse.Namespace) -> None:
     how = ["--device", "cpu", *(["--bundle", asked.bundle] if asked.bundle else [])]
     doors = ["--port", str(port), "--accept", TITLE, "--accept", SENDER, "--to", ADDRESS, "--quiet"]
     with orthanc(work, {"listener": (LISTENER, "127.0.0.1", port)}) as pacs:
-        listener = subprocess.Popen(["srh-clinic", "pacs", "listen", "--out", str(out), *doors, *how])
+        call = ["srh-clinic", "pacs", "listen", "--out", str(out), *doors, *how]
+        listener = subprocess.Popen(call, start_new_session=True)
         try:
             for number in range(asked.cases):
                 case, name = simulated(work / f"case-{number}", number, asked.edge)
@@ -132,6 +136,9 @@ def whole(work: Path, asked: argparse.Namespace) -> None:
                 until(lambda: echoes(port), 300)
                 if not number:
                     time.sleep(asked.warm)
+                    before = cpu_seconds(listener.pid)
+                    time.sleep(IDLE)
+                    print(f"idle: {(cpu_seconds(listener.pid) - before) / IDLE:.1%} of a core", flush=True)
                 began = time.monotonic()
                 pacs.send(series) if number % 2 == 0 else storescu(case, port)
                 with_results = wait_for_results(pacs, case, out, name)
@@ -156,6 +163,19 @@ def whole(work: Path, asked: argparse.Namespace) -> None:
     ratios = [took / plain for took, plain in pairs]
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     print(f"from the PACS to the PACS / diagnose: median {statistics.median(ratios):.2f} of {len(ratios)}; load {load}")
+
+
+def cpu_seconds(session: int) -> float:
+    """Processor's time of all processes that a session has now."""
+    ticks = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        if int(fields[3]) == session:
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def simulated(folder: Path, number: int, edge: int) -> tuple[list[Path], str]:
