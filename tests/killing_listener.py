@@ -67,13 +67,16 @@ class Listener:
     def begin(self) -> None:
         """Begin it."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.call, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.call, stdout=log, stderr=log, start_new_session=True)
         self.begun += 1
 
     def kill(self) -> None:
-        """Kill it, and not its workers: they find out."""
+        """Kill it, and by turns all of its processes too, as a service's manager does; otherwise they find out."""
         assert self.process.poll() is None, f"it ended by itself: {self.log.read_text()}"
-        self.process.kill()
+        if self.begun % 2:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        else:
+            self.process.kill()
         self.process.wait()
 
 
@@ -123,7 +126,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--cases", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--longest", type=float, default=15.0, help="seconds between two kills, at most")
+    parser.add_argument("--longest", type=float, default=30.0, help="seconds between two kills, at most")
     asked = parser.parse_args()
     rng, pacs, over = random.Random(asked.seed), Archive(), threading.Event()
     with tempfile.TemporaryDirectory(prefix="srh-clinic-listener-") as folder:
@@ -135,12 +138,12 @@ def main() -> None:
             how = ["--bundle", str(bundle), "--device", "cpu", "--precision", "float32", "--deaths", "1000000"]
             program = [sys.executable, __file__, "pacs", "listen"]
             listener = Listener([*program, "--out", str(out), *doors, *how], work / "log")
-            gap = asked.kills * asked.longest / 2 / asked.cases
+            gap = asked.kills * asked.longest / 3 / asked.cases
             sender = threading.Thread(target=send_cases, args=(cases, port, rng.random(), gap, over))
             sender.start()
             try:
                 for _ in range(asked.kills):
-                    time.sleep(rng.uniform(0.2, asked.longest))
+                    time.sleep(0.2 + asked.longest * rng.random() ** 2)  # rather short than long
                     listener.kill()
                     listener.begin()
                 sender.join(900)
