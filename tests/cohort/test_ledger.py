@@ -174,6 +174,19 @@ def test_parked_and_failed_cases_wait_again_when_asked_and_others_do_not(tmp_pat
     require_a_true_history(ledger)
 
 
+def test_a_case_that_nobody_wants_any_more_is_parked_whoever_has_it(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path)
+    first, second = ledger.claim(), ledger.claim()
+    assert first is not None
+    assert second is not None
+    assert ledger.finish(first, "computed", "p", "o")
+    assert [ledger.withdraw(f"{place:012x}", "canceled", "") for place in range(4)] == [False, True, True, False]
+    assert [entry.state for entry in ledger.entries()] == ["done", "parked", "parked"]
+    assert not ledger.renew(second)
+    assert not ledger.finish(second, "computed", "p", "o")
+    require_a_true_history(ledger)
+
+
 def test_a_case_that_was_handed_back_waits_for_as_long_as_was_said(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path, 1)
     claim = ledger.claim()

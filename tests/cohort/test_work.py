@@ -130,6 +130,23 @@ def test_how_far_a_case_is_stands_in_the_ledger_while_its_claim_is_renewed(
     assert states(ledger)[0] == "done"
 
 
+def test_a_worker_whose_case_is_withdrawn_stops_it_at_the_next_tile(monkeypatch: pytest.MonkeyPatch, ledger: Ledger) -> None:
+    ledger.lease, tiles = 0.3, 0
+
+    def do(name: str, progress: Any) -> Done:
+        nonlocal tiles
+        if tiles == 0:
+            ledger.withdraw(name, "canceled", "")
+            for tiles in range(1, 1001):
+                time.sleep(0.01)
+                progress("restoring", tiles, 1000)
+        return Done("computed", "", "")
+
+    worker_that(do, monkeypatch, ledger).run(lambda: True)
+    assert 0 < tiles < 1000
+    assert states(ledger) == ["parked", "done", "done"]
+
+
 def test_a_case_that_was_cut_goes_on_from_its_tiles_and_comes_out_the_same(
     monkeypatch: pytest.MonkeyPatch, pipeline: RestoreThenClassify, settings: CaseSettings, few_cases: Path, tmp_path: Path
 ) -> None:

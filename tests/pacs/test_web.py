@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from pydicom import dcmread
 from ups_server import Archive, serving
 
 from srh_clinic.errors import InputError
@@ -14,10 +16,13 @@ from srh_clinic.pacs.address import Node, parse_address, web_address
 from srh_clinic.pacs.archives import Calling, archive_at
 from srh_clinic.pacs.credentials import Credentials, Trust, credentials_for
 from srh_clinic.pacs.destination import UnreachableError
+from srh_clinic.pacs.dicom_json import text as text_of
 from srh_clinic.pacs.fetching import fetch
 from srh_clinic.pacs.objects import ServiceError, Wanted, objects_in, place_of
 from srh_clinic.pacs.sending import NOT_THERE, destination_of, push
 from srh_clinic.pacs.web import WebArchive, batches
+
+WHOLE = (("application/dicom", "*"),)
 
 SECRET = "s3cret-of-DOE"  # noqa: S105
 
@@ -255,3 +260,35 @@ def test_what_is_no_dicom_is_passed_over_in_a_folder_and_refused_by_name(slide: 
     (tmp_path / "a" / "copy.dcm").write_bytes(first.path.read_bytes()[:-2])
     with pytest.raises(InputError, match="another object with the SOP instance UID"):
         objects_in([slide, tmp_path / "a"])
+
+
+def test_another_client_finds_the_service_of_these_tests_as_ours_does(archive: Archive, slide: Path, tmp_path: Path) -> None:
+    client_of = pytest.importorskip("dicomweb_client").DICOMwebClient
+    objects = objects_in([slide])
+    study, series = objects[0].instance.study, objects[0].instance.series
+    with serving(archive) as url:
+        client = client_of(url)
+        assert push(at(url), objects) == {}
+        found = client.search_for_instances(study, series)
+        assert {text_of(one, "SOPInstanceUID") for one in found} == {one.instance.sop for one in objects}
+        (folder,) = fetch(at(url), Wanted(study=study), tmp_path / "out")
+        whole = client.retrieve_instance(study, series, objects[0].instance.sop, media_types=WHOLE)
+    assert whole == dcmread(place_of(objects[0].instance, folder.parent))
+
+
+def test_a_keyring_holds_a_token_or_a_password_for_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    keyring = pytest.importorskip("keyring")
+    held = {"srh-clinic a.example": ("token", SECRET), "srh-clinic b.example": ("reader", SECRET)}
+
+    def get_credential(service: str, user: str | None) -> object:
+        if service == "srh-clinic c.example":
+            raise keyring.errors.NoKeyringError
+        name, password = held.get(service, ("", ""))
+        return SimpleNamespace(username=name, password=password) if name else None
+
+    monkeypatch.setattr(keyring, "get_credential", get_credential)
+    assert credentials_for(web_address("https://a.example/x"), {}) == Credentials(token=SECRET)
+    assert credentials_for(web_address("https://b.example/x"), {}) == Credentials("", "reader", SECRET)
+    assert credentials_for(web_address("https://c.example/x"), {}) is None
+    given = credentials_for(web_address("https://a.example/x"), {"SRH_CLINIC_PACS_TOKEN": "of the environment"})
+    assert given == Credentials(token="of the environment")  # noqa: S106

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from srh_clinic.cohort.deliveries import Deliveries
 from srh_clinic.cohort.ledger import Ledger
 from srh_clinic.cohort.running import Seen
 from srh_clinic.cohort.settings import CaseSettings
+from srh_clinic.cohort.work import Worker
 from srh_clinic.pacs import performing
 from srh_clinic.pacs.address import Node, WebAddress
 from srh_clinic.pacs.archives import Calling, archive_at
@@ -448,9 +451,23 @@ def test_a_workitem_that_is_not_there_is_not_ours(service: str) -> None:
             ask()
 
 
+@contextmanager
+def one_worker_here(settings: CaseSettings, out: Path, *_: Any, **__: Any) -> Iterator[Any]:
+    """In the place of worker processes: one that does what waits whenever it is looked at."""
+    pipeline = settings.pipeline()
+
+    def look(size: int, ledger: Ledger) -> None:
+        if ledger.open_cases():
+            Worker(pipeline, settings, out, ledger).run(lambda: True)
+
+    yield SimpleNamespace(look=look, alive=1)
+
+
 def test_a_listener_performs_a_workitem_from_its_claim_to_results_in_the_archive(
-    tiny_bundle: Path, archive: Archive, service: str, slide: Path, tmp_path: Path
+    tiny_bundle: Path, archive: Archive, service: str, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("srh_clinic.pacs.listening.local_crew", one_worker_here)
+    monkeypatch.setattr(performing, "BEAT", 0.1)
     scan = set(archive.objects)
     out, door = tmp_path / "out", Performing(tmp_path / "out", service, service, service, Filter(), Calling())
     settings = CaseSettings(bundle=str(tiny_bundle), device="cpu", restoring={"precision": "float32"}, dicom=True)
