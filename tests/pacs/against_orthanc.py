@@ -130,8 +130,7 @@ def try_transfers(tried: Tried, results: Path, work: Path) -> None:
         dataset.file_meta.TransferSyntaxUID = HTJ2K
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.826.0.1.3680043.9.7.2"
         dcmwrite(refused, dataset)
-    for what, to in (("STOW-RS", WEB), ("C-STORE", NODE)):
-        tried.call(f"HTJ2K by {what} is refused by name", "pacs", "push", refused, "--to", to, code=2, says="htj2k.dcm: ")
+    tried.call("HTJ2K by C-STORE is refused by name", "pacs", "push", refused, "--to", NODE, code=2, says="htj2k.dcm: ")
 
 
 def try_worklist(tried: Tried, scan: Path, work: Path, kill: bool) -> None:
