@@ -8,6 +8,7 @@
 # make two-workers   16 cases by one worker and by two, and what their ledger takes
 # make wheelhouse    srh-clinic and all that it needs as wheels for this Python, to install where there is no network
 # make check-wheelhouse  what the Containerfile does, in a new environment here: installed from the wheelhouse alone
+# make full-width an official checkpoint of full width, with random weights, imported and a tile restored (minutes, 6 GB)
 # make benchmark  speed and memory of the restoration on this machine
 # make fuzz       FILES=200000 mutated files read in worker processes: each is read, or refused in a sentence
 # make train      the demonstration weights, from simulated tissue (hours)
@@ -26,7 +27,7 @@ SRH := $(ENV)/bin/srh-clinic
 DEPENDENCIES := $(ENV)/.srh-clinic-dependencies
 PIP := "$(PYTHON)" -m pip install --disable-pip-version-check
 
-.PHONY: demo test kill kill-workers kill-listener orthanc roundtrip two-workers wheelhouse check-wheelhouse fuzz benchmark benchmark-slide train install clean
+.PHONY: demo test kill kill-workers kill-listener orthanc roundtrip two-workers wheelhouse check-wheelhouse fuzz full-width benchmark benchmark-slide train install clean
 
 $(PYTHON):
 	@"$(PYTHON3)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -98,6 +99,9 @@ check-wheelhouse:
 	build/offline/bin/pip install --disable-pip-version-check --no-cache-dir --no-index --find-links wheelhouse 'srh-clinic[$(EXTRAS)]'
 	build/offline/bin/srh-clinic doctor
 	rm -rf build/offline
+
+full-width: install
+	cd tests && SRH_FULL_WIDTH=1 "$(PYTHON)" -m pytest -s -k full_width restorers/test_official.py
 
 benchmark: install
 	"$(SRH)" benchmark speed

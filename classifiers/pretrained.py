@@ -1,12 +1,14 @@
 """Backbones that others have trained, from checkpoints of Lightning and of torch, under whatever names they stand there.
 
-OpenSRH's and FastGlioma's networks are kept by Lightning, beside settings and optimisers, as ``model.backbone.conv1.weight``
-and the like. Nothing of such a file is run; see :mod:`srh_clinic.bundles.checkpoints`.
+OpenSRH's and FastGlioma's networks are kept by Lightning, beside settings and optimisers: below ``model.bb`` a ResNet with
+torchvision's names or a vision transformer with timm's, and what stands on it below ``model.head``, ``.proj`` or ``.mil``.
+Nothing of such a file is run; see :mod:`srh_clinic.bundles.checkpoints`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +44,7 @@ def with_backbone(network: nn.Module, path: Path) -> dict[str, Tensor]:
     Raises
     ------
     InputError
-        When it is none, or a tensor of the backbone is missing or of another shape.
+        When it is none, a tensor of the backbone is missing or of another shape, or several networks fit and differ.
     """
     stored = state_dict(read_checkpoint(path, is_admitted))
     weights = dict(network.state_dict())
@@ -53,6 +55,10 @@ def with_backbone(network: nn.Module, path: Path) -> dict[str, Tensor]:
     if not beginnings:
         raise InputError(f"no tensor {first!r} under any name", "a checkpoint of this backbone", path)
     found = max(sorted(beginnings), key=lambda beginning: sum(f"{beginning}{name}" in stored for name in wanted))
+    rivals = [one for one in sorted(beginnings - {found}) if _is_another(stored, wanted, found, one)]
+    if rivals:
+        several = ", ".join(f"{one}{first}" for one in (found, *rivals))
+        raise InputError(f"several networks that fit and differ ({several})", "a checkpoint with one of them", path)
     for name in wanted:
         tensor = stored.get(f"{found}{name}")
         if tensor is None or tensor.shape != weights[name].shape:
@@ -60,6 +66,14 @@ def with_backbone(network: nn.Module, path: Path) -> dict[str, Tensor]:
             raise InputError(f"the tensor {found}{name} {there}", f"one of shape {tuple(weights[name].shape)}", path)
         weights[name] = tensor.to(weights[name].dtype)
     return weights
+
+
+def _is_another(stored: Mapping[str, Tensor], wanted: Sequence[str], one: str, other: str) -> bool:
+    """Whether all tensors stand behind both beginnings, and not the same, as of a student and its teacher."""
+    if not all(f"{beginning}{name}" in stored for beginning in (one, other) for name in wanted):
+        return False
+    pairs = ((stored[f"{one}{name}"], stored[f"{other}{name}"]) for name in wanted)
+    return any(a.shape != b.shape or not a.equal(b) for a, b in pairs)
 
 
 def _names_of_head(network: Any) -> set[str]:

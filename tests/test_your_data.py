@@ -40,6 +40,7 @@ def test_each_command_runs_after_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("srh_clinic.judging.gain.MOST_TILES", 1)
     for command in COMMANDS:
         for long, short in SMALLER.items():
             command = command.replace(long, short)
@@ -58,6 +59,7 @@ NOTEBOOK = Path(__file__).parent.parent / "docs/your-data.ipynb"
 
 def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("srh_clinic.judging.gain.MOST_TILES", 1)
     cells = [cell for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
     assert not any(cell["outputs"] for cell in cells), "a notebook is kept without what it printed"
     names: dict[str, object] = {"__name__": "notebook"}

@@ -9,6 +9,7 @@ For the command line, which only parses and prints::
     run_slide(out, *, bundle="phantom-demo", sizes=SIZES, before=BEFORE, repository=".", ...) -> dict    # whole slides
     run_guards(out, *, limit=None, bundle="phantom-demo", weights="weights", ...) -> Report
     calibrate_guards(path, work, ...) -> Bundle          # writes the thresholds into the bundle
+    check_card(bundle, full=False, phantoms=24, ...) -> list[Checked]    # a model card beside what is measured now
     run_cell(method, index, ...) -> dict                 # one cell of the phantoms' tables, computed anew
     export_study(out, plan=StudyPlan(), sources=(), ...) -> StudyProtocol     # a blinded rater study
     check_study(study) -> Audit; serve_study(study, port) -> Serving; rehearse_study(study)

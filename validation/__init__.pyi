@@ -1,5 +1,6 @@
 from .bench.protocol import Protocol as Protocol
 from .bench.protocol import load_protocol as load_protocol
+from .benchmarks.card_check import check_card as check_card
 from .benchmarks.coverage import run_shift_coverage as run_shift_coverage
 from .benchmarks.coverage import run_study_coverage as run_study_coverage
 from .benchmarks.guards import calibrate_guards as calibrate_guards

@@ -119,6 +119,16 @@ class Bundle:
         return (self, *(self.parent.lineage if self.parent else ()))
 
     @property
+    def model_card(self) -> str:
+        """The text of its model card; empty where it has none."""
+        return self.card_file.read_text(encoding="utf-8") if self.card_file.is_file() else ""
+
+    @property
+    def card_file(self) -> Path:
+        """Where its model card stands."""
+        return self.path / MODEL_CARD
+
+    @property
     def weights_sha256(self) -> str:
         """sha256 of the table of all weights' sha256, wherever they lie: one name for what the networks are."""
         table = "".join(
@@ -468,7 +478,7 @@ def annotate_bundle(bundle: Bundle, metadata: dict[str, Any] | None = None, *, m
     """
     parts = {part: (bundle.config(part), bundle.load_tensors(part)) for part in bundle.own_parts}
     kept = {key: value for key, value in bundle.metadata.items() if key != "sha256"}
-    card = (bundle.path / MODEL_CARD).read_text(encoding="utf-8") if model_card is None else model_card
+    card = bundle.model_card if model_card is None else model_card
     return save_bundle(bundle.path, parts, {**kept, **(metadata or {})}, card, storage=_storage(bundle))
 
 

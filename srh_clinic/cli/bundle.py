@@ -207,8 +207,18 @@ def bundle_import_official(
 
 @bundle_app.command("verify")
 @guarded
-def bundle_verify(name: BundleArgument) -> None:
-    """Compare every file of a bundle with its sha256, and its networks with their weights."""
+def bundle_verify(
+    name: BundleArgument,
+    full: Annotated[
+        bool, typer.Option("--full", help="Compute the model card's scores on all phantoms that they are of (hours).")
+    ] = False,
+    phantoms: Annotated[int, typer.Option(min=0, help="Else on so many, to within what these tell; 0 computes nothing.")] = 24,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder of what is computed: an interrupted call goes on from there.")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Compare every file of a bundle with its sha256, its networks with their weights, and its card with what they do."""
     from srh_clinic.bundles import load_bundle, verify_bundle
     from srh_clinic.classifiers import load_classifier
     from srh_clinic.restorers import RESTORERS, create_restorer
@@ -223,7 +233,22 @@ def bundle_verify(name: BundleArgument) -> None:
         create_restorer(part, bundle=name, device="cpu")
     if "classifier" in loaded.parts:
         load_classifier(loaded, "cpu")
+    _verify_card(loaded, full, phantoms, work, device)
     tell(f"{loaded.name}: complete, with {', '.join(loaded.parts)}")
+
+
+def _verify_card(bundle: Bundle, full: bool, phantoms: int, work: Path | None, device: str) -> None:
+    """Tell what a card says beside what is found; what differs is refused."""
+    from srh_clinic.validation import check_card
+
+    with shown_progress() as progress:
+        checked = check_card(bundle.path, full=full, phantoms=phantoms, work=work, device=device, report=progress)
+    tell(*checked)
+    wrong = [one for one in checked if one.agrees is False]
+    if wrong:
+        first = f"{wrong[0].where}: {wrong[0].said} where {wrong[0].found} is found"
+        more = f", and {len(wrong) - 1} more lines that differ" if wrong[1:] else ""
+        raise InputError(f"a model card that says {first}{more}", "the card that bundle card writes", bundle.card_file)
 
 
 @guarded

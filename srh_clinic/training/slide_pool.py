@@ -1,4 +1,4 @@
-"""Training tiles that are read from slides when they are asked for: nothing is copied, and memory does not grow with them."""
+"""Training tiles that are read from slides when they are asked for: nothing is copied, and memory grows to a bound."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from srh_clinic.integration.frames import with_cache
 from srh_clinic.integration.tiff import read_tiff
 from srh_clinic.intensity import FULL_SCALE, Counts, counts_to_unit
 from srh_clinic.resampling import ResampledSlide, thumbnail
-from srh_clinic.slide import UM_PER_PX, Slide
+from srh_clinic.slide import UM_PER_PX, ArraySlide, Slide
 from srh_clinic.tissue import tissue_mask
 from srh_clinic.training.images import Split, TrainingImage
 
@@ -35,6 +35,10 @@ OPEN_SLIDES = 512
 
 CACHE_BYTES = 2**21
 """Of each of them."""
+
+HELD_BYTES = 2**28
+"""Of all images together that are held whole, decoded and at the pixel size of the networks, once they are read; each may take
+an equal share of it."""
 
 RESAMPLED_FROM = 0.1
 """Difference of the pixel size, as a share, from which on a slide is resampled."""
@@ -112,10 +116,17 @@ class SlidePool:
         if at in self._open:
             self._open.move_to_end(at)
             return self._open[at]
-        slide = self._open[at] = self.reading.open(self._images[at])
+        slide = self._open[at] = self._held(self.reading.open(self._images[at]))
         while len(self._open) > OPEN_SLIDES:
             self._open.popitem(last=False)
         return slide
+
+    def _held(self, slide: Slide) -> Slide:
+        """The slide in memory, where it is small: a crop of it is neither decoded nor resampled again."""
+        height, width = slide.shape
+        if 4 * height * width > HELD_BYTES // len(self._images):
+            return slide
+        return ArraySlide(slide.read(0, 0, height, width), slide.um_per_px, slide.identity)
 
     def _tiles(self, at: int) -> NDArray[np.int64]:
         """Image, top, left and edge, int64 ``(N, 4)``, of the tiles of an image that show tissue; a patch is one tile."""
@@ -146,8 +157,11 @@ class SlidePool:
             slide = self._slide(int(at))
             room = (slide.shape[0] - size, slide.shape[1] - size)
             places.append((slide, min(int(top + down), room[0]), min(int(left + right), room[1])))
-        with ThreadPoolExecutor(_READERS) as readers:
-            cut = np.stack(list(readers.map(lambda place: place[0].read(place[1], place[2], size, size), places)))
+        if all(isinstance(slide, ArraySlide) for slide, _, _ in places):
+            cut = np.stack([slide.read(top, left, size, size) for slide, top, left in places])
+        else:
+            with ThreadPoolExecutor(_READERS) as readers:
+                cut = np.stack(list(readers.map(lambda place: place[0].read(place[1], place[2], size, size), places)))
         self.seconds_reading += time.perf_counter() - began
         return cut
 

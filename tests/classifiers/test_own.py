@@ -89,6 +89,15 @@ def test_other_classes_add_up_to_ours() -> None:
     torch.testing.assert_close(ours[:, 2], theirs[:, 13])
 
 
+def test_the_network_of_hollon_2020_has_fourteen_outputs_of_which_ours_are_sums() -> None:
+    """Inception-ResNet-v2 as timm has it; nothing of it is run, for it is large."""
+    with torch.device("meta"):
+        network = create_classifier({"backbone": "inception_resnet_v2", "options": {}, "classes": "hollon-2020"})
+    assert isinstance(network, MappedClasses)
+    assert network.get_classifier().out_features == 14
+    assert [len(group) for group in class_groups("hollon-2020")] == [10, 3, 1]
+
+
 def test_a_bundle_of_other_classes_classifies(tmp_path: Path) -> None:
     classes = {"glioma": "tumor", "grey matter": "normal", "blood": "nondiagnostic", "lymphoma": "tumor"}
     config = {

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from calling import Run
 
+from srh_clinic.bundles import annotate_bundle, load_bundle
 from srh_clinic.errors import ExitCode
 
 
@@ -38,3 +39,13 @@ def test_a_damaged_bundle_is_refused(run: Run, tiny_bundle: Path, tmp_path: Path
     ran = run("bundle", "verify", damaged)
     assert ran.code == ExitCode.INPUT
     assert "classifier.safetensors" in ran.err
+
+
+def test_a_card_that_was_edited_by_hand_is_found_and_told(run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
+    edited = Path(shutil.copytree(tiny_bundle, tmp_path / "edited"))
+    card = load_bundle(edited).model_card
+    annotate_bundle(load_bundle(edited), model_card=card.replace("| Version | ", "| Version | 9"))
+    ran = run("bundle", "verify", edited)
+    assert ran.code == ExitCode.INPUT
+    assert "card: bundle: Version: says 9" in ran.out
+    assert "README.md: found a model card that says bundle: Version: 9" in " ".join(ran.err.split())

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from fuzz import SHARES, fuzz
 
-EXAMPLES = {"bundle": 30}
+EXAMPLES = {"bundle": 15}
 
 
 @pytest.mark.parametrize("group", list(SHARES))

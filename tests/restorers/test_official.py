@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,17 +48,19 @@ def block(convolution: nn.Module, normalization: nn.Module, kind: type[nn.Module
     return made
 
 
-def pickled_calibrator(path: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+def pickled_calibrator(
+    path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any] = SLIM, steps: float = 24.6
+) -> nn.Module:
     """Write a ResNet with its head as the released code does: the whole module. Returns what it computes, less its offset."""
     whole, part = stand_ins(monkeypatch)
     torch.manual_seed(1)
-    network: Any = timm.create_model("resnet50", num_classes=0, **SLIM)
+    network: Any = timm.create_model("resnet50", num_classes=0, **options)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
-    head = nn.Sequential(nn.Linear(32, 100), nn.ReLU(), nn.Linear(100, 1))
-    nn.init.constant_(head[2].bias, 24.6)
+    head = nn.Sequential(nn.Linear(network.num_features, 100), nn.ReLU(), nn.Linear(100, 1))
+    nn.init.constant_(head[2].bias, steps)
     resnet, embedder, inner, encoder = part(), part(), block(network.conv1, network.bn1, part), part()
     embedder.add_module("embedder", inner)
     stages = nn.ModuleList()
@@ -177,3 +180,20 @@ def test_each_checkpoint_has_its_place(files: tuple[Path, Path, nn.Module], tmp_
         import_official(files[1], files[0], tmp_path / "bundle")
     with pytest.raises(InputError, match=r"X.pt: found the tensor 'init_conv.weight'"):
         import_official(files[0], files[0], tmp_path / "bundle")
+
+
+@pytest.mark.skipif(not os.environ.get("SRH_FULL_WIDTH"), reason="takes minutes and 6 GB of memory: make full-width")
+def test_at_full_width_a_tile_is_restored_through_all_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """285 million random weights and a ResNet-50, saved as the released code saves them, by the command line."""
+    torch.manual_seed(2)
+    torch.save({f"module.{name}": tensor for name, tensor in OfficialUNet().state_dict().items()}, tmp_path / "X.pt")
+    pickled_calibrator(tmp_path / "Y.pt", monkeypatch, {}, steps=4.0)
+    bundle_import_official(tmp_path / "bundle", tmp_path / "X.pt", tmp_path / "Y.pt", extends="phantom-demo")
+    restorer = create_restorer("rscd", bundle=tmp_path / "bundle", device="cpu")
+    tile = np.random.default_rng(0).integers(5_000, 40_000, (1, 2, 256, 256)).astype(np.uint16)
+    began = time.perf_counter()
+    restored = restorer.restore(tile)
+    evaluations = int(restored.evaluations[0])
+    print(f"{evaluations} evaluations in {time.perf_counter() - began:.0f} s, index {int(restored.steps_predicted[0])}")
+    assert restored.steps[0] == restored.steps_predicted[0] + 3
+    assert (restored.counts != tile).mean() > 0.9

@@ -19,6 +19,7 @@ from srh_clinic.integration.opensrh import META, SPLIT
 from srh_clinic.integration.opensrh_writer import write_opensrh
 from srh_clinic.integration.tiff_writer import write_tiff
 from srh_clinic.slide import ArraySlide, Identity
+from srh_clinic.training import slide_pool
 from srh_clinic.training.images import PARTS, find_images, split_images
 from srh_clinic.training.slide_pool import Reading, SlidePool
 
@@ -146,6 +147,27 @@ def test_tiles_are_read_where_they_lie(tmp_path: Path) -> None:
     assert one.shape == (4, 2, 64, 64)
     held = {pool.image_of(int(at)).patient for at in pool.holdout_indices}
     assert not held & {pool.image_of(at).patient for at in range(pool.training_count)}
+
+
+@pytest.mark.parametrize("um_per_px", [0.47, 0.35])
+def test_small_slides_are_held_in_memory_with_the_same_counts(
+    um_per_px: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        write = tmp_path / f"patient-{number}" / "a.tif"
+        write.parent.mkdir()
+        write_tiff(ArraySlide(image(number, 400), um_per_px), write)
+    split, found = split_images(find_images(tmp_path)), []
+    for held_bytes in (slide_pool.HELD_BYTES, 0):
+        monkeypatch.setattr(slide_pool, "HELD_BYTES", held_bytes)
+        pool = SlidePool(split, Reading({}), CPU, 3)
+        if held_bytes:
+            for file in tmp_path.glob("*/a.tif"):
+                file.rename(file.with_name("moved"))
+        found.append(pool.random_crops(np.random.default_rng(5), 12, 64))
+        for file in tmp_path.glob("*/moved"):
+            file.rename(file.with_name("a.tif"))
+    assert torch.equal(*found)
 
 
 def test_a_patch_is_cropped_anywhere(tmp_path: Path) -> None:

@@ -245,6 +245,7 @@ def _criteria(errors: Sequence[dict[str, Any]], nearer: Sequence[dict[str, Any]]
                 "asked": f"uniform noise, {row['fed']}: mean absolute error at most {LARGEST_MEAN_ERROR:g} steps",
                 "measured": f"{row['error'].value:.2f} steps",
                 "met": row["error"].value <= LARGEST_MEAN_ERROR,
+                "finding": row["error"],
             }
             for row in errors
             if row["true"] == "all"
@@ -254,6 +255,7 @@ def _criteria(errors: Sequence[dict[str, Any]], nearer: Sequence[dict[str, Any]]
                 "asked": f"two regions {gap} or more apart, {row['fed']}: nearer to the larger in {SMALLEST_SHARE_NEARER:.0%}",
                 "measured": f"{row['share'].value:.1%}",
                 "met": row["share"].value >= SMALLEST_SHARE_NEARER,
+                "finding": row["share"],
             }
             for row in nearer
             if row["shape"] == "all"

@@ -167,6 +167,7 @@ def _criteria(measured: Mapping[str, Row]) -> list[Row]:
             "asked": f"{group}: {words[sign]} {target:.0%} {'called non-diagnostic' if called == 'nondiagnostic' else called}",
             "measured": f"{measured[group][called].value:.1%} of {measured[group]['n']}",
             "met": compare[sign](measured[group][called].value, target),
+            "finding": measured[group][called],
         }
         for group, called, sign, target in asked
         if group in measured

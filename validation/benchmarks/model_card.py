@@ -37,7 +37,7 @@ def write_model_card(path: str | Path, reports: str | Path | None = None) -> Bun
     bundle = load_bundle(path)
     parts = {part: (bundle.config(part), bundle.load_tensors(part)) for part in bundle.own_parts}
     scores = _held_out(bundle) if reports is None else _scores(bundle, _reports(Path(reports)))
-    sections = [default_model_card(bundle.name, bundle.metadata, parts), *_training(bundle), *_guards(bundle), *scores]
+    sections = [default_model_card(bundle.name, bundle.metadata, parts), *_training(bundle), *guards_of_card(bundle), *scores]
     return annotate_bundle(bundle, model_card="\n".join(sections))
 
 
@@ -62,7 +62,7 @@ def _training(bundle: Bundle) -> list[str]:
     return lines
 
 
-def _guards(bundle: Bundle) -> list[str]:
+def guards_of_card(bundle: Bundle) -> list[str]:
     """What the bundle promises of its guards, when it does."""
     policy = guard_policy_of(bundle)
     if policy is None:

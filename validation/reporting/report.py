@@ -236,7 +236,10 @@ class Report:
 
 
 CRITERIA = (Column("asked", "Asked"), Column("measured", "Measured"), Column("met", "Met"))
-"""Columns of a table of what was asked for: a sentence, the numbers, whether they meet it."""
+"""Columns of a table of what was asked for: a sentence, the numbers, whether they meet it.
+
+Where a number is a mean or a share, the row's ``finding`` is it with its interval.
+"""
 
 
 def write_report(report: Report, out: str | Path) -> tuple[Path, Path]:
