@@ -195,6 +195,7 @@ class Ledger:
             (said,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
         if said != "ok":
             raise self._damaged(said)
+        self.entries()
 
     def beat(self, what: str = "run") -> None:
         """Say that a ``run``, or one that ``listens``, watches over these cases now; noted every :data:`BEAT` seconds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from many_cases import write_cases
+from many_cases import run, write_cases
 
 from srh_clinic.cohort.settings import CaseSettings
 
@@ -20,3 +20,12 @@ def few_cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(tiny_bundle: Path) -> CaseSettings:
     """By very small networks."""
     return CaseSettings(bundle=str(tiny_bundle), device="cpu", restoring={"precision": "float32"})
+
+
+@pytest.fixture(scope="session")
+def undisturbed(few_cases: Path, settings: CaseSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nobody disturbed."""
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    entries = run(few_cases, out, settings, workers=1)
+    assert [entry.state for entry in entries] == ["done"] * 3
+    return out

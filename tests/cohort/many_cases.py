@@ -11,7 +11,11 @@ from pathlib import Path
 import numpy as np
 from killing import timeless
 
-from srh_clinic.cohort.ledger import Ledger
+from srh_clinic.cohort.cases import Shard, list_cases
+from srh_clinic.cohort.ledger import Entry, Ledger
+from srh_clinic.cohort.running import run_cohort
+from srh_clinic.cohort.settings import CASES, CaseSettings
+from srh_clinic.cohort.telling import write_results
 from srh_clinic.integration import write_wsi
 from srh_clinic.slide import ArraySlide, Identity
 
@@ -28,6 +32,18 @@ def write_cases(folder: Path, number: int, edge: int = 300) -> Path:
         whose = Identity(patient_id=f"{CANARY}-patient-{place}", specimen_id=f"{CANARY}-specimen-{place}")
         write_wsi(ArraySlide(counts, 0.47, whose), folder / f"{CANARY}^name^{place}.dcm")
     return folder
+
+
+WHOLE = Shard()
+
+
+def run(folder: Path, out: Path, settings: CaseSettings, shard: Shard = WHOLE, **how: object) -> list[Entry]:
+    """A run of the cases of a folder with its table."""
+    cases = list_cases(folder)
+    mine = [case for case in cases if case in shard]
+    entries = run_cohort(mine, settings, out, shard=shard, **how)  # type: ignore[arg-type]
+    write_results(cases, shard, entries, out, out / CASES)
+    return entries
 
 
 def contents(out: Path) -> dict[str, str]:

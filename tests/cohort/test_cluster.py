@@ -8,25 +8,17 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from many_cases import contents, times_done
+from many_cases import WHOLE, contents, run, times_done
 
-from srh_clinic.cohort.cases import Shard, list_cases
-from srh_clinic.cohort.ledger import Entry, Ledger
+from srh_clinic.cohort.cases import list_cases
+from srh_clinic.cohort.ledger import Ledger
 from srh_clinic.cohort.running import Seen, ledger_file, run_cohort
-from srh_clinic.cohort.settings import CASES, CaseSettings
-from srh_clinic.cohort.telling import write_results
+from srh_clinic.cohort.settings import CaseSettings
 from srh_clinic.errors import InputError
 
 pytest.importorskip("distributed")
 
 from dask_cluster import Workers, cluster
-
-
-def run(folder: Path, out: Path, settings: CaseSettings, **how: object) -> list[Entry]:
-    cases = list_cases(folder)
-    entries = run_cohort(cases, settings, out, **how)  # type: ignore[arg-type]
-    write_results(cases, Shard(), entries, out, out / CASES)
-    return entries
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +28,8 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Workers:
 
 
 def test_a_dask_worker_that_is_killed_changes_no_byte_and_its_case_is_anothers(
-    few_cases: Path, settings: CaseSettings, workers: Workers, tmp_path: Path
+    few_cases: Path, settings: CaseSettings, undisturbed: Path, workers: Workers, tmp_path: Path
 ) -> None:
-    run(few_cases, tmp_path / "here", settings, workers=1)
     killed: list[float] = []
 
     def kill(seen: Seen, ledger: Ledger) -> None:
@@ -53,8 +44,8 @@ def test_a_dask_worker_that_is_killed_changes_no_byte_and_its_case_is_anothers(
     assert killed
     assert [entry.state for entry in entries] == ["done"] * 3
     assert sum(entry.attempts for entry in entries) == 4
-    assert list(times_done(ledger_file(out, Shard())).values()) == [1, 1, 1]
-    assert contents(out) == contents(tmp_path / "here")
+    assert list(times_done(ledger_file(out, WHOLE)).values()) == [1, 1, 1]
+    assert contents(out) == contents(undisturbed)
     assert sorted(file.name for file in out.iterdir()) == ["cases", "ledger.sqlite", "results.csv"]
 
     again = run(few_cases, out, settings, scheduler=workers.address)

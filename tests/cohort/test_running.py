@@ -8,34 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from many_cases import contents, kill_one, times_done
+from many_cases import WHOLE, contents, kill_one, run, times_done
 
-from srh_clinic.cohort.cases import Shard, list_cases
-from srh_clinic.cohort.ledger import Entry, Ledger
-from srh_clinic.cohort.running import Seen, ledger_file, run_cohort
+from srh_clinic.cohort.cases import Shard
+from srh_clinic.cohort.ledger import Ledger
+from srh_clinic.cohort.running import Seen, ledger_file
 from srh_clinic.cohort.settings import CASES, CaseSettings
-from srh_clinic.cohort.telling import write_results
 from srh_clinic.errors import InputError
-
-WHOLE = Shard()
-
-
-def run(folder: Path, out: Path, settings: CaseSettings, shard: Shard = WHOLE, **how: object) -> list[Entry]:
-    """A run of the cases of a folder with its table."""
-    cases = list_cases(folder)
-    mine = [case for case in cases if case in shard]
-    entries = run_cohort(mine, settings, out, shard=shard, **how)  # type: ignore[arg-type]
-    write_results(cases, shard, entries, out, out / CASES)
-    return entries
-
-
-@pytest.fixture(scope="module")
-def undisturbed(few_cases: Path, settings: CaseSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that nobody disturbed."""
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    entries = run(few_cases, out, settings, workers=1)
-    assert [entry.state for entry in entries] == ["done"] * 3
-    return out
 
 
 def test_workers_that_are_killed_change_no_byte_and_every_case_is_done_once(
