@@ -89,7 +89,8 @@ def connected(address: str) -> Iterator[Client]:
         from distributed import Client
     except ImportError as error:
         raise InputError("no Dask", f"it (pip install '{PACKAGE}[cluster]')") from error
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it says of a lost connection, we say in one sentence
+    for name in ("distributed", "distributed.client"):  # what they say of a lost connection, we say in one sentence
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(address, timeout=CONNECTED, set_as_default=False, name=PACKAGE)
     except (OSError, ValueError, TypeError, ImportError, RuntimeError) as error:
