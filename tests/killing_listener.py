@@ -148,6 +148,7 @@ def main() -> None:
                     listener.begin()
                 sender.join(900)
                 until(lambda: all_sent(out, asked.cases), 900)
+                until(lambda: send(cases[0][:1], port) == [0], 300)  # it listens again, and has it already
             finally:
                 over.set()
                 listener.process.send_signal(signal.SIGTERM)
