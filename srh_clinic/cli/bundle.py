@@ -214,7 +214,7 @@ def bundle_verify(
     ] = False,
     phantoms: Annotated[int, typer.Option(min=0, help="Else on so many, to within what these tell; 0 computes nothing.")] = 24,
     work: Annotated[
-        Path | None, typer.Option(help="Folder of what is computed: an interrupted call goes on from there.")
+        Path | None, typer.Option(help="Folder for what is restored on the way; an interrupted run goes on from there.")
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:

@@ -74,7 +74,9 @@ def fetch(
     source: Annotated[
         str,
         typer.Option(
-            "--from", metavar=ADDRESS, help="A DICOMweb service, or an application entity (dicoms://AE@HOST:PORT by TLS)."
+            "--from",
+            metavar=ADDRESS,
+            help="From a DICOMweb service, or an application entity (dicoms://AE@HOST:PORT by TLS).",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder that gets a folder for each series, named by a hash of its UID.")],

@@ -34,7 +34,12 @@ OWN_MEANING = {
     "extends": "what takes the parts that are missing from another bundle",
     "steps": "of a training, or of each network that is compared",
     "metrics": "of a run, kept up to date in a file or printed",
-    "to": "the format of a slide, or of ratings",
+    "to": "the format of a slide, or of ratings, or where images go",
+    "source": "the program that ratings come from, or the archive that images do",
+    "title": "of raters' pages, or of an application entity",
+    "port": "of raters' pages, of C-MOVE, or of a listener",
+    "patience": "validations of a training, or seconds for a Raman shift",
+    "workers": "of a cohort, or of a listener",
 }
 """Names that mean something else from command to command, and what."""
 
