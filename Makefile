@@ -10,6 +10,8 @@
 # make check-wheelhouse  what the Containerfile does, in a new environment here: installed from the wheelhouse alone
 # make full-width an official checkpoint of full width, with random weights, imported and a tile restored (minutes, 6 GB)
 # make benchmark  speed and memory of the restoration on this machine
+# make benchmark-writing  what the whole set of results costs beside a diagnosis
+# make benchmark-slide    whole slides beside an earlier build and a naive loop (half an hour)
 # make fuzz       FILES=200000 mutated files read in worker processes: each is read, or refused in a sentence
 # make train      the demonstration weights, from simulated tissue (hours)
 #
