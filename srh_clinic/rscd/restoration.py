@@ -324,7 +324,8 @@ class RSCD:
         """Bring each tile of the batch one evaluation further."""
         x = stack([one.x for one in batch])
         t, t_next = (np.array([one.path[i] for one in batch], dtype=np.int64) for i in (0, 1))
-        turned = [self.settings.turn_last and one.in_last_of_several for one in batch]
+        turning = self.settings.sampler == "direct" and self.settings.turn_last
+        turned = [turning and one.in_last_of_several for one in batch]
         eps = noise_of(self.denoiser, x, torch.as_tensor(t, device=x.device), turned)
         height, width = x.shape[-2:]
 

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -122,14 +124,20 @@ def manifest(tmp_path: Path) -> Path:
     return tmp_path / "in/manifest.csv"
 
 
-def test_a_run_tells_nothing_of_whose_its_cases_are(manifest: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def loaded() -> Iterator[Path]:
+    """A folder for temporary files near the root, because a worker's socket in it has a path of 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="srh-") as folder:
+        yield Path(folder)
+
+
+def test_a_run_tells_nothing_of_whose_its_cases_are(manifest: Path, tiny_bundle: Path, tmp_path: Path, loaded: Path) -> None:
     content = b"".join(file.read_bytes() for file in manifest.parent.rglob("*") if file.is_file())
     names = "".join(map(str, manifest.parent.rglob("*")))
     assert len(CANARIES) == 24
     assert [place for place, word in CANARIES.items() if word.encode() not in content and word not in names] == []
 
-    (tmp_path / "loaded").mkdir()
-    (tmp_path / "loaded/breaks.py").write_text(BREAKS)
+    (loaded / "breaks.py").write_text(BREAKS)
     networks = ("--bundle", str(tiny_bundle), "--device", "cpu", "--precision", "float32", "--workers", "1")
     call = ["cohort", "run", "in/manifest.csv", "--out", "out", *networks, "--dicom"]
     status = ["cohort", "status", "out"]
@@ -139,8 +147,8 @@ def test_a_run_tells_nothing_of_whose_its_cases_are(manifest: Path, tiny_bundle:
     listen += ["--log-file", "log2.jsonl"]
     calls = [call, ["cohort", "retry", "out"], [*call, "--quiet", *told], status]
     calls += [*([*status, how] for how in ("--json", "--metrics")), listen]
-    paths = (str(tmp_path / "loaded"), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", ""))
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "TMPDIR": str(tmp_path / "loaded")}
+    paths = (str(loaded), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", ""))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "TMPDIR": str(loaded)}
     command = [sys.executable, "-c", CALLS, json.dumps(calls)]
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=True)
     ends = [int(line.split()[1]) for line in ran.stdout.splitlines() if line.startswith("exit")]
@@ -157,7 +165,7 @@ def test_a_run_tells_nothing_of_whose_its_cases_are(manifest: Path, tiny_bundle:
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) > 20
     assert 'srh_clinic_cases{state="failed"} 1' in (tmp_path / "run.prom").read_text()
 
-    known = [path for folder in ("out", "heard", "loaded") for path in (tmp_path / folder).rglob("*")]
+    known = [path for folder in (tmp_path / "out", tmp_path / "heard", loaded) for path in folder.rglob("*")]
     said = ran.stdout + ran.stderr + "".join((tmp_path / file).read_text() for file in TOLD)
     said += "".join(path.name for path in known)
     assert [place for place, word in CANARIES.items() if word in said] == []

@@ -50,9 +50,13 @@ IDLE = 10.0
 
 
 def storescu(files: Sequence[Path], port: int) -> None:
-    """Send files as dcmtk does."""
+    """Send files as dcmtk does, and again where an association broke, as whoever sends to a PACS does."""
     call = ["storescu", "-R", "-xt", "-aet", SENDER, "-aec", LISTENER, "127.0.0.1", str(port), *map(str, files)]
-    subprocess.run(call, check=True, capture_output=True, timeout=120)
+    for _ in range(3):
+        sent = subprocess.run(call, check=False, capture_output=True, text=True, timeout=120)
+        if sent.returncode == 0:
+            return
+    raise AssertionError(f"storescu ended with {sent.returncode}: {sent.stdout}{sent.stderr}")
 
 
 def study_of(files: Sequence[Path]) -> str:
