@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from arriving_slides import until
+from dcmtk import dcmtk
 
 TITLE, DICOM_PORT, HTTP_PORT = "ORTHANC", 14_242, 18_042
 ADDRESS = f"{TITLE}@127.0.0.1:{DICOM_PORT}"
@@ -27,7 +28,7 @@ ADDRESS = f"{TITLE}@127.0.0.1:{DICOM_PORT}"
 def missing() -> str | None:
     """What a machine lacks to run Orthanc alone; None when it lacks nothing."""
     for name, package in (("Orthanc", "orthanc"), ("unshare", "util-linux"), ("ip", "iproute2"), ("storescu", "dcmtk")):
-        if shutil.which(name) is None:
+        if (dcmtk(name) if package == "dcmtk" else shutil.which(name)) is None:
             return f"no {name}: apt-get install {package}"
     tried = subprocess.run([*_namespace(), "ip link set lo up"], capture_output=True, check=False)
     return None if tried.returncode == 0 else "no network namespace for this user"

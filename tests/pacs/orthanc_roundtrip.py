@@ -27,6 +27,7 @@ from pathlib import Path
 
 sys.path.extend([str(Path(__file__).parent), str(Path(__file__).parents[1] / "cohort"), str(Path(__file__).parents[1])])
 from arriving_slides import LISTENER, SENDER, free_port, series_uid, slide_files, until
+from dcmtk import dcmtk
 from orthanc import ADDRESS, TITLE, Orthanc, in_namespace, missing, orthanc
 from pydicom import dcmread
 from pydicom.encaps import generate_frames
@@ -50,13 +51,11 @@ IDLE = 10.0
 
 
 def storescu(files: Sequence[Path], port: int) -> None:
-    """Send files as dcmtk does, and again where an association broke, as whoever sends to a PACS does."""
-    call = ["storescu", "-R", "-xt", "-aet", SENDER, "-aec", LISTENER, "127.0.0.1", str(port), *map(str, files)]
-    for _ in range(3):
-        sent = subprocess.run(call, check=False, capture_output=True, text=True, timeout=120)
-        if sent.returncode == 0:
-            return
-    raise AssertionError(f"storescu ended with {sent.returncode}: {sent.stdout}{sent.stderr}")
+    """Send files as dcmtk does."""
+    call = [str(dcmtk("storescu")), "-R", "-xt", "-aet", SENDER, "-aec", LISTENER, "127.0.0.1", str(port), *map(str, files)]
+    sent = subprocess.run(call, check=False, capture_output=True, text=True, timeout=120)
+    if sent.returncode:
+        raise AssertionError(f"storescu ended with {sent.returncode}: {sent.stdout}{sent.stderr}")
 
 
 def study_of(files: Sequence[Path]) -> str:
@@ -192,7 +191,7 @@ def simulated(folder: Path, number: int, edge: int) -> tuple[list[Path], str]:
 
 def echoes(port: int) -> bool:
     """Whether the listener answers."""
-    call = ["echoscu", "-aet", SENDER, "-aec", LISTENER, "127.0.0.1", str(port)]
+    call = [str(dcmtk("echoscu")), "-aet", SENDER, "-aec", LISTENER, "127.0.0.1", str(port)]
     return subprocess.run(call, capture_output=True, check=False).returncode == 0
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from arriving_slides import LISTENER, SENDER, send, slide_files, until
+from dcmtk import dcmtk
 from many_cases import CANARY
 from pydicom import dcmread
 
@@ -109,14 +110,14 @@ def test_random_bytes_at_the_port_hold_nobody_up(port: int, inbox: Inbox, tmp_pa
     assert len(received(inbox)) == 2
 
 
-@pytest.mark.skipif(shutil.which("storescu") is None, reason="no storescu: apt-get install dcmtk")
+@pytest.mark.skipif(dcmtk("storescu") is None, reason="no storescu: apt-get install dcmtk")
 def test_dcmtk_sends_a_slide(port: int, inbox: Inbox, tmp_path: Path) -> None:
     files = slide_files(tmp_path / "slide")
-    call = ["storescu", "-R", "-xt", "-aet", SENDER, "-aec", LISTENER, "127.0.0.1", str(port), *map(str, files)]
+    call = [str(dcmtk("storescu")), "-R", "-xt", "-aet", SENDER, "-aec", LISTENER, "127.0.0.1", str(port), *map(str, files)]
     done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert len(received(inbox)) == len(files)
-    echo = ["echoscu", "-aet", SENDER, "-aec", LISTENER, "127.0.0.1", str(port)]
+    echo = [str(dcmtk("echoscu")), "-aet", SENDER, "-aec", LISTENER, "127.0.0.1", str(port)]
     assert subprocess.run(echo, capture_output=True, check=False, timeout=60).returncode == 0
 
 
