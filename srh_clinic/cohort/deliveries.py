@@ -54,7 +54,7 @@ class Deliveries:
 
     def due(self) -> Due | None:
         """The next case to deliver; None when there is none now."""
-        with self.ledger.transaction() as db:
+        with self.ledger.reading() as db:
             row = db.execute(_DUE, (self.destination, time.time())).fetchone()
         if row is None:
             return None
@@ -73,7 +73,7 @@ class Deliveries:
 
     def state_of(self, name: str) -> tuple[Delivery, str] | None:
         """What became of the delivery of a case's present results, and why; None before it was tried."""
-        with self.ledger.transaction() as db:
+        with self.ledger.reading() as db:
             row = db.execute(
                 "SELECT deliveries.state, deliveries.kind FROM deliveries JOIN cases USING (name) "
                 "WHERE name = ? AND destination = ? AND deliveries.outputs = cases.outputs AND cases.state = 'done'",
@@ -85,7 +85,7 @@ class Deliveries:
 def count_deliveries(ledger: Ledger) -> dict[str, int]:
     """How many deliveries are in each state, to all destinations."""
     counted: dict[str, int] = dict.fromkeys(DELIVERIES, 0)
-    with ledger.transaction() as db:
+    with ledger.reading() as db:
         for row in db.execute("SELECT state, COUNT(*) FROM deliveries GROUP BY state"):
             counted[row[0]] = row[1]
     return counted

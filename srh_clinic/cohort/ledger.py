@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from srh_clinic.cohort.owner import is_gone, this_process
-from srh_clinic.cohort.schema import DELIVERIES, TABLES, VERSION
+from srh_clinic.cohort.schema import ADDED, TABLES, VERSION
 from srh_clinic.errors import InputError
 from srh_clinic.files import fingerprint
 
@@ -55,6 +55,9 @@ MOVES: frozenset[tuple[State, State]] = frozenset(
 
 LEASE = 60.0
 """Seconds for which a claim holds without being renewed."""
+
+RENEWED = 6
+"""Times that a claim is renewed within its lease."""
 
 DEATHS = 5
 """Workers that may die on a case before it is parked: one that takes too much memory would otherwise kill them for ever."""
@@ -170,10 +173,10 @@ class Ledger:
             with self.transaction() as db:
                 version = db.execute("PRAGMA user_version").fetchone()[0]
                 empty = version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone()
-                if not empty and version not in (1, VERSION):
+                if not empty and not 1 <= version <= VERSION:
                     raise InputError(f"a ledger of version {version}", f"one of version {VERSION}; take another --out", path)
                 if version != VERSION:
-                    for statement in (*(TABLES.split(";") if empty else ()), DELIVERIES):
+                    for statement in (*(TABLES.split(";") if empty else ()), *ADDED):
                         db.execute(statement)
                     db.execute(f"PRAGMA user_version = {VERSION}")
         if read:
@@ -295,8 +298,8 @@ class Ledger:
 
     def state_of(self, name: str) -> State | None:
         """The state of a case as it was noted; None of one that is not there."""
-        with self._told():
-            row = self._db.execute("SELECT state FROM cases WHERE name = ?", (name,)).fetchone()
+        with self.reading() as db:
+            row = db.execute("SELECT state FROM cases WHERE name = ?", (name,)).fetchone()
         return None if row is None else row[0]
 
     def remark(self, name: str, kind: str) -> None:
@@ -508,6 +511,12 @@ class Ledger:
                 if self._db.in_transaction:  # SQLite itself has rolled back when the disk was full
                     self._db.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """For one question, which locks nobody out; what is asked and then acted on belongs into a :meth:`transaction`."""
+        with self._told():
+            yield self._db
 
     @contextmanager
     def _snapshot(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 2
+VERSION = 3
 """Of the tables; the first had no deliveries."""
 
 TABLES = """
@@ -42,8 +42,8 @@ CREATE INDEX of_case ON history (name, number);
 CREATE TABLE said (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
-DELIVERIES = """
-CREATE TABLE deliveries (
+_DELIVERIES = """
+CREATE TABLE IF NOT EXISTS deliveries (
     name TEXT NOT NULL,
     destination TEXT NOT NULL,
     outputs TEXT NOT NULL,
@@ -55,3 +55,21 @@ CREATE TABLE deliveries (
     PRIMARY KEY (name, destination)
 )
 """
+
+_WORKITEMS = """
+CREATE TABLE IF NOT EXISTS workitems (
+    service TEXT NOT NULL,
+    uid TEXT NOT NULL,
+    transaction_uid TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    began REAL NOT NULL,
+    cases TEXT NOT NULL DEFAULT '[]',
+    studies TEXT NOT NULL DEFAULT '[]',
+    cause TEXT NOT NULL DEFAULT '',
+    changed REAL NOT NULL,
+    PRIMARY KEY (service, uid)
+)
+"""
+
+ADDED = (_DELIVERIES, _WORKITEMS)
+"""Statements for what came with later versions; each may be run again."""

@@ -17,21 +17,6 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 OPEN: tuple[Stage, ...] = ("claiming", "held", "completing", "canceling")
 """Stages in which something is still to be said to the service."""
 
-TABLE = """
-CREATE TABLE IF NOT EXISTS workitems (
-    service TEXT NOT NULL,
-    uid TEXT NOT NULL,
-    transaction_uid TEXT NOT NULL,
-    stage TEXT NOT NULL,
-    began REAL NOT NULL,
-    cases TEXT NOT NULL DEFAULT '[]',
-    studies TEXT NOT NULL DEFAULT '[]',
-    cause TEXT NOT NULL DEFAULT '',
-    changed REAL NOT NULL,
-    PRIMARY KEY (service, uid)
-)
-"""
-
 
 @dataclass(frozen=True)
 class Claimed:
@@ -65,21 +50,24 @@ class Claims:
 
     def __init__(self, ledger: Ledger, service: str) -> None:
         self.ledger, self.service = ledger, service
-        with ledger.transaction() as db:
-            db.execute(TABLE)
 
     def open(self) -> list[Claimed]:
         """Those of which something is still to be said, in the order in which they were claimed."""
-        return [one for one in self.all() if one.stage in OPEN]
+        return self._where(f"stage IN ({', '.join('?' * len(OPEN))})", *OPEN)
 
     def of(self, uid: str) -> Claimed:
         """One of them as it is now."""
-        return next(one for one in self.all() if one.uid == uid)
+        (claimed,) = self._where("uid = ?", uid)
+        return claimed
 
     def all(self) -> list[Claimed]:
         """Every workitem that we ever tried to claim."""
-        with self.ledger.transaction() as db:
-            rows = db.execute("SELECT * FROM workitems WHERE service = ? ORDER BY began, uid", (self.service,)).fetchall()
+        return self._where("TRUE")
+
+    def _where(self, condition: str, *given: str) -> list[Claimed]:
+        question = f"SELECT * FROM workitems WHERE service = ? AND {condition} ORDER BY began, uid"  # noqa: S608
+        with self.ledger.reading() as db:
+            rows = db.execute(question, (self.service, *given)).fetchall()
         return [
             Claimed(
                 row["uid"],
