@@ -32,3 +32,16 @@ def real_data() -> Path:
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a bundle of very small, untrained networks whose calibrator asks for nine steps, whatever it sees."""
     return save_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def phantom_case(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated tumor slide of 256 px as a DICOM file, for pages whose Python is run as it stands."""
+    from srh_clinic.integration import write_wsi
+    from srh_clinic.simulation import simulate_case
+    from srh_clinic.slide import ArraySlide
+
+    phantom = simulate_case("tumor", quality=0.6, size=256, seed=1)
+    path = tmp_path_factory.mktemp("phantom") / "case.dcm"
+    write_wsi(ArraySlide(phantom.counts, phantom.um_per_px), path)
+    return path

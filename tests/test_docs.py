@@ -8,10 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from srh_clinic.integration import write_wsi
-from srh_clinic.simulation import simulate_case
-from srh_clinic.slide import ArraySlide
-
 PAGE = (Path(__file__).parent.parent / "docs/monai.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 
@@ -20,16 +16,8 @@ def test_there_is_something_to_run() -> None:
     assert len(BLOCKS) == 3
 
 
-@pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    phantom = simulate_case("tumor", quality=0.6, size=256, seed=1)
-    path = tmp_path_factory.mktemp("case") / "case.dcm"
-    write_wsi(ArraySlide(phantom.counts, phantom.um_per_px), path)
-    return path
-
-
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.splitlines()[0] for block in BLOCKS])
-def test_each_block_runs(block: str, case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_block_runs(block: str, phantom_case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    shutil.copy(case, "case.dcm")
+    shutil.copy(phantom_case, "case.dcm")
     exec(compile(block, "monai.md", "exec"), {"__name__": "docs"})  # noqa: S102 - our own text

@@ -8,10 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from srh_clinic.integration import write_wsi
-from srh_clinic.simulation import simulate_case
-from srh_clinic.slide import ArraySlide
-
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
@@ -20,19 +16,11 @@ def test_it_opens_with_the_two_commands() -> None:
     assert re.search(r"make demo.*\nmake test", README.split("##")[0])
 
 
-@pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    phantom = simulate_case("tumor", quality=0.6, size=256, seed=1)
-    path = tmp_path_factory.mktemp("case") / "case.dcm"
-    write_wsi(ArraySlide(phantom.counts, phantom.um_per_px), path)
-    return path
-
-
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.splitlines()[0] for block in BLOCKS])
-def test_each_block_runs(block: str, case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_block_runs(block: str, phantom_case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len([line for line in block.splitlines() if line.strip()]) < 10
     monkeypatch.chdir(tmp_path)
-    shutil.copy(case, "case.dcm")
+    shutil.copy(phantom_case, "case.dcm")
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})  # noqa: S102 - the README's own text
     if "result.save" in block:
         assert (tmp_path / "out" / "result.json").is_file()

@@ -6,7 +6,6 @@ the same one. Each line says what was tried and what came of it; the exit code i
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -14,12 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
+sys.path.extend([str(Path(__file__).parents[1] / "cohort"), str(Path(__file__).parents[1])])
+from arriving_slides import until
+from orthanc import ADDRESS, WEB, Orthanc, orthanc
 from pydicom import dcmread, dcmwrite
 from ups_server import Archive as Worklists
 from ups_server import first, serving
@@ -28,54 +27,12 @@ from srh_clinic.integration.dicom_file import quiet_pydicom
 from srh_clinic.pacs.dicom_json import dataset_of, items, text
 from srh_clinic.pacs.objects import objects_in
 
-WEB, NODE = "http://127.0.0.1:18042/dicom-web", "ORTHANC@127.0.0.1:14242"
 OURS = 11199
 SRH = shutil.which("srh-clinic", path=str(Path(sys.executable).parent)) or "srh-clinic"
 HTJ2K = "1.2.840.10008.1.2.4.201"
 WORKITEM = "1.2.826.0.1.3680043.9.7.1"
-
-
-@contextmanager
-def orthanc(folder: Path) -> Iterator[str]:
-    """Orthanc with its DICOMweb plugin, for as long as it is needed; its version."""
-    settings = {
-        **{"Name": "TEST", "StorageDirectory": f"{folder}/db", "IndexDirectory": f"{folder}/db"},
-        **{"HttpPort": 18042, "DicomPort": 14242, "DicomAet": "ORTHANC", "RemoteAccessAllowed": True},
-        **{"AuthenticationEnabled": False, "DicomAlwaysAllowGet": True, "DicomAlwaysAllowMove": True},
-        **{"DicomAlwaysAllowFind": True, "DicomModalities": {"us": ["SRHCLINIC", "127.0.0.1", OURS]}},
-        **{
-            "Plugins": ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"],
-            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-        },
-    }
-    (folder / "db").mkdir(parents=True)
-    (folder / "orthanc.json").write_text(json.dumps(settings))
-    with (folder / "orthanc.log").open("w") as log:
-        process = subprocess.Popen(["Orthanc", str(folder / "orthanc.json")], stdout=log, stderr=log)
-    try:
-        yield str(until(lambda: asked("/system"))["Version"])
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def asked(path: str) -> Any:
-    """What Orthanc's own interface says."""
-    with urlopen(f"http://127.0.0.1:18042{path}", timeout=5) as answer:
-        return json.load(answer)
-
-
-def until(question: Any, seconds: float = 300.0) -> Any:
-    """The first true answer."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if answer := question():
-                return answer
-        except OSError:
-            pass
-        time.sleep(0.5)
-    raise TimeoutError
+LONGEST = 300.0
+"""Seconds that what must come may take."""
 
 
 class Tried:
@@ -114,12 +71,12 @@ def same(tried: Tried, what: str, folder: Path, scan: Path, *, bytes_too: bool) 
 def try_transfers(tried: Tried, results: Path, work: Path) -> None:
     """Push and fetch, both ways."""
     study = objects_in([results])[0].instance.study
-    for what, to in (("STOW-RS", WEB), ("STOW-RS again", WEB), ("C-STORE", NODE)):
+    for what, to in (("STOW-RS", WEB), ("STOW-RS again", WEB), ("C-STORE", ADDRESS)):
         tried.call(f"push by {what}", "pacs", "push", results, "--to", to, says="objects are there")
     for what, more in (
         ("WADO-RS", ["--from", WEB]),
-        ("C-GET", ["--from", NODE]),
-        ("C-MOVE", ["--from", NODE, "--by", "move", "--port", OURS]),
+        ("C-GET", ["--from", ADDRESS]),
+        ("C-MOVE", ["--from", ADDRESS, "--by", "move", "--port", OURS]),
     ):
         out = work / what
         tried.call(f"fetch by {what}", "pacs", "fetch", *more, "--study", study, "--all", "--out", out)
@@ -130,10 +87,10 @@ def try_transfers(tried: Tried, results: Path, work: Path) -> None:
         dataset.file_meta.TransferSyntaxUID = HTJ2K
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.826.0.1.3680043.9.7.2"
         dcmwrite(refused, dataset)
-    tried.call("HTJ2K by C-STORE is refused by name", "pacs", "push", refused, "--to", NODE, code=2, says="htj2k.dcm: ")
+    tried.call("HTJ2K by C-STORE is refused by name", "pacs", "push", refused, "--to", ADDRESS, code=2, says="htj2k.dcm: ")
 
 
-def try_worklist(tried: Tried, scan: Path, work: Path, kill: bool) -> None:
+def try_worklist(tried: Tried, pacs: Orthanc, scan: Path, work: Path, kill: bool) -> None:
     """A workitem of our own small service about a scan in Orthanc, whose results go to Orthanc; killed on the way or not."""
     objects = objects_in([scan])
     instance = objects[0].instance
@@ -145,12 +102,12 @@ def try_worklist(tried: Tried, scan: Path, work: Path, kill: bool) -> None:
         process = subprocess.Popen(list(map(str, call)))
         try:
             if kill:
-                until(lambda: any("%" in what for _, what in worklists.history))
+                until(lambda: any("%" in what for _, what in worklists.history), LONGEST)
                 time.sleep(3)
                 os.kill(process.pid, signal.SIGKILL)
                 process.wait()
                 process = subprocess.Popen(list(map(str, call)))
-            until(lambda: worklists.state(WORKITEM) == "COMPLETED")
+            until(lambda: worklists.state(WORKITEM) == "COMPLETED", LONGEST)
         finally:
             process.terminate()
             process.wait(90)
@@ -160,10 +117,7 @@ def try_worklist(tried: Tried, scan: Path, work: Path, kill: bool) -> None:
     )
     (performed,) = items(worklists.workitems[WORKITEM], "UnifiedProcedureStepPerformedProcedureSequence")
     outputs = [sop for one in items(performed, "OutputInformationSequence") for sop in items(one, "ReferencedSOPSequence")]
-    there = {
-        one["MainDicomTags"]["SOPInstanceUID"] for one in map(asked, (f"/instances/{uid}" for uid in asked("/instances")))
-    }
-    missing = {text(one, "ReferencedSOPInstanceUID") for one in outputs} - there
+    missing = {text(one, "ReferencedSOPInstanceUID") for one in outputs} - set(pacs.instances(instance.study))
     tried.say("the results that it refers to are in Orthanc", bool(outputs) and not missing, f"{len(outputs)} objects")
     studies = {first(one, "0020000D") for one in items(performed, "OutputInformationSequence")}
     tried.say("in the study of the scan", studies == {instance.study})
@@ -173,8 +127,9 @@ def main() -> int:
     """Try all of it."""
     tried, work = Tried(), Path(tempfile.mkdtemp(prefix="against-orthanc-"))
     try:
-        with orthanc(work / "orthanc") as version:
-            print(f"Orthanc {version}, DICOMweb plugin {asked('/plugins/dicom-web')['Version']}")
+        with orthanc(work / "pacs", {"us": ("SRHCLINIC", "127.0.0.1", OURS)}, web=True) as pacs:
+            versions = [pacs.ask(f"/{path}")["Version"] for path in ("system", "plugins/dicom-web")]
+            print("Orthanc {}, DICOMweb plugin {}".format(*versions))
             tried.call("a scan", "simulate", work / "scan", "--size", 512, "--seed", 1)
             results = work / "results"
             tried.call("its results", "diagnose", work / "scan", "--out", work / "told", "--dicom-out", results)
@@ -183,7 +138,7 @@ def main() -> int:
                 scan = work / f"scan-{name}"
                 tried.call("another scan", "simulate", scan, "--size", 512, "--seed", 2 + kill)
                 tried.call("which goes to Orthanc", "pacs", "push", scan, "--to", WEB)
-                try_worklist(tried, scan, work / name, kill)
+                try_worklist(tried, pacs, scan, work / name, kill)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return 1 if tried.bad else 0

@@ -23,6 +23,8 @@ from dcmtk import dcmtk
 
 TITLE, DICOM_PORT, HTTP_PORT = "ORTHANC", 14_242, 18_042
 ADDRESS = f"{TITLE}@127.0.0.1:{DICOM_PORT}"
+WEB = f"http://127.0.0.1:{HTTP_PORT}/dicom-web"
+PLUGIN = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 
 
 def missing() -> str | None:
@@ -78,9 +80,13 @@ class Orthanc:
 
 
 @contextmanager
-def orthanc(folder: Path, modalities: Mapping[str, tuple[str, str, int]]) -> Iterator[Orthanc]:
-    """Orthanc for as long as the context lasts, with what it knows by name: AE title, address and port."""
+def orthanc(folder: Path, modalities: Mapping[str, tuple[str, str, int]], *, web: bool = False) -> Iterator[Orthanc]:
+    """Orthanc for as long as the context lasts, with what it knows by name: AE title, address and port.
+
+    With ``web`` it has its DICOMweb plugin, at :data:`WEB`.
+    """
     require_alone()
+    folder.mkdir(parents=True, exist_ok=True)
     said = {
         "Name": "test",
         "StorageDirectory": str(folder / "orthanc"),
@@ -92,8 +98,11 @@ def orthanc(folder: Path, modalities: Mapping[str, tuple[str, str, int]]) -> Ite
         "AuthenticationEnabled": False,
         "DicomAlwaysAllowStore": True,
         "DicomAlwaysAllowFind": True,
+        "DicomAlwaysAllowGet": True,
+        "DicomAlwaysAllowMove": True,
         "DicomCheckCalledAet": False,
-        "Plugins": [],
+        "Plugins": [PLUGIN] if web else [],
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
         "DicomModalities": {name: list(where) for name, where in modalities.items()},
     }
     (folder / "orthanc.json").write_text(json.dumps(said))
