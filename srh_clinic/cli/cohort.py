@@ -36,7 +36,7 @@ from srh_clinic.cli.options import (
     shown_progress,
 )
 from srh_clinic.cli.output import tell
-from srh_clinic.cli.watching import LogFileOption, MetricsOption, QuietOption, watching
+from srh_clinic.cli.watching import DeathsOption, LogFileOption, MetricsOption, QuietOption, watching
 from srh_clinic.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def cohort_run(
             metavar="I/N", help="Do only the I-th of N parts, with a ledger of its own; several machines share --out."
         ),
     ] = "1/1",
-    deaths: Annotated[int, typer.Option(min=1, help="Workers that may die on a case before it is parked.")] = 5,
+    deaths: DeathsOption = 5,
     log_file: LogFileOption = None,
     metrics: MetricsOption = None,
     quiet: QuietOption = False,

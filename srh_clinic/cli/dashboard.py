@@ -9,11 +9,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from srh_clinic.cohort.ledger import State
-    from srh_clinic.cohort.running import Seen
+from srh_clinic.cohort.ledger import ENDED
 
-ENDED: tuple[State, ...] = ("done", "parked", "failed")
+if TYPE_CHECKING:
+    from srh_clinic.cohort.running import Seen
 
 STYLES = {"done": "green", "running": "cyan", "waiting": "dim", "parked": "yellow", "failed": "red"}
 

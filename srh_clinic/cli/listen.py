@@ -30,7 +30,7 @@ from srh_clinic.cli.options import (
     settings_of,
 )
 from srh_clinic.cli.transfer import ADDRESS, TITLE, AuthorityOption, CertificateOption, KeyOption, TitleOption
-from srh_clinic.cli.watching import LogFileOption, MetricsOption, QuietOption, watching
+from srh_clinic.cli.watching import DeathsOption, LogFileOption, MetricsOption, QuietOption, watching
 
 
 @guarded
@@ -97,7 +97,7 @@ def listen(
     conservative: ConservativeOption = False,
     certainty: CertaintyOption = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes, each with its own networks, which stay loaded.")] = 1,
-    deaths: Annotated[int, typer.Option(min=1, help="Workers that may die on a case before it is parked.")] = 5,
+    deaths: DeathsOption = 5,
     audit: Annotated[
         Path | None,
         typer.Option(readable=False, help="Append who sent what when; by default audit.jsonl in the folder of --out."),

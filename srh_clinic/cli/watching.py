@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from srh_clinic.cohort.ledger import Ledger
     from srh_clinic.cohort.running import Seen
 
+DeathsOption = Annotated[int, typer.Option(min=1, help="Workers that may die on a case before it is parked.")]
 LogFileOption = Annotated[
     Path | None, typer.Option(readable=False, help="Append what happens, JSON lines without identifiers or file names.")
 ]
@@ -65,7 +66,8 @@ def _dashboard(quiet: bool) -> Iterator[Callable[[Seen], None]]:
     elif terminal.is_terminal:
         from rich.live import Live
 
-        from srh_clinic.cli.dashboard import ENDED, run_panel
+        from srh_clinic.cli.dashboard import run_panel
+        from srh_clinic.cohort.ledger import ENDED
 
         before: list[int] = []
         with Live(console=terminal, refresh_per_second=4, transient=True) as live:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from srh_clinic import __version__
 from srh_clinic.cohort.crew import FRUITLESS, TO_END, WATCHED
-from srh_clinic.cohort.ledger import Claim, Ledger
+from srh_clinic.cohort.ledger import RENEWED, Claim, Ledger
 from srh_clinic.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,9 +41,6 @@ CONNECTED = 10.0
 
 PATIENCE = 60.0
 """Seconds to wait for a worker when the cluster has none."""
-
-RENEWED = 6
-"""Times that a claim is renewed within its lease."""
 
 TOLD = 1.0
 """Seconds between two words of a worker on how far its case is."""

@@ -22,16 +22,13 @@ from srh_clinic.case.provenance import require_own_folder, told_case
 from srh_clinic.case.result import OURS
 from srh_clinic.case.workflow import diagnose_into, diagnosed_before
 from srh_clinic.casepage.optional import optional_files
-from srh_clinic.cohort.ledger import LEASE, Claim, Ledger
+from srh_clinic.cohort.ledger import LEASE, RENEWED, Claim, Ledger
 from srh_clinic.cohort.settings import CASES, DICOM, PARTIAL, CaseSettings
 from srh_clinic.errors import BusyError, InputError
 from srh_clinic.files import claimed, flush, sha256_of
 from srh_clinic.integration import read_slide
 from srh_clinic.progress import Progress
 from srh_clinic.slide import Reading
-
-RENEWED = 6
-"""Times that a claim is renewed within its lease."""
 
 IDLE = 0.5
 """Seconds after which a worker without a case looks whether one waits."""

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from srh_clinic.cohort.cases import Shard
@@ -60,7 +60,7 @@ class Listening:
     patience: float = PATIENCE
     workers: int = 1
     deaths: int = DEATHS
-    audit: Path | None = field(default=None)
+    audit: Path | None = None
 
 
 def listen(asked: Listening, watch: Callable[[Seen, Ledger], object] = lambda seen, ledger: None) -> None:

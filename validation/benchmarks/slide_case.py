@@ -77,6 +77,7 @@ def write_whole_set(pipeline: Any, scan: Any, origin: Any, result: Any) -> dict[
     from srh_clinic.case.workflow import restored_by
     from srh_clinic.integration.ome_tiff import write_ome_tiff
     from srh_clinic.integration.results import write_results
+    from srh_clinic.integration.targets import is_of_slide
 
     seconds, megabytes = {}, {}
     with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +95,7 @@ def write_whole_set(pipeline: Any, scan: Any, origin: Any, result: Any) -> dict[
             write(place / name)
             seconds[name] = time.perf_counter() - began
             megabytes[name] = sum(file.stat().st_size for file in (place / name).iterdir()) / 1e6
-        maps = [file for file in (place / "dicom").iterdir() if not file.name.startswith("SRS")]
+        maps = [file for file in (place / "dicom").iterdir() if not is_of_slide(file)]
         megabytes["maps_and_report"] = sum(file.stat().st_size for file in maps) / 1e6
     return {"seconds": seconds, "megabytes": megabytes, "peak_mb": peak_mb()}
 
