@@ -279,6 +279,10 @@ def test_the_last_of_several_evaluations_sees_the_image_transposed() -> None:
     assert {shape for _, shape in seen} == {(16, 24)}
     assert np.abs(turned[0].astype(int) - upright[0]).max() > 100
     np.testing.assert_array_equal(restored(evaluations=1), restored(evaluations=1, turn_last=False))
+    for sampler in ("ddim", "ancestral", "mean"):
+        seen.clear()
+        restored(sampler=sampler)
+        assert {shape for _, shape in seen} == {(16, 24)}
     # Squares go through the network in one batch.
     assert np.abs(restored(16)[0].astype(int) - restored(16, turn_last=False)[0]).max() > 100
 
