@@ -4,6 +4,7 @@
 # make kill-workers  200 cases whose workers are killed every few seconds, here, in shards and on Dask: each done once, the same bytes
 # make orthanc    push, fetch and a worklist against a real Orthanc (Debian: orthanc, orthanc-dicomweb), alone with it (minutes)
 # make kill-listener  10 cases arrive while the listener is killed 20 times: each done once, nothing lost (minutes)
+# make kill-performer  10 workitems arrive while the performer is killed 20 times: each claimed, done and ended once (minutes)
 # make roundtrip  cases from Debian's Orthanc and storescu to results in Orthanc, and how long it takes beside diagnose (minutes)
 # make two-workers   16 cases by one worker and by two, and what their ledger takes
 # make wheelhouse    srh-clinic and all that it needs as wheels for this Python, to install where there is no network
@@ -29,7 +30,7 @@ SRH := $(ENV)/bin/srh-clinic
 DEPENDENCIES := $(ENV)/.srh-clinic-dependencies
 PIP := "$(PYTHON)" -m pip install --disable-pip-version-check
 
-.PHONY: demo test kill kill-workers kill-listener orthanc roundtrip two-workers wheelhouse check-wheelhouse fuzz full-width benchmark benchmark-slide train install clean
+.PHONY: demo test kill kill-workers kill-listener kill-performer orthanc roundtrip two-workers wheelhouse check-wheelhouse fuzz full-width benchmark benchmark-slide train install clean
 
 $(PYTHON):
 	@"$(PYTHON3)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -82,6 +83,9 @@ orthanc: install
 kill-listener: install
 	cd tests && OMP_NUM_THREADS=1 "$(PYTHON)" killing_listener.py
 
+kill-performer: install
+	cd tests && OMP_NUM_THREADS=1 "$(PYTHON)" killing_performer.py
+
 roundtrip: install
 	cd tests && "$(PYTHON)" pacs/orthanc_roundtrip.py
 
@@ -98,7 +102,8 @@ wheelhouse: $(PYTHON)
 check-wheelhouse:
 	cd wheelhouse && sha256sum --check --quiet SHA256SUMS
 	"$(PYTHON3)" -m venv --clear build/offline
-	build/offline/bin/pip install --disable-pip-version-check --no-cache-dir --no-index --find-links wheelhouse 'srh-clinic[$(EXTRAS)]'
+	PIP_CONFIG_FILE=/dev/null build/offline/bin/pip --isolated install --disable-pip-version-check --no-cache-dir --no-index \
+	  --find-links wheelhouse 'srh-clinic[$(EXTRAS)]'
 	build/offline/bin/srh-clinic doctor
 	rm -rf build/offline
 

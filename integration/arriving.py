@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +138,23 @@ def same_instance(one: Path, two: Path) -> bool:
             return same_content(read_header(one), read_header(two))
     except InputError:
         return False
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 of a DICOM object's pixel data as they are encoded, hexadecimal; of the whole file where it has none.
+
+    By it an object is known again when its file is gone, whoever has written its header anew meanwhile.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    with quiet_pydicom(), told_as("damage", NEEDED, path):
+        start = read_header(path, ["SOPInstanceUID"]).pixel_offset or 0
+    with path.open("rb") as file:
+        file.seek(start)
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_whole(level: Iterable[Instance]) -> bool:

@@ -238,6 +238,23 @@ def write_whole(path: str | Path, content: bytes | str, what: str = "it") -> Pat
     return path
 
 
+def append_lines(path: Path, lines: str) -> None:
+    """Append whole lines to a log; one that a full disk has torn before stands on a line of its own.
+
+    Raises
+    ------
+    OSError
+        When they cannot be written.
+    """
+    torn = False
+    if path.is_file() and path.stat().st_size:  # a pipe or a terminal has no end to look at
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            torn = file.read(1) != b"\n"
+    with path.open("ab") as file:
+        file.write(b"\n" * torn + lines.encode())
+
+
 def flush(path: Path) -> None:
     """Have a file or the names in a folder on the disk before anything that comes after."""
     handle = os.open(path, os.O_RDONLY)

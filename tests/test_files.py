@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from srh_clinic.errors import InputError
-from srh_clinic.files import check_place, claimed, whole_files
+from srh_clinic.files import append_lines, check_place, claimed, whole_files
 
 HOLDING = """
 import sys, time
@@ -92,3 +93,13 @@ def test_a_link_to_nothing_is_told_before_hours_of_work(tmp_path: Path) -> None:
     for folder in (True, False):
         with pytest.raises(InputError, match="found a link to nothing"):
             check_place(tmp_path / "link", folder=folder)
+
+
+def test_a_line_that_a_full_disk_has_torn_spoils_no_other(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    append_lines(log, "one\n")
+    with log.open("a") as torn:
+        torn.write('{"at": "20')
+    append_lines(log, "two\nthree\n")
+    assert log.read_text().splitlines() == ["one", '{"at": "20', "two", "three"]
+    append_lines(Path(os.devnull), "a pipe or a terminal has no end\n")

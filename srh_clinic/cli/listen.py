@@ -78,6 +78,14 @@ def listen(
     patience: Annotated[
         float, typer.Option(min=0.1, help="Seconds that a Raman shift which is missing gets to come.")
     ] = 600.0,
+    keep: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="DAYS",
+            help="Days after which received files go whose results are at their destination; by default never.",
+        ),
+    ] = None,
     bundle: BundleOption = "phantom-demo",
     restorer: RestorerOption = "rscd",
     sampler: SamplerOption = None,
@@ -156,6 +164,7 @@ def listen(
         slide=not no_slide,
         settle=settle,
         patience=patience,
+        keep=keep,
         workers=workers,
         deaths=deaths,
         audit=audit or out / "audit.jsonl",

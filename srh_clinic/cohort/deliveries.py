@@ -22,11 +22,23 @@ FIRST_WAIT, LONGEST_WAIT = 5.0, 900.0
 
 _DUE = """
 SELECT cases.name, cases.source, cases.outputs, COALESCE(deliveries.attempts, 0) AS attempts, deliveries.outputs AS before
-FROM cases LEFT JOIN deliveries ON deliveries.name = cases.name AND deliveries.destination = ?
+FROM cases LEFT JOIN deliveries ON deliveries.name = cases.name AND deliveries.destination = :there
 WHERE cases.state = 'done' AND (
-    deliveries.name IS NULL OR deliveries.outputs != cases.outputs OR (deliveries.state = 'late' AND deliveries.until <= ?)
+    deliveries.name IS NULL OR deliveries.outputs != cases.outputs OR (
+        deliveries.state = 'late' AND deliveries.until NOT BETWEEN :now AND :now + :longest
+    )
 )
 ORDER BY cases.changed LIMIT 1
+"""
+
+
+_FREE = """
+SELECT name FROM cases WHERE state = 'done' AND changed < :before AND CASE WHEN :there IS NULL THEN NOT EXISTS (
+    SELECT 1 FROM deliveries WHERE name = cases.name AND outputs = cases.outputs AND state IN ('late', 'refused')
+) ELSE EXISTS (
+    SELECT 1 FROM deliveries WHERE name = cases.name AND outputs = cases.outputs AND destination = :there
+    AND state = 'sent' AND changed < :before
+) END
 """
 
 
@@ -55,15 +67,20 @@ class Deliveries:
     def due(self) -> Due | None:
         """The next case to deliver; None when there is none now."""
         with self.ledger.reading() as db:
-            row = db.execute(_DUE, (self.destination, time.time())).fetchone()
+            asked = {"there": self.destination, "now": time.time(), "longest": LONGEST_WAIT}
+            row = db.execute(_DUE, asked).fetchone()
         if row is None:
             return None
         attempts = row["attempts"] if row["before"] == row["outputs"] else 0
         return Due(row["name"], tuple(json.loads(row["source"])), row["outputs"], attempts)
 
-    def note(self, due: Due, state: Delivery, kind: str) -> None:
-        """Say what became of a delivery, and in one word of ours why; a late one is tried again after a while that grows."""
-        wait = min(FIRST_WAIT * 2.0**due.attempts, LONGEST_WAIT) if state == "late" else 0.0
+    def note(self, due: Due, state: Delivery, kind: str, after: float = 0.0) -> None:
+        """Say what became of a delivery, and in one word of ours why.
+
+        A late one is tried again after a while that grows, and not before the seconds ``after`` which the other side asks for.
+        """
+        grown = FIRST_WAIT * 2.0 ** min(due.attempts, 10)
+        wait = min(max(grown, after), LONGEST_WAIT) if state == "late" else 0.0
         now = time.time()
         row = (due.name, self.destination, due.outputs, state, due.attempts + 1, now + wait, kind, now)
         with self.ledger.transaction() as db:
@@ -80,6 +97,15 @@ class Deliveries:
                 (name, self.destination),
             ).fetchone()
         return None if row is None else (row[0], row[1])
+
+
+def at_rest(ledger: Ledger, destination: str | None, before: float) -> set[str]:
+    """Names of cases that were done, and whose results were at their destination, before a moment: nothing is owed of them.
+
+    Without a destination results stay here; then those are left out that are yet to go to one of an earlier call.
+    """
+    with ledger.reading() as db:
+        return {row[0] for row in db.execute(_FREE, {"before": before, "there": destination})}
 
 
 def count_deliveries(ledger: Ledger) -> dict[str, int]:

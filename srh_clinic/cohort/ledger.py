@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-from srh_clinic.cohort.owner import is_gone, this_process
-from srh_clinic.cohort.schema import ADDED, TABLES, VERSION
+from srh_clinic.cohort.owner import is_elsewhere, is_gone, this_process
+from srh_clinic.cohort.schema import PATIENCE, opened
 from srh_clinic.errors import InputError
 from srh_clinic.files import fingerprint
 
@@ -56,6 +56,9 @@ MOVES: frozenset[tuple[State, State]] = frozenset(
 LEASE = 60.0
 """Seconds for which a claim holds without being renewed."""
 
+AHEAD = 2 * LEASE
+"""Seconds by which no claim or wait lies ahead, but where the clock was set back: it would hold for as long as that."""
+
 RENEWED = 6
 """Times that a claim is renewed within its lease."""
 
@@ -64,9 +67,6 @@ DEATHS = 5
 
 BEAT = 15.0
 """Seconds between two times that whoever watches a run says so."""
-
-PATIENCE = 60.0
-"""Seconds to wait for another process that writes to the ledger."""
 
 WHOLE = "the whole ledger of a cohort run; without it the run's own call makes it again of the results that stand there"
 """What is needed in the place of a damaged one."""
@@ -166,19 +166,7 @@ class Ledger:
         if read and not path.is_file():
             raise InputError("no ledger", "the folder of a cohort run", path)
         with self._told():
-            self._db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
-            self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            with self.transaction() as db:
-                version = db.execute("PRAGMA user_version").fetchone()[0]
-                empty = version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone()
-                if not empty and not 1 <= version <= VERSION:
-                    raise InputError(f"a ledger of version {version}", f"one of version {VERSION}; take another --out", path)
-                if version != VERSION:
-                    for statement in (*(TABLES.split(";") if empty else ()), *ADDED):
-                        db.execute(statement)
-                    db.execute(f"PRAGMA user_version = {VERSION}")
+            self._db = opened(path, read=read)
         if read:
             self.require_whole()
 
@@ -210,7 +198,7 @@ class Ledger:
     def watched(self, within: float) -> tuple[str, bool]:
         """What last watched over these cases, nothing if nothing did, and whether it lives and said so ``within`` seconds."""
         said = self._said("beat") or {"what": "", "at": 0.0, "owner": ""}
-        return said["what"], time.time() - said["at"] <= within and not is_gone(said["owner"])
+        return said["what"], abs(time.time() - said["at"]) <= within and not is_gone(said["owner"])
 
     def adopt(self, settings: dict[str, Any]) -> None:
         """Note what every case of this ledger is made with, or refuse what differs from it.
@@ -296,6 +284,13 @@ class Ledger:
             self._move(name, row["state"], "parked", kind, why=why)
         return True
 
+    def readmit(self, name: str, kinds: Collection[str]) -> None:
+        """Let a case that was parked for one of these reasons wait again."""
+        with self.transaction() as db:
+            row = db.execute("SELECT kind FROM cases WHERE name = ? AND state = 'parked'", (name,)).fetchone()
+            if row is not None and row["kind"] in kinds:
+                self._move(name, "parked", "waiting", "retried", deaths=0)
+
     def state_of(self, name: str) -> State | None:
         """The state of a case as it was noted; None of one that is not there."""
         with self.reading() as db:
@@ -313,8 +308,9 @@ class Ledger:
             now = time.time()
             self._take_back(now)
             row = self._db.execute(
-                "SELECT name, source, attempts FROM cases WHERE state = 'waiting' AND until <= ? ORDER BY place LIMIT 1",
-                (now,),
+                "SELECT name, source, attempts FROM cases WHERE state = 'waiting' AND until NOT BETWEEN ? AND ? "
+                "ORDER BY place LIMIT 1",
+                (now, now + AHEAD),
             ).fetchone()
             if row is None:
                 return None
@@ -332,7 +328,7 @@ class Ledger:
 
     def finish(self, claim: Claim, kind: str, pixels: str, outputs: str) -> bool:
         """A case is done, and all of it is on the disk; False when the claim was lost, and then nothing is noted."""
-        seconds = time.time() - claim.began
+        seconds = max(0.0, time.time() - claim.began)
         return self._end(claim, "done", kind, "", seconds=seconds, pixels=pixels, outputs=outputs, deaths=0)
 
     def park(self, claim: Claim, kind: str, why: str) -> bool:
@@ -572,7 +568,8 @@ def latest(ledgers: Sequence[Iterable[Entry]]) -> list[Entry]:
 
 
 def _is_lost(row: sqlite3.Row, now: float) -> bool:
-    return bool(row["until"] < now or is_gone(row["owner"]))
+    ahead = row["until"] > now + AHEAD and is_elsewhere(row["owner"])
+    return bool(row["until"] < now or ahead or is_gone(row["owner"]))
 
 
 def _entry(row: sqlite3.Row, now: float) -> Entry:

@@ -20,6 +20,11 @@ def is_gone(owner: str) -> bool:
     return bool(began) and place == _place() and began != _began(int(process))
 
 
+def is_elsewhere(owner: str) -> bool:
+    """Whether a process is one of which nothing can be known here."""
+    return owner.partition(" ")[0] != _place()
+
+
 @cache
 def _place() -> str:
     """This machine, since when it runs, and the namespace in which process ids are its own."""

@@ -1,6 +1,13 @@
-"""The tables of a ledger."""
+"""The tables of a ledger, and a file of them opened."""
 
 from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+from srh_clinic.errors import InputError
 
 VERSION = 3
 """Of the tables; the first had no deliveries."""
@@ -73,3 +80,70 @@ CREATE TABLE IF NOT EXISTS workitems (
 
 ADDED = (_DELIVERIES, _WORKITEMS)
 """Statements for what came with later versions; each may be run again."""
+
+PATIENCE = 60.0
+"""Seconds to wait for another process that writes to the ledger."""
+
+_AGAIN = 0.05
+"""Seconds until a lock is asked for again where SQLite does not wait for it."""
+
+
+def opened(path: Path, *, read: bool = False) -> sqlite3.Connection:
+    """The file of a ledger, made or brought up to this version where that is needed.
+
+    One that is only ``read`` and lies where nothing can be written, such as a backup, is read as it stands.
+
+    Raises
+    ------
+    InputError
+        When it is of a version that is not known here.
+    sqlite3.DatabaseError
+        When it is none, or cannot be opened.
+    """
+    try:
+        return _connected(path, str(path))
+    except sqlite3.OperationalError as error:
+        cannot = (error.sqlite_errorcode & 0xFF) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR)
+        left = path.with_name(f"{path.name}-wal")  # what stands there alone could not be read
+        if not read or not cannot or (left.exists() and left.stat().st_size):
+            raise
+    return _connected(path, f"file:{quote(str(path.absolute()))}?immutable=1", write=False)
+
+
+def _connected(path: Path, where: str, *, write: bool = True) -> sqlite3.Connection:
+    db = sqlite3.connect(where, timeout=PATIENCE, isolation_level=None, uri=not write)
+    try:
+        db.row_factory = sqlite3.Row
+        if write:
+            _set_journal(db)
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("BEGIN IMMEDIATE")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        empty = version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone()
+        if (not empty or not write) and not 1 <= version <= VERSION:
+            raise InputError(f"a ledger of version {version}", f"one of version {VERSION}; take another --out", path)
+        if version != VERSION and not write:
+            raise InputError(f"a ledger of version {version}", "a folder that can be written, to bring it up to date", path)
+        if version != VERSION:
+            for statement in (*(TABLES.split(";") if empty else ()), *ADDED):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {VERSION}")
+        if write:
+            db.execute("COMMIT")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _set_journal(db: sqlite3.Connection) -> None:
+    """Two processes that open a new file at once: SQLite does not wait for the lock that this takes, so it is asked again."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(_AGAIN)

@@ -18,7 +18,7 @@ from srh_clinic.cohort.ledger import BEAT, STATES, Entry, Ledger, Move, count_st
 from srh_clinic.diagnosis import CLASSES
 from srh_clinic.errors import InputError
 from srh_clinic.escaping import csv_text
-from srh_clinic.files import write_whole
+from srh_clinic.files import append_lines, write_whole
 
 SAID = ("diagnosis", *CLASSES, "support")
 COLUMNS = (
@@ -215,8 +215,7 @@ def append_log(file: Path, ledger: Ledger) -> None:
     if not moves:
         return
     try:
-        with file.open("a", encoding="ascii") as log:
-            log.write(log_lines(moves))
+        append_lines(file, log_lines(moves))
     except OSError as error:
         raise InputError(error.strerror or str(error), "a log that can be written", file) from error
     ledger.log_up_to(moves[-1].number)

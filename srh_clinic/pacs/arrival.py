@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -93,6 +94,12 @@ def _are_halves(one: Series, two: Series) -> bool:
     return sorted(map(sorted, said)) == [[0], [1]] and len(places) == 1 and "" not in places and sizes[0] == sizes[1]
 
 
+def name_in(ledger: Ledger, series: Series) -> str:
+    """The name of a series' case, which a half that came before may have given it."""
+    names = [case_name(uid) for uid in dict.fromkeys((series.uid, *(one.series for one in series.instances)))]
+    return next((name for name in names if ledger.state_of(name) is not None), names[0])
+
+
 class Arrivals:
     """Makes cases of what is in an inbox.
 
@@ -105,6 +112,7 @@ class Arrivals:
     def __init__(self, inbox: Inbox, audit: Audit, settle: float = SETTLE, patience: float = PATIENCE) -> None:
         self.inbox, self.audit, self.settle, self.patience = inbox, audit, settle, patience
         self._known: dict[Path, Instance | None] = {}
+        self._since: dict[Path, tuple[object, float]] = {}
 
     def look(self, ledger: Ledger) -> None:
         """Enrol what is whole, and park what is no case."""
@@ -112,15 +120,16 @@ class Arrivals:
         for study in self.inbox.open_studies():
             if time.monotonic() > until:
                 return
-            self._look_at(study, ledger)
+            with suppress(FileNotFoundError):  # taken away by hand: the next look finds what is left
+                self._look_at(study, ledger)
 
     def _look_at(self, study: Path, ledger: Ledger) -> None:
         files = sorted(study.glob("*.dcm"))
         if not files:
             self.inbox.settled(study, 0)
             return
-        age = time.time() - max(file.stat().st_mtime for file in files)
-        if 0 <= age < self.settle or self.inbox.moving(study) < self.settle:
+        age = self._age(study, files)
+        if age < self.settle or self.inbox.moving(study) < self.settle:
             return
         instances = [instance for file in files if (instance := self._instance(file)) is not None]
         if not instances:
@@ -129,14 +138,23 @@ class Arrivals:
         for series in series_of(instances):
             if series.reason == "whole":
                 self._enrol(series, ledger)
-            elif series.reason in ("channel-missing", "level-missing") and 0 <= age < self.patience:
+            elif series.reason in ("channel-missing", "level-missing") and age < self.patience:
                 missing = True
             elif series.reason != "label":
                 self._turn_away(series.enrolled(case_name(series.uid)), series.reason, ledger)
         if not missing:
             self.inbox.settled(study, len(files))
+            self._since.pop(study, None)
             for file in files:
                 self._known.pop(file, None)
+
+    def _age(self, study: Path, files: Sequence[Path]) -> float:
+        """Seconds since the last file came, by a clock that nobody sets; of what came before this process, by its files."""
+        stamps = [file.stat().st_mtime for file in files]
+        now, seen = time.monotonic(), self._since.get(study)
+        if seen is None or seen[0] != stamps:
+            seen = self._since[study] = (stamps, now - max(0.0, time.time() - max(stamps)))
+        return now - seen[1]
 
     def _instance(self, file: Path) -> Instance | None:
         if file not in self._known:
@@ -148,8 +166,7 @@ class Arrivals:
 
     def _enrol(self, series: Series, ledger: Ledger) -> None:
         """Enrol a case under the name under which its first half may have been parked."""
-        names = [case_name(uid) for uid in dict.fromkeys((series.uid, *(one.series for one in series.instances)))]
-        name = next((name for name in names if ledger.state_of(name) is not None), names[0])
+        name = name_in(ledger, series)
         before = ledger.moves()
         ledger.enrol([series.enrolled(name)])
         if ledger.moves() != before:

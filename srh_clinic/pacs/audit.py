@@ -9,6 +9,7 @@ from pathlib import Path
 
 from srh_clinic.cohort.telling import moment
 from srh_clinic.errors import InputError
+from srh_clinic.files import append_lines
 
 Said = str | int | float | bool | None
 
@@ -49,5 +50,5 @@ class Audit:
         if self._file is None:
             return
         line = json.dumps({"at": moment(time.time()), "event": event, **said}) + "\n"
-        with self._lock, self._file.open("a", encoding="ascii") as file:
-            file.write(line)
+        with self._lock:
+            append_lines(self._file, line)

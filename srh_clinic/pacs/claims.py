@@ -95,3 +95,10 @@ class Claims:
                 "INSERT OR REPLACE INTO workitems VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (self.service, *row, time.time())
             )
         return now
+
+
+def studies_in_hand(ledger: Ledger) -> set[str]:
+    """Folders of the inbox that hold the input of workitems of which something is still to be said, at any service."""
+    question = f"SELECT studies FROM workitems WHERE stage IN ({', '.join('?' * len(OPEN))})"  # noqa: S608
+    with ledger.reading() as db:
+        return {study for row in db.execute(question, OPEN) for study in json.loads(row["studies"])}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from srh_clinic.cohort.deliveries import Deliveries, Due
@@ -52,19 +53,24 @@ class Delivery:
         try:
             sent = self.destination.send(objects)
         except UnreachableError as error:
-            deliveries.note(due, "late", str(error))
-            self.audit.note("late", case=due.name, to=self.destination.name, reason=str(error), attempt=due.attempts + 1)
+            self._note_late(deliveries, due, str(error), error.after)
         except (InputError, OSError) as error:
             status = error.status if isinstance(error, ServiceError) else None
             reason = "unusable" if status is None else f"answer-{status}"
             deliveries.note(due, "refused", reason)
             self.audit.note("refused", case=due.name, to=self.destination.name, reason=reason)
+        except Exception as error:  # a defect of ours or a library's: the other cases go on, and this one is tried again
+            self._note_late(deliveries, due, f"failed-{type(error).__name__}")
         else:
             reason = sent.refused[0] if sent.refused else ""
             deliveries.note(due, "refused" if sent.refused else "sent", reason)
             said: dict[str, str | int] = {"stored": sent.stored, "refused": len(sent.refused)}
             self.audit.note("sent", case=due.name, to=self.destination.name, **said, **({"reason": reason} if reason else {}))
         return True
+
+    def _note_late(self, deliveries: Deliveries, due: Due, reason: str, after: float = 0.0) -> None:
+        deliveries.note(due, "late", reason, after)
+        self.audit.note("late", case=due.name, to=self.destination.name, reason=reason, attempt=due.attempts + 1)
 
     def objects_of(self, due: Due) -> list[Path]:
         """The files to send of a case; none of one that is of no study there."""
@@ -79,30 +85,54 @@ def result_objects(out: Path, name: str, *, slide: bool) -> list[Path]:
     return [file for file in sorted((out / DICOM / name).glob("*.dcm")) if slide or not is_of_slide(file)]
 
 
+@dataclass
+class Outgoing:
+    """A thread that delivers."""
+
+    failed: BaseException | None = None
+    _wake: threading.Event = field(default_factory=threading.Event)
+
+    def wake(self) -> None:
+        """Something is to be sent."""
+        self._wake.set()
+
+    def check(self) -> None:
+        """Raise what the thread ended by: a listener whose results go nowhere is not healthy."""
+        if self.failed is not None:
+            raise self.failed
+
+    def wait(self) -> None:
+        """Until something is to be sent, or a while."""
+        self._wake.wait(BEAT)
+        self._wake.clear()
+
+
 @contextmanager
-def delivering(delivery: Delivery, ledger: Path) -> Iterator[threading.Event]:
-    """Deliver in a thread for as long as the context lasts; the event that is handed on says that something is to be sent.
+def delivering(delivery: Delivery, ledger: Path) -> Iterator[Outgoing]:
+    """Deliver in a thread for as long as the context lasts.
 
     It ends between two cases: one that is being sent is sent.
     """
-    over, wake = threading.Event(), threading.Event()
+    over, outgoing = threading.Event(), Outgoing()
 
     def run() -> None:
-        with Ledger(ledger) as opened:
-            while not over.is_set():
-                try:
-                    more = delivery.deliver_next(opened)
-                except (InputError, OSError):  # a full disk, or a ledger that is locked: the next beat may go better
-                    more = False
-                if not more:
-                    wake.wait(BEAT)
-                    wake.clear()
+        try:
+            with Ledger(ledger) as opened:
+                while not over.is_set():
+                    try:
+                        more = delivery.deliver_next(opened)
+                    except (InputError, OSError):  # a full disk, or a ledger that is locked: the next beat may go better
+                        more = False
+                    if not more:
+                        outgoing.wait()
+        except BaseException as error:
+            outgoing.failed = error
 
     thread = threading.Thread(target=run, name="delivering", daemon=True)
     thread.start()
     try:
-        yield wake
+        yield outgoing
     finally:
         over.set()
-        wake.set()
+        outgoing.wake()
         thread.join()

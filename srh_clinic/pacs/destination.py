@@ -11,8 +11,13 @@ from typing import Protocol
 class UnreachableError(Exception):
     """The other side does not answer, is busy, or broke off: the same call later may go well.
 
-    Its text is one word of ours (``refused-association``, ``no-connection``, ``timeout``), fit for a log.
+    Its text is one word of ours (``refused-association``, ``no-connection``, ``timeout``), fit for a log; ``after`` are the
+    seconds that the other side asks to be left alone for.
     """
+
+    def __init__(self, word: str, after: float = 0.0) -> None:
+        super().__init__(word)
+        self.after = after
 
 
 @dataclass(frozen=True)

@@ -3,32 +3,38 @@
 ::
 
     inbox/STUDY/INSTANCE.dcm      both named by hashes of their UIDs: no name says whose they are
+    inbox/STUDY/gone.json         what was there and has been let go, with a hash of each
     inbox/.receiving/             what is not whole yet; cleared when a listener begins
 
-A file comes under its name by a rename after it has been flushed, and is never written again.
+A file comes under its name by a rename after it has been flushed, and is never written again. One that was let go is known
+again when it comes once more.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from srh_clinic.errors import InputError
-from srh_clinic.files import flush, sha256_of
-from srh_clinic.integration.arriving import instance_in, same_instance
+from srh_clinic.files import flush, parsed_json, sha256_of, write_whole
+from srh_clinic.integration.arriving import content_sha256, instance_in, same_instance
 
 INBOX = "inbox"
 """Folder of a run that holds what was received."""
 
 RECEIVING = ".receiving"
+
+GONE = "gone.json"
+"""File of a study's folder that names what was let go."""
 
 NAME = 16
 """Hexadecimal digits of the name of a study's folder and of a file."""
@@ -72,7 +78,13 @@ class Inbox:
         self._bringing: dict[Hashable, tuple[float, set[Path]]] = {}
         self.receiving.mkdir(parents=True, exist_ok=True)
         self.clear()
-        self._open.update(item for item in folder.iterdir() if item.is_dir() and item != self.receiving)
+        self._open.update(self.studies())
+        for study in self._open:  # of a call that was cut while it let them go
+            _unlink(study / f"{name}.dcm" for name in _gone_from(study))
+
+    def studies(self) -> list[Path]:
+        """Folders of all studies of which something has come."""
+        return sorted(item for item in self.folder.iterdir() if item.is_dir() and item != self.receiving)
 
     def clear(self) -> None:
         """Take away what was not whole when the one who sent it, or this process before, ended."""
@@ -129,8 +141,7 @@ class Inbox:
         return None if instance.ours else self.folder / _hashed(instance.study) / f"{_hashed(instance.uid)}.dcm"
 
     def _place(self, file: Path, target: Path) -> How:
-        if target.exists():
-            same = target.stem == target.parent.name or same_instance(target, file)
+        if (same := _is_there(target, file)) is not None:
             file.unlink()
             return "again" if same else "conflict"
         made = not target.parent.is_dir()
@@ -152,7 +163,7 @@ class Inbox:
         target = self._target_of(file)
         if target is None:
             return Taken("ours")
-        if target.exists() and same_instance(target, file):
+        if _is_there(target, file):
             return Taken("again", target.parent)
         draft = self.draft()
         try:
@@ -183,11 +194,47 @@ class Inbox:
         with self._lock:
             return sorted(self._open)
 
+    def let_go(self, study: Path, files: Sequence[Path]) -> int:
+        """Take away files of a study of which all is said; how many bytes they had, 0 when something has come meanwhile.
+
+        Of all of them it is noted first that they have been there, so that a cut leaves either none or all.
+        """
+        gone = {file.stem: content_sha256(file) for file in files}
+        size = sum(file.stat().st_size for file in files)
+        with self._lock:
+            if study in self._open:
+                return 0
+            write_whole(study / GONE, json.dumps(_gone_from(study) | gone, sort_keys=True))
+            _unlink(files)
+        flush(study)
+        return size
+
     def settled(self, study: Path, files: int) -> None:
         """Note that all is said of a study with so many files, until another file comes."""
         with self._lock:
             if len([*study.glob("*.dcm")]) == files:
                 self._open.discard(study)
+
+
+def _is_there(target: Path, file: Path) -> bool | None:
+    """Whether a file is the one that has its place already, or had it; None when there was none."""
+    if target.exists():
+        return target.stem == target.parent.name or same_instance(target, file)
+    before = _gone_from(target.parent).get(target.stem)
+    return None if before is None else before == content_sha256(file)
+
+
+def _gone_from(study: Path) -> dict[str, str]:
+    try:
+        said = parsed_json((study / GONE).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _unlink(files: Iterable[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def _hashed(uid: str) -> str:

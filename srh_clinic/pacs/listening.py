@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,7 +17,8 @@ from srh_clinic.errors import InputError
 from srh_clinic.files import claimed
 from srh_clinic.pacs.arrival import PATIENCE, SETTLE, Arrivals
 from srh_clinic.pacs.audit import Audit
-from srh_clinic.pacs.delivering import Delivery, delivering
+from srh_clinic.pacs.clearing import Clearing
+from srh_clinic.pacs.delivering import Delivery, Outgoing, delivering
 from srh_clinic.pacs.destination import Destination
 from srh_clinic.pacs.door import Door
 from srh_clinic.pacs.inbox import INBOX, Inbox
@@ -47,6 +47,8 @@ class Listening:
         Whether the restored slide is sent too.
     settle, patience
         See :class:`~srh_clinic.pacs.arrival.Arrivals`.
+    keep
+        See :class:`~srh_clinic.pacs.clearing.Clearing`.
     """
 
     out: Path
@@ -58,6 +60,7 @@ class Listening:
     slide: bool = True
     settle: float = SETTLE
     patience: float = PATIENCE
+    keep: float | None = None
     workers: int = 1
     deaths: int = DEATHS
     audit: Path | None = None
@@ -94,12 +97,13 @@ def listen(asked: Listening, watch: Callable[[Seen, Ledger], object] = lambda se
         inbox, audit = Inbox(asked.out.absolute() / INBOX), Audit(asked.audit)
         ledger = stack.enter_context(Ledger(path, deaths=asked.deaths))
         arrivals = Arrivals(inbox, audit, asked.settle, asked.patience)
+        clearing = Clearing(inbox, audit, None if asked.destination is None else asked.destination.name, asked.keep)
         doors = _open_doors(asked, inbox, audit, stack)
         workers = stack.enter_context(local_crew(asked.settings, asked.out, path, asked.workers, asked.deaths, stay=True))
-        wake = threading.Event()
+        outgoing = Outgoing()
         if asked.destination is not None:
             delivery = Delivery(asked.out, asked.destination, audit, slide=asked.slide)
-            wake = stack.enter_context(delivering(delivery, path))
+            outgoing = stack.enter_context(delivering(delivery, path))
         where = None if asked.port is None else stack.enter_context(receiving(asked.port, inbox, audit))
         audit.note("begin", port=where, workers=asked.workers)
         stack.callback(audit.note, "end")
@@ -108,13 +112,15 @@ def listen(asked: Listening, watch: Callable[[Seen, Ledger], object] = lambda se
             for door in doors:
                 door.look(ledger)
             arrivals.look(ledger)
+            clearing.look(ledger)
             inbox.sweep()
             ledger.beat("listens")
             counts, running = ledger.overview()
             workers.look(asked.workers, ledger)
             if counts["done"] != done:
                 done = counts["done"]
-                wake.set()
+                outgoing.wake()
+            outgoing.check()
             watch(Seen(counts, tuple(running), workers.alive, time.monotonic() - began), ledger)
             time.sleep(BEAT)
 

@@ -76,11 +76,16 @@ class Wanted:
 
 
 class ServiceError(InputError):
-    """The other side does not do what it is asked to; ``status`` is that of HTTP, None without an answer or by DIMSE."""
+    """The other side does not do what it is asked to; ``status`` is that of HTTP, None without an answer or by DIMSE.
 
-    def __init__(self, found: str, needed: str, where: str, status: int | None = None, answer: bytes = b"") -> None:
+    ``after`` are the seconds after which it asks to be asked again.
+    """
+
+    def __init__(
+        self, found: str, needed: str, where: str, status: int | None = None, answer: bytes = b"", after: float = 0.0
+    ) -> None:
         super().__init__(found, needed, where)
-        self.status, self.answer = status, answer
+        self.status, self.answer, self.after = status, answer, after
 
     @property
     def may_pass(self) -> bool:

@@ -20,16 +20,17 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 
 from srh_clinic.cohort.cases import case_name
-from srh_clinic.cohort.deliveries import Deliveries
+from srh_clinic.cohort.deliveries import LONGEST_WAIT, Deliveries
 from srh_clinic.cohort.ledger import ENDED, Entry, Ledger
 from srh_clinic.errors import InputError
 from srh_clinic.pacs.address import Node, WebAddress, parse_address, web_address
 from srh_clinic.pacs.archives import Calling, archive_at
 from srh_clinic.pacs.audit import Audit
-from srh_clinic.pacs.claims import Claimed, Claims
+from srh_clinic.pacs.claims import OPEN, Claimed, Claims
 from srh_clinic.pacs.credentials import credentials_for
 from srh_clinic.pacs.delivering import result_objects
 from srh_clinic.pacs.dicom_json import Json
@@ -64,8 +65,17 @@ SEARCHED = 10.0
 REPORTED, HEARTBEAT = 5.0, 60.0
 """Seconds between two reports of progress at least, and at most: by a report that is not taken a lost claim is seen."""
 
+FIRST_WAIT, MOST_WAIT = 2.0, 60.0
+"""Seconds until a service that did not do what it was asked to is asked again, the first time and at most by ourselves."""
+
 MOST = 2
 """Workitems that are claimed at a time: one in hand and the next one's input fetched; the others are for other performers."""
+
+SEARCH = ""
+"""In the place of a workitem's UID: the search for others."""
+
+WITHDRAWN = CANCELED, LOST = ("canceled", "claim-lost")
+"""The ledger's words for a case whose workitem is no longer to be done."""
 
 FETCHED = "worklist"
 """Folder of a run for input on its way into the inbox."""
@@ -106,6 +116,7 @@ class Performer:
         self.results, self.there, self.requests, self.most = results, there, requests, most
         self._told: dict[str, tuple[float, float]] = {}
         self._trouble = ("", -HEARTBEAT)
+        self._later: dict[str, tuple[int, float]] = {}
 
     def step(self, ledger: Ledger, *, search: bool = True) -> None:
         """Look at every workitem that we have claimed, and claim others while there is room.
@@ -119,7 +130,8 @@ class Performer:
         """
         claims = Claims(ledger, self.worklist.name)
         for claimed in claims.open():
-            self._go_on(claimed, claims)
+            if self._is_due(claimed.uid):
+                self._go_on(claimed, claims)
         if search and len(claims.open()) < self.most:
             known = {one.uid for one in claims.all()}
             for workitem in self._scheduled():
@@ -129,11 +141,19 @@ class Performer:
                     return
 
     def _scheduled(self) -> list[Json]:
-        try:
-            return self.worklist.scheduled(self.which)
-        except InputError as error:
-            self._note_trouble(error)
+        if not self._is_due(SEARCH):
             return []
+        try:
+            found = self.worklist.scheduled(self.which)
+        except InputError as error:
+            self._note_trouble(SEARCH, error)
+            return []
+        self._later.pop(SEARCH, None)
+        return found
+
+    def _is_due(self, what: str) -> bool:
+        """Whether the service may be asked again about a workitem, or for others."""
+        return time.monotonic() >= self._later.get(what, (0, 0.0))[1]
 
     def _go_on(self, claimed: Claimed, claims: Claims) -> None:
         """Whatever can be done of a workitem now."""
@@ -142,8 +162,22 @@ class Performer:
                 self._advance(claimed, claims)
             except LostClaimError:
                 self._lose(claims.of(claimed.uid), claims)
-        except InputError as error:  # the service or the archive is away: the next step may find it
-            self._note_trouble(error)
+        except InputError as error:  # the service or the archive is away: a later step may find it
+            self._note_trouble(claimed.uid, error)
+        except OSError:
+            raise
+        except Exception as error:  # a defect of ours or of what it was told: the other workitems go on
+            self._give_up_on(claims.of(claimed.uid), claims, type(error).__name__)
+        else:
+            self._later.pop(claimed.uid, None)
+
+    def _give_up_on(self, claimed: Claimed, claims: Claims, error: str) -> None:
+        """Cancel a workitem that cannot be gone on with; leave it, when even that cannot be said."""
+        self.audit.note("failed", workitem=name_of(claimed.uid), worklist=self.worklist.name, reason=error)
+        if claimed.stage in ("held", "completing"):
+            claims.note(claimed, stage="canceling", cause="defect")
+        elif claimed.stage in OPEN:
+            self._end(claims.note(claimed, stage="lost", cause="defect"))
 
     def _advance(self, claimed: Claimed, claims: Claims) -> None:
         if claimed.stage == "claiming":
@@ -167,6 +201,7 @@ class Performer:
             self.worklist.change(claimed.uid, "IN PROGRESS", claimed.transaction)
         except LostClaimError:
             if not self._holds(claimed):
+                self.audit.note("anothers", workitem=name_of(claimed.uid), worklist=self.worklist.name)
                 return claims.note(claimed, stage="anothers")
         self.audit.note("claimed", workitem=name_of(claimed.uid), worklist=self.worklist.name)
         return claims.note(claimed, stage="held")
@@ -184,7 +219,7 @@ class Performer:
     def _bring_input(self, claimed: Claimed, claims: Claims) -> Claimed:
         """Fetch what a workitem is about, and put it where everything else arrives."""
         self._report(claimed, 1, "fetching its input")
-        folder = self.inbox.folder.parent / FETCHED / name_of(claimed.uid)
+        folder = self._fetched(claimed)
         instances = self._needed(inputs_of(self.worklist.retrieve(claimed.uid)))
         if instances is None:
             return self._give_up(claimed, claims, "incomplete")
@@ -196,26 +231,46 @@ class Performer:
             taken = [self.inbox.take(place_of(one, folder), claimed.uid) for one in instances]
         finally:
             self.inbox.over(claimed.uid)
-            shutil.rmtree(folder, ignore_errors=True)
-            with suppress(OSError):
-                folder.parent.rmdir()
+        self._clear(claimed)
         hows = {one.how for one in taken}
         if causes := [cause for how, cause in _CAUSE_OF_TAKING.items() if how in hows]:
             return self._give_up(claimed, claims, causes[0])
         studies = tuple(sorted({one.study.name for one in taken if one.study is not None}))
         cases = tuple(case_name(series) for series in dict.fromkeys(one.series for one in instances))
-        return claims.note(claimed, cases=cases, studies=studies)
+        claimed = claims.note(claimed, cases=cases, studies=studies)
+        for name in cases:  # asked for once more, after nobody wanted it
+            claims.ledger.readmit(name, WITHDRAWN)
+        return claimed
+
+    def _fetched(self, claimed: Claimed) -> Path:
+        return self.inbox.folder.parent / FETCHED / name_of(claimed.uid)
+
+    def _clear(self, claimed: Claimed) -> None:
+        """Take away what was fetched and did not go into the inbox."""
+        folder = self._fetched(claimed)
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            folder.parent.rmdir()
 
     def _needed(self, inputs: Sequence[Input]) -> list[Instance] | None:
         """The instances of a workitem's input that the archive has; None when it lacks one."""
         needed: set[Instance] = set()
         for one in inputs:
             wanted = Wanted(one.study, one.series, modalities=() if one.series else ("SM",))
-            there = {instance.sop: instance for instance in self.source.announced(wanted)}
+            there = {instance.sop: instance for instance in self._announced(wanted)}
             if not there or not set(one.sops) <= set(there):
                 return None
             needed |= {there[sop] for sop in one.sops or there}
         return sorted(needed) or None
+
+    def _announced(self, wanted: Wanted) -> list[Instance]:
+        """What the archive has; nothing of a study that it says it does not know, which another question would not mend."""
+        try:
+            return self.source.announced(wanted)
+        except ServiceError as error:
+            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+                raise
+            return []
 
     def _follow(self, claimed: Claimed, claims: Claims) -> Claimed:
         """See what has become of a workitem's cases, and say so."""
@@ -262,7 +317,7 @@ class Performer:
 
     def _give_up(self, claimed: Claimed, claims: Claims, cause: Cause) -> Claimed:
         if cause == "requested":
-            self._withdraw(claimed, claims, "canceled")
+            self._withdraw(claimed, claims, CANCELED)
         return claims.note(claimed, stage="canceling", cause=cause)
 
     def _cancel(self, claimed: Claimed, claims: Claims) -> None:
@@ -281,7 +336,7 @@ class Performer:
             claims.note(claimed, stage="canceling", cause="defect")
             return
         if claimed.stage == "held":
-            self._withdraw(claimed, claims, "claim-lost")
+            self._withdraw(claimed, claims, LOST)
         self._end(claims.note(claimed, stage="lost"))
 
     def _withdraw(self, claimed: Claimed, claims: Claims, kind: str) -> None:
@@ -293,12 +348,19 @@ class Performer:
             )
 
     def _end(self, claimed: Claimed) -> None:
+        self._clear(claimed)
         self.requests.forget(claimed.uid)
         self._told.pop(claimed.uid, None)
+        self._later.pop(claimed.uid, None)
         reason = {"reason": claimed.cause} if claimed.cause else {}
         self.audit.note(claimed.stage, workitem=name_of(claimed.uid), worklist=self.worklist.name, **reason)
 
-    def _note_trouble(self, error: InputError) -> None:
+    def _note_trouble(self, what: str, error: InputError) -> None:
+        times = self._later.get(what, (0, 0.0))[0]
+        wait = min(FIRST_WAIT * 2.0 ** min(times, 10), MOST_WAIT)
+        if isinstance(error, ServiceError):
+            wait = max(wait, min(error.after, LONGEST_WAIT))
+        self._later[what] = (times + 1, time.monotonic() + wait)
         status = error.status if isinstance(error, ServiceError) else None
         word = (
             "no-answer" if isinstance(error, ServiceError) and status is None else f"answer-{status}" if status else "unusable"

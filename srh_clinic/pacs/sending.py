@@ -68,7 +68,8 @@ class ArchiveDestination:
             faults = push(self.archive, files)
         except ServiceError as error:
             if error.may_pass:
-                raise UnreachableError("no-answer" if error.status is None else f"answer-{error.status}") from error
+                word = "no-answer" if error.status is None else f"answer-{error.status}"
+                raise UnreachableError(word, error.after) from error
             raise
         if NOT_THERE in faults.values():
             raise UnreachableError("not-there-yet")

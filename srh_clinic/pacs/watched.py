@@ -69,7 +69,10 @@ class WatchedFolder:
         entry = case.enrolled()
         if self._handled.get(case.title) == entry.files:
             return
-        files = [file for source in case.source for file in _files_of(Path(source))]
+        try:
+            files = [file for source in case.source for file in _files_of(Path(source))]
+        except InputError:  # a worker says why it cannot be read
+            files = []
         slides = [file for file in files if is_slide_file(file)]
         if slides:
             for file in slides:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import io
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.message import Message
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.client import responses
 from pathlib import Path
@@ -140,13 +142,13 @@ class WebArchive:
                 target = answer.headers.get("Location") if answer.status in (301, 302, 303, 307, 308) else None
                 if target is None:
                     break
-                answer.drain_conn()
+                answer.close()  # whatever else it says is not read: it may be without end
                 url = _followed(method, url, target, what, where)
             else:
                 raise ServiceError(f"more than {REDIRECTS} redirects for {what}", "a service that answers itself", where)
             try:
                 if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
-                    raise _refused(answer.status, what, where, _read(answer, what, where))
+                    raise _refused(answer, what, where)
                 yield answer
             finally:
                 answer.close()
@@ -406,8 +408,19 @@ _NEEDED: dict[int, str] = {
 }
 
 
-def _refused(status: int, what: str, where: str, answer: bytes) -> ServiceError:
+def _refused(answer: BaseHTTPResponse, what: str, where: str) -> ServiceError:
     """An answer that is none, without its words, which may name a patient."""
-    phrase = responses.get(status, "unknown")
+    status, said = answer.status, _read(answer, what, where)
+    found = f"the answer {status} ({responses.get(status, 'unknown')}) to {what}"
     needed = _NEEDED.get(status, "a service that does it")
-    return ServiceError(f"the answer {status} ({phrase}) to {what}", needed, where, status, answer)
+    return ServiceError(found, needed, where, status, said, _seconds_until(answer.headers.get("Retry-After", "")))
+
+
+def _seconds_until(when: str) -> float:
+    """What a ``Retry-After`` asks for, a number of seconds or a time (RFC 9110, 10.2.3); 0 where it is neither."""
+    if when.strip().isdecimal():
+        return float(when.strip()[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(when).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return 0.0

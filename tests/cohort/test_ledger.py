@@ -302,3 +302,67 @@ def test_workers_that_are_killed_at_any_moment_leave_every_case_done_once(tmp_pa
     assert set(done.values()) == {1}
     assert len(done) == 150
     require_a_true_history(ledger)
+
+
+def test_a_clock_that_is_set_back_holds_no_case_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, back = time.time(), 86_400.0
+    ledger = ledger_of(tmp_path, 3)
+    handed_back, ours, anothers = (ledger.claim() for _ in range(3))
+    assert handed_back is not None
+    assert ours is not None
+    assert anothers is not None
+    ledger.hand_back(handed_back, "busy", wait=10)
+    with ledger.transaction() as db:
+        db.execute("UPDATE cases SET owner = 'another:boot:1 7 8' WHERE name = ?", (anothers.name,))
+    ledger.beat()
+    monkeypatch.setattr("srh_clinic.cohort.ledger.time.time", lambda: now - back)
+    assert ledger.watched(within=60.0) == ("run", False)
+    assert {entry.name: entry.state for entry in ledger.entries()}[ours.name] == "running"  # its process lives
+    again = [claim.name for claim in iter(ledger.claim, None)]
+    assert again == [handed_back.name, anothers.name]
+    assert ledger.finish(ours, "computed", "", "")
+    assert ledger.entries()[1].seconds == 0.0
+
+
+class _Elsewhere(sqlite3.Connection):
+    """Another process has just begun to make a new file, for which SQLite does not wait; or nothing can be written."""
+
+    code, times = sqlite3.SQLITE_BUSY, 2
+
+    def execute(self, statement: str, *given: object) -> sqlite3.Cursor:  # type: ignore[override]
+        if "journal_mode" in statement and _Elsewhere.times:
+            _Elsewhere.times -= 1
+            error = sqlite3.OperationalError("not now")
+            error.sqlite_errorcode = self.code
+            raise error
+        return super().execute(statement, *given)
+
+
+def _connects(monkeypatch: pytest.MonkeyPatch, code: int, times: int) -> None:
+    monkeypatch.setattr(_Elsewhere, "code", code)
+    monkeypatch.setattr(_Elsewhere, "times", times)
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *where, **how: connect(*where, **how, factory=_Elsewhere))
+
+
+def test_two_processes_may_make_a_ledger_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _connects(monkeypatch, sqlite3.SQLITE_BUSY, 2)
+    assert ledger_of(tmp_path, 2).open_cases() == 2
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR])
+def test_a_ledger_where_nothing_can_be_written_is_read_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    with ledger_of(tmp_path, 3) as ledger:
+        ledger.withdraw(ledger.entries()[0].name, "canceled", "")
+    path = tmp_path / "ledger.sqlite"
+    _connects(monkeypatch, code, 2)
+    with Ledger(path, read=True) as ledger:
+        assert len(ledger.entries()) == 3
+        with pytest.raises(InputError, match="can be read and written"):
+            ledger.retry()
+    assert [item.name for item in tmp_path.iterdir()] == ["ledger.sqlite"]
+    (tmp_path / "ledger.sqlite-wal").write_bytes(b"what is not in the file yet")
+    with pytest.raises(InputError, match="can be read and written"):
+        Ledger(path, read=True)

@@ -16,6 +16,7 @@ from pydicom.uid import generate_uid
 
 from srh_clinic.cohort.cases import case_name
 from srh_clinic.cohort.ledger import Entry, Ledger
+from srh_clinic.errors import InputError
 from srh_clinic.pacs.arrival import Arrivals
 from srh_clinic.pacs.audit import Audit
 from srh_clinic.pacs.inbox import Inbox
@@ -194,3 +195,49 @@ def test_a_watched_folder_takes_what_has_stopped_growing_and_a_scan_by_both_door
     assert look(6) == [("waiting", ""), ("waiting", "")]
     (entry,) = [entry for entry in desk.ledger.entries() if entry.source == (str(folder / "noise.bin"),)]
     assert entry.name == case_name("noise.bin")
+
+
+def test_a_clock_that_is_set_back_takes_nobody_s_time(desk: Desk, slide: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    now, back = time.time, [0.0]
+    monkeypatch.setattr("srh_clinic.pacs.arrival.time.time", lambda: now() - back[0])
+    desk.take(slide[0])
+    back[0] = 86_400.0
+    desk.arrivals.look(desk.ledger)
+    assert desk.ledger.entries() == []  # the other shift may still come
+    later = time.monotonic() + 101
+    monkeypatch.setattr("srh_clinic.pacs.arrival.time.monotonic", lambda: later)
+    desk.arrivals.look(desk.ledger)
+    assert [(entry.state, entry.kind) for entry in desk.ledger.entries()] == [("parked", "channel-missing")]
+
+
+def test_files_that_somebody_takes_away_meanwhile_end_nothing(
+    desk: Desk, slide: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.take(*slide)
+    stat = Path.stat
+
+    def gone(path: Path, **how: bool) -> os.stat_result:
+        if path.suffix == ".dcm":
+            path.unlink(missing_ok=True)
+        return stat(path, **how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "stat", gone)
+        desk.arrivals.look(desk.ledger)
+    desk.arrivals.look(desk.ledger)
+    assert desk.ledger.entries() == []
+
+
+def test_a_folder_that_cannot_be_read_is_a_case_that_a_worker_refuses(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(folder: Path) -> list[Path]:
+        raise InputError("a folder that cannot be read (Permission denied)", "a readable folder", folder)
+
+    monkeypatch.setattr("srh_clinic.pacs.watched.files_in", refused)
+    monkeypatch.setattr("srh_clinic.pacs.watched.LOOKED", 0.0)
+    (tmp_path / "watched" / "scan").mkdir(parents=True)
+    door = WatchedFolder(tmp_path / "watched", desk.inbox, desk.audit, settle=0.0)
+    for _ in range(2):
+        door.look(desk.ledger)
+    assert [entry.name for entry in desk.ledger.entries()] == [case_name("scan")]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from arriving_slides import until
 
 from srh_clinic.cohort.deliveries import Deliveries, count_deliveries
 from srh_clinic.cohort.ledger import Enrolled, Ledger
@@ -13,7 +14,7 @@ from srh_clinic.cohort.settings import DICOM
 from srh_clinic.cohort.telling import metrics_text, status_record
 from srh_clinic.errors import InputError
 from srh_clinic.pacs.audit import Audit
-from srh_clinic.pacs.delivering import Delivery
+from srh_clinic.pacs.delivering import Delivery, delivering
 from srh_clinic.pacs.destination import Sent, UnreachableError
 from srh_clinic.pacs.inbox import INBOX
 
@@ -87,6 +88,53 @@ def test_one_who_does_not_answer_is_tried_again_later(ledger: Ledger, tmp_path: 
         now[0] += 2
     assert delivery.deliver_next(ledger)
     assert [move.kind for move in ledger.history()][-3:] == ["computed", "late-no-connection", "sent"]
+
+
+def test_one_who_does_not_answer_for_weeks_is_still_asked(ledger: Ledger, tmp_path: Path) -> None:
+    pacs = Pacs()
+    pacs.answers = [UnreachableError("no-connection")]
+    with ledger.transaction() as db:
+        db.execute("INSERT INTO deliveries VALUES (?, ?, 'o', 'late', 2000, 0, '', 0)", ("a" * 12, pacs.name))
+    delivery = Delivery(tmp_path, pacs, Audit(None))
+    assert [delivery.deliver_next(ledger) for _ in range(2)] == [True, False]
+    assert Deliveries(ledger, pacs.name).state_of("a" * 12) == ("late", "no-connection")
+
+
+@pytest.mark.parametrize(("asked", "wait"), [(120.0, 120.0), (1e9, 900.0), (1.0, 5.0)])
+def test_one_who_says_when_to_come_again_is_left_alone_until_then(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: float, wait: float
+) -> None:
+    now = [1e9]
+    monkeypatch.setattr("srh_clinic.cohort.deliveries.time.time", lambda: now[0])
+    pacs = Pacs()
+    pacs.answers = [UnreachableError("answer-503", asked)]
+    delivery = Delivery(tmp_path, pacs, Audit(None))
+    assert delivery.deliver_next(ledger)
+    now[0] += wait - 1
+    assert not delivery.deliver_next(ledger)
+    now[0] -= 1e6  # the clock is set back
+    assert delivery.deliver_next(ledger)
+    assert len(pacs.got) == 1
+
+
+def test_a_defect_in_one_delivery_holds_the_others_not_up(ledger: Ledger, tmp_path: Path) -> None:
+    finish(ledger, tmp_path, "b" * 12, tmp_path / INBOX / "study" / "other.dcm")
+    pacs = Pacs()
+    pacs.answers = [ValueError("of a library"), Sent(3)]
+    delivery = Delivery(tmp_path, pacs, Audit(tmp_path / "audit"))
+    assert [delivery.deliver_next(ledger) for _ in range(3)] == [True, True, False]
+    assert Deliveries(ledger, pacs.name).state_of("a" * 12) == ("late", "failed-ValueError")
+    assert '"reason": "failed-ValueError"' in (tmp_path / "audit").read_text()
+    assert count_deliveries(ledger)["sent"] == 1
+
+
+def test_a_thread_that_ends_is_seen(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    delivery = Delivery(tmp_path, Pacs(), Audit(None))
+    monkeypatch.setattr(delivery, "deliver_next", lambda _: 1 / 0)
+    with delivering(delivery, ledger.path) as outgoing:
+        until(lambda: outgoing.failed)
+        with pytest.raises(ZeroDivisionError):
+            outgoing.check()
 
 
 @pytest.mark.parametrize("answer", [Sent(2, ("no-presentation-context",)), InputError("a", "b"), OSError(5, "cannot")])

@@ -292,3 +292,43 @@ def test_a_keyring_holds_a_token_or_a_password_for_a_host(monkeypatch: pytest.Mo
     assert credentials_for(web_address("https://c.example/x"), {}) is None
     given = credentials_for(web_address("https://a.example/x"), {"SRH_CLINIC_PACS_TOKEN": "of the environment"})
     assert given == Credentials(token="of the environment")  # noqa: S106
+
+
+@pytest.mark.parametrize(
+    ("said", "least", "most"),
+    [
+        ("120", 120, 120),
+        ("Fri, 31 Dec 2100 23:59:59 GMT", 1e9, 1e10),
+        ("Sat, 01 Jan 2000 00:00:00 GMT", 0, 0),
+        ("soon", 0, 0),
+        ("-5", 0, 0),
+        ("9" * 400, 1e8, 1e9),
+    ],
+)
+def test_a_service_that_says_when_to_ask_again_is_heard(
+    archive: Archive, slide: Path, said: str, least: float, most: float
+) -> None:
+    archive.answers, archive.answered_with = [503], {"Retry-After": said}
+    with serving(archive) as url, pytest.raises(UnreachableError, match="answer-503") as late:
+        destination_of(url, "SRHCLINIC").send([slide])
+    assert least <= late.value.after <= most
+
+
+def test_what_a_redirect_says_beside_its_target_is_not_read(archive: Archive, slide: Path) -> None:
+    """It may be without end."""
+
+    class Endless:
+        """A service that goes on for ever."""
+
+        status, headers = 307, {"Location": "/dicom-web/elsewhere"}
+
+        def close(self) -> None:
+            pass
+
+    with serving(archive) as url:
+        service = at(url)
+        answers = [Endless()]
+        ask = service._pool.urlopen
+        service._pool.urlopen = lambda *what, **how: answers.pop() if answers else ask(*what, **how)  # type: ignore[method-assign]
+        archive.redirect = {"/elsewhere": f"{url}/studies"}
+        assert service.ask("GET", "studies", what="a search") == b""

@@ -118,6 +118,7 @@ def site(out: Path, url: str, slide: Path, which: Filter = Filter()) -> Site:  #
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(performing, "REPORTED", 0.0)
     monkeypatch.setattr(performing, "HEARTBEAT", 0.0)
+    monkeypatch.setattr(performing, "FIRST_WAIT", 0.0)
 
 
 @pytest.fixture
@@ -370,6 +371,86 @@ def test_input_that_the_archive_lacks_and_results_that_it_refuses_cancel(
         for item in archive.workitems.values()
     ]
     assert codes == [CAUSES[cause][0].value for cause in ("results-refused", "incomplete", "incomplete")]
+
+
+def test_a_study_that_the_archive_does_not_know_cancels_and_holds_nobody_up(
+    archive: Archive, service: str, slide: Path, tmp_path: Path
+) -> None:
+    archive.unknown = True
+    archive.workitems.clear()
+    archive.schedule("1.1", input_of(slide) | dataset_of(StudyInstanceUID="1.2.3.4.7"))
+    here = site(tmp_path, service, slide)
+    here.beat()
+    assert (here.stages, archive.state("1.1")) == (["canceled"], "CANCELED")
+    (progress,) = items(archive.workitems["1.1"], "ProcedureStepProgressInformationSequence")
+    assert text(progress, "ReasonForCancellation") == CAUSES["incomplete"][1]
+
+
+def test_what_was_canceled_is_done_when_another_workitem_asks_for_it(
+    archive: Archive, service: str, slide: Path, tmp_path: Path
+) -> None:
+    here = site(tmp_path, service, slide)
+    here.beat()
+    assert here.ledger.withdraw(here.ledger.entries()[0].name, "canceled", "")
+    here.beat()
+    assert archive.state(UID) == "CANCELED"
+    archive.schedule("1.2.3.2", input_of(slide))
+    here.beat()
+    assert here.states == [("waiting", "retried")]
+    here.work(done)
+    here.deliver()
+    here.beat()
+    assert archive.state("1.2.3.2") == "COMPLETED"
+
+
+def test_a_service_in_trouble_is_asked_less_and_less_often_and_not_before_it_says(
+    archive: Archive, service: str, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(performing, "FIRST_WAIT", 2.0)
+    now = [1000.0]
+    monkeypatch.setattr("srh_clinic.pacs.performing.time.monotonic", lambda: now[0])
+    here = site(tmp_path, service, slide)
+    archive.answers = [503] * 1000
+
+    def asked_within(seconds: float) -> int:
+        before = len(archive.heard)
+        for _ in range(int(seconds)):
+            here.performer.step(here.ledger)
+            now[0] += 1
+        return len(archive.heard) - before
+
+    assert asked_within(120) == 6  # after 2, 4, 8, ... 60 s
+    archive.answered_with = {"Retry-After": "300"}
+    assert asked_within(360) == 2
+    archive.answers.clear()
+    assert asked_within(310) > 2
+    assert here.stages == ["held"]
+
+
+@pytest.mark.parametrize("step", ["_bring_input", "_follow", "_complete"])
+def test_a_defect_with_one_workitem_cancels_it_and_ends_nothing(
+    archive: Archive, service: str, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    here = site(tmp_path, service, slide)
+    if step == "_complete":
+        here.beat()
+        here.work(done)
+        here.deliver()
+    monkeypatch.setattr(here.performer, step, lambda *_: {}["CANARY"])
+    for _ in range(3):
+        here.beat()
+    assert (here.stages, archive.state(UID)) == (["canceled"], "CANCELED")
+    told = (tmp_path / "audit.jsonl").read_text()
+    assert '"reason": "KeyError"' in told
+    assert CANARY not in told
+
+
+def test_what_was_fetched_in_vain_does_not_stay(archive: Archive, service: str, slide: Path, tmp_path: Path) -> None:
+    archive.withhold = {objects_in([slide])[0].instance.sop}
+    here = site(tmp_path, service, slide)
+    here.beat()
+    assert archive.state(UID) == "CANCELED"
+    assert not (tmp_path / "worklist").exists()
 
 
 def test_a_service_that_is_away_or_begun_anew_is_asked_again(

@@ -45,7 +45,7 @@ class Archive:
 
     ``refuse`` gives a failure's code for the SOP instance UIDs that are not taken; ``lose`` are those that it says it has
     taken, and has not; ``withhold`` those that it announces and does not give; ``answer`` is a status for whatever
-    comes, as often as it says.
+    comes, as often as it says, with the headers ``answered_with``; ``unknown`` has it not know what it has no object of.
     """
 
     objects: dict[str, Stored] = field(default_factory=dict)
@@ -55,9 +55,11 @@ class Archive:
     cut: set[str] = field(default_factory=set)
     most_bytes: int = 2**40
     pages: bool = True
+    unknown: bool = False
     expected: str = ""
     redirect: dict[str, str] = field(default_factory=dict)
     answers: list[int] = field(default_factory=list)
+    answered_with: dict[str, str] = field(default_factory=dict)
     heard: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     workitems: dict[str, dict[str, Any]] = field(default_factory=dict)
     claims: dict[str, str] = field(default_factory=dict)
@@ -216,7 +218,7 @@ class Handler(BaseHTTPRequestHandler):
         elif archive.expected and self.headers.get("Authorization") != archive.expected:
             self.say(401, {"WWW-Authenticate": "Bearer"}, b"who is DOE^JANE")
         elif archive.answers and (status := archive.answers.pop(0)):
-            self.say(status, {}, b"DOE^JANE")
+            self.say(status, archive.answered_with, b"DOE^JANE")
         elif self.headers.get("Upgrade", "").lower() == "websocket":
             self.open_channel(path.rpartition("/")[2])
         else:
@@ -280,6 +282,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.instance(archive.objects[uid].content, uid in archive.cut)
         shown_keys = ["StudyInstanceUID", "SeriesInstanceUID", "Modality", "SOPInstanceUID", "SOPClassUID"]
         shown_keys = shown_keys[: {"studies": 1, "series": 3, "instances": 5}[level]]
+        if archive.unknown and not headers:
+            return told(404)
         found = {tuple(str(one.get(key, "")) for key in shown_keys): one for one in headers}
         return shown(page([told_of(one, shown_keys) for one in found.values()], given, archive.pages))
 
