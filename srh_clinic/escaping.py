@@ -28,8 +28,9 @@ CONTROLS = re.compile(
 """What a terminal obeys or reorders a line by (C0, C1, bidirectional marks), halves of characters that it cannot print, and
 what nobody sees that makes two names look like one. The joiners of Persian and Indic words and of emoji are none of these."""
 
-OBEYED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-"""What a terminal obeys and no text file needs: C0 but tabs and line ends, and C1."""
+OBEYED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What a terminal obeys and no text file needs: C0 but tabs and line ends, and C1; and halves of characters, which stand in
+names of files that are no UTF-8, and which no text file can hold."""
 
 _SIGNS = r"=+\-@\uff1d\uff0b\uff0d\uff20"
 _UNSEEN = r"[\s\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2060-\u2064\ufeff]*"

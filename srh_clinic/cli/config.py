@@ -40,7 +40,7 @@ FILE = f"{PREFIX}CONFIG"
 OTHERS = (FILE, f"{PREFIX}LIMITS")
 """Variables that are no options. Nor are those of :mod:`srh_clinic.pacs.credentials`, which nothing here reads or shows."""
 
-_BEFORE_HOST = re.compile(r"(?<=://)[^\s'\"]*@")
+_BEFORE_HOST, _QUERY = re.compile(r"(?<=://)[^\s'\"]*@"), re.compile(r"(://[^\s'\"?]*\?)[^\s'\"]*")
 
 FALSE, TRUE = ("0", "false", "no", "off", ""), ("1", "true", "yes", "on")
 
@@ -201,8 +201,8 @@ def _checked(option: Option, value: Any, where: str, path: Path | None) -> Given
 
 
 def _shown(value: Any) -> str:
-    """A value as it is printed: what stands before the host of an address may be a password, and is refused by who uses it."""
-    return _BEFORE_HOST.sub("...@", repr(value))
+    """A value as it is printed: before an address's host or in its query may stand a secret, which whoever uses it refuses."""
+    return _QUERY.sub(r"\1...", _BEFORE_HOST.sub("...@", repr(value)))
 
 
 @config_app.command("show")

@@ -119,8 +119,12 @@ def _in_manifest(path: Path) -> list[Listed]:
         if len(one.cells) < len(header) or not title:
             raise InputError(f"no case in line {one.line}" if not title else f"too few cells in line {one.line}", NEEDED, path)
         files = _absolute([path.parent / name for name in (title, other) if name])
-        if (earlier := seen.setdefault(os.path.realpath(files[0]), one.line)) != one.line:
-            raise InputError(f"one image in lines {earlier} and {one.line}", "each image once", path)
+        if "\0" in title + other:
+            raise InputError(f"a name that no file can have in line {one.line}", NEEDED, path)
+        for file in map(os.path.realpath, files):
+            if file in seen:
+                raise InputError(f"one image in lines {seen[file]} and {one.line}", "each image once", path)
+            seen[file] = one.line
         cases.append(Listed(title, files))
     return cases
 

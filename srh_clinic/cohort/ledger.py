@@ -467,6 +467,7 @@ class Ledger:
 
     def _move(self, name: str, was: State, state: State, kind: str, *, why: str = "", **columns: Any) -> None:
         """One step of a case within a transaction; a step that there is none of is a defect."""
+        why = why.encode(errors="backslashreplace").decode()  # a file's name may be no text
         if (was, state) not in MOVES:
             raise AssertionError(f"a case cannot move from {was} to {state}")
         now = time.time()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,7 +36,13 @@ PDU_BYTES = 2**17
 """Of which more than the default of 16 KB makes large slides faster."""
 
 SILENCE = 60.0
-"""Seconds after which an association that says nothing is ended."""
+"""Seconds after which an association that says nothing is ended, and within which what it has begun to say must be whole."""
+
+MOST_BYTES = 2**20
+"""Of what is said at once: nobody may send more than :data:`PDU_BYTES`, and who is not known yet could fill the memory."""
+
+CALLS = 32
+"""Associations at a time."""
 
 HANDSHAKE = 10.0
 """Seconds that a caller gets for a TLS handshake."""
@@ -144,6 +152,12 @@ class _Receiver:
         made = _Call(title if title in self._known else None, asked.address_info.address)
         return self._calls.setdefault(id(event.assoc), made)
 
+    def opened(self, event: Event) -> None:
+        """One calls, and may be anybody."""
+        ours = event.assoc.dul.socket
+        if ours is not None and ours.socket is not None:
+            ours.recv = _Reader(ours.socket)
+
     def accepted(self, event: Event) -> None:
         """An association begins."""
         self.inbox.heard(self._call(event))
@@ -185,6 +199,32 @@ class _Receiver:
         call.counts[what] = call.counts.get(what, 0) + 1
 
 
+class _Reader:
+    """Reads so many bytes of a call, or those before its end; pynetdicom's reader waits without end and takes any count.
+
+    One who stops in the middle of a word, as one does whose cable is pulled out, would otherwise keep an association for ever.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection, self.patience = connection, connection.gettimeout() or SILENCE
+
+    def __call__(self, wanted: int) -> bytearray:
+        if wanted > MOST_BYTES:
+            raise OSError("more is announced than anybody may send")
+        until, read = time.monotonic() + self.patience, bytearray()
+        try:
+            while len(read) < wanted:
+                self.connection.settimeout(max(until - time.monotonic(), 0.001))
+                some = self.connection.recv(wanted - len(read))
+                if not some:
+                    break
+                read += some
+        finally:
+            self.patience = SILENCE
+            self.connection.settimeout(SILENCE)
+        return read
+
+
 @contextmanager
 def receiving(port: Port, inbox: Inbox, audit: Audit) -> Iterator[int]:
     """Listen for as long as the context lasts; the number of the port, which the system chooses for 0.
@@ -210,11 +250,12 @@ def receiving(port: Port, inbox: Inbox, audit: Audit) -> Iterator[int]:
     receiver = _Receiver(port, inbox, audit)
     ae = AE(port.title)
     ae.require_calling_aet, ae.require_called_aet = list(port.accept), True
-    ae.maximum_pdu_size = PDU_BYTES
+    ae.maximum_pdu_size, ae.maximum_associations = PDU_BYTES, CALLS
     ae.network_timeout = ae.acse_timeout = ae.dimse_timeout = SILENCE
     ae.add_supported_context(ECHO)
     ae.add_supported_context(SLIDES, [*SYNTAXES, *ALSO_RECEIVED])
     handlers: Sequence[Any] = [
+        (evt.EVT_CONN_OPEN, receiver.opened),
         (evt.EVT_ACCEPTED, receiver.accepted),
         (evt.EVT_REJECTED, receiver.rejected),
         (evt.EVT_DATA_RECV, receiver.heard),

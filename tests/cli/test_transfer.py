@@ -46,7 +46,9 @@ def test_a_secret_is_shown_by_nothing(run: Run, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("SRH_CLINIC_PACS_TOKEN", SECRET)
     monkeypatch.setenv("SRH_CLINIC_PACS_PUSH_TO", f"https://reader:{SECRET}@pacs.example/dicom-web")
     case = write_cases(tmp_path / "cases", 1)
+    monkeypatch.setenv("SRH_CLINIC_PACS_FETCH_FROM", f"https://pacs.example/dicom-web?token={SECRET}")
     shown = run("config", "show", "pacs")
+    assert SECRET not in shown.out + shown.err
     assert shown.code == ExitCode.DONE
     assert "pacs push --to = 'https://...@pacs.example/dicom-web'" in shown.out
     refused = run("pacs", "push", case)

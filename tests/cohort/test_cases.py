@@ -10,6 +10,8 @@ import pytest
 import tifffile
 
 from srh_clinic.cohort.cases import Listed, Shard, list_cases
+from srh_clinic.cohort.ledger import Ledger
+from srh_clinic.cohort.telling import write_results
 from srh_clinic.errors import InputError
 
 
@@ -49,6 +51,10 @@ def test_a_manifest_names_cases_from_its_folder_in_its_order(tmp_path: Path) -> 
         ("case,patient\n,P1\n", "no case in line 2"),
         ("case,patient\na.dcm\n", "too few cells in line 2"),
         ("case\na.dcm\n./a.dcm\n", "one image in lines 2 and 3"),
+        ("case,ch3\na.tif,c.tif\nb.tif,c.tif\n", "one image in lines 2 and 3"),
+        ("case,ch3\na.tif,b.tif\nb.tif,a.tif\n", "one image in lines 2 and 3"),
+        ("case,ch3\na.tif,./a.tif\n", "one image in lines 2 and 2"),
+        ("case\na\0.tif\n", "a name that no file can have in line 2"),
         ("case\n", "no case"),
         ("", "an empty file"),
     ],
@@ -102,3 +108,17 @@ def test_a_case_is_another_when_a_file_of_it_changed(tmp_path: Path) -> None:
     assert all(one.files != other.files for one, other in zip(before, after, strict=True))
     (tmp_path / "a.dcm").unlink()
     assert Listed("a.dcm", (str(tmp_path / "a.dcm"),)).enrolled().files
+
+
+def test_a_name_that_is_no_text_is_parked_and_told_as_any_other(tmp_path: Path) -> None:
+    (folder := tmp_path / "cases").mkdir()
+    (folder / os.fsdecode(b"\xff\xfe.dcm")).write_bytes(b"something")
+    cases = list_cases(folder)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.enrol([case.enrolled() for case in cases])
+        claim = ledger.claim()
+        assert claim is not None
+        assert ledger.park(claim, "refused", f"{claim.source[0]}: found a text file; needed a slide.")
+        table = write_results(cases, Shard(), ledger.entries(), tmp_path, tmp_path)
+    assert table is not None
+    assert table.read_text().count("\\udcff\\udcfe.dcm") == 2

@@ -110,6 +110,26 @@ def test_random_bytes_at_the_port_hold_nobody_up(port: int, inbox: Inbox, tmp_pa
     assert len(received(inbox)) == 2
 
 
+def test_who_stops_in_the_middle_of_a_word_or_announces_too_much_is_hung_up_on(
+    inbox: Inbox, audit: Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("srh_clinic.pacs.receiving.SILENCE", 0.5)
+    monkeypatch.setattr("srh_clinic.pacs.receiving.CALLS", 3)
+    with receiving(Port(0, title=LISTENER, accept=(SENDER,)), inbox, audit) as port:
+        calls = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(5)]
+        words = (b"\x01\x00\x00", b"", b"\x01\x00\x00\x00\x00\x40half", b"\x01", b"\x04\x00")
+        for call, word in zip(calls, words, strict=True):
+            call.sendall(word)
+        assert {call.recv(1) for call in calls} <= {b"", b"\x07"}  # gone, some with the PDU that says so
+        with closing(socket.create_connection(("127.0.0.1", port), timeout=20)) as call:
+            call.sendall(b"\x04\x00\xff\xff\xff\xff")
+            assert call.recv(1) in (b"", b"\x07")
+        monkeypatch.setattr("srh_clinic.pacs.receiving.SILENCE", 60.0)
+        assert send(slide_files(tmp_path / "slide", levels=()), port) == [0, 0]
+        for call in calls:
+            call.close()
+
+
 @pytest.mark.skipif(dcmtk("storescu") is None, reason="no storescu: apt-get install dcmtk")
 def test_dcmtk_sends_a_slide(port: int, inbox: Inbox, tmp_path: Path) -> None:
     files = slide_files(tmp_path / "slide")
