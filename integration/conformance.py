@@ -69,7 +69,7 @@ def conformance_statement() -> str:
         examples = _examples(Path(folder))
     lines = [*_head(examples)]
     for name, (what, _) in OBJECTS.items():
-        repeated = () if name in ORIGINAL else FROM_SOURCE
+        repeated = () if name in ORIGINAL else (*FROM_SOURCE, "SpecificCharacterSet")
         lines += [f"## {what}", "", f"{_class_of(examples[name])}.", ""]
         lines += ["| tag | attribute | VR | value |", "|---|---|---|---|", *_rows(examples[name], 0, repeated), ""]
     return "\n".join(lines).rstrip() + "\n"
@@ -255,6 +255,7 @@ def _findings(scan: Slide, counts: NDArray[np.uint16]) -> CaseFindings:
         quality_numbers={"median": 1},
         channel_order="",
         provenance=dict.fromkeys(("version", "bundle", "weights_sha256", "seed"), "") | {"settings": {}, "notice": "None."},
+        scan_sha256="",
     )
 
 

@@ -23,9 +23,12 @@ from pydicom.dataset import Dataset
 from srh_clinic.errors import InputError
 from srh_clinic.files import check_place, claimed
 from srh_clinic.integration.dicom_header import derived_uid
+from srh_clinic.integration.dicom_writer import FRAME_PX, pyramid_levels
 from srh_clinic.integration.optical_path import coded
+from srh_clinic.integration.targets import source_files
 from srh_clinic.intensity import Counts
 from srh_clinic.notebook import ShownSlide
+from srh_clinic.resampling import level_shape
 from srh_clinic.slide import Identity, Slide, require_unchanged, sparing
 
 NO_DATE = datetime(2000, 1, 1)
@@ -41,6 +44,7 @@ SHORTEST, SHORTEST_IN_PIXELS = 4, 8
 """Letters of the shortest word that is looked for, and of the shortest in compressed pixels, which hold others by chance."""
 
 _TEXTS = {"AE", "AS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UN", "UR", "UT"}
+_PRIVATE_TEXTS = {"CS", "OB"}  # of the standard's own these hold terms and pixels
 _SAFE_NOTES = re.compile(r"stretched from a full scale of \d+ \(x[\d.]+\)|lossy compression|focal plane \d+ of \d+")
 _SAFE_ORDER = re.compile(r"CH2 is channel \d+, CH3 is channel \d+")
 _LOSSY_METHODS = {"ISO_10918_1", "ISO_14495_1", "ISO_15444_1", "ISO_15444_2", "ISO_15444_15"}
@@ -150,7 +154,11 @@ def nameless(slide: Slide, pseudonyms: Pseudonyms | None = None) -> NamelessSlid
     identity = Identity(
         channel_order=order[0] if order else "",
         content=said.content,
-        attributes={"deidentified": _statement(pseudonyms), "lossy": _lossy(headers)},
+        attributes={
+            "deidentified": _statement(pseudonyms),
+            "lossy": _lossy(headers),
+            "edges_um": said.attributes.get("edges_um"),
+        },
     )
     if pseudonyms is not None:
         identity = Identity(
@@ -162,6 +170,22 @@ def nameless(slide: Slide, pseudonyms: Pseudonyms | None = None) -> NamelessSlid
             attributes=identity.attributes,
         )
     return NamelessSlide(slide, identity, (*notes, *((_LEFT_OUT,) if len(notes) < len(slide.notes) else ())))
+
+
+def _anybodys(told: Slide) -> NamelessSlide:
+    """A dark slide of nobody of which the same is said, but no pseudonym: its notes, its statement, what compression has lost.
+
+    A source that we have written says such sentences too, and they are no trace of it.
+    """
+    nobody = replace(told.identity, patient_id="", specimen_id="", study_uid="")
+    return NamelessSlide(_OfNobody(told.um_per_px), nobody, told.notes)
+
+
+def _sizes(shape: tuple[int, int]) -> set[str]:
+    """The numbers of rows, columns and tiles that formats tell of an image and of the levels of its pyramid, as text."""
+    shapes = [level_shape(shape, factor) for factor in (1, *pyramid_levels(shape))]
+    tiles = [-(-height // FRAME_PX) * -(-width // FRAME_PX) for height, width in shapes]
+    return {str(number) for number in (*(edge for level in shapes for edge in level), *tiles, *(2 * each for each in tiles))}
 
 
 def date_of(slide: Slide, pseudonyms: Pseudonyms) -> datetime:
@@ -201,10 +225,12 @@ def export_deidentified(
     with claimed(out), tempfile.TemporaryDirectory(prefix=".deidentified-", dir=out.absolute().parent) as place:
         anyone, draft = Path(place) / "anyone" / out.name, Path(place) / out.name
         anyone.parent.mkdir()
-        write(nameless(_OfNobody(slide.um_per_px)), anyone, NO_DATE)
+        told = nameless(slide, pseudonyms)
+        write(_anybodys(told), anyone, NO_DATE)
         words = words_of(slide)
-        words -= found_in(_files(anyone), words)  # what each slide of ours says tells nothing of this one
-        write(nameless(slide, pseudonyms), draft, date_of(slide, pseudonyms))
+        # What each slide of ours says tells nothing of this one, nor do the numbers of its pixels.
+        words -= found_in(_files(anyone), words) | _sizes(slide.shape)
+        write(told, draft, date_of(slide, pseudonyms))
         if found_in(_files(draft), words):
             raise InputError("a text of the source in what would be written", "an export without; nothing was written")
         draft.replace(out)
@@ -214,11 +240,12 @@ def export_deidentified(
 def words_of(slide: Slide) -> set[str]:
     """Every text that a slide's source says of anything, of :data:`SHORTEST` letters or more.
 
-    Values of all elements, within sequences and private ones too, names by their components, and the name of its file and
+    Values of all elements, within sequences and private ones too, names by their components, and the names of its files and
     folder; not the UIDs of the standard, which name a class or a syntax and nobody.
     """
     said, path = slide.identity, Path(slide.identity.source)
-    words = {said.patient_id, said.specimen_id, said.study_uid, said.series_uid, *said.sop_uids, path.stem, path.parent.name}
+    words = {said.patient_id, said.specimen_id, said.study_uid, said.series_uid, *said.sop_uids}
+    words |= {path.parent.name, *(file.stem for file in (path, *source_files(slide)))}
     for header in _headers(slide):
         words |= set(_texts(header))
     return {word for word in words if len(word) >= SHORTEST and not word.startswith("1.2.840.10008.")}
@@ -277,7 +304,7 @@ def _headers(slide: Slide) -> tuple[Dataset, ...]:
 
 def _texts(header: Dataset) -> Iterator[str]:
     for element in header.iterall():
-        if element.VR not in _TEXTS:
+        if element.VR not in _TEXTS and not (element.tag.is_private and element.VR in _PRIVATE_TEXTS):
             continue
         value = element.value
         several = value if isinstance(value, list | tuple) or type(value).__name__ == "MultiValue" else [value]

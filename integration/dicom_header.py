@@ -17,6 +17,7 @@ from pydicom.valuerep import DSfloat
 from srh_clinic import __version__
 from srh_clinic.errors import InputError
 from srh_clinic.integration.channels import channel_of_words
+from srh_clinic.integration.dicom_pixel_size import edges_um
 from srh_clinic.integration.dicom_reader import NOTES_PREFIX
 from srh_clinic.integration.optical_path import RESTORED, coded, optical_path, statement_of
 from srh_clinic.integration.targets import MANUFACTURER, derivation
@@ -73,8 +74,9 @@ def content_of(slide: Slide, digest: str, one_file: bool) -> str:
 
     ``digest`` is that of its frames; ``one_file`` says whether both optical paths share an instance.
     """
-    identity = slide.identity
-    pixels = [digest, [int(edge) for edge in slide.shape], float(slide.um_per_px), list(slide.notes)]
+    identity, edges = slide.identity, edges_um(slide)
+    size = edges[0] if len(set(edges)) == 1 else list(edges)
+    pixels = [digest, [int(edge) for edge in slide.shape], size, list(slide.notes)]
     return json.dumps([*pixels, identity.patient_id, identity.specimen_id, one_file])
 
 
@@ -112,7 +114,7 @@ def image_header(
     header.OpticalPathSequence = [optical_path(channel) for channel in channels]
     header.NumberOfOpticalPaths = len(channels)
     header.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
-    header.SharedFunctionalGroupsSequence = [_shared_groups(header.ImageType, slide.um_per_px)]
+    header.SharedFunctionalGroupsSequence = [_shared_groups(header.ImageType, edges_um(slide))]
     if slide.notes:
         header.ImageComments = NOTES_PREFIX + "; ".join(slide.notes)
     said = slide.identity.attributes
@@ -163,6 +165,7 @@ def make_derived(
         header.SpecificCharacterSet = first.SpecificCharacterSet
     else:
         del header.SpecificCharacterSet
+    _leave_frame_of_another_size(header, source, resampled)
     header.SeriesNumber = min(int(first.get("SeriesNumber") or 0) + 1000, _MAX_IS)
     header.OpticalPathSequence = _paths_of(source, channels)
     _keep_lossy(header, origins)
@@ -171,6 +174,17 @@ def make_derived(
     header.ContributingEquipmentSequence = [*_equipment_of(first), *header.ContributingEquipmentSequence]
     # Nobody but its maker knows what a private element says, or of whom; those within sequences go as well.
     header.remove_private_tags()
+
+
+def _leave_frame_of_another_size(header: Dataset, source: Identity, resampled: bool) -> None:
+    """Give an image of the scan's pixels a frame of reference of its own where a caller stated another size of them.
+
+    In the scan's own frame its pixels would lie elsewhere than those of the scan.
+    """
+    stated = source.attributes.get("edges_um")
+    told = [1000 * float(mm) for mm in header.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing]
+    if stated and not resampled and not np.allclose(told, stated, rtol=1e-6):
+        header.FrameOfReferenceUID = derived_uid("frame of reference", str(header.FrameOfReferenceUID), *map(repr, told))
 
 
 def make_level(header: Dataset, factor: int, shape: tuple[int, int]) -> None:
@@ -238,10 +252,10 @@ def _set_identity(header: Dataset, identity: Identity, content: str, created: da
 
 def _set_image(header: Dataset, slide: Slide, frame_shape: tuple[int, int], n_paths: int) -> None:
     """Whole slide image, pixel description and TILED_FULL dimension organisation (PS3.3 C.8.12.4, C.7.6.17)."""
-    height, width = slide.shape
+    (height, width), (down, across) = slide.shape, edges_um(slide)
     rows, columns = frame_shape
-    header.ImagedVolumeWidth = width * slide.um_per_px / 1000
-    header.ImagedVolumeHeight = height * slide.um_per_px / 1000
+    header.ImagedVolumeWidth = width * across / 1000
+    header.ImagedVolumeHeight = height * down / 1000
     header.ImagedVolumeDepth = _SLICE_MM * 1000
     header.TotalPixelMatrixColumns, header.TotalPixelMatrixRows = width, height
     header.TotalPixelMatrixFocalPlanes = 1
@@ -263,10 +277,9 @@ def _set_image(header: Dataset, slide: Slide, frame_shape: tuple[int, int], n_pa
     header.DimensionOrganizationSequence = [organization]
 
 
-def _shared_groups(image_type: Sequence[str], um_per_px: float) -> Dataset:
+def _shared_groups(image_type: Sequence[str], edges: tuple[float, float]) -> Dataset:
     measures = Dataset()
-    spacing = DSfloat(um_per_px / 1000, auto_format=True)
-    measures.PixelSpacing = [spacing, spacing]
+    measures.PixelSpacing = [DSfloat(um / 1000, auto_format=True) for um in edges]
     measures.SliceThickness = _SLICE_MM
     frame_type = Dataset()
     frame_type.FrameType = image_type

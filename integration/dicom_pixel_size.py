@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from srh_clinic.errors import InputError
 from srh_clinic.integration.damage import DAMAGED
 from srh_clinic.integration.dicom_file import DicomFile, value_of
 from srh_clinic.integration.units import StatedLength, agree, settle
+from srh_clinic.slide import Slide
 
 VOLUME_TOLERANCE = 0.02
 """Relative difference between imaged volume and pixel spacing up to which both agree: levels round their last tiles up."""
@@ -42,7 +46,14 @@ def pixel_size(files: list[DicomFile], um_per_px: float | None) -> tuple[float, 
 
 def _spacings(file: DicomFile) -> list[StatedLength]:
     """Pixel edge from every Pixel Measures; each must be square to one per cent."""
-    stated = []
+    stated = [_edge(file, spacing, where) for spacing, where in _statements(file)]
+    if not stated:
+        raise InputError("no Pixel Spacing", "a slide that states its pixel size", file.path)
+    return stated
+
+
+def _statements(file: DicomFile) -> Iterator[tuple[Any, str]]:
+    """Every Pixel Spacing as it stands, and where; of equal ones in the same groups the first."""
     for groups, where in _IN_GROUPS.items():
         said = set()
         for group in file.header.get(groups) or []:
@@ -50,14 +61,34 @@ def _spacings(file: DicomFile) -> list[StatedLength]:
                 spacing = value_of(measures, "PixelSpacing")
                 if spacing is not None and spacing != "" and str(spacing) not in said:
                     said.add(str(spacing))
-                    stated.append(_edge(file, spacing, where))
+                    yield spacing, where
     for keyword, where in _AT_THE_TOP.items():
         spacing = file.header.get(keyword)
         if spacing is not None and spacing != "":
-            stated.append(_edge(file, spacing, where))
-    if not stated:
-        raise InputError("no Pixel Spacing", "a slide that states its pixel size", file.path)
-    return stated
+            yield spacing, where
+
+
+def stated_edges(file: DicomFile) -> tuple[float, float] | None:
+    """Distance of a file's rows and of its columns in micrometres, as it states them; ``None`` where it does not.
+
+    One per cent between them, up to which pixels pass for square, is 60 pixels at the far edge of a slide of 6,000: what lies
+    in the slide's coordinates is placed by both.
+    """
+    try:
+        down, across = (float(f"{float(mm) * 1000:.9g}") for mm in next(_statements(file))[0])
+    except (StopIteration, *DAMAGED):
+        return None
+    return (down, across) if down > 0 and across > 0 else None
+
+
+def edges_um(slide: Slide) -> tuple[float, float]:
+    """Distance of a slide's rows and of its columns in micrometres.
+
+    Where the slide has the pixel edge that its file states, both are the file's; a size that a caller stated goes before.
+    """
+    um = float(slide.um_per_px)
+    down, across = slide.identity.attributes.get("edges_um") or (um, um)
+    return (um, across) if agree(down, across) and agree(down, um, 1e-6) else (um, um)
 
 
 def _edge(file: DicomFile, spacing: object, where: str) -> StatedLength:

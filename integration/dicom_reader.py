@@ -25,7 +25,7 @@ from srh_clinic.integration.dicom_case import find_case, headers_of
 from srh_clinic.integration.dicom_file import DicomFile, quiet_pydicom, value_of
 from srh_clinic.integration.dicom_frames import DicomFrames, open_frames
 from srh_clinic.integration.dicom_layout import FrameTable, focal_planes, frame_table, header_z_um, is_sparse
-from srh_clinic.integration.dicom_pixel_size import pixel_size, volume_notes
+from srh_clinic.integration.dicom_pixel_size import pixel_size, stated_edges, volume_notes
 from srh_clinic.integration.frames import MIN_COVERAGE, FrameCache, FramedSlide, Frames, check_extent, chosen_plane
 from srh_clinic.integration.limits import limits
 from srh_clinic.integration.optical_path import statement_of
@@ -45,7 +45,8 @@ class DicomSlide(FramedSlide):
     """A case of VL Whole Slide Microscopy images (PS3.3 A.32.8) as a slide.
 
     ``identity.attributes["headers"]`` holds the header data sets, without pixel data and per-frame groups, of the instances
-    that the pixels come from, ``identity.attributes["z_um"]`` what they say of their depth, and
+    that the pixels come from, ``identity.attributes["z_um"]`` what they say of their depth,
+    ``identity.attributes["edges_um"]`` the distance of rows and of columns that they state, and
     ``identity.attributes["optical_paths"]`` the items of both channels, CH2's first.
     """
 
@@ -439,7 +440,7 @@ def _file_notes(file: DicomFile) -> tuple[str, ...]:
 def _identity(path: Path, files: list[DicomFile], both: list[_Path], order: ChannelOrder) -> Identity:
     headers = [file.header for file in files]
     header = headers[0]
-    z_um = tuple(header_z_um(each) for each in headers)
+    z_um, edges = tuple(header_z_um(each) for each in headers), stated_edges(files[0])
     for each in headers:
         each.pop("PerFrameFunctionalGroupsSequence", None)
         each.pop("ExtendedOffsetTable", None)
@@ -457,6 +458,7 @@ def _identity(path: Path, files: list[DicomFile], both: list[_Path], order: Chan
         attributes={
             "headers": tuple(headers),
             "z_um": z_um,
+            "edges_um": edges,
             "optical_paths": tuple(one.item for one in both),
         },
     )

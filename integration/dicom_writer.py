@@ -38,6 +38,9 @@ TRANSFER_SYNTAXES = {
 FRAME_PX = 512
 """Edge of a written tile in pixels; a smaller slide is one tile."""
 
+LEAST_FRAME_PX = 8
+"""Least edge of a tile: the encoder of JPEG-LS fails on frames of fewer than some 40 pixels."""
+
 MAX_32_BIT = 2**32 - 2
 """Bytes that a native Pixel Data element or a basic offset table can address."""
 
@@ -249,7 +252,7 @@ def _encode(slide: Slide, work: Path, syntax: UID, levels: Sequence[int]) -> lis
     """Spool every frame of the slide and of its levels, reading it once, one row of tiles at a time; the slide's own first."""
     height, width = slide.shape
     # Tiles of one size at every level: readers such as wsidicom leave out a level that has others.
-    frame_shape = min(FRAME_PX, height), min(FRAME_PX, width)
+    frame_shape = min(FRAME_PX, max(height, LEAST_FRAME_PX)), min(FRAME_PX, max(width, LEAST_FRAME_PX))
     whole = _EncodedFrames(work, syntax, slide.shape, frame_shape, 1)
     smaller = [_EncodedFrames(work, syntax, level_shape(slide.shape, f), frame_shape, f) for f in levels]
     step = whole.frame_shape[0]

@@ -13,6 +13,7 @@ import numpy as np
 from srh_clinic.concurrency import begin
 from srh_clinic.files import check_place, whole_file
 from srh_clinic.integration.dicom_header import derived_uuid
+from srh_clinic.integration.dicom_pixel_size import edges_um
 from srh_clinic.integration.dicom_writer import pyramid_levels
 from srh_clinic.integration.levels import CHANNEL_WORDS, spooled_levels
 from srh_clinic.integration.targets import require_new
@@ -49,18 +50,19 @@ def write_ome_tiff(slide: Slide, out: str | Path) -> Path:
     out = Path(out)
     require_new(out, (".ome.tif", ".ome.tiff"), "an OME-TIFF")
     check_place(out, folder=False)
-    um = float(slide.um_per_px)
+    down, across = edges_um(slide)
     factors = pyramid_levels(slide.shape)
     with spooled_levels(slide, factors, out) as levels, whole_file(out) as draft:
+        size = down if down == across else (down, across)
         metadata = {
             "axes": "CYX",
-            "PhysicalSizeX": um,
+            "PhysicalSizeX": across,
             "PhysicalSizeXUnit": "µm",
-            "PhysicalSizeY": um,
+            "PhysicalSizeY": down,
             "PhysicalSizeYUnit": "µm",
             "Channel": {"Name": list(CHANNEL_WORDS)},
             # tifffile's own is made of the time and the network card
-            "UUID": f"urn:uuid:{derived_uuid('ome-tiff', pixels_sha256(ArraySlide(levels[0], um)), repr(um))}",
+            "UUID": f"urn:uuid:{derived_uuid('ome-tiff', pixels_sha256(ArraySlide(levels[0], down)), repr(size))}",
         }
         big = sum(level.nbytes for level in levels) > _CLASSIC_BYTES
         with tifffile.TiffWriter(draft, bigtiff=big, ome=True) as file:
@@ -74,7 +76,7 @@ def write_ome_tiff(slide: Slide, out: str | Path) -> Path:
                     predictor=True,
                     photometric="minisblack",
                     software="srh-clinic",
-                    resolution=(1e4 / um / (1, *factors)[number],) * 2,
+                    resolution=tuple(1e4 / um / (1, *factors)[number] for um in (across, down)),
                     resolutionunit="CENTIMETER",
                     **({"subifds": len(factors), "metadata": metadata} if number == 0 else {"subfiletype": 1}),
                 )

@@ -10,6 +10,7 @@ import numpy as np
 
 from srh_clinic.errors import InputError
 from srh_clinic.files import check_place, whole_folder
+from srh_clinic.integration.dicom_pixel_size import edges_um
 from srh_clinic.integration.dicom_writer import pyramid_levels
 from srh_clinic.integration.levels import CHANNEL_WORDS, spooled_levels
 from srh_clinic.integration.targets import require_new
@@ -48,7 +49,7 @@ def write_ome_zarr(slide: Slide, out: str | Path) -> Path:
     check_place(out, folder=True)
     factors = pyramid_levels(slide.shape)
     with spooled_levels(slide, factors, out) as levels, whole_folder(out) as draft:
-        attributes = {"ome": _metadata(float(slide.um_per_px), (1, *factors), levels)}
+        attributes = {"ome": _metadata(edges_um(slide), (1, *factors), levels)}
         group = zarr.create_group(draft, zarr_format=3, attributes=attributes)
         for number, level in enumerate(levels):
             array = group.create_array(
@@ -63,14 +64,14 @@ def write_ome_zarr(slide: Slide, out: str | Path) -> Path:
     return out
 
 
-def _metadata(um: float, factors: Sequence[int], levels: Sequence[Counts]) -> dict[str, Any]:
+def _metadata(edges: tuple[float, float], factors: Sequence[int], levels: Sequence[Counts]) -> dict[str, Any]:
     """What the group's attribute ``ome`` says (NGFF 0.5)."""
     datasets = [
         {
             "path": str(number),
             "coordinateTransformations": [
-                {"type": "scale", "scale": [1.0, factor * um, factor * um]},
-                {"type": "translation", "translation": [0.0, (factor - 1) / 2 * um, (factor - 1) / 2 * um]},
+                {"type": "scale", "scale": [1.0, *(factor * um for um in edges)]},
+                {"type": "translation", "translation": [0.0, *((factor - 1) / 2 * um for um in edges)]},
             ],
         }
         for number, factor in enumerate(factors)

@@ -124,6 +124,8 @@ class CaseFindings:
         Which channel was taken for CH2 and CH3, and why; empty when there was nothing to choose.
     provenance
         Version, bundle, sha256 of the weights, seed, settings and the notice: what may be done with the result.
+    scan_sha256
+        SHA-256 of the scan's pixels (:func:`~srh_clinic.slide.pixels_sha256`), which tells a scan without UIDs from another.
     """
 
     scan: Slide
@@ -144,6 +146,7 @@ class CaseFindings:
     quality_numbers: Mapping[str, int]
     channel_order: str
     provenance: Mapping[str, Any]
+    scan_sha256: str
 
     @property
     def notice(self) -> str:
@@ -152,8 +155,8 @@ class CaseFindings:
 
     @property
     def run(self) -> str:
-        """What made it, as text: equal for equal calls."""
-        return json.dumps(self.provenance, sort_keys=True, default=str)
+        """What made it of which slide, see :func:`run_of`."""
+        return run_of(self.provenance, self.scan, self.scan_sha256)
 
     @property
     def digest(self) -> str:
@@ -167,3 +170,14 @@ class CaseFindings:
             digest.update(np.ascontiguousarray(squares.positions, dtype="<i8").tobytes())
             digest.update(np.ascontiguousarray(squares.values, dtype="<f4").tobytes())
         return digest.hexdigest()
+
+
+def run_of(provenance: Mapping[str, Any], scan: Slide, scan_sha256: str) -> str:
+    """What made a result of which slide, as text: equal for equal calls, and another for every other slide.
+
+    All identifiers of results follow from it. A scan that is no DICOM, or is told without its identity, has no UIDs to tell it
+    from another: its pixels do.
+    """
+    said = scan.identity
+    of = [scan_sha256, float(scan.um_per_px), said.patient_id, said.specimen_id, said.study_uid, *said.sop_uids]
+    return json.dumps([provenance, *of], sort_keys=True, default=str)

@@ -74,7 +74,7 @@ class _Resources:
 
     def url(self, name: str) -> str:
         """A URL that a repeated run makes again."""
-        return f"urn:uuid:{derived_uuid('fhir', self.findings.run, self.findings.digest, *self.identity.sop_uids, name)}"
+        return f"urn:uuid:{derived_uuid('fhir', self.findings.run, self.findings.digest, name)}"
 
     def report(self) -> tuple[str, dict[str, Any]]:
         findings = self.findings
@@ -153,7 +153,7 @@ class _Resources:
         if not headers or not self.identity.series_uid:
             return
         try:
-            plane = SlidePlane.of(headers[0])
+            plane = SlidePlane.of(headers[0], self.identity.attributes.get("edges_um"))
         except (AttributeError, TypeError, ValueError):  # a scan that does not say where it lies
             return
         kinds: dict[str, list[Marked]] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from highdicom import UID, AlgorithmIdentificationSequence
 from numpy.typing import NDArray
+from pydicom.charset import convert_encodings
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
@@ -24,14 +24,17 @@ from srh_clinic.integration.targets import MANUFACTURER
 SERIES = {"maps": 1001, "classes": 1002, "annotations": 1003, "report": 1004}
 """Each series of results, and what is added to the scan's Series Number for it; the restored slide's is 1000 above it."""
 
+TEXTS = {"SH", "LO", "ST", "LT", "UC", "UT", "PN"}
+"""The VRs whose letters are those of the Specific Character Set (PS3.5 6.1.2.3)."""
+
 _RANDOM = "1.2.826.0.1.3680043.10.511.3."  # root of the UIDs that highdicom draws
 
 _MAX_IS = 2**31 - 1  # largest IS value
 
 
-def result_uid(kind: str, sources: Sequence[str], run: str, *more: str) -> UID:
-    """A UID of a result: a function of the scan's instances, of what made it, and of ``more``."""
-    return UID(str(derived_uid("result", kind, *sources, run, *more)))
+def result_uid(kind: str, run: str, *more: str) -> UID:
+    """A UID of a result: a function of what made it of which slide, :attr:`CaseFindings.run`, and of ``more``."""
+    return UID(str(derived_uid("result", kind, run, *more)))
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,8 @@ class ResultStudy:
         return [_plain(header) for header in (*self.scanned, *self.restored)]
 
     @cached_property
-    def sources(self) -> list[str]:
-        """The SOP Instance UIDs of the scan."""
-        return [str(header.SOPInstanceUID) for header in self.scanned]
+    def run(self) -> str:
+        return self.findings.run
 
     @cached_property
     def digest(self) -> str:
@@ -71,14 +73,14 @@ class ResultStudy:
         """Series Instance UID, Series Number and description of a kind of :data:`SERIES`."""
         number = int(self.image.get("SeriesNumber") or 0) - 1000 + SERIES[kind]
         return {
-            "series_instance_uid": result_uid(f"series {kind}", self.sources, self.findings.run),
+            "series_instance_uid": result_uid(f"series {kind}", self.run),
             "series_number": min(max(number, 1), _MAX_IS),
             "series_description": f"SRH {kind} by srh-clinic, research use only",
         }
 
     def instance(self, name: str, number: int = 1) -> dict[str, Any]:
         """SOP Instance UID and Instance Number."""
-        uid = result_uid(f"instance {name}", self.sources, self.findings.run, self.digest)
+        uid = result_uid(f"instance {name}", self.run, self.digest)
         return {"sop_instance_uid": uid, "instance_number": number}
 
     @property
@@ -108,6 +110,7 @@ class ResultStudy:
         document.ContributingEquipmentSequence = copy.deepcopy(list(self.image.ContributingEquipmentSequence))
         document.remove_private_tags()
         self._settle_uids(document)
+        _write_as(document, self.restored[0].get("SpecificCharacterSet"))
         return document
 
     def _settle_uids(self, document: Dataset) -> None:
@@ -127,6 +130,23 @@ class ResultStudy:
         return SlidePlane.of(self.image)
 
 
+def _write_as(document: Dataset, character_set: Any) -> None:
+    """Write an object as the scan is written, where that has every letter of it: then a name is the same bytes in a study."""
+    letters = set("".join(str(element.value) for element in document.iterall() if element.VR in TEXTS))
+    encodings = convert_encodings(character_set)
+    if all(letter.isascii() or any(_has(each, letter) for each in encodings) for letter in letters):
+        document.SpecificCharacterSet = character_set
+        if character_set is None:
+            del document.SpecificCharacterSet
+
+
+def _has(encoding: str, letter: str) -> bool:
+    try:
+        return bool(letter.encode(encoding))
+    except UnicodeError:
+        return False
+
+
 def _plain(header: Dataset) -> Dataset:
     """A header without what highdicom refuses or tells on stderr where a scanner has written it oddly.
 
@@ -135,6 +155,8 @@ def _plain(header: Dataset) -> Dataset:
     plain = copy.deepcopy(header)
     plain.decode()
     plain.SpecificCharacterSet = "ISO_IR 192"
+    if not plain.get("FrameOfReferenceUID"):
+        plain.pop("FrameOfReferenceUID", None)  # an empty one would stand in the report's list of images
     for keyword in ("PatientName", "PatientSex", "PatientBirthDate", "StudyDate", "StudyTime", "ReferringPhysicianName"):
         setattr(plain, keyword, "")
     for keyword in ("PatientID", "StudyID", "AccessionNumber"):
@@ -162,11 +184,17 @@ class SlidePlane:
     spacing_mm: tuple[float, float]
 
     @classmethod
-    def of(cls, header: Dataset) -> SlidePlane:
-        """That of an image; ``AttributeError`` where it does not say."""
+    def of(cls, header: Dataset, edges_um: tuple[float, float] | None = None) -> SlidePlane:
+        """That of an image; ``AttributeError`` where it does not say.
+
+        ``edges_um`` is the distance of its rows and of its columns, where the header may tell it of each frame alone.
+        """
         rows, columns = np.reshape([float(cosine) for cosine in header.ImageOrientationSlide], (2, 3))
-        (groups,) = header.SharedFunctionalGroupsSequence
-        down, across = (float(spacing) for spacing in groups.PixelMeasuresSequence[0].PixelSpacing)
+        if edges_um is None:
+            (groups,) = header.SharedFunctionalGroupsSequence
+            down, across = (float(spacing) for spacing in groups.PixelMeasuresSequence[0].PixelSpacing)
+        else:
+            down, across = (um / 1000 for um in edges_um)
         (origin,) = header.TotalPixelMatrixOriginSequence
         x, y = (float(origin.get(f"{axis}OffsetInSlideCoordinateSystem") or 0) for axis in "XY")
         return cls(np.array([x, y, 0.0]), rows, columns, (down, across))

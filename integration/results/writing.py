@@ -100,16 +100,15 @@ def require_free_results(out: Path, scan: Slide, restored_by: Mapping[str, Any])
             raise InputError("a file that srh-clinic did not write", NEEDED, file)
 
 
-def result_objects_before(out: Path, scan: Slide, run: str) -> bool:
+def result_objects_before(out: Path, run: str) -> bool:
     """Whether ``out`` holds the results of the same call, see :attr:`CaseFindings.run`: its report came last."""
-    headers: tuple[Dataset, ...] = tuple(scan.identity.attributes.get("headers", ()))
     try:
         header = read_header(out / REPORT).header
         series = str(header.get("SeriesInstanceUID"))
     except (InputError, *DAMAGED):
         return False
-    expected = result_uid("series report", [str(each.SOPInstanceUID) for each in headers], run)
-    return series == expected and all((out / name).is_file() for name in OBJECTS if name != "annotations.dcm")
+    there = all((out / name).is_file() for name in OBJECTS if name != "annotations.dcm")
+    return there and series == result_uid("series report", run)
 
 
 def _ours(out: Path) -> list[str]:

@@ -86,4 +86,5 @@ def findings_of(result: CaseResult, scan: Slide) -> CaseFindings:
         },
         channel_order=result.slide["channel_order"],
         provenance=result.provenance,
+        scan_sha256=result.origin.pixels_sha256,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,13 +76,16 @@ def require_free_dicom(dicom_out: Path, slide: Slide, made_by: Mapping[str, Any]
 def _write_dicom(result: CaseResult, slide: Slide, dicom_out: Path, made_by: Mapping[str, Any]) -> None:
     from srh_clinic.case.findings import findings_of
     from srh_clinic.integration import write_wsi
+    from srh_clinic.integration.deidentify import NO_DATE, NamelessSlide
     from srh_clinic.integration.results import write_results
     from srh_clinic.integration.targets import is_one_file
 
+    # A case is often diagnosed on the day of its operation, and that is the day of the study.
+    created = NO_DATE if isinstance(slide, NamelessSlide) else None
     if is_one_file(dicom_out):
-        write_wsi(result.restored.on_scan, dicom_out, derived_from=slide, provenance=made_by)
+        write_wsi(result.restored.on_scan, dicom_out, derived_from=slide, provenance=made_by, created=created)
     else:
-        write_results(findings_of(result, slide), dicom_out, restored_by=made_by)
+        write_results(findings_of(result, slide), dicom_out, restored_by=made_by, created=created)
 
 
 def diagnosed_before(
@@ -102,7 +104,7 @@ def diagnosed_before(
     None when something is missing or was made in another way, or when there is no ``out``.
     """
     from srh_clinic.integration import written_before
-    from srh_clinic.integration.results import result_objects_before
+    from srh_clinic.integration.results import result_objects_before, run_of
     from srh_clinic.integration.targets import is_one_file
 
     if out is None:
@@ -112,12 +114,10 @@ def diagnosed_before(
         return record
     if not written_before(dicom_out, slide, restored_by(pipeline, origin)):
         return None
-    return record if is_one_file(dicom_out) or result_objects_before(dicom_out, slide, run_of(pipeline)) else None
-
-
-def run_of(pipeline: RestoreThenClassify) -> str:
-    """What the result objects of a case are known by, see :attr:`~srh_clinic.integration.results.CaseFindings.run`."""
-    return json.dumps(pipeline.made_by, sort_keys=True, default=str)
+    if is_one_file(dicom_out):
+        return record
+    run = run_of(pipeline.made_by, slide, origin.pixels_sha256)
+    return record if result_objects_before(dicom_out, run) else None
 
 
 def restored_by(pipeline: RestoreThenClassify, origin: CaseOrigin) -> dict[str, Any]:

@@ -45,6 +45,7 @@ from srh_clinic.errors import ExitCode
 if TYPE_CHECKING:
     from srh_clinic.case.record import CaseRecord
     from srh_clinic.integration.deidentify import Pseudonyms
+    from srh_clinic.slide import Slide
 
 
 @guarded
@@ -257,7 +258,7 @@ def diagnose(
     compared = None if reference is None else load_reference(reference)
     slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane, flat_field)
     if out is None and (html or qupath or fhir or not json):
-        out = Path(f"{case.resolve().stem}-diagnosis")
+        out = _named_folder(case, slide, "diagnosis", no_identity=no_identity)
     if out is not None:
         check_place(out, folder=True)
     slide, origin = told_case(slide, identity=not no_identity)
@@ -297,12 +298,12 @@ def diagnose(
                 progress=progress,
                 preview=Preview(partial(tell, err=True), work) if preview else None,
             ).record
-    _show(name, record, out, json=json)
+    _show(name, record, out, dicom_out, json=json)
     if strict and (record.warnings or record.doubts):
         raise typer.Exit(ExitCode.FLAGGED)
 
 
-def _show(name: str, record: CaseRecord, out: Path | None, *, json: bool) -> None:
+def _show(name: str, record: CaseRecord, out: Path | None, dicom_out: Path | None, *, json: bool) -> None:
     """A result on stdout: as JSON, or as a panel."""
     if json:
         typer.echo(json_text.dumps(record.model_dump(mode="json")))
@@ -310,7 +311,14 @@ def _show(name: str, record: CaseRecord, out: Path | None, *, json: bool) -> Non
     from srh_clinic.cli.panel import result_panel
 
     terminal = Terminal()
-    terminal.print(result_panel(name, record, out, terminal.width))
+    terminal.print(result_panel(name, record, out, terminal.width, dicom_out))
+
+
+def _named_folder(case: Path, slide: Slide, what: str, *, no_identity: bool) -> Path:
+    """Where a result goes when nobody says it: named as the case or, without identity, by its pixels, which name nobody."""
+    from srh_clinic.slide import pixels_sha256
+
+    return Path(f"{pixels_sha256(slide)[:12] if no_identity else case.resolve().stem}-{what}")
 
 
 @guarded
@@ -358,7 +366,7 @@ def judge(
 
     slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane, flat_field)
     if out is None and not json:
-        out = Path(f"{case.resolve().stem}-judgement")
+        out = _named_folder(case, slide, "judgement", no_identity=no_identity)
     slide, origin = told_case(slide, identity=not no_identity)
     name = "Case" if no_identity else case.name
     if out is not None:

@@ -28,7 +28,9 @@ Row = tuple[str, str]
 """What a line is about, in the first line about it, and what it says, in rich's markup."""
 
 
-def result_panel(name: str, result: CaseRecord, out: Path | None, width: int = 100) -> RenderableType:
+def result_panel(
+    name: str, result: CaseRecord, out: Path | None, width: int = 100, dicom_out: Path | None = None
+) -> RenderableType:
     """The diagnosis before and after, where not to trust it, and where the pictures are.
 
     Parameters
@@ -41,6 +43,8 @@ def result_panel(name: str, result: CaseRecord, out: Path | None, width: int = 1
         Folder that the result was saved to, if it was.
     width
         Characters of the terminal. Where there is no room for a frame, everything stands below each other.
+    dicom_out
+        The file or folder of the DICOM objects, if they were written.
     """
     rows = [
         *_doubts(result),
@@ -48,7 +52,7 @@ def result_panel(name: str, result: CaseRecord, out: Path | None, width: int = 1
         *_quality(result),
         *_trust(result, out),
         *_flags(result),
-        *_making(result, out),
+        *_making(result, out, dicom_out),
     ]
     warning = f"[bold yellow]{words(result.provenance.notice)}[/]"
     if width < FRAMED:
@@ -177,7 +181,7 @@ def _unrestored(result: CaseRecord) -> bool:
     return bool(result.provenance.settings["restorer"] == "none")
 
 
-def _making(result: CaseRecord, out: Path | None) -> Iterator[Row]:
+def _making(result: CaseRecord, out: Path | None, dicom_out: Path | None) -> Iterator[Row]:
     """How long it took, what made it, and where it is."""
     timing, made_by = result.timing, result.provenance
     spent = f"{timing.total_s:.0f} s, {timing.tiles_per_s:.2f} tiles per second"
@@ -191,6 +195,8 @@ def _making(result: CaseRecord, out: Path | None) -> Iterator[Row]:
     if out is not None:
         yield "Pictures", words(str(out / "summary.png"))
         yield "", words(str(out))
+    if dicom_out is not None:
+        yield "DICOM", words(str(dicom_out))
 
 
 def _place(y_um: float, x_um: float) -> str:

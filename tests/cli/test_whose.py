@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import tifffile
 from calling import Run
@@ -57,6 +58,20 @@ def test_without_identity_nobody_is_named(
     assert [secret for secret in secrets if f'"{secret}"' in written or f">{secret}<" in written] == []
     assert "Patient-1" not in written
     assert "slide.dcm" not in written
+
+
+def test_without_identity_no_name_of_a_place_and_no_date_tells_it(
+    run: Run, patients: tuple[Path, Path], options: tuple[object, ...], tmp_path: Path
+) -> None:
+    there = set(tmp_path.iterdir())
+    ran = run("diagnose", "p1/slide.dcm", *options, "--no-identity", "--dicom-out", "objects")
+    assert "objects" in ran.out  # the panel says where they are
+    (result,) = set(tmp_path.iterdir()) - there - {tmp_path / "objects"}
+    assert result.name == f"{read_result(result).case.pixels_sha256[:12]}-diagnosis"
+    for file in (tmp_path / "objects").iterdir():
+        header = pydicom.dcmread(file, stop_before_pixels=True)
+        days = {str(element.value)[:8] for element in header.iterall() if element.VR in ("DA", "DT") and element.value}
+        assert days == {"20000101"}, file
 
 
 def test_cases_of_one_name_do_not_replace_each_other(

@@ -14,6 +14,7 @@ from validators import complaints, needs_validators
 from srh_clinic.errors import InputError
 from srh_clinic.integration import convert, deidentify, read_slide
 from srh_clinic.integration.deidentify import Pseudonyms, found_in, nameless, words_of
+from srh_clinic.slide import ArraySlide
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 
@@ -56,6 +57,17 @@ def test_the_search_looks_at_every_place(named):
         if place not in ("SourceApplicationEntityTitle",):  # of the file, which is not copied; not of the data set
             assert value in words, place
     assert {"Zimmerqvist", "Ottoline", "Quillfeather", "zimmerqvist-case"} <= words
+
+
+def test_the_search_knows_names_of_files_and_private_terms(tmp_path, slide, write):
+    for file in write(slide, tmp_path / "in"):
+        header = pydicom.dcmread(file)
+        block = header.private_block(0x0099, "VENDOR", create=True)
+        block.add_new(1, "CS", "WARD_NINE")
+        block.add_new(2, "OB", b"Quillfeather")
+        header.save_as(file.with_name(f"zimmerqvist-{file.name}"))
+        file.unlink()
+    assert {"zimmerqvist-SRS2845", "zimmerqvist-SRS2930", "WARD_NINE", "Quillfeather"} <= words_of(read_slide(tmp_path / "in"))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16-le"])
@@ -135,6 +147,23 @@ class TestTheSlide:
         for file in out.iterdir():
             assert complaints("dciodvfy", file) == []
         assert complaints("dcentvfy", *out.iterdir()) == []
+
+
+class TestWhatIsNoTrace:
+    """Sentences and numbers that our writer says of any slide are not taken for texts of the source."""
+
+    def test_a_slide_that_was_deidentified_is_once_more(self, tmp_path, slide, write):
+        said = replace(slide, notes=("stretched from a full scale of 4096 (x16)", "by Quillfeather"))
+        write(said, tmp_path / "0")
+        for number, days in enumerate((-77, 55, None, None)):
+            convert(tmp_path / str(number), tmp_path / str(number + 1), pseudonyms=Pseudonyms(bytes([number] * 16), days))
+        header = pydicom.dcmread(tmp_path / "4" / "SRS2845.dcm")
+        assert header.ImageComments.endswith("(x16); a note of the reading was left out, since it may name somebody")
+
+    def test_a_number_of_its_pixels(self, tmp_path, write, edit):
+        for file in write(ArraySlide(np.zeros((2, 40, 1234), dtype=np.uint16), 0.47), tmp_path / "in"):
+            edit(file, StudyID="1234")
+        convert(tmp_path / "in", tmp_path / "out.ome.tif", pseudonyms=Pseudonyms(SECRET))
 
 
 class TestRefused:

@@ -73,6 +73,13 @@ def test_a_slide_smaller_than_a_tile_is_one_tile(tmp_path, counts):
     assert pydicom.dcmread(file).NumberOfFrames == 2
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (1, 600)])
+def test_a_slide_of_a_few_pixels_is_written_whatever_its_noise(tmp_path, shape):
+    noise = np.random.default_rng(0).integers(0, 2**16, (2, *shape), dtype=np.uint16)
+    (file,) = dicom_writer.write_wsi(ArraySlide(noise, 0.5), tmp_path / "few.dcm")
+    np.testing.assert_array_equal(whole(read_slide(file)), noise)
+
+
 @pytest.mark.parametrize("table", ["extended", "none", "fragments", "fragments without table of one frame"])
 def test_frames_are_found_by_every_kind_of_offset_table(tmp_path, slide, counts, write, edit, monkeypatch, table):
     if table.endswith("one frame"):

@@ -35,6 +35,18 @@ def expected_levels(slide):
     return [(f, mean[:, :height, :width]) for f, mean, (height, width) in zip(factors, means, shapes, strict=True)]
 
 
+def test_pixels_that_are_not_quite_square_stay_so(tmp_path, large):
+    edges = Identity(attributes={"edges_um": (0.35, 0.353)})
+    slide = ArraySlide(large.counts[:, :40, :50], 0.35, edges)
+    with tifffile.TiffFile(write_ome_tiff(slide, tmp_path / "a.ome.tif")) as tiff:
+        told = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
+    assert (told["PhysicalSizeX"], told["PhysicalSizeY"]) == (0.353, 0.35)
+    pytest.importorskip("zarr")
+    group = json.loads((write_ome_zarr(slide, tmp_path / "a.ome.zarr") / "zarr.json").read_text())
+    (first,) = group["attributes"]["ome"]["multiscales"][0]["datasets"]
+    assert first["coordinateTransformations"][0]["scale"] == [1.0, 0.35, 0.353]
+
+
 class TestOmeTiff:
     @pytest.fixture(scope="class")
     def file(self, large, tmp_path_factory):

@@ -24,7 +24,7 @@ def known_complaints() -> list[str]:
 
 def complaints(tool: str, *files: Path) -> list[str]:
     """Errors and warnings of a validator but for the known ones; the private scheme 99SRHCLINIC is the first of them."""
-    run = subprocess.run([tool, *files], capture_output=True, text=True, timeout=120)
+    run = subprocess.run([tool, *files], capture_output=True, text=True, errors="replace", timeout=120)
     known = known_complaints()
     lines = (run.stdout + run.stderr).splitlines()
     return [line for line in lines if line.startswith(("Error", "Warning")) and not any(part in line for part in known)]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from srh_clinic.integration import read_slide, write_wsi
 from srh_clinic.integration.results import CaseFindings, Marked, Said, Values, write_results
 from srh_clinic.regions import Region
-from srh_clinic.slide import ArraySlide, Identity, Slide
+from srh_clinic.slide import ArraySlide, Identity, Slide, pixels_sha256
 
 WHEN = datetime(2026, 3, 4, 5, 6, 7)
 SHAPE = (460, 700)
@@ -93,6 +93,7 @@ def findings(scan: Slide, **changes: Any) -> CaseFindings:
         quality_numbers={"median": 90, "p90": 150, "largest": 199, "restored": 17, "skipped": 2, "capped": 1, "flagged": 2},
         channel_order="CH2 is the first channel: its name says 2845",
         provenance=PROVENANCE,
+        scan_sha256=pixels_sha256(scan),
     )
     return replace(planted, **changes)
 

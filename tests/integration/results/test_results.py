@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from case import (
     counts,
     findings,
     probabilities,
+    region,
     written,
 )
 from highdicom.pm.sop import pmread
@@ -33,9 +35,18 @@ from pydicom.sr import codedict
 from validators import complaints, needs_validators
 
 from srh_clinic.errors import InputError
-from srh_clinic.integration import read_slide
+from srh_clinic.integration import read_slide, write_wsi
 from srh_clinic.integration.dicom_header import image_header
-from srh_clinic.integration.results import Values, require_free_results, result_objects_before, write_results, writing
+from srh_clinic.integration.results import (
+    Marked,
+    Values,
+    fhir_bundle,
+    geojson,
+    require_free_results,
+    result_objects_before,
+    write_results,
+    writing,
+)
 from srh_clinic.integration.results.maps import NOT_READ, class_segmentation, heat_maps, parametric_map
 from srh_clinic.integration.results.report import case_report
 from srh_clinic.integration.results.study import ResultStudy
@@ -459,6 +470,117 @@ class TestAllOrNothing:
 
     def test_results_of_the_same_call_are_known_again(self, case, folder):
         scan = read_slide(case[0][0].parent)
-        assert result_objects_before(folder, scan, findings(scan).run)
-        assert not result_objects_before(folder, scan, findings(scan, provenance={**PROVENANCE, "seed": 8}).run)
-        assert not result_objects_before(folder.parent / "scan", scan, findings(scan).run)
+        assert result_objects_before(folder, findings(scan).run)
+        assert not result_objects_before(folder, findings(scan, provenance={**PROVENANCE, "seed": 8}).run)
+        assert not result_objects_before(folder.parent / "scan", findings(scan).run)
+
+
+class TestOtherScans:
+    """Scans whose headers differ from those that we write; nothing was found on them, and they are small."""
+
+    @pytest.fixture
+    def nothing(self):
+        at = np.empty((0, 2), dtype=np.int64)
+        classes = Values(Planted(at, PATCH, np.empty((0, 3), dtype=np.float32)), 1.0)
+        numbers = Values(Planted(at, PATCH, np.empty(0, dtype=np.float32)), 1.0)
+        corner = (Marked("rescan", "a corner", region(30, 70, 30, 20)),)
+        both = {"classes_before": classes, "classes_after": classes}
+        return {**both, "steps": numbers, "trust": numbers, "flagged": (), "rescan": corner}
+
+    @pytest.fixture
+    def small(self, tmp_path, nothing):
+        """The header of a small scan, once changed, the objects of its results by name, and its findings."""
+
+        def small(change, **reading):
+            scan = ArraySlide(counts(shape=(60, 90)), 0.47, Identity("P1", "S1"))
+            for file in write_wsi(scan, tmp_path / "scan", created=WHEN):
+                header = pydicom.dcmread(file)
+                change(header)
+                header.save_as(file)
+            made = findings(read_slide(tmp_path / "scan", **reading), **nothing)
+            write_results(made, tmp_path / "results", restored_by=RESTORED_BY, created=WHEN)
+            by_name = {file.name: pydicom.dcmread(file) for file in (tmp_path / "results").iterdir()}
+            return pydicom.dcmread(tmp_path / "scan/SRS2845.dcm"), by_name, made
+
+        return small
+
+    def test_two_without_identity_share_no_uid(self, tmp_path, nothing):
+        """Their pixels tell them apart, though the same was found on both."""
+        uids = []
+        for seed in (0, 1):
+            made = findings(ArraySlide(counts(seed, shape=(60, 90)), 0.47), **nothing)
+            by = {**RESTORED_BY, "source_pixels_sha256": made.scan_sha256}
+            headers = [
+                pydicom.dcmread(file) for file in write_results(made, tmp_path / str(seed), restored_by=by, created=WHEN)
+            ]
+            of_dicom = {str(header[f"{what}InstanceUID"].value) for header in headers for what in ("Study", "Series", "SOP")}
+            of_fhir = {each["fullUrl"] for each in json.loads(fhir_bundle(made, WHEN.astimezone()))["entry"]}
+            uids.append(of_dicom | of_fhir | {each["id"] for each in json.loads(geojson(made))["features"]})
+            assert result_objects_before(tmp_path / str(seed), made.run)
+        assert len(uids[0]) > 10
+        assert not uids[0] & uids[1]
+
+    def test_pixels_that_are_not_quite_square_stay_so(self, small):
+        """One per cent passes for square: over 6,000 pixels it would be 60."""
+
+        def stretched(header):
+            header.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = [0.00047, 0.000474]
+            header.ImagedVolumeWidth = 90 * 0.000474
+
+        scan, objects, made = small(stretched)
+        assert geometry(objects["SRS2845.dcm"]) == geometry(scan)
+        np.testing.assert_allclose(geometry(objects["map-tumor.dcm"])["pixel_spacing"], np.multiply([0.00047, 0.000474], CELL))
+        assert objects["SRS2845.dcm"].FrameOfReferenceUID == scan.FrameOfReferenceUID
+        assert objects["SRS2845.dcm"].ImagedVolumeWidth == pytest.approx(90 * 0.000474)
+        to_pixel = ReferenceToPixelTransformer(**geometry(scan), drop_slice_index=True, round_output=False)
+        groups = hd.sr.srread(io.BytesIO(writing_bytes(objects["report.dcm"]))).content.get_planar_roi_measurement_groups()
+        (of_report,) = [group.roi.value for group in groups if group.tracking_identifier == "region-1"]
+        told = [each["resource"] for each in json.loads(fhir_bundle(made, WHEN.astimezone()))["entry"]]
+        (selection,) = [each for each in told if each["resourceType"] == "ImagingSelection"]
+        of_fhir = np.reshape(selection["instance"][0]["imageRegion3D"][0]["coordinate"], (-1, 3))
+        for corners_mm in (of_report, of_fhir):
+            at = to_pixel(np.asarray(corners_mm)) + 0.5
+            np.testing.assert_allclose([*at.min(axis=0), *at.max(axis=0)], [70, 30, 90, 60], atol=0.01)
+
+    def test_another_size_by_the_caller_is_another_frame_of_reference(self, small):
+        scan, objects, _ = small(lambda header: None, um_per_px=0.5)
+        assert geometry(objects["SRS2845.dcm"])["pixel_spacing"] == [0.0005, 0.0005]
+        frames = {str(document.FrameOfReferenceUID) for name, document in objects.items() if "FrameOfReferenceUID" in document}
+        assert len(frames) == 1
+        assert scan.FrameOfReferenceUID not in frames
+
+    @pytest.mark.parametrize(
+        ("character_set", "name"),
+        [
+            ("ISO_IR 100", "Müller^Jürgen"),
+            (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+            ("GB18030", "Wang^XiaoDong=王^小东"),
+        ],
+    )
+    def test_a_name_is_the_same_bytes_in_every_object(self, small, character_set, name):
+        def named(header):
+            header.SpecificCharacterSet, header.PatientName = character_set, name
+
+        scan, objects, _ = small(named)
+        stored = scan.get_item("PatientName").value
+        assert str(scan.PatientName) == name
+        for document in objects.values():
+            assert document.get_item("PatientName").value == stored
+            assert str(document.PatientName) == name
+
+    def test_where_the_character_set_lacks_a_letter_of_ours_it_is_unicode(self, small, nothing):
+        def named(header):
+            header.SpecificCharacterSet, header.PatientName = "ISO_IR 100", "Müller^Jürgen"
+
+        nothing["notes"] = ("reading: the file is called 王.dcm",)
+        _, objects, _ = small(named)
+        assert {str(document.PatientName) for document in objects.values()} == {"Müller^Jürgen"}
+        assert objects["report.dcm"].SpecificCharacterSet == "ISO_IR 192"
+        assert "王" in "".join(str(element.value) for element in objects["report.dcm"].iterall() if element.VR == "UT")
+
+    def test_an_empty_frame_of_reference_is_none(self, small):
+        def emptied(header):
+            header.FrameOfReferenceUID = ""
+
+        _, objects, _ = small(emptied)
+        assert [element for element in objects["report.dcm"].iterall() if element.VR == "UI" and not element.value] == []
