@@ -74,6 +74,7 @@ COMMANDS = {
         ("diagnose", CASE, "--out", "out", "--html", *NETWORKS, "--restorer", "none", "--seed", "7"),
         "out/result.json",
     ),
+    "preview": Command(("diagnose", CASE, "--out", "out", "--preview", *NETWORKS), whole="out/result.json"),
     "restore": Command(("restore", CASE, "restored", *NETWORKS)),
     "convert": Command(("convert", STACK, "converted", "--um-per-px", "0.47", "--full-scale", "65536")),
     "export": Command(

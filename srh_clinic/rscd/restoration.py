@@ -32,7 +32,7 @@ from srh_clinic.intensity import Counts, counts_to_unit, model_to_unit, unit_to_
 from srh_clinic.resampling import block_mean
 from srh_clinic.rscd.batches import require_finite, stack
 from srh_clinic.rscd.noise import block_noise
-from srh_clinic.rscd.sampler import Indices, ancestral, ddim, denoised, descent, mean_only, reverse_variance, spread
+from srh_clinic.rscd.sampler import Indices, ancestral, ddim, denoised, descent, mean_only, quadratic, reverse_variance
 from srh_clinic.rscd.schedule import TOTAL_STEPS, Schedule
 from srh_clinic.rscd.settings import RSCDSettings, SamplerName, Variance
 from srh_clinic.rscd.tile import RestoredTile, Tile
@@ -70,8 +70,11 @@ StopReason = Literal["completed", "clean", "round-limit", "step-limit", "single-
 EXPOSURE_SQUARE, EXPOSURE_SHARE = 8, 99.0
 """Edge in px of the squares whose mean is a place's brightness, and the percentile of them that is a tile's."""
 
-KEPT_STEPS = (5, 20)
-"""Steps between which the first evaluation's difference of the channels takes the place of the last one's."""
+FEW_STEPS = (5, 20)
+"""Steps between which a tile goes from little noise to enough of it for :func:`kept_share` and :func:`understated`."""
+
+UNDERSTATED = (0.88, 0.98)
+"""Shares of the steps that the direct sampler runs, with little noise and with enough."""
 
 LARGEST_EXPOSURE = 3.0
 """Empty glass is not brightened any further: there is nothing in it but noise."""
@@ -99,13 +102,23 @@ def exposure_gain(counts: Counts, exposure: float | None) -> float:
 def kept_share(steps: int) -> float:
     """Of the first evaluation's CH3 - CH2 in a restored tile of so many steps, by the direct sampler.
 
-    From 0 to 1 over :data:`KEPT_STEPS`: little noise leaves little doubt, and there the last evaluation's is the better one.
+    From 0 to 1 over :data:`FEW_STEPS`: little noise leaves little doubt, and there the last evaluation's is the better one.
 
     >>> kept_share(5), kept_share(8), kept_share(20)
     (0.0, 0.2, 1.0)
     """
-    low, high = KEPT_STEPS
+    low, high = FEW_STEPS
     return min(max((steps - low) / (high - low), 0.0), 1.0)
+
+
+def understated(steps: int) -> int:
+    """How many of the steps that a calibration asks for the direct sampler runs: :data:`UNDERSTATED`, at least one.
+
+    >>> understated(1), understated(8), understated(40)
+    (1, 7, 39)
+    """
+    fewest, most = UNDERSTATED
+    return max(round(steps * (fewest + (most - fewest) * kept_share(steps))), 1)
 
 
 @dataclass(frozen=True)
@@ -135,6 +148,8 @@ def plan_round(index: int, rounds: int, settings: RSCDSettings) -> Round:
     if steps <= 0:
         return Round(t=-1, steps=0, stop_reason="clean")
     if single_round:
+        if settings.sampler == "direct" and settings.understate and settings.fixed_steps is None:
+            steps = understated(steps)
         return Round(t=steps - 1, steps=steps, stop_reason="single-round")
     if official_end or (settings.profile == "paper-text" and steps < interval):
         return Round(t=steps - 1, steps=steps, stop_reason="completed" if index < interval else "round-limit")
@@ -311,7 +326,7 @@ class RSCD:
     def _path(self, plan: Round) -> list[int]:
         """Indices at which a round is evaluated, and where it ends."""
         if self.settings.sampler == "direct":
-            return spread(plan.t, plan.steps, self.settings.evaluations)
+            return quadratic(plan.t, plan.steps, self.settings.evaluations)
         return descent(plan.t, plan.steps, self.settings.ddim_stride if self.settings.sampler == "ddim" else 1)
 
     @staticmethod

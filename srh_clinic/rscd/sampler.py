@@ -90,18 +90,24 @@ def descent(t: int, steps: int, stride: int) -> list[int]:
     >>> descent(2, 3, stride=1)
     [2, 1, 0, -1]
     """
-    return spread(t, steps, math.ceil(steps / stride))
+    return [int(index) for index in np.rint(np.linspace(t, t - steps, math.ceil(steps / stride) + 1))]
 
 
-def spread(t: int, steps: int, evaluations: int) -> list[int]:
-    """As :func:`descent`, in so many evaluations, or in one for each step where there are fewer steps.
+def quadratic(t: int, steps: int, evaluations: int) -> list[int]:
+    """As :func:`descent`, but in so many evaluations, or in one for each step where there are fewer steps, ever nearer to each
+    other towards the end (Song et al. 2021, appendix D.2).
 
-    >>> spread(34, 35, evaluations=3)
-    [34, 22, 11, -1]
-    >>> spread(1, 2, evaluations=3)
-    [1, 0, -1]
+    >>> quadratic(35, 36, evaluations=2)
+    [35, 8, -1]
+    >>> quadratic(35, 36, evaluations=3)
+    [35, 15, 3, -1]
+    >>> quadratic(2, 3, evaluations=3)
+    [2, 1, 0, -1]
     """
-    return [int(index) for index in np.rint(np.linspace(t, t - steps, min(evaluations, steps) + 1))]
+    left = np.arange(min(evaluations, steps), -1, -1)
+    # A step is one index at least: where few are left they are taken one by one.
+    above = np.maximum(np.rint(steps * (left / left[0]) ** 2), left)
+    return [int(index) for index in t - steps + above]
 
 
 def _per_sample(values: NDArray[np.float64], x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ SamplerName = Literal["direct", "ddim", "ancestral", "mean"]
 OF_ROUNDS = ("profile", "recalibration_interval", "max_rounds", "max_extra_steps", "ddim_stride", "recalibrate")
 """Settings of samplers that go by rounds."""
 
-OF_DIRECT = ("evaluations", "keep_difference", "turn_last")
+OF_DIRECT = ("evaluations", "understate", "keep_difference", "turn_last")
 """Settings of the direct sampler alone."""
 
 ROUNDING = ("batch_size", "precision")
@@ -53,9 +53,14 @@ class RSCDSettings(RestorerSettings):
     (``evaluations``), after which the guards' look at the calibrator says what is left. By rounds, between which the
     calibrator looks again: ``ancestral``, the paper's; ``ddim``, the deterministic one with an evaluation per ``ddim_stride``
     steps; ``mean``, the mean-only one. A profile that says how rounds end goes by rounds: there the default is ``ddim``."""
-    evaluations: int = Field(default=3, ge=1)
-    """Evaluations of the denoiser that a tile gets with ``sampler="direct"``, spread evenly over its steps; fewer where there
-    are fewer steps. One alone is the mean of what the tile may be; more give its fine structure back."""
+    evaluations: int = Field(default=2, ge=1)
+    """Evaluations of the denoiser that a tile gets with ``sampler="direct"``, spread quadratically over its steps
+    (:func:`~srh_clinic.rscd.sampler.quadratic`); fewer where there are fewer steps. One alone is the mean of what the tile may
+    be; more give its fine structure back."""
+    understate: bool = True
+    """With ``sampler="direct"``, a tile begins a little below the index that the calibrator reads
+    (:func:`~srh_clinic.rscd.restoration.understated`). What a denoiser finds likeliest is smoother than tissue; told of a
+    little less noise it leaves more fine structure, and what it so leaves of the noise costs no PSNR."""
     keep_difference: bool = True
     """With ``sampler="direct"``, the restored CH3 - CH2 is that of the first evaluation (of tiles with little noise a share of
     it), and further ones change what the channels have in common. The difference is what histology reads, and its mean is
@@ -98,7 +103,7 @@ class RSCDSettings(RestorerSettings):
     @model_validator(mode="after")
     def _nothing_without_effect(self) -> RSCDSettings:
         direct = self.sampler == "direct"
-        for name in OF_ROUNDS if direct else OF_DIRECT:
+        for name in without_effect(self.sampler):
             standard = RSCDSettings.model_fields[name].get_default(
                 call_default_factory=True, validated_data={"profile": self.profile}
             )
@@ -106,6 +111,11 @@ class RSCDSettings(RestorerSettings):
                 needed = "a sampler that goes by rounds (ddim, ancestral, mean)" if direct else "the sampler direct"
                 raise ValueError(f"{name}, which has no effect with the sampler {self.sampler}; needed {needed}")
         return self
+
+
+def without_effect(sampler: SamplerName) -> tuple[str, ...]:
+    """Names of the settings of RSCD that a sampler does not read."""
+    return OF_ROUNDS if sampler == "direct" else OF_DIRECT
 
 
 LowPassName = Literal["official", "corrected"]

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 from gaussian_field import GaussianField, Moments, graded_tiles
+from hypothesis import given
+from hypothesis import strategies as st
 
 from srh_clinic.errors import InputError
 from srh_clinic.intensity import counts_to_model, model_to_counts
 from srh_clinic.rscd.noise import block_noise
 from srh_clinic.rscd.noise_level import index_of_noise
 from srh_clinic.rscd.restoration import LARGEST_EXPOSURE, RSCD, Denoiser, exposure_gain, plan_round
+from srh_clinic.rscd.sampler import quadratic
 from srh_clinic.rscd.schedule import create_schedule
 from srh_clinic.rscd.settings import RSCDSettings
 from srh_clinic.rscd.tile import RestoredTile, Tile
@@ -243,18 +246,52 @@ def test_ddim_evaluates_once_in_so_many_steps() -> None:
 def test_the_direct_sampler_takes_all_steps_in_so_many_evaluations_or_as_many_as_there_are_steps(
     index: int, evaluations: int, run: int
 ) -> None:
-    restored = restore_one(RSCDSettings(evaluations=evaluations, prescale=False), index)
+    restored = restore_one(RSCDSettings(evaluations=evaluations, understate=False, prescale=False), index)
     assert (restored.evaluations, restored.steps, restored.rounds, restored.stop_reason) == (run, index + 1, 1, "single-round")
 
 
 def test_the_direct_sampler_is_ddim_in_one_round() -> None:
     prior = GaussianField()
-    for evaluations, stride in ((1, 200), (35, 1), (5, 7)):
-        direct = RSCDSettings(evaluations=evaluations, keep_difference=False, turn_last=False, prescale=False)
+    for evaluations, stride in ((1, 200), (35, 1)):
+        direct = RSCDSettings(
+            evaluations=evaluations, understate=False, keep_difference=False, turn_last=False, prescale=False
+        )
         rounds = RSCDSettings(sampler="ddim", ddim_stride=stride, recalibrate=False, prescale=False)
         one, other = (restore_one(settings, 34, denoiser=prior.denoiser) for settings in (direct, rounds))
         assert (one.evaluations, one.steps) == (other.evaluations, other.steps)
         np.testing.assert_array_equal(one.counts, other.counts)
+
+
+@pytest.mark.parametrize(("steps", "run"), [(1, 1), (5, 4), (8, 7), (20, 20), (60, 59), (191, 187)])
+def test_the_direct_sampler_begins_a_little_below_what_the_calibrator_reads(steps: int, run: int) -> None:
+    """The index it read stays on record; steps that somebody fixed are run in full, and other samplers run what is asked."""
+
+    def restored(**settings: Any) -> RestoredTile:
+        return restore_one(RSCDSettings(prescale=False, **settings), steps - 1)
+
+    assert (restored().t_pred, restored().steps) == (steps - 1, run)
+    for settings in ({"understate": False}, {"fixed_steps": steps}, {"sampler": "mean", "recalibrate": False}):
+        assert restored(**settings).steps == steps
+
+
+def test_its_evaluations_are_nearer_to_each_other_towards_the_end() -> None:
+    states = []
+
+    def denoiser(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        states.extend(int(one) for one in t)
+        return torch.zeros_like(x)
+
+    restore_one(RSCDSettings(understate=False, prescale=False), 99, denoiser=denoiser)
+    restore_one(RSCDSettings(understate=False, prescale=False, evaluations=3), 99, denoiser=denoiser)
+    assert states == [99, 24, 99, 43, 10]
+
+
+@given(st.integers(-1, 190), st.integers(1, 191), st.integers(1, 30))
+def test_a_quadratic_descent_goes_down_at_every_evaluation(end: int, steps: int, evaluations: int) -> None:
+    path = quadratic(end + steps, steps, evaluations)
+    assert (path[0], path[-1], len(path)) == (end + steps, end, min(evaluations, steps) + 1)
+    assert (np.diff(path) < 0).all()
+    assert (np.diff(path, 2) >= -1).all()
 
 
 def test_the_last_of_several_evaluations_sees_the_image_transposed() -> None:
@@ -268,12 +305,14 @@ def test_the_last_of_several_evaluations_sees_the_image_transposed() -> None:
     def restored(width: int = 24, **settings: Any) -> list[np.ndarray]:
         counts = np.random.default_rng(0).integers(20_000, 40_000, (2, 16, width)).astype(np.uint16)
         tiles = [Tile(key, counts) for key in range(2)]
-        chosen = RSCDSettings(exposure=None, prescale=False, **settings)
+        chosen = RSCDSettings(
+            exposure=None, prescale=False, understate=settings.get("sampler", "direct") != "direct", **settings
+        )
         rscd = RSCD(rows, lambda x: torch.tensor([30.0, 1.0])[: len(x)], SCHEDULE, chosen)
         return [one.counts for one in sorted(rscd.stream(tiles), key=lambda one: one.key)]
 
     turned = restored()
-    assert sorted(seen) == [(0, (24, 16)), (1, (16, 24)), (9, (24, 16)), (20, (16, 24)), (30, (16, 24))]
+    assert sorted(seen) == [(0, (24, 16)), (1, (16, 24)), (7, (24, 16)), (30, (16, 24))]
     seen.clear()
     upright = restored(turn_last=False)
     assert {shape for _, shape in seen} == {(16, 24)}
@@ -315,7 +354,7 @@ def test_the_difference_of_the_channels_is_the_first_evaluations(prescale: bool)
         ({"ddim_stride": 10}, "ddim_stride, which has no effect with the sampler direct"),
         ({"sampler": "direct", "profile": "official"}, "profile, which has no effect with the sampler direct"),
         (
-            {"sampler": "ddim", "evaluations": 2},
+            {"sampler": "ddim", "evaluations": 3},
             "evaluations, which .* the sampler ddim; needed the sampler direct",
         ),
     ],

@@ -25,7 +25,7 @@ from srh_clinic.intensity import Counts, counts_to_unit
 from srh_clinic.metrics import Finding, mean_with_interval, paired_difference
 from srh_clinic.progress import Progress, silent
 from srh_clinic.restorers import create_restorer
-from srh_clinic.rscd.settings import RSCDSettings
+from srh_clinic.rscd.settings import RSCDSettings, without_effect
 from srh_clinic.tiling import TileGrid, TileStore
 from srh_clinic.validation.bench.cells import CellStore
 from srh_clinic.validation.bench.methods import Method
@@ -159,7 +159,8 @@ class PhantomRestorer:
         self.restorer = create_restorer(method.restorer, bundle=str(bundle.path), device=bench.device, **method.settings)
         self.machine = machine_of(bench.device if method.on_device else "cpu")
         self.size = bench.protocol.phantoms.size
-        settings = {name: value for name, value in self.restorer.settings.items() if name != "batch_size"}
+        idle = without_effect(self.restorer.settings["sampler"]) if method.restorer == "rscd" else ()
+        settings = {name: value for name, value in self.restorer.settings.items() if name not in ("batch_size", *idle)}
         self.fingerprint = fingerprint(
             version=__version__,
             images=images or bench.protocol.images_sha256,

@@ -88,6 +88,8 @@ METHODS: dict[str, Method] = {
         Method("wavelet", "wavelet"),
         Method("rscd_no_recalibration", "rscd", {**_DDIM, "recalibrate": False}),
         Method("rscd_one_evaluation", "rscd", {**_DIRECT, "evaluations": 1}),
+        Method("rscd_three_evaluations", "rscd", {**_DIRECT, "evaluations": 3}),
+        Method("rscd_as_read", "rscd", {**_DIRECT, "understate": False}),
         Method("rscd_last_difference", "rscd", {**_DIRECT, "keep_difference": False}),
         Method("rscd_upright", "rscd", {**_DIRECT, "turn_last": False}),
         Method("rscd_nonparametric", "rscd", {**_DIRECT, "estimator": "nonparametric"}),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
+import pytest
 
 from srh_clinic.restorers import create_restorer
+from srh_clinic.validation.bench import bench as bench_module
 from srh_clinic.validation.bench.bench import Bench, PhantomRestorer
 from srh_clinic.validation.bench.methods import METHODS, WHOLE, protocol_methods
 
@@ -34,6 +39,20 @@ def test_kept_phantoms_are_those_restored(bench: Bench) -> None:
         kept = restore({2: np.zeros_like(degraded[2])})[2]
     assert np.array_equal(kept.counts, fresh[2].counts)
     assert (kept.steps, kept.evaluations, kept.seconds) == (fresh[2].steps, fresh[2].evaluations, fresh[2].seconds)
+
+
+def test_what_a_sampler_does_not_read_names_no_cell(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new default of one sampler leaves standing what others have restored in hours."""
+    restorers = {name: create_restorer("rscd", str(bench.bundle.path), "cpu", sampler=name) for name in ("ddim", "direct")}
+
+    def fingerprint(sampler: str, **changed: Any) -> str:
+        settings = restorers[sampler].settings | changed
+        monkeypatch.setattr(bench_module, "create_restorer", lambda *_, **__: SimpleNamespace(settings=settings))
+        return PhantomRestorer(bench, METHODS[f"rscd_{sampler}"]).fingerprint
+
+    for changed, read in (({"evaluations": 3}, "direct"), ({"ddim_stride": 3}, "ddim")):
+        for sampler in restorers:
+            assert (fingerprint(sampler, **changed) != fingerprint(sampler)) == (sampler == read)
 
 
 def test_what_was_kept_does_not_come_first(bench: Bench) -> None:

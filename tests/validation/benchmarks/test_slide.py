@@ -78,7 +78,7 @@ def test_ratios_follow_from_what_was_measured_and_a_second_call_measures_nothing
             "wall_s": 10.0,
             "found_s": 9.0,
             "saving_s": 1.0,
-            "timing": {"networks_s": 8.0},
+            "timing": {"networks_s": 8.0, "restoring_s": 5.0},
             "tiles": {"total": 32, "restored": 30, "skipped": 2, "capped": 0},
             "evaluations_per_tile": 2.0,
             "rounds_per_tile": 1.0,
@@ -111,6 +111,7 @@ def test_ratios_follow_from_what_was_measured_and_a_second_call_measures_nothing
     before = 9 / 32 * 19**2 + 1
     assert first["speedup_vs_before"] == pytest.approx(before / 10)
     assert first["speedup_vs_naive"] == pytest.approx(16 * 19**2 / 10)
+    assert first["restoring_vs_naive"] == pytest.approx(16 * 19**2 / 5)
     assert first["outside_forward_s"] == pytest.approx(2.0)
     assert first["float32"]["speedup_vs_before"] == pytest.approx(before / 10)
     assert first["writing"]["share"] == pytest.approx(0.12)

@@ -67,8 +67,8 @@ def test_the_report_adds_up(bundle: Bundle, tmp_path: Path, small_protocol: Path
     assert ours["against_nlm"] == pytest.approx(ours["seconds"] / nlm["seconds"])
     costs = tables["What a tile costs"]
     assert ours["gflop"] == pytest.approx(sum(row["total"] for row in costs))
-    # Eight steps in three evaluations, after one look of the calibrator.
-    assert [row["evaluations"] for row in costs] == [3, 1]
+    # Seven steps in two evaluations, after one look of the calibrator.
+    assert [row["evaluations"] for row in costs] == [2, 1]
     assert tables["What was asked"][0]["measured"] == "given up"
     assert (tmp_path / "speed.md").read_text() == report.markdown
 

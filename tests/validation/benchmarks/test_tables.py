@@ -390,6 +390,8 @@ def test_every_row_of_the_paper_is_a_method_of_ours() -> None:
     assert set(ABLATIONS) == {
         "rscd_no_recalibration",
         "rscd_one_evaluation",
+        "rscd_three_evaluations",
+        "rscd_as_read",
         "rscd_last_difference",
         "rscd_upright",
         "rscd_nonparametric",
