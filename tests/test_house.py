@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
@@ -68,13 +69,38 @@ SAME_FLOOR = {
 }
 
 
-def source_files() -> Iterator[tuple[str, Path]]:
+@cache
+def source_files() -> list[tuple[str, Path]]:
     """Every module of the product by its installed name."""
+    found = []
     for folder in ("srh_clinic", *WINGS):
         prefix = "srh_clinic" if folder == "srh_clinic" else f"srh_clinic.{folder}"
         for path in sorted((ROOT / folder).rglob("*.py")):
             parts = path.relative_to(ROOT / folder).with_suffix("").parts
-            yield ".".join((prefix, *(part for part in parts if part != "__init__"))), path
+            found.append((".".join((prefix, *(part for part in parts if part != "__init__"))), path))
+    return found
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    """A file's tree, which several tests look at."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def statements(path: Path) -> list[ast.stmt]:
+    """Every statement of a file, those inside of others too: an expression imports nothing and defines no name."""
+    found: list[ast.stmt] = []
+    bodies: list[ast.AST] = [parsed(path)]
+    while bodies:
+        inner = [
+            node
+            for node in ast.iter_child_nodes(bodies.pop())
+            if isinstance(node, ast.stmt | ast.excepthandler | ast.match_case)
+        ]
+        found += [node for node in inner if isinstance(node, ast.stmt)]
+        bodies += inner
+    return found
 
 
 def part_of(module: str) -> str | None:
@@ -83,10 +109,12 @@ def part_of(module: str) -> str | None:
     return names[1] if len(names) > 1 else None
 
 
-def imported_modules(module: str, path: Path) -> Iterator[str]:
+@cache
+def imported_modules(module: str, path: Path) -> list[str]:
     """What a module imports, anywhere in its text, also inside functions and for type checking."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    found = []
+    for node in statements(path):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -96,7 +124,8 @@ def imported_modules(module: str, path: Path) -> Iterator[str]:
             names = [f"{origin}.{alias.name}" for alias in node.names] if origin in packages else [origin]
         else:
             continue
-        yield from names
+        found += names
+    return found
 
 
 def imported_parts(module: str, path: Path) -> Iterator[str]:
@@ -152,10 +181,9 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 def test_files_and_functions_can_be_read_in_one_go() -> None:
     long = []
     for module, path in source_files():
-        text = path.read_text(encoding="utf-8")
-        if (lines := text.count("\n")) > 600:
+        if (lines := path.read_text(encoding="utf-8").count("\n")) > 600:
             long.append(f"{module}: {lines} lines")
-        for node in ast.walk(ast.parse(text)):
+        for node in statements(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 body = node.body[1:] if ast.get_docstring(node) else node.body
                 if body and (lines := (body[-1].end_lineno or 0) - body[0].lineno + 1) > 60:
@@ -167,7 +195,7 @@ def test_dicom_is_known_to_integration_and_its_network_to_pacs_alone() -> None:
     dicom = {"pydicom", "highdicom", "pynetdicom", "dicomweb_client"}
     wrong = []
     for module, path in source_files():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in statements(path):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if dicom & {name.split(".")[0] for name in names} and part_of(module) not in ("integration", "validation", "pacs"):
@@ -185,7 +213,7 @@ def test_package_list_equals_the_folders() -> None:
 def test_every_public_name_is_documented() -> None:
     missing = []
     for module, path in source_files():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = parsed(path)
         if tree.body and ast.get_docstring(tree) is None:
             missing.append(module)
         missing += [
@@ -198,15 +226,17 @@ def test_every_public_name_is_documented() -> None:
     assert missing == []
 
 
-def test_a_script_beside_its_own_validation_and_classifiers_uses_srh_clinic(tmp_path: Path) -> None:
+def test_a_script_beside_its_own_validation_and_classifiers_uses_srh_clinic_which_loads_no_monai(tmp_path: Path) -> None:
     (tmp_path / "validation.py").write_text("OWN = 'validation of the script'\n")
     (tmp_path / "classifiers").mkdir()
     (tmp_path / "classifiers" / "__init__.py").write_text("OWN = 'classifiers of the script'\n")
     script = tmp_path / "script.py"
     script.write_text(
+        "import sys\n"
         "import numpy as np\n"
         "import classifiers, validation\n"
-        "import srh_clinic.classifiers, srh_clinic.integration, srh_clinic.validation\n"
+        "import srh_clinic.classifiers, srh_clinic.integration, srh_clinic.restorers.diffusion, srh_clinic.validation\n"
+        "assert 'timm' in sys.modules and 'monai' not in sys.modules\n"
         "from srh_clinic.slide import ArraySlide\n"
         "assert srh_clinic.classifiers is not classifiers and not hasattr(srh_clinic.classifiers, 'OWN')\n"
         "assert srh_clinic.validation is not validation and not hasattr(srh_clinic.validation, 'OWN')\n"

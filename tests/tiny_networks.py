@@ -14,7 +14,7 @@ def save_tiny_bundle(folder: Path) -> Path:
     from srh_clinic.rscd import create_calibrator, create_denoiser
 
     torch.manual_seed(0)
-    denoiser = {"architecture": "compact-unet", "channels": [8, 16], "norm_num_groups": 8}
+    denoiser = {"architecture": "overlap-unet", "channels": [8, 16], "down": [1, 1], "up": [1]}
     slim = {"channels": [8, 8, 8, 8], "stem_width": 8}
     calibrator = {"architecture": "step-regressor", "backbone": "resnet10t", "stage": 1, "options": slim}
     classifier = {"backbone": "resnet10t", "options": slim, "recipe": "opensrh", "patch": 256, "temperature": 1.0}

@@ -33,7 +33,7 @@ SAFE_PATH = "PYTHONSAFEPATH"
 
 LOADED: tuple[str, ...] = (
     *("srh_clinic.cohort.work", "srh_clinic.restorers.diffusion", "srh_clinic.classifiers", "srh_clinic.case.pictures"),
-    *("monai.networks.nets", "timm", "matplotlib.figure"),
+    *("timm", "matplotlib.figure"),
 )
 """What is loaded once, by the process that all workers are copies of: they begin in no time, and share that memory."""
 

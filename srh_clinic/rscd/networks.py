@@ -12,7 +12,6 @@ from typing import Any, Literal, cast
 
 import timm
 import torch
-from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -50,6 +49,8 @@ class CompactUNet(nn.Module):
         norm_num_groups: int = 8,
         in_channels: int = RAMAN_CHANNELS,
     ) -> None:
+        from monai.networks.nets import DiffusionModelUNet  # MONAI takes seconds to load, and no other network needs it
+
         super().__init__()
         self.unshuffle = unshuffle
         self.size_multiple = unshuffle * 2 ** (len(channels) - 1)

@@ -1,9 +1,12 @@
 """Values of squares on pictures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from srh_clinic.case.pictures import NO_SQUARES, SquareMap
+from srh_clinic.case.pictures import NO_SQUARES, Box, SquareMap, draw_case
 
 
 def pixel_by_pixel(squares: SquareMap, shape: tuple[int, int], factor: int) -> np.ndarray:
@@ -31,3 +34,20 @@ def test_squares_are_painted_as_if_pixel_by_pixel(factor, width):
 def test_where_no_square_lies_there_is_nothing():
     assert np.isnan(NO_SQUARES.painted((3, 4), 2)).all()
     assert NO_SQUARES.painted((3, 4), 2).shape == (3, 4)
+
+
+def test_boxes_and_maps_of_no_square_are_drawn(result, tmp_path):
+    empty = SquareMap(NO_SQUARES.positions, 1, np.empty((0, 3)))
+    bare = replace(result.maps, steps=NO_SQUARES, trust=NO_SQUARES, classes_before=empty, classes_after=empty)
+    spoken = SquareMap(np.array([[0, 0], [64, 64]]), 64, np.array([0.5, 2.0]))
+    boxes = [Box(number, 10, 70 * number, 64, 64) for number in (1, 2)]
+    drawn = {}
+    for name, maps, marked in (("bare", bare, []), ("marked", replace(bare, trust=spoken), boxes)):
+        (tmp_path / name).mkdir()
+        made = draw_case(maps, marked, marked, ["two", "lines"], tmp_path / name)
+        drawn[name] = {file: np.asarray(Image.open(tmp_path / name / file).convert("RGB")) for file in made}
+    for file in ("step_map.png", "trust_map.png", "summary.png"):
+        bare_sheet, marked_sheet = (drawn[name][file] for name in drawn)
+        assert bare_sheet.shape == marked_sheet.shape
+        assert (bare_sheet != marked_sheet).any(axis=2).sum() > 500, file
+    np.testing.assert_array_equal(drawn["bare"]["class_map.png"], drawn["marked"]["class_map.png"])

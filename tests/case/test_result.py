@@ -40,6 +40,7 @@ def test_saved_pictures_are_whole_and_of_the_slide_s_size(result: CaseResult, tm
         assert Image.open(out / f"{name}.png").size == (210, 150)
 
 
+@pytest.mark.usefixtures("little_drawn")
 def test_saving_fails_without_a_trace(result: CaseResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -50,6 +51,7 @@ def test_saving_fails_without_a_trace(result: CaseResult, tmp_path: Path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("little_drawn")
 def test_saving_replaces_an_older_result_only_when_whole(
     result: CaseResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,7 @@ def test_a_scan_at_the_networks_pixel_size_is_the_mosaic_itself() -> None:
     assert result.restored.on_scan is result.restored.slide
 
 
+@pytest.mark.usefixtures("little_drawn")
 @pytest.mark.parametrize("ratio", RATIOS)
 def test_the_dicom_slide_is_the_scans_size_and_found_again(tmp_path: Path, ratio: float) -> None:
     from srh_clinic.case.provenance import origin_of

@@ -225,7 +225,13 @@ Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_bundle: Path) -> Call:
+def call(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    tiny_bundle: Path,
+    little_drawn: None,
+) -> Call:
     """``diagnose`` with the filter ``median`` of a small noisy case, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     counts = np.clip(9_000 + 2_500 * np.random.default_rng(0).standard_normal((2, 260, 260)), 0, 65_535)

@@ -16,7 +16,7 @@ from srh_clinic.cli.app import main
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, little_drawn: None) -> Run:
     """Calls the command line in an empty folder of its own."""
     monkeypatch.chdir(tmp_path)
 

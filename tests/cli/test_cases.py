@@ -37,7 +37,7 @@ def test_strict_exits_with_three_when_flagged(
 ) -> None:
     doubtful = run("diagnose", *call_of_case, "--restorer", "none", "--json", "--strict")
     (doubt,) = json.loads(doubtful.out)["doubts"]
-    assert doubt == "unsure: over the patches the probability of nondiagnostic is 0.42 in the mean, near even"
+    assert doubt == "unsure: over the patches the probability of normal is 0.40 in the mean, near even"
     assert doubtful.code == ExitCode.FLAGGED
     monkeypatch.setattr("srh_clinic.case.flags.SURE", 0.0)  # the networks are untrained: they are sure of nothing
     monkeypatch.setattr("srh_clinic.case.flags.FEW_PATCHES", 0)

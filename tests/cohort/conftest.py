@@ -17,8 +17,8 @@ def few_cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def settings(tiny_bundle: Path) -> CaseSettings:
-    """By very small networks."""
+def settings(tiny_bundle: Path, workers_draw_little: None) -> CaseSettings:
+    """By very small networks, and hardly a picture."""
     return CaseSettings(bundle=str(tiny_bundle), device="cpu", restoring={"precision": "float32"})
 
 

@@ -13,6 +13,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from many_cases import draw_nothing_for_a_while
+
 from srh_clinic.cohort.running import LOADED
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ def cluster(folder: Path, workers: int) -> Iterator[Workers]:
 def _serve(address: str, folder: Path, version: str) -> None:
     from distributed import Worker
 
+    draw_nothing_for_a_while()
     if version:
         from importlib import metadata
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from killing import timeless
 
 from srh_clinic.cohort.cases import Shard, list_cases
 from srh_clinic.cohort.ledger import Entry, Ledger
-from srh_clinic.cohort.running import run_cohort
+from srh_clinic.cohort.running import _work, run_cohort
 from srh_clinic.cohort.settings import CASES, CaseSettings
 from srh_clinic.cohort.telling import write_results
 from srh_clinic.integration import write_wsi
@@ -32,6 +34,25 @@ def write_cases(folder: Path, number: int, edge: int = 300) -> Path:
         whose = Identity(patient_id=f"{CANARY}-patient-{place}", specimen_id=f"{CANARY}-specimen-{place}")
         write_wsi(ArraySlide(counts, 0.47, whose), folder / f"{CANARY}^name^{place}.dcm")
     return folder
+
+
+def work_drawing_little(*given: Any) -> None:
+    """What a worker of a run does, without the pictures: most of what a small case takes, and not what these tests are of."""
+    draw_nothing_for_a_while()
+    _work(*given)
+
+
+def draw_nothing_for_a_while() -> None:
+    """In this process a picture takes a tenth of a second of nobody's time: a case is not over before it was seen."""
+    import draws_little  # noqa: F401
+
+    from srh_clinic.case import pictures
+
+    def drawn(sheet: object) -> np.ndarray:
+        time.sleep(0.1)
+        return np.zeros((8, 8, 4), np.uint8)
+
+    pictures._drawn = drawn  # type: ignore[assignment]
 
 
 WHOLE = Shard()

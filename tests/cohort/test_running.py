@@ -24,7 +24,7 @@ def test_workers_that_are_killed_change_no_byte_and_every_case_is_done_once(
 
     def kill(seen: Seen, ledger: Ledger) -> None:
         assert sum(seen.counts.values()) == 3
-        if len(killed) < 2 and seen.running and time.monotonic() - max(killed, default=0.0) > 1 and kill_one(ledger):
+        if len(killed) < 2 and seen.running and time.monotonic() - max(killed, default=0.0) > 0.2 and kill_one(ledger):
             killed.append(time.monotonic())
 
     entries = run(few_cases, tmp_path / "out", settings, workers=2, watch=kill, deaths=100)

@@ -60,7 +60,7 @@ def listen_until(asked: Listening, seconds: float = 300.0, **true: int) -> None:
 
 
 def test_what_comes_by_any_door_is_done_once_and_its_results_go_out(
-    tiny_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tiny_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], workers_draw_little: None
 ) -> None:
     settings = CaseSettings(bundle=str(tiny_bundle), device="cpu", restoring={"precision": "float32"}, dicom=True)
     sent, put = slide_files(tmp_path / "sent", 0), slide_files(tmp_path / "put", 1, levels=())

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromium_pipe import Browser, Chromium
 from numpy.typing import NDArray
 
 from srh_clinic.validation.study.questions import QUESTIONS
@@ -22,13 +21,6 @@ Drawn = tuple[list[Task], dict[str, NDArray[np.uint8]]]
 
 PX = 64
 WINDOW = Window(low=1000.0, high=21000.0, red=(0.0, 8000.0), green=(2000.0, 18000.0), blue=(3000.0, 20000.0))
-
-# The pipe to Chromium is the one of the case page's tests.
-_spec = importlib.util.spec_from_file_location("chromium_pipe", Path(__file__).parents[2] / "casepage" / "conftest.py")
-assert _spec is not None
-assert _spec.loader is not None
-_pipe = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_pipe)
 
 NAMED = {
     "Enter": ("Enter", 13, "\r"),
@@ -74,18 +66,13 @@ def draw_tasks(count: int, kind: Kind = "preference", *, study: str = "trial-1",
     return tasks, images
 
 
-class RaterAtBrowser(_pipe.Browser):  # type: ignore[name-defined]
+class RaterAtBrowser(Browser):
     """A browser with hands: keys and mouse are Chromium's own input, not events that a script makes."""
-
-    _session: str
 
     def begin(self, page: str | Path, *, before: str = "", until: str = "!document.getElementById('begin').disabled") -> None:
         """Open a page and wait until it can be begun; ``before`` runs ahead of the page's own script."""
         if not self._session:
-            target = self.send("Target.createTarget", url="about:blank")["targetId"]
-            self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-            for domain in ("Runtime", "Log", "Page"):
-                self.send(f"{domain}.enable")
+            self.new_window()
         if before:
             self.send("Page.addScriptToEvaluateOnNewDocument", source=before)
         self.evaluate("window.stale = true")
@@ -199,14 +186,12 @@ class RaterAtBrowser(_pipe.Browser):  # type: ignore[name-defined]
 
 
 @pytest.fixture
-def new_rater(tmp_path: Path) -> Iterator[Callable[[], RaterAtBrowser]]:
+def new_rater(chromium: Chromium) -> Iterator[Callable[[], RaterAtBrowser]]:
     """Makes raters, each at a browser of their own that keeps nothing of the others."""
-    if not shutil.which("chromium"):
-        pytest.skip("needs the system package chromium")
     opened: list[RaterAtBrowser] = []
 
     def make() -> RaterAtBrowser:
-        opened.append(RaterAtBrowser(tmp_path / f"profile-{len(opened)}", "1366,768"))
+        opened.append(RaterAtBrowser(chromium))
         return opened[-1]
 
     yield make

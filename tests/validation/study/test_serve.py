@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium_pipe import Chromium, begun_chromium
 
 from srh_clinic.errors import InputError
 from srh_clinic.validation.study.questions import QUESTIONS
@@ -270,17 +269,11 @@ def test_a_server_that_is_closed_answers_no_more(study: Path) -> None:
 
 
 @pytest.fixture
-def loopback_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Browsers that reach this machine and nothing else; of a switch that is given twice, the last counts."""
-    if chromium := shutil.which("chromium"):
-        script = tmp_path / "bin" / "chromium"
-        script.parent.mkdir()
-        script.write_text(f'#!/bin/sh\nexec {chromium} "$@" --host-resolver-rules="MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"\n')
-        script.chmod(0o755)
-        monkeypatch.setenv("PATH", str(script.parent), prepend=os.pathsep)
+def chromium(tmp_path: Path) -> Iterator[Chromium]:
+    """One that reaches this machine and nothing else."""
+    yield from begun_chromium(tmp_path / "profile", reaches=", EXCLUDE 127.0.0.1")
 
 
-@pytest.mark.usefixtures("loopback_alone")
 def test_a_page_from_the_server_saves_every_answer_and_goes_on_in_another_browser(
     server: StudyServer, study: Path, new_rater: Callable[[], Any], noise_tasks: Callable[..., Any]
 ) -> None:
