@@ -10,8 +10,9 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
-import tempfile
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from srh_clinic.errors import InputError
-from srh_clinic.files import check_place, claimed
+from srh_clinic.files import check_place, claimed, draft_of, telling_of
 from srh_clinic.integration.dicom_header import derived_uid
 from srh_clinic.integration.dicom_writer import FRAME_PX, pyramid_levels
 from srh_clinic.integration.optical_path import coded
@@ -222,9 +223,10 @@ def export_deidentified(
         raise InputError("a name that is taken", "another one", out)
     check_place(out, folder=False)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with claimed(out), tempfile.TemporaryDirectory(prefix=".deidentified-", dir=out.absolute().parent) as place:
-        anyone, draft = Path(place) / "anyone" / out.name, Path(place) / out.name
-        anyone.parent.mkdir()
+    place = draft_of(out.absolute())
+    anyone, draft = place / "anyone" / out.name, place / out.name
+    with claimed(out), _gone_afterwards(place), telling_of(out, place):
+        anyone.parent.mkdir(parents=True)
         told = nameless(slide, pseudonyms)
         write(_anybodys(told), anyone, NO_DATE)
         words = words_of(slide)
@@ -235,6 +237,14 @@ def export_deidentified(
             raise InputError("a text of the source in what would be written", "an export without; nothing was written")
         draft.replace(out)
     return out
+
+
+@contextmanager
+def _gone_afterwards(place: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def words_of(slide: Slide) -> set[str]:

@@ -32,6 +32,17 @@ def draft_of(path: Path) -> Path:
 
 
 @contextmanager
+def telling_of(path: Path, draft: Path) -> Iterator[None]:
+    """Tell of ``path`` what is told of its draft, or of a file within: the draft is gone when somebody reads that."""
+    try:
+        yield
+    except InputError as error:
+        if error.path is None or draft.absolute() not in (error.path.absolute(), *error.path.absolute().parents):
+            raise
+        raise type(error)(error.found, error.needed, path) from error
+
+
+@contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A draft to write a file in, which takes the name ``path`` when all of it is written; if that fails, it is gone.
 

@@ -100,13 +100,19 @@ def _regions(study: ResultStudy) -> Iterator[dict[str, object]]:
         yield {
             "uid": study.instance(f"regions {kind}")["sop_instance_uid"],
             "label": REGION_CODES[kind].meaning,
-            "description": regions[0].words,
+            "description": words_of_kind(regions),
             "annotated_property_type": REGION_CODES[kind],
             "graphic_data": _polygons(boxes_of(regions)),
             "algorithm_identification": study.algorithm("srh-clinic guards"),
             "measurements": [Measurements(TRUST, np.array(strengths, dtype=np.float32), NO_UNITS)] if strengths else None,
             "display_color": COLOURS["rescan" if kind == "rescan" else "flagged"],
         }
+
+
+def words_of_kind(regions: Sequence[Marked]) -> str:
+    """What is said of all regions of a kind: their words where these are one and the same, else what the kind is."""
+    words = {marked.words for marked in regions}
+    return words.pop() if len(words) == 1 else REGION_CODES[regions[0].kind].meaning
 
 
 def boxes_of(regions: Sequence[Marked]) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from srh_clinic import __version__
 from srh_clinic.diagnosis import CLASS_WORDS, CLASSES
 from srh_clinic.integration.dicom_header import derived_uuid
 from srh_clinic.integration.evidence import PROCEDURE
-from srh_clinic.integration.results.annotations import boxes_of
+from srh_clinic.integration.results.annotations import boxes_of, words_of_kind
 from srh_clinic.integration.results.content import CaseFindings, Marked, Said
 from srh_clinic.integration.results.study import SlidePlane
 from srh_clinic.integration.results.vocabulary import (
@@ -166,7 +166,7 @@ class _Resources:
                 **self._subject,
                 "issued": self.when,
                 "performer": [{"actor": self._device}],
-                "code": {**_coded(REGION_CODES[kind]), "text": regions[0].words},
+                "code": {**_coded(REGION_CODES[kind]), "text": words_of_kind(regions)},
                 "studyUid": self.identity.study_uid,
                 "seriesUid": self.identity.series_uid,
                 "frameOfReferenceUid": str(headers[0].get("FrameOfReferenceUID") or ""),

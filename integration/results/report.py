@@ -58,7 +58,7 @@ from srh_clinic.integration.results.vocabulary import (
 from srh_clinic.integration.targets import MANUFACTURER
 
 REGIONS_TOLD = 60
-"""Flagged regions that the report has as regions of its own; all of them are in the bulk annotations."""
+"""Flagged regions, and those worth rescanning, that the report has as regions of its own; the bulk annotations have all."""
 
 
 def case_report(study: ResultStudy, others: Sequence[Dataset]) -> Dataset:
@@ -179,8 +179,9 @@ def _texts(study: ResultStudy) -> Iterator[tuple[Code, str]]:
             yield concept, sentence
     if findings.channel_order:
         yield CHANNEL_ORDER, findings.channel_order
-    if (left_out := len(findings.flagged) - REGIONS_TOLD) > 0:
-        yield COMMENT, f"{left_out} further flagged regions stand in the bulk annotations."
+    for regions, which in ((findings.rescan, "regions worth rescanning"), (findings.flagged, "flagged regions")):
+        if (left_out := len(regions) - REGIONS_TOLD) > 0:
+            yield COMMENT, f"{left_out} further {which} stand in the bulk annotations."
 
 
 def _say(group: PlanarROIMeasurementsAndQualitativeEvaluations, texts: Iterable[tuple[Code, str]]) -> None:

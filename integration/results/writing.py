@@ -9,9 +9,16 @@ from typing import Any
 
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    MicroscopyBulkSimpleAnnotationsStorage,
+    ParametricMapStorage,
+    SegmentationStorage,
+    VLWholeSlideMicroscopyImageStorage,
+)
 
 from srh_clinic.errors import InputError
-from srh_clinic.files import check_place, whole_files
+from srh_clinic.files import check_place, telling_of, whole_files
 from srh_clinic.integration.damage import DAMAGED
 from srh_clinic.integration.dicom_file import quiet_pydicom, read_header
 from srh_clinic.integration.dicom_writer import FRAME_PX, pyramid_levels, write_wsi
@@ -20,7 +27,7 @@ from srh_clinic.integration.results.content import CaseFindings
 from srh_clinic.integration.results.maps import cell_px, class_segmentation, heat_maps, parametric_map
 from srh_clinic.integration.results.report import case_report
 from srh_clinic.integration.results.study import ResultStudy, result_uid
-from srh_clinic.integration.targets import MANUFACTURER, NEEDED, require_free_target, target_files
+from srh_clinic.integration.targets import MANUFACTURER, NEEDED, require_free_target, source_files, target_files
 from srh_clinic.slide import Slide
 
 REPORT = "report.dcm"
@@ -33,6 +40,16 @@ OBJECTS = (
     REPORT,
 )
 """The files beside the restored slide's."""
+
+SLIDE = VLWholeSlideMicroscopyImageStorage
+
+CLASSES_BY_NAME = {
+    **dict.fromkeys(OBJECTS[:-3], ParametricMapStorage),
+    "classes.dcm": SegmentationStorage,
+    "annotations.dcm": MicroscopyBulkSimpleAnnotationsStorage,
+    REPORT: Comprehensive3DSRStorage,
+}
+"""The SOP class of each of them."""
 
 
 def write_results(
@@ -64,7 +81,7 @@ def write_results(
     # Of a map that has a level's pixels, dicom-microscopy-viewer takes the ratio of the level's widths for its scale, which is
     # half a pixel of the level off at the far edge; of others the ratio of the pixels' sizes, which is exact.
     levels = [factor for factor in pyramid_levels(findings.restored.shape) if factor != cell_px(findings)]
-    with whole_files(out, REPORT, _ours(out)) as draft, quiet_pydicom():
+    with whole_files(out, REPORT, _ours(out)) as draft, telling_of(out, draft), quiet_pydicom():
         written = write_wsi(
             findings.restored, draft, derived_from=findings.scan, provenance=restored_by, created=created, levels=levels
         )
@@ -90,14 +107,14 @@ def require_free_results(out: Path, scan: Slide, restored_by: Mapping[str, Any])
     Raises
     ------
     InputError
-        When ``out`` is a file, or one of the results' names is taken by something that is no earlier result.
+        When ``out`` is a file, or one of the results' names is taken by something that is no earlier result of the same scan.
     """
     check_place(out, folder=True)
     require_free_target(out, scan, restored_by)
-    for name in OBJECTS:
+    for name in _ours(out):
         file = out / name
-        if file.exists() and not _is_ours(file):
-            raise InputError("a file that srh-clinic did not write", NEEDED, file)
+        if file.exists() and (found := _obstacle(file, scan)) is not None:
+            raise InputError(found, NEEDED, file)
 
 
 def result_objects_before(out: Path, run: str) -> bool:
@@ -117,8 +134,17 @@ def _ours(out: Path) -> list[str]:
     return [file.name for file in target_files(out, levels)] + list(OBJECTS)
 
 
-def _is_ours(file: Path) -> bool:
+def _obstacle(file: Path, scan: Slide) -> str | None:
+    """Why a file under one of our names must stay; ``None`` when it may be replaced."""
+    if any(source.exists() and file.samefile(source) for source in source_files(scan)):
+        return "a file that the slide is read from"
     try:
-        return bool(read_header(file).header.get("Manufacturer") == MANUFACTURER)
+        header = read_header(file).header
+        says = {name: str(header.get(name) or "") for name in ("Manufacturer", "SOPClassUID", "StudyInstanceUID")}
     except (InputError, *DAMAGED):
-        return False
+        return "a file that srh-clinic did not write"
+    if says["Manufacturer"] != MANUFACTURER or says["SOPClassUID"] != CLASSES_BY_NAME.get(file.name, SLIDE):
+        return "a file that srh-clinic did not write as this result"
+    if scan.identity.study_uid not in ("", says["StudyInstanceUID"]):
+        return "a result of another study"
+    return None

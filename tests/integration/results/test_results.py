@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +37,8 @@ from pydicom.sr import codedict
 from validators import complaints, needs_validators
 
 from srh_clinic.errors import InputError
-from srh_clinic.integration import read_slide, write_wsi
+from srh_clinic.integration import convert, dicom_writer, read_slide, write_wsi
+from srh_clinic.integration.deidentify import Pseudonyms
 from srh_clinic.integration.dicom_header import image_header
 from srh_clinic.integration.results import (
     Marked,
@@ -584,3 +587,62 @@ class TestOtherScans:
 
         _, objects, _ = small(emptied)
         assert [element for element in objects["report.dcm"].iterall() if element.VR == "UI" and not element.value] == []
+
+    def test_of_many_regions_none_is_passed_over_and_none_speaks_for_all(self, small, nothing):
+        nothing["rescan"] = tuple(Marked("rescan", f"{n} steps in the mean", region(n % 30, n, 20, 20)) for n in range(63))
+        _, objects, made = small(lambda header: None)
+        texts = [str(element.value) for element in objects["report.dcm"].iterall() if element.VR == "UT"]
+        assert "3 further regions worth rescanning stand in the bulk annotations." in texts
+        (group,) = objects["annotations.dcm"].AnnotationGroupSequence
+        assert (group.NumberOfAnnotations, group.AnnotationGroupDescription) == (63, "Region worth rescanning")
+        told = [each["resource"] for each in json.loads(fhir_bundle(made, WHEN.astimezone()))["entry"]]
+        (selection,) = [each for each in told if each["resourceType"] == "ImagingSelection"]
+        assert selection["code"]["text"] == "Region worth rescanning"
+
+
+class TestWhatIsThere:
+    """A file under one of our names is replaced when it is that result of the same study, never else."""
+
+    @pytest.fixture
+    def scan(self, tmp_path):
+        write_wsi(ArraySlide(counts(shape=(60, 90)), 0.47, Identity("P1", "S1")), tmp_path / "scan", created=WHEN)
+        return read_slide(tmp_path / "scan")
+
+    def refused(self, place, scan, found):
+        before = {path: path.read_bytes() for path in place.iterdir()}
+        with pytest.raises(InputError, match=found):
+            require_free_results(place, scan, RESTORED_BY)
+        assert {path: path.read_bytes() for path in place.iterdir()} == before
+
+    @pytest.mark.parametrize("name", ["report.dcm", "map-trust.dcm", "SRS2845-2.dcm"])
+    def test_a_scan_of_the_name_of_a_result_stays(self, tmp_path, name):
+        (tmp_path / "in").mkdir()
+        write_wsi(ArraySlide(counts(shape=(60, 90)), 0.47), tmp_path / "in" / "one.dcm")
+        shutil.move(tmp_path / "in" / "one.dcm", tmp_path / "in" / name)
+        self.refused(tmp_path / "in", read_slide(tmp_path / "in" / name), "a file that the slide is read from")
+
+    def test_a_slide_is_no_report_and_a_report_no_map(self, tmp_path, scan, folder):
+        for number, (file, name) in enumerate((("scan/SRS2845.dcm", "report.dcm"), (folder / "report.dcm", "map-steps.dcm"))):
+            place = tmp_path / str(number)
+            place.mkdir()
+            shutil.copy(tmp_path / file, place / name)
+            self.refused(place, scan, "did not write as this result")
+
+    def test_a_report_of_another_study_stays(self, tmp_path, scan, folder):
+        (tmp_path / "place").mkdir()
+        shutil.copy(folder / "report.dcm", tmp_path / "place")
+        self.refused(tmp_path / "place", scan, "a result of another study")
+
+    def test_a_full_disk_is_told_of_the_folder_that_was_asked_for(self, tmp_path, scan, monkeypatch):
+        def full(*args, **more):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(dicom_writer, "flush", full)
+        for out, write in (
+            (tmp_path / "results", lambda out: write_results(findings(scan), out, restored_by=RESTORED_BY)),
+            (tmp_path / "other", lambda out: convert(tmp_path / "scan", out, pseudonyms=Pseudonyms.fresh())),
+        ):
+            with pytest.raises(InputError, match="no space left on the disk") as told:
+                write(out)
+            assert told.value.path == out
+            assert not out.exists()
