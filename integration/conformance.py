@@ -251,6 +251,7 @@ def _findings(scan: Slide, counts: NDArray[np.uint16]) -> CaseFindings:
         warnings=(),
         notes=(),
         decision="",
+        decided=None,
         quality="Image quality.",
         quality_numbers={"median": 1},
         channel_order="",

@@ -162,9 +162,13 @@ def nameless(slide: Slide, pseudonyms: Pseudonyms | None = None) -> NamelessSlid
         },
     )
     if pseudonyms is not None:
+        patient = said.patient_id or said.study_uid or said.source
+        if issuer := next((str(header.get("IssuerOfPatientID") or "") for header in headers), ""):
+            patient = f"{issuer}\0{patient}"  # another hospital gives the same numbers to other patients
+        specimen = said.specimen_id or said.series_uid or said.source
         identity = Identity(
-            patient_id=pseudonyms.name("patient", said.patient_id or said.study_uid or said.source),
-            specimen_id=pseudonyms.name("specimen", said.specimen_id or said.series_uid or said.source),
+            patient_id=pseudonyms.name("patient", patient),
+            specimen_id=pseudonyms.name("specimen", f"{patient}\0{specimen}" if specimen else ""),
             study_uid=pseudonyms.uid("study", said.study_uid),
             channel_order=identity.channel_order,
             content=said.content,

@@ -115,8 +115,8 @@ class CaseFindings:
         Where to look, and what is worth rescanning.
     doubts, warnings, notes
         Sentences that begin with a code and a colon.
-    decision
-        What a policy lets stand, in a sentence; empty where none was asked.
+    decision, decided
+        What a policy lets stand, in a sentence and as a class; empty and None where none was asked.
     quality
         How poor the image was, in a sentence, and by ``quality_numbers``: steps at the median, the ninetieth percentile and
         the most, and how many tiles were restored, left alone and capped.
@@ -142,6 +142,7 @@ class CaseFindings:
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     decision: str
+    decided: str | None
     quality: str
     quality_numbers: Mapping[str, int]
     channel_order: str
@@ -162,7 +163,7 @@ class CaseFindings:
     def digest(self) -> str:
         """SHA-256 of everything that the objects tell beside the slide's pixels, so that those that differ share no UID."""
         told = [self.before, self.after, self.flagged, self.rescan, self.doubts, self.warnings, self.notes]
-        more = [self.decision, self.quality, dict(self.quality_numbers), self.channel_order, self.run]
+        more = [self.decision, self.decided, self.quality, dict(self.quality_numbers), self.channel_order, self.run]
         digest = hashlib.sha256(repr([*told, *more]).encode())
         for values in (self.classes_before, self.classes_after, self.steps, self.trust):
             squares = values.squares

@@ -102,7 +102,7 @@ class _Resources:
             "result": [{"reference": self.url("before")}, {"reference": self.url("after")}],
             "study": [self._study] if self.identity.study_uid else [],
             "conclusion": "\n\n".join(sentences),
-            "conclusionCode": [_coded(CLASS_CODES[findings.after.diagnosis])],
+            "conclusionCode": [_coded(CLASS_CODES[findings.decided or findings.after.diagnosis])],
         }
         return "report", _without_empty(resource)
 

@@ -136,6 +136,9 @@ def _slide_group(
     quality = LIMITED_QUALITY if study.findings.rescan else DIAGNOSTIC_QUALITY
     if said.diagnosis == "nondiagnostic":
         quality = CLASS_CODES["nondiagnostic"]
+    evaluated = [QualitativeEvaluation(STATE, state), QualitativeEvaluation(IMAGE_QUALITY, quality)]
+    if state is AS_RESTORED and study.findings.decided is not None:
+        evaluated.append(QualitativeEvaluation(POLICY, CLASS_CODES[study.findings.decided]))
     return PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracking(study, name),
         referenced_region=_polygon(study, field),
@@ -145,7 +148,7 @@ def _slide_group(
             Measurement(name=concept, value=round(float(value), 6), unit=NO_UNITS, derivation=derivation)
             for concept, value, derivation in values
         ],
-        qualitative_evaluations=[QualitativeEvaluation(STATE, state), QualitativeEvaluation(IMAGE_QUALITY, quality)],
+        qualitative_evaluations=evaluated,
     )
 
 

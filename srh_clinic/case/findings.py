@@ -70,6 +70,7 @@ def findings_of(result: CaseResult, scan: Slide) -> CaseFindings:
         warnings=result.warnings,
         notes=result.notes,
         decision="" if decision is None else f"{CLASS_WORDS[decision.said]}; {decision.why} ({result.policy_from})",
+        decided=None if decision is None else decision.said,
         quality=(
             f"Image quality: steps predicted {steps.median} at the median, {steps.p90} or more in a tenth of the tiles, "
             f"{steps.largest} at most. {tiles.restored} of {tiles.total} tiles restored, {tiles.skipped} left alone, "

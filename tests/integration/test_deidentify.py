@@ -130,6 +130,19 @@ class TestTheSlide:
         assert (first.PatientID, first.StudyInstanceUID) == (second.PatientID, second.StudyInstanceUID)
         assert first.SeriesInstanceUID != second.SeriesInstanceUID
 
+    def test_equal_numbers_of_two_hospitals_and_of_two_patients_are_told_apart(self, slide):
+        def told(patient, issuer, specimen):
+            header = pydicom.Dataset()
+            header.IssuerOfPatientID = issuer
+            said = replace(slide.identity, patient_id=patient, specimen_id=specimen, attributes={"headers": (header,)})
+            found = nameless(replace(slide, identity=said), Pseudonyms(SECRET)).identity
+            return found.patient_id, found.specimen_id
+
+        assert told("P1", "A", "A1") == told("P1", "A", "A1")
+        others = [("P1", "A", "A1"), ("P1", "B", "A1"), ("P1", "", "A1"), ("P2", "A", "A1")]
+        assert len({name for one in others for name in told(*one)}) == 8
+        assert told("P1", "A", "A2")[0] == told("P1", "A", "A1")[0]
+
     def test_lossy_compression_stays_marked(self, tmp_path, named):
         for file in named.iterdir():
             header = pydicom.dcmread(file)

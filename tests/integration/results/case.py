@@ -89,6 +89,7 @@ def findings(scan: Slide, **changes: Any) -> CaseFindings:
         warnings=("differs: restored image differs from its input at 2 places, see trust",),
         notes=("reading: stretched from 12 bits",),
         decision="tumor; the support is above its limit (the caller's)",
+        decided="tumor",
         quality="Image quality: steps predicted 90 at the median.",
         quality_numbers={"median": 90, "p90": 150, "largest": 199, "restored": 17, "skipped": 2, "capped": 1, "flagged": 2},
         channel_order="CH2 is the first channel: its name says 2845",

@@ -57,6 +57,12 @@ def test_the_report_is_preliminary_and_says_what_must_be_known(bundle):
     assert report["subject"]["identifier"]["value"] == "P1"
 
 
+def test_what_it_concludes_is_what_the_policy_lets_stand(scan):
+    for decided, code in (("nondiagnostic", "RID14"), ("normal", "17621005"), (None, "108369006")):
+        (report,) = of_type(json.loads(fhir_bundle(findings(scan, decided=decided), WHEN)), "DiagnosticReport")
+        assert report["conclusionCode"][0]["coding"][0]["code"] == code
+
+
 def test_before_and_after_have_every_probability(bundle):
     before, after = of_type(bundle, "Observation")
     values = [[each["valueQuantity"]["value"] for each in one["component"]] for one in (before, after)]

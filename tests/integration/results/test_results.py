@@ -286,6 +286,8 @@ class TestReport:
         after = {each.name.meaning: each.value for each in by_name["after-restoration"].get_measurements()}
         assert after["Median of predicted steps"] == 90
         assert after["Tiles restored"] == 17
+        said = {each.name.meaning: each.value.meaning for each in by_name["after-restoration"].get_qualitative_evaluations()}
+        assert said["Decision of the policy"] == "Neoplasm"
 
     def test_its_regions_lie_where_they_were_found(self, by_name, objects):
         to_pixel = ReferenceToPixelTransformer(**geometry(objects["SRS2845.dcm"]), drop_slice_index=True, round_output=False)
