@@ -27,7 +27,7 @@ TOKEN = {"SRH_CLINIC_PACS_TOKEN": "s3cret"}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two authorities; certificates of the first for this machine, for another one, and for us."""
+    """Two authorities; certificates of the first for this machine, for another, for us, and for this one until yesterday."""
     folder = tmp_path_factory.mktemp("certificates")
 
     def openssl(*words: str) -> None:
@@ -36,10 +36,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
     for name in ("ca", "other-ca"):
         openssl("req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}")
-    for name, who in (("here", "IP:127.0.0.1"), ("elsewhere", "DNS:pacs.example"), ("us", "DNS:us.example")):
+    named = (("here", "IP:127.0.0.1"), ("elsewhere", "DNS:pacs.example"), ("us", "DNS:us.example"), ("old", "IP:127.0.0.1"))
+    for name, who in named:
         openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
         (folder / "ext").write_text(f"subjectAltName={who}")
-        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "ext")
+        days = "-1" if name == "old" else "2"
+        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", days, "-extfile", "ext")
         openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
     return folder
 
@@ -64,7 +66,9 @@ def test_a_service_is_believed_by_its_authority_and_asked_with_our_secret(made: 
     assert len(archive.objects) == 2
 
 
-@pytest.mark.parametrize(("shown", "believed"), [("here", None), ("here", "other-ca.pem"), ("elsewhere", "ca.pem")])
+@pytest.mark.parametrize(
+    ("shown", "believed"), [("here", None), ("here", "other-ca.pem"), ("elsewhere", "ca.pem"), ("old", "ca.pem")]
+)
 def test_a_service_that_is_not_believed_hears_nothing(made: Path, slide: Path, shown: str, believed: str | None) -> None:
     archive, trust = Archive(), Trust(None if believed is None else made / believed)
     objects = objects_in([slide])
