@@ -23,8 +23,8 @@ from srh_clinic.pacs.inbox import Inbox
 
 DAY = 86_400.0
 
-CLEARED = 3600.0
-"""Seconds between two times that the inbox is gone through."""
+CLEARED, SOON = 3600.0, 60.0
+"""Seconds between two times that the inbox is gone through, and where something of it was not yet looked at."""
 
 LOOKED = 0.5
 """Seconds after which others have their turn."""
@@ -63,7 +63,9 @@ class Clearing:
         """Every study, with a stop after each."""
         free, in_hand = at_rest(ledger, self.destination, before), studies_in_hand(ledger)
         for study in self.inbox.studies() if free else []:
-            if study.name not in in_hand and study not in self.inbox.open_studies():
+            if study in self.inbox.open_studies():  # as all of them are when a listener begins
+                self._began = min(self._began, time.monotonic() - CLEARED + SOON)
+            elif study.name not in in_hand:
                 with suppress(InputError, OSError):  # one that is taken away by hand, or no room for a note: the next time
                     self._let_go(study, ledger, free, before)
             yield

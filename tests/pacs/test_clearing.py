@@ -220,3 +220,18 @@ def test_a_cut_while_files_go_is_finished_by_the_next_call(desk: Desk, monkeypat
     desk.begin()
     desk.arrive()
     assert (desk.received, desk.kinds) == ([], before)
+
+
+def test_what_was_not_yet_looked_at_goes_soon_afterwards(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.done()
+    desk.sent()
+    desk.days = 40
+    desk.begin()
+    clearing = Clearing(desk.inbox, desk.audit, THERE, 30)
+    monkeypatch.setattr("srh_clinic.pacs.clearing.SOON", 0.0)
+    monkeypatch.setattr("srh_clinic.pacs.clearing.LOOKED", 0.05)
+    clearing.look(desk.ledger)
+    assert len(desk.received) == 4
+    desk.arrive()
+    clearing.look(desk.ledger)
+    assert desk.received == []
