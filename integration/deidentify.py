@@ -198,6 +198,8 @@ def date_of(slide: Slide, pseudonyms: Pseudonyms) -> datetime:
     if pseudonyms.days is None:
         return NO_DATE
     for header in _headers(slide):
+        if str(header.get("LongitudinalTemporalInformationModified") or "") == "REMOVED":
+            continue  # what stands there is no date
         for keyword in ("AcquisitionDateTime", "AcquisitionDate", "StudyDate", "ContentDate"):
             try:
                 day = datetime.strptime(str(header.get(keyword) or "")[:8], "%Y%m%d")

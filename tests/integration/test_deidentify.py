@@ -168,9 +168,10 @@ class TestWhatIsNoTrace:
     def test_a_slide_that_was_deidentified_is_once_more(self, tmp_path, slide, write):
         said = replace(slide, notes=("stretched from a full scale of 4096 (x16)", "by Quillfeather"))
         write(said, tmp_path / "0")
-        for number, days in enumerate((-77, 55, None, None)):
+        for number, days in enumerate((-77, 55, None, None, 9)):
             convert(tmp_path / str(number), tmp_path / str(number + 1), pseudonyms=Pseudonyms(bytes([number] * 16), days))
-        header = pydicom.dcmread(tmp_path / "4" / "SRS2845.dcm")
+        header = pydicom.dcmread(tmp_path / "5" / "SRS2845.dcm")
+        assert header.StudyDate == "20000101"  # it was taken out, and is not moved
         assert header.ImageComments.endswith("(x16); a note of the reading was left out, since it may name somebody")
 
     def test_a_number_of_its_pixels(self, tmp_path, write, edit):
