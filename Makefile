@@ -57,12 +57,14 @@ demo: install
 	"$(SRH)" diagnose demo/case --out demo/result
 
 # From tests/, because Python started in the root would find the folder srh_clinic/ there instead of what is installed. Three workers of
-# one thread each, and types meanwhile: tests that wait for a browser or another process leave a core idle.
+# one thread each, and types meanwhile: tests that wait for a browser or another process leave a core idle. pytest looks for no plugins,
+# because it rewrites every module of the packages that bring one; what a worker has rewritten of ours is kept for the others.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 "$(PYTHON)" -m pytest -p xdist.plugin
 test: install
 	"$(PYTHON)" -m ruff check .
 	"$(PYTHON)" -m ruff format --check .
 	cd tests && { "$(PYTHON)" -m mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p srh_clinic & types=$$!; \
-		OMP_NUM_THREADS=1 "$(PYTHON)" -m pytest -n 3 --dist worksteal; tests=$$?; wait $$types && exit $$tests; }
+		$(PYTEST) -n 3 --dist worksteal; tests=$$?; wait $$types && exit $$tests; }
 
 FILES ?= 20000
 fuzz: install
