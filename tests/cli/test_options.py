@@ -29,6 +29,7 @@ OWN_MEANING = {
     "images": "a folder of them, or their number",
     "preset": "the extent of tables, or the design of a study",
     "patients": "of a tree of patches, or of a cohort",
+    "keep": "share of tiles, or days that received files stay",
     "case": "to be read, or of a run's ledger",
     "allow_missing": "of the rows of a manifest, or of cases that could not be done",
     "extends": "what takes the parts that are missing from another bundle",
