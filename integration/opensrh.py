@@ -22,10 +22,12 @@ from srh_clinic.integration.channels import ChannelOption, ChannelOrder, Channel
 from srh_clinic.integration.depth import Depth
 from srh_clinic.integration.frames import FramedSlide, Frames
 from srh_clinic.integration.limits import limits
+from srh_clinic.integration.places import tiffs_in
 from srh_clinic.integration.snapshot import Snapshot, content_of
 from srh_clinic.integration.tiff import read_tiff
 from srh_clinic.intensity import CHANNELS, FULL_SCALE, Counts
 from srh_clinic.slide import UM_PER_PX, Identity
+from srh_clinic.tables import spelling_key
 
 META = "meta/opensrh.json"
 SPLIT = "meta/train_val_split.json"
@@ -33,6 +35,8 @@ NEEDED = "a patch, a slide or a patient of an OpenSRH tree"
 
 LISTS = ("tumor_patches", "normal_patches", "nondiagnostic_patches")
 """What a slide's patches are listed under: what each patch shows."""
+
+_PARTS = ("train", "val", "test")
 
 NORMAL = "normal"
 """The class of patients without tumor; any other names a tumor."""
@@ -80,27 +84,40 @@ class OpenSRH:
         return slides
 
     def below(self, place: Path) -> list[Patch]:
-        """The patches whose files lie at or below a place in the tree."""
+        """The patches whose files lie at or below a place in the tree, of which any folder may be a link."""
         place = place.resolve()
-        return [patch for patch in self.patches if place in (patch.file, *patch.file.parents)]
+        real = {folder: folder.resolve() for folder in {patch.file.parent for patch in self.patches}}
+
+        def is_below(patch: Patch) -> bool:
+            folder = real[patch.file.parent]
+            return place in (patch.file, *patch.file.parents, folder, *folder.parents)
+
+        return [patch for patch in self.patches if is_below(patch)]
 
     def split(self) -> dict[str, str]:
-        """``"train"`` or ``"val"`` by patient, as ``meta/train_val_split.json`` says; empty when there is none.
+        """``"train"``, ``"val"`` or ``"test"`` by patient, as ``meta/train_val_split.json`` says; empty when there is none.
+
+        Patients are called as the other metadata call them; here they may be spelt otherwise.
 
         Raises
         ------
         InputError
-            When it is damaged, or puts a patient into both.
+            When it is damaged, names no part, puts a patient into two, or names patients and none of them is in the tree.
         """
         path = self.root / SPLIT
         if not path.is_file():
             return {}
         said = _json(path)
-        parts: dict[str, str] = {}
-        for name in ("train", "val"):
+        if not set(said) & set(_PARTS):
+            raise InputError(f"the parts {', '.join(map(ascii, list(said)[:4])) or 'of nobody'}", "train and val", path)
+        spelt: dict[str, str] = {}
+        for name in _PARTS:
             for patient in _list(said.get(name, []), f"the patients of {name}", path):
-                if parts.setdefault(str(patient), name) != name:
+                if spelt.setdefault(spelling_key(str(patient)), name) != name:
                     raise InputError(f"patient {patient} in both parts", "each patient in one part", path)
+        parts = {one: spelt[key] for one in self.patients if (key := spelling_key(one)) in spelt}
+        if spelt and not parts:
+            raise InputError("no patient of those that meta/opensrh.json lists", "the split of this tree", path)
         return parts
 
 
@@ -151,7 +168,7 @@ def _patches(said: dict[str, Any], root: Path, path: Path) -> Iterator[Patch]:
 
 def _inside(root: Path, listed: Any, path: Path) -> Path:
     """The file that the metadata list, which has to lie in the tree."""
-    place = PurePosixPath(str(listed))
+    place = PurePosixPath(str(listed).replace("\\", "/"))  # as Windows lists paths
     if not isinstance(listed, str) or not listed or place.is_absolute() or ".." in place.parts:
         raise InputError(f"the patch {str(listed)[:80]!r}", "a path within the tree, as seen from its folder", path)
     return root.joinpath(*place.parts)
@@ -161,12 +178,21 @@ def _json(path: Path) -> dict[str, Any]:
     if path.stat().st_size > limits().header_bytes:
         raise InputError(f"a file of {path.stat().st_size} bytes", f"at most {limits().header_bytes}", path)
     try:
-        said = parsed_json(path.read_bytes())
+        said = parsed_json(path.read_bytes(), _once)
     except (OSError, ValueError) as error:
         raise InputError(f"a file that is not readable JSON ({error})", "the metadata of OpenSRH", path) from error
     if not isinstance(said, dict):
         raise InputError(f"a {type(said).__name__}", "a JSON object", path)
     return said
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON in which no name stands twice: the second would take the place of the first without a word."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        twice = next(name for at, (name, _) in enumerate(pairs) if name in dict(pairs[:at]))
+        raise ValueError(f"{ascii(twice)[:60]} twice")
+    return made
 
 
 def _list(said: Any, what: str, path: Path) -> list[Any]:
@@ -249,11 +275,26 @@ def read_opensrh(
         if not patch.file.is_file():
             raise InputError("no such patch, which meta/opensrh.json lists", "all patches of the slide", patch.file)
     shape = read_tiff(patches[0].file, UM_PER_PX, FULL_SCALE, channels).shape
-    return _side_by_side(place, patches, shape, um_per_px, channels)
+    return _side_by_side(place, patches, shape, um_per_px, channels, _beside(tree, patches))
+
+
+def _beside(tree: OpenSRH, patches: list[Patch]) -> list[str]:
+    """What is not shown of the slides that patches are of: patches that lie elsewhere, and files that nobody lists."""
+    slides, listed = {(patch.patient, patch.slide) for patch in patches}, {patch.file for patch in tree.patches}
+    elsewhere = sum((patch.patient, patch.slide) in slides for patch in tree.patches) - len(patches)
+    folders = {patch.file.parent for patch in patches}
+    unlisted = sum(file not in listed for folder in folders for file in tiffs_in(folder))
+    notes = [f"{elsewhere} patches of the same slides lie elsewhere and are not shown"] if elsewhere else []
+    return notes + ([f"{unlisted} TIFFs beside them that its metadata do not list are not shown"] if unlisted else [])
 
 
 def _side_by_side(
-    place: Path, patches: list[Patch], shape: tuple[int, int], um_per_px: float | None, channels: ChannelOption | None
+    place: Path,
+    patches: list[Patch],
+    shape: tuple[int, int],
+    um_per_px: float | None,
+    channels: ChannelOption | None,
+    beside: list[str],
 ) -> FramedSlide:
     across = math.ceil(math.sqrt(len(patches)))
     down = math.ceil(len(patches) / across)
@@ -267,7 +308,10 @@ def _side_by_side(
     if channels is not None:
         order = decide_channels([ChannelStatement((name,)) for name in CHANNELS], channels, place)
     size = UM_PER_PX if um_per_px is None else um_per_px
-    notes = [f"{len(patches)} patches of OpenSRH side by side, in the order of its metadata, not where they lay on the slide"]
+    notes = [
+        f"{len(patches)} patches of OpenSRH side by side, in the order of its metadata, not where they lay on the slide",
+        *beside,
+    ]
     if um_per_px is None:
         notes.append(f"pixel size {size:g} um as of the imager; the patches state none")
     return FramedSlide(

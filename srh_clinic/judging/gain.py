@@ -17,9 +17,10 @@ from srh_clinic.judging.judge import judge, said
 from srh_clinic.progress import Progress, silent
 from srh_clinic.slide import ArraySlide
 from srh_clinic.training import read_settings
-from srh_clinic.training.images import Split, TrainingImage, find_images, split_images
+from srh_clinic.training.images import Split, TrainingImage
 from srh_clinic.training.loop import ImageSettings
 from srh_clinic.training.slide_pool import Reading, SlidePool
+from srh_clinic.training.sources import split_of
 
 MOST_TILES = 12
 """Tiles of a patient that are judged, spread over all of theirs."""
@@ -79,7 +80,7 @@ def measure_gain(
     for bundle in (before, after):
         if not {"denoiser", "calibrator"} <= set(load_bundle(bundle).parts):
             raise InputError(f"a bundle without a denoiser and a calibrator ({bundle})", "both, or --extends phantom-demo")
-    split = split_images(find_images(Path(data), settings.patients), settings.seed, settings.held_out_share)
+    split = split_of(data, settings)
     patients: dict[str, list[TrainingImage]] = {}
     for image in split.images["test"]:
         patients.setdefault(image.patient, []).append(image)

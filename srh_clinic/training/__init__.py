@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,8 @@ def train(
     work = create_task(task, settings, data, folder, where)
     if together.is_first:
         together.wait()
+        for line in _split_of(work):
+            report(line)
     if backbone_from is not None:
         initial = _with_backbone(task, work, Path(backbone_from))
     earlier = [score(task, measures) for measures in _validations(folder / "log.jsonl")]
@@ -198,6 +200,14 @@ def _with_backbone(task: str, work: Task | Game, path: Path) -> dict[str, Tensor
 
     with made_apart():
         return with_backbone(work.create(), path)
+
+
+def _split_of(work: Task | Game) -> Iterator[dict[str, Any]]:
+    """What a user is told of a split before the training: how many patients are where, and its notes."""
+    for of in (work, getattr(work, "patches", None)):
+        if (split := getattr(getattr(of, "pool", None), "split", None)) is not None:
+            yield {f"patients_{part}": count for part, count in split.patients.items()}
+            yield from ({"note": note} for note in split.notes)
 
 
 def _picture(task: DenoiserTask, average: dict[str, Tensor], path: Path) -> None:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,13 +104,21 @@ class SlidePool:
         self.seconds_reading = 0.0
 
     def _edges(self) -> list[int]:
-        """The shorter edge of every image; patches of OpenSRH are taken to be of one size."""
+        """The shorter edge of every image; of patches, of which there are many, one is opened of each size of their files."""
         edges = []
+        shapes: dict[int, tuple[int, int]] = {}
         for at, image in enumerate(self._images):
-            if image.is_patch and self._patch_edge:
-                continue
+            if image.is_patch:
+                n_bytes = _size_of(image.files[0])
+                if n_bytes in shapes:
+                    continue
+                shapes[n_bytes] = self._slide(at).shape
+                usual = next(iter(shapes.values()))
+                if shapes[n_bytes] != usual:
+                    found = f"a patch of {shapes[n_bytes][1]} x {shapes[n_bytes][0]} pixels"
+                    raise InputError(found, f"one of {usual[1]} x {usual[0]}, as the others are", image.files[0])
+                self._patch_edge = min(usual)
             edges.append(min(self._slide(at).shape))
-            self._patch_edge = edges[-1] if image.is_patch else self._patch_edge
         return edges
 
     def _slide(self, at: int) -> Slide:
@@ -214,6 +223,13 @@ class SlidePool:
         pool.holdout_indices = self.holdout_indices - self.training_count + len(chosen)
         pool.training_count = len(chosen)
         return pool
+
+
+def _size_of(patch: Path) -> int:
+    try:
+        return patch.stat().st_size
+    except OSError as error:
+        raise InputError("no such patch, which meta/opensrh.json lists", "all patches of the tree", patch) from error
 
 
 def _starts(edge: int, size: int) -> list[int]:

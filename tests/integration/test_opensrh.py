@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +124,45 @@ def test_the_split_puts_each_patient_into_one_part(whole: Path, tmp_path: Path) 
     (tree / SPLIT).write_text(json.dumps({"train": ["NIO_001"], "val": ["NIO_002", "NIO_001"]}))
     with pytest.raises(InputError, match="patient NIO_001 in both parts"):
         read_tree(tree).split()
+
+
+def copy_of(tree: Path, out: Path) -> tuple[Path, dict[str, Any]]:
+    shutil.copytree(tree, out)
+    return out, json.loads((out / META).read_text())
+
+
+def test_folders_of_a_tree_may_be_links(whole: Path, tmp_path: Path) -> None:
+    tree, _ = copy_of(whole, tmp_path / "tree")
+    (tree / "studies").rename(tmp_path / "elsewhere")
+    (tree / "studies").symlink_to(tmp_path / "elsewhere")
+    assert read_slide(tree / "studies" / "NIO_001" / "1").shape == (600, 600)
+
+
+def test_paths_of_windows_are_found(whole: Path, tmp_path: Path) -> None:
+    tree, meta = copy_of(whole, tmp_path / "tree")
+    lists = meta["NIO_001"]["slides"]["1"]
+    lists["tumor_patches"] = [name.replace("/", "\\") for name in lists["tumor_patches"]]
+    (tree / META).write_text(json.dumps(meta))
+    assert any("3 patches of OpenSRH" in note for note in read_slide(tree / "studies" / "NIO_001" / "1").notes)
+
+
+def test_what_is_not_shown_of_a_slide_is_told(whole: Path, tmp_path: Path) -> None:
+    tree, meta = copy_of(whole, tmp_path / "tree")
+    patches = meta["NIO_001"]["slides"]["1"]["tumor_patches"]
+    shutil.copyfile(tree / patches[0], tree / "studies/NIO_001/1/patches/other.tif")
+    (tree / "moved.tif").write_bytes((tree / patches[1]).read_bytes())
+    (tree / patches[1]).unlink()
+    patches[1] = "moved.tif"
+    (tree / META).write_text(json.dumps(meta))
+    notes = " ".join(read_slide(tree / "studies" / "NIO_001" / "1").notes)
+    assert "1 patches of the same slides lie elsewhere and are not shown" in notes
+    assert "1 TIFFs beside them that its metadata do not list are not shown" in notes
+
+
+def test_a_patient_who_stands_twice_in_the_metadata_is_refused(whole: Path, tmp_path: Path) -> None:
+    """JSON would keep the second of them without a word."""
+    tree, _ = copy_of(whole, tmp_path / "tree")
+    text = (tree / META).read_text().rstrip().removesuffix("}")
+    (tree / META).write_text(text + ', "NIO_001": {"class": "hgg", "slides": {}}}')
+    with pytest.raises(InputError, match=r"not readable JSON .'NIO_001' twice"):
+        read_tree(tree)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ import tifffile
 import torch
 
 from srh_clinic.errors import InputError
+from srh_clinic.integration import write_wsi
 from srh_clinic.integration.nio_writer import Scan, write_nio
 from srh_clinic.integration.opensrh import META, SPLIT
 from srh_clinic.integration.opensrh_writer import write_opensrh
 from srh_clinic.integration.tiff_writer import write_tiff
 from srh_clinic.slide import ArraySlide, Identity
-from srh_clinic.training import slide_pool
+from srh_clinic.training import read_settings, slide_pool
 from srh_clinic.training.images import PARTS, find_images, split_images
+from srh_clinic.training.loop import ImageSettings
 from srh_clinic.training.slide_pool import Reading, SlidePool
+from srh_clinic.training.sources import open_slides, split_of
 
 CPU = torch.device("cpu")
 
@@ -85,6 +89,148 @@ def test_copies_of_a_file_keep_patients_together(tmp_path: Path) -> None:
         assert of["patient-1"] == of["patient-6"] == of["patient-3"]
 
 
+def manifest_of(folder: Path, patients: list[str], split: str = "") -> Path:
+    """A manifest of small images, one for each patient in turn."""
+    for number in range(len(patients)):
+        tiff(folder / f"{number}.tif", number)
+    rows = [f"{number}.tif,{patient},{split}" for number, patient in enumerate(patients)]
+    (folder / "m.csv").write_text("case,patient,split\n" + "\n".join(rows) + "\n")
+    return folder / "m.csv"
+
+
+def test_one_patient_in_two_spellings_is_one(tmp_path: Path) -> None:
+    images = find_images(manifest_of(tmp_path, ["P1", "B", "p 01", "C", "P1\u200b", "D"]))
+    for seed in range(20):
+        split = split_images(images, seed)
+        of = {one.patient: part for part in PARTS for one in split.images[part]}
+        assert of["P1"] == of["p 01"] == of["P1\u200b"]
+        assert any("count as one" in note and "'p 01'" in note for note in split.notes)
+
+
+def test_an_image_that_was_saved_anew_keeps_patients_together(tmp_path: Path) -> None:
+    """Other bytes, same counts: another compression, another axis order, DICOM."""
+    for number in range(6):
+        tiff(tmp_path / f"patient-{number}" / "a.tif", number)
+    options: dict[str, Any] = {"photometric": "minisblack", "resolution": (1e4 / 0.47, 1e4 / 0.47), "resolutionunit": 3}
+    tifffile.imwrite(tmp_path / "patient-3" / "b.tif", image(1), compression="zlib", **options)
+    (tmp_path / "patient-5" / "dicom").mkdir()
+    for file in write_wsi(ArraySlide(image(1), 0.47, Identity()), tmp_path / "patient-5" / "dicom"):
+        assert file.is_file()
+    settings = read_settings("denoiser")
+    assert isinstance(settings, ImageSettings)
+    for seed in range(8):
+        split = split_of(tmp_path, settings.model_copy(update={"seed": seed}))
+        of = {one.patient: part for part in PARTS for one in split.images[part]}
+        assert of["patient-1"] == of["patient-3"]
+        assert len({of[name] for name in of if name in ("patient-1", "patient-5") or "dicom" in name}) == 1
+
+
+def test_copies_of_strips_keep_patients_together(tmp_path: Path) -> None:
+    for number in range(5):
+        write_nio(ArraySlide(image(number, 128), 0.47), tmp_path / f"patient-{number}" / "mosaic", "folders", Scan(64, 0))
+    shutil.copytree(tmp_path / "patient-1" / "mosaic", tmp_path / "patient-4" / "again")
+    images = [replace(one, patient=one.files[0].parent.name) for one in find_images(tmp_path)]
+    for seed in range(20):
+        split = split_images(images, seed)
+        of = {one.patient: part for part in PARTS for one in split.images[part]}
+        assert of["patient-1"] == of["patient-4"]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Four patients of two small patches; the last is held out by the tree's own split."""
+    meta: dict[str, Any] = {}
+    for number in range(4):
+        names = [f"studies/NIO_00{number}/1/patches/{k}.tif" for k in range(2)]
+        for k, name in enumerate(names):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(tmp_path / name, image(10 * number + k, 48), photometric="minisblack")
+        meta[f"NIO_00{number}"] = {"class": "hgg", "slides": {"1": {"tumor_patches": names, "normal_patches": []}}}
+    (tmp_path / "meta").mkdir()
+    (tmp_path / META).write_text(json.dumps(meta))
+    (tmp_path / SPLIT).write_text(json.dumps({"train": [f"NIO_00{number}" for number in range(3)], "val": ["NIO_003"]}))
+    return tmp_path
+
+
+def test_a_copy_of_a_patch_keeps_patients_together(tree: Path) -> None:
+    shutil.copyfile(tree / "studies/NIO_001/1/patches/0.tif", tree / "studies/NIO_003/1/patches/1.tif")
+    with pytest.raises(InputError, match="'NIO_001' and 'NIO_003', who are spelt alike or share a copy of an image, in two"):
+        split_images(find_images(tree))
+    (tree / SPLIT).unlink()
+    for seed in range(10):
+        of = {one.patient: part for part, images in split_images(find_images(tree), seed).images.items() for one in images}
+        assert of["NIO_001"] == of["NIO_003"]
+
+
+def test_patches_of_nothing_are_no_copies_of_each_other(tree: Path) -> None:
+    for number in (1, 3):
+        dark = np.zeros((2, 48, 48), np.uint16)
+        tifffile.imwrite(tree / f"studies/NIO_00{number}/1/patches/1.tif", dark, photometric="minisblack")
+    assert len(split_images(find_images(tree)).images["train"]) == 6
+
+
+def test_a_folder_of_a_tree_is_split_as_the_tree_says(tree: Path) -> None:
+    split = split_images(find_images(tree / "studies"))
+    assert {one.patient for one in split.images["val"]} == {"NIO_003"}
+    assert all(one.label == 0 for one in split.images["train"])
+
+
+def test_a_trees_split_may_spell_patients_otherwise(tree: Path) -> None:
+    (tree / SPLIT).write_text(json.dumps({"train": ["nio_000", "NIO_1"], "val": ["NIO_003 "]}))
+    split = split_images(find_images(tree))
+    assert {one.patient for one in split.images["val"]} == {"NIO_003"}
+    assert any("1 patient whom the data put into no part" in note for note in split.notes)
+    for said, says in {
+        '{"training": []}': "the parts 'training'",
+        '{"val": ["NIO_9"]}': "no patient of those that meta",
+    }.items():
+        (tree / SPLIT).write_text(said)
+        with pytest.raises(InputError, match=says):
+            find_images(tree)
+
+
+@pytest.mark.parametrize(("size", "says"), [(None, "no such patch"), (40, "a patch of 40 x 40 pixels; needed one of 48 x 48")])
+def test_a_patch_that_does_not_serve_is_named_before_the_training(size: int | None, says: str, tree: Path) -> None:
+    path = tree / "studies/NIO_002/1/patches/1.tif"
+    path.unlink()
+    if size:
+        tifffile.imwrite(path, image(0, size), photometric="minisblack")
+    with pytest.raises(InputError, match=says) as caught:
+        SlidePool(split_images(find_images(tree)), Reading({}), CPU, 2)
+    assert caught.value.path == path
+
+
+def test_a_training_does_not_go_on_with_others_held_out(tree: Path, tmp_path: Path) -> None:
+    """Who was trained on would be among those who say what was reached."""
+    settings = read_settings("denoiser")
+    assert isinstance(settings, ImageSettings)
+    folder = tmp_path / "run"
+    open_slides(str(tree), folder, CPU, settings, 2)
+    rows = (folder / "split.csv").read_text().splitlines()
+    assert rows[0] == "case,ch3,patient,truth,split"
+    assert sorted(row.split(",", 2)[2] for row in rows[-2:]) == ["NIO_003,tumor,val"] * 2
+    assert {one.patient: one.part for one in find_images(folder / "split.csv")}["NIO_001"] == "train"
+    (folder / "checkpoint.pt").write_bytes(b"")
+    open_slides(str(tree), folder, CPU, settings, 2)
+    (tree / SPLIT).write_text(json.dumps({"train": ["NIO_000", "NIO_001", "NIO_003"], "val": ["NIO_002"]}))
+    with pytest.raises(InputError, match="others of them held out, than this training began with"):
+        open_slides(str(tree), folder, CPU, settings, 2)
+
+
+def test_manifests_of_spreadsheets_are_read(tmp_path: Path) -> None:
+    path = manifest_of(tmp_path, ["A", "B"])
+    path.write_bytes("\ufeffCase;Patient;Truth\r\n0.tif;A;Tumor\r\n;;\r\n1.tif;B;normal\r\n".encode())
+    assert [(one.patient, one.label) for one in find_images(path)] == [("A", 0), ("B", 1)]
+    (tmp_path / "again.tif").symlink_to(tmp_path / "0.tif")
+    for case in ("0.tif", "./0.tif", "again.tif"):
+        path.write_text(f"case,patient\n0.tif,A\n{case},B\n")
+        with pytest.raises(InputError, match=r"the case .* in row 2 and, again, in row 3; needed each case once"):
+            find_images(path)
+    path.write_text("case,patient\n")
+    with pytest.raises(InputError, match="a table without rows"):
+        find_images(path)
+
+
 def test_patients_are_what_files_say_before_what_folders_are_called(tmp_path: Path) -> None:
     scan = Scan(64, 0)
     for number in range(3):
@@ -114,7 +260,7 @@ def test_a_manifest_says_whose_and_what(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=says):
             find_images(manifest)
     manifest.write_text("case,patient,split\n0.tif,A,train\n1.tif,A,val\n2.tif,B,\n")
-    with pytest.raises(InputError, match="patient A in two parts"):
+    with pytest.raises(InputError, match="patient 'A' in two parts"):
         split_images(find_images(manifest))
 
 

@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
-from decimal import Decimal
 
+from srh_clinic.tables import spelling_key
 from srh_clinic.validation.shift.records import STRATA, ManifestRow
 
 COLUMNS = ("patient", *STRATA)
 """Columns whose labels group cases: one label in two spellings makes two patients of one, or two sites."""
 
-NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
-LEADING_ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")
-UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0]")
-"""What shows nothing and is no format character either: joiners, fillers, variation selectors."""
-
-DASHES = re.compile("[\u2010-\u2015\u2043\u2212\ufe58]")
 
 TOLD = 5
 """Labels of a column that the sentence names; it counts the others."""
-
-
-def spelling_key(label: str) -> str:
-    """What labels have in common that differ only in case, blanks, invisible characters, the form of accents, dashes and
-    digits, leading zeros, a decimal part of nothing but zeros, or the apostrophe by which spreadsheets keep a text: ``"P01"``,
-    ``"p 1"`` and ``"P1\\u200b"`` are one.
-    """
-    text = DASHES.sub("-", UNSEEN.sub("", unicodedata.normalize("NFKC", label)))
-    shown = "".join(_digit(one) for one in text if unicodedata.category(one) not in ("Cf", "Cc"))
-    text = "".join(unicodedata.normalize("NFC", shown.casefold()).split()).lstrip("'")
-    if NUMBER.fullmatch(text):
-        return str(Decimal(text).normalize())
-    return LEADING_ZEROS.sub("", text)
-
-
-def _digit(character: str) -> str:
-    """A digit of any script as 0 to 9; any other character as it is."""
-    value = unicodedata.decimal(character, None)
-    return character if value is None else str(value)
 
 
 def alike_labels(rows: Sequence[ManifestRow], *, join: bool) -> tuple[list[ManifestRow], list[str]]:
