@@ -9,7 +9,8 @@
 # make two-workers   16 cases by one worker and by two, and what their ledger takes
 # make wheelhouse    srh-clinic and all that it needs as wheels for this Python, to install where there is no network
 # make check-wheelhouse  what the Containerfile does, in a new environment here: installed from the wheelhouse alone
-# make full-width an official checkpoint of full width, with random weights, imported and a tile restored (minutes, 6 GB)
+# make full-width an official checkpoint of full width, with random weights, imported and a tile restored through all its steps
+#                 (two minutes and 6 GB; EDGE=256 takes sixteen times as long)
 # make benchmark  speed and memory of the restoration on this machine
 # make benchmark-writing  what the whole set of results costs beside a diagnosis
 # make benchmark-slide    whole slides beside an earlier build and a naive loop (half an hour)
@@ -109,8 +110,10 @@ check-wheelhouse:
 	build/offline/bin/srh-clinic doctor
 	rm -rf build/offline
 
+EDGE ?= 64
+
 full-width: install
-	cd tests && SRH_FULL_WIDTH=1 "$(PYTHON)" -m pytest -s -k full_width restorers/test_official.py
+	cd tests && SRH_FULL_WIDTH=$(EDGE) "$(PYTHON)" -m pytest -s -k full_width restorers/test_official.py
 
 benchmark: install
 	"$(SRH)" benchmark speed

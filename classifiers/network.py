@@ -18,7 +18,7 @@ from srh_clinic.classifiers.own import MappedClasses, class_groups, own_network
 from srh_clinic.diagnosis import CLASSES
 from srh_clinic.display import RECIPES, Recipe, three_channel
 from srh_clinic.engine import each_alone
-from srh_clinic.errors import InputError
+from srh_clinic.errors import InputError, on_one_line
 from srh_clinic.inference import inference
 from srh_clinic.intensity import Counts
 
@@ -43,6 +43,8 @@ def create_classifier(config: dict[str, Any]) -> nn.Module:
     backbone, options = config.get("backbone", "resnet10t"), dict(config.get("options", {}))
     groups = class_groups(config["classes"]) if config.get("classes") else None
     count = len(CLASSES) if groups is None else sum(map(len, groups))
+    if ":" in str(backbone):  # timm would look on a hub, or in a folder, for what the rest of the name says
+        raise InputError(f"the classifier backbone {backbone!r}", "the name of a timm model, without a place before it")
     try:
         make = own_network(str(backbone))
         network = make(num_classes=count, **options) if make else timm.create_model(backbone, num_classes=count, **options)
@@ -55,6 +57,38 @@ def create_classifier(config: dict[str, Any]) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise InputError(f"the classifier backbone {backbone!r}, which gives a {type(network).__name__}", "a torch.nn.Module")
     return network if groups is None else MappedClasses(network, groups)
+
+
+def require_serving(network: nn.Module, patch: int, backbone: str) -> None:
+    """Refuse a network that does not take views of a size, or gives anything but a logit for each class.
+
+    Raises
+    ------
+    InputError
+        That says what it gives, or what it says itself.
+    """
+    views = torch.rand(2, 3, patch, patch, generator=torch.Generator().manual_seed(0))
+    inner = network.network if isinstance(network, MappedClasses) else network
+    count = sum(map(len, network.groups)) if isinstance(network, MappedClasses) else len(CLASSES)
+    was_training = network.training
+    try:
+        with torch.inference_mode():
+            logits = inner.eval()(views)
+    except Exception as error:  # whatever a network of others raises
+        found = f"which does not take views of {patch} x {patch} px ({on_one_line(error)})"
+        raise InputError(
+            f"the classifier backbone {backbone!r}, {found}",
+            "a network for patches of this size, or images of the size that it takes",
+        ) from error
+    finally:
+        network.train(was_training)
+    if not isinstance(logits, Tensor) or logits.shape != (2, count):
+        gives = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise InputError(
+            f"the classifier backbone {backbone!r}, which gives {gives} of two views", f"logits of shape (2, {count})"
+        )
+    if not bool(torch.isfinite(logits).all()):
+        raise InputError(f"the classifier backbone {backbone!r}, which gives what is not finite", "finite logits")
 
 
 @dataclass(frozen=True, eq=False)

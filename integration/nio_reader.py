@@ -19,7 +19,7 @@ from srh_clinic.integration.dicom_frames import DicomFrames
 from srh_clinic.integration.flat_field import ColumnSums, FlatField, column_profile, flattened, require_flat_field
 from srh_clinic.integration.frames import FramedSlide, Frames, check_extent
 from srh_clinic.integration.nio_layout import StripFiles
-from srh_clinic.integration.nio_strips import Strips, decoded, open_strips, pixel_edge
+from srh_clinic.integration.nio_strips import Strips, check_partners, decoded, open_strips, pixel_edge
 from srh_clinic.integration.snapshot import content_of
 from srh_clinic.integration.strip_registration import (
     ChannelShift,
@@ -174,11 +174,13 @@ def _measure(strips: Strips, flat_field: FlatField) -> _Measured:
         if flat_field == "gaussian":
             ch2, ch3 = (rounded_counts(flattened(image, flat_field, None)) for image in (ch2, ch3))
         sums.append((ColumnSums.of(ch2, margin), ColumnSums.of(ch3, margin)))
+    shift = channel_shift(shifts)
+    check_partners(strips, shift.coherence)
     overlap = strip_overlap(sums)
     profiles: list[NDArray[np.float64] | None] = [None, None]
     if flat_field == "columns":
         profiles = [column_profile([strip[channel] for strip in sums], overlap.columns) for channel in (0, 1)]
-    return _Measured(tuple(sums), channel_shift(shifts), overlap, (profiles[0], profiles[1]))
+    return _Measured(tuple(sums), shift, overlap, (profiles[0], profiles[1]))
 
 
 def _frames(strips: Strips, measured: _Measured, flat_field: FlatField, channel: int) -> tuple[Frames, ...]:

@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from srh_clinic.errors import InputError
 from srh_clinic.integration.channels import channel_of_words
@@ -18,10 +20,13 @@ from srh_clinic.integration.damage import told_as
 from srh_clinic.integration.dicom_file import DicomFile, quiet_pydicom, read_header
 from srh_clinic.integration.dicom_frames import DicomFrames, open_frames
 from srh_clinic.integration.nio_layout import NEEDED, StripFiles
+from srh_clinic.integration.strip_registration import shows_the_same
 from srh_clinic.integration.units import StatedLength, settle
 from srh_clinic.intensity import CHANNELS, Counts
+from srh_clinic.registration import COHERENT
 
 _ONE_CASE = {"PatientID": "patient", "StudyInstanceUID": "study", "AccessionNumber": "accession number"}
+_MOST_COMPARED = 64  # pairs of strips, of which some ten take a second
 _SAYS_CHANNEL = ("SeriesDescription", "ImageComments", "ProtocolName", "AcquisitionProtocolDescription")
 
 
@@ -114,6 +119,31 @@ def _check_copies(strips: Sequence[Strip]) -> None:
         if uid in known:
             raise InputError(f"the same instance as {known[uid].name}, under another name", NEEDED, strip.file.path)
         known[uid] = strip.file.path
+
+
+def check_partners(strips: Strips, coherence: NDArray[np.float64]) -> None:
+    """Refuse strips of CH2 and CH3 that go together and are numbered as if they did not.
+
+    Parameters
+    ----------
+    strips
+        The strips of a mosaic.
+    coherence
+        ``(strips, pieces)``: how much CH2 and CH3 of each resemble each other; those that do not are compared.
+
+    Raises
+    ------
+    InputError
+        That names both strips.
+    """
+    apart = [at for at, heights in enumerate(coherence) if heights.max() < COHERENT]
+    pairs = sorted(permutations(apart, 2), key=lambda pair: abs(pair[0] - pair[1]))[:_MOST_COMPARED]
+    for at, other in pairs:
+        ch2, ch3 = strips.pairs[other][0], strips.pairs[at][1]
+        if shows_the_same(ch2.frames.load(0), ch3.frames.load(0)):
+            own = strips.pairs[at][0].file.path.name
+            found = f"a strip of CH3 that shows what {ch2.file.path.name} of CH2 does, and not what {own} does"
+            raise InputError(found, NEEDED, ch3.file.path)
 
 
 def pixel_edge(strips: Strips, um_per_px: float | None) -> tuple[float, tuple[str, ...]]:

@@ -49,10 +49,13 @@ class ChannelShift:
         float64 ``(strips, pieces, 2)`` in px (y, x); where a piece is not coherent, that of the others.
     coherence
         ``(strips, pieces)``, heights of the peaks in their standard deviations.
+    too_far
+        Largest shift in px that a coherent piece told and that is beyond :data:`MOST_PX`; 0 where none is.
     """
 
     shifts: NDArray[np.float64]
     coherence: NDArray[np.float64]
+    too_far: float = 0.0
 
     @property
     def is_known(self) -> bool:
@@ -74,9 +77,15 @@ class ChannelShift:
         pieces = self.shifts.reshape(-1, 2)
         if not self.is_known:
             best = f"coherence {self.coherence.max():.1f} at most"
+            if self.too_far:
+                best = f"what resembles most lies {self.too_far:.0f} px away, and beyond {MOST_PX:.0f} px that is chance"
             return f"CH3 could not be registered on CH2 ({best}): they are shown as they lie"
         down, right = np.median(pieces, axis=0)
-        measured = f"{len(pieces)} pieces, coherence {self.coherence.min():.0f} to {self.coherence.max():.0f}"
+        count = f"{len(pieces)} piece{'s' if len(pieces) > 1 else ''}"
+        measured = f"{count}, coherence {self.coherence.min():.0f} to {self.coherence.max():.0f}"
+        if blind := int((self.coherence < COHERENT).sum()):
+            verbs = ("tells", "follows") if blind == 1 else ("tell", "follow")
+            measured += f", {blind} of them {verbs[0]} nothing and {verbs[1]} the others"
         if self.moves is None:
             return f"CH3 in register with CH2 ({down:+.2f}, {right:+.2f} px; {measured})"
         spread = np.ptp(pieces, axis=0).max()
@@ -107,10 +116,20 @@ def piece_shifts(ch2: Counts, ch3: Counts) -> tuple[NDArray[np.float64], NDArray
 def channel_shift(measured: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> ChannelShift:
     """The shift of a mosaic from what :func:`piece_shifts` says of each strip."""
     shifts, coherence = (np.stack(parts) for parts in zip(*measured, strict=True))
-    coherence = np.where(np.abs(shifts).max(axis=-1) <= MOST_PX, coherence, 0.0)  # NaN is no shift either
+    largest = np.abs(shifts).max(axis=-1)
+    far = largest[(coherence >= COHERENT) & (largest > MOST_PX)]
+    coherence = np.where(largest <= MOST_PX, coherence, 0.0)  # NaN is no shift either
     sure = coherence >= (IN_REGISTER if (coherence >= IN_REGISTER).any() else COHERENT)
     median = np.median(shifts[sure], axis=0) if sure.any() else np.zeros(2)
-    return ChannelShift(np.where(sure[..., None], shifts, median), coherence)
+    return ChannelShift(np.where(sure[..., None], shifts, median), coherence, float(far.max()) if far.size else 0.0)
+
+
+def shows_the_same(ch2: Counts, ch3: Counts) -> bool:
+    """Whether two strips ``(H, W)`` show one tissue: the pieces in their middle do, no further apart than channels lie."""
+    pieces = piece_rows(ch2.shape[0])
+    rows = slice(*pieces[len(pieces) // 2])
+    shifts, coherence = piece_shifts(ch2[rows], ch3[rows])
+    return bool(coherence[0] >= COHERENT and np.abs(shifts[0]).max() <= MOST_PX)
 
 
 @dataclass(frozen=True)

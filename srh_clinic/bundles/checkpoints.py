@@ -216,6 +216,7 @@ _VALUES = frozenset(
 _SILENT = frozenset({"PROTO", "FRAME"})
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _MARK = object()
+_WRAPPED = ("module.", "_orig_mod.")
 
 
 class _Reader:
@@ -380,19 +381,25 @@ def _kind(value: Any) -> str:
 
 
 def state_dict(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Tensors by name of a state dict, alone or under ``state_dict``, or of a module that was pickled whole.
+    """Tensors by name of a state dict, alone or under a name of its own (``state_dict``, ``model``, ``ema``), or of a module.
 
-    ``module.``, which training on several cards puts before every name, is taken off.
+    ``module.`` and ``_orig_mod.``, which training on several cards and compilation put before every name, are taken off.
 
     Raises
     ------
     InputError
-        When it is none of these.
+        When it is none of these, or there are several state dicts, as of a network and of the average of its weights.
     """
     content = checkpoint.content
     table = _table(content)
-    if table is not None and isinstance(inner := table.get("state_dict"), dict | Record):
-        table = _table(inner)
+    inner = {
+        name: one for name, value in (table or {}).items() if (one := _table(value)) and all(map(_is_tensor, one.values()))
+    }
+    if len(inner) > 1:
+        found = f"several state dicts ({', '.join(map(ascii, list(inner)[:4]))})"
+        raise InputError(found, "a checkpoint with one of them", checkpoint.path)
+    if inner:
+        (table,) = inner.values()
     records = dict(_of_module(content, "", 0, checkpoint.path)) if _is_module(content) else table
     if not records:
         raise InputError(
@@ -403,9 +410,13 @@ def state_dict(checkpoint: Checkpoint) -> dict[str, Tensor]:
         if not isinstance(name, str):
             raise InputError("a tensor whose name is no text", "a state dict", checkpoint.path)
         tensors[name] = checkpoint.tensor(record)
-    while all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    while prefix := next((one for one in _WRAPPED if all(name.startswith(one) for name in tensors)), ""):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
+
+
+def _is_tensor(record: Any) -> bool:
+    return isinstance(record, Record) and str(record.of) in TENSORS - {"collections.OrderedDict"}
 
 
 def _table(content: Any) -> dict[Any, Any] | None:

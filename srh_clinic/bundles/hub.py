@@ -39,15 +39,15 @@ def fetch_bundle(source: str, out: Path, *, revision: str | None = None, sha256:
     InputError
         When it is not to be had, no commit is named, or a hash is another; nothing is left at ``out`` then.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("an existing file or folder", "a name that is not taken", out)
+    _require_free(out)
     place = Path(source)
     if place.is_dir():
         return _copied(place, out, sha256)
     if not _NAME.match(source):
         raise InputError(f"the source {source!r}", "a bundle's folder, or owner/name on the hub")
     if revision is None or not _REVISION.match(revision):
-        raise InputError(f"the revision {revision!r}", "a commit of 40 hexadecimal digits (--revision)")
+        found = "no revision" if revision is None else f"the revision {revision!r}"
+        raise InputError(found, "a commit of 40 hexadecimal digits (--revision)")
     if sha256 is None:
         raise InputError(
             f"no sha256 for {source}", "that of its configs/metadata.json (--sha256), from whom you have its name"
@@ -75,8 +75,14 @@ def publish_bundle(bundle: Bundle, target: str, *, message: str = "A bundle of s
     if _NAME.match(target) and not Path(target).parent.is_dir():
         revision = _upload(bundle, target, message)
         return f"srh-clinic bundle fetch {target} --revision {revision} --sha256 {digest} --out {bundle.name}"
+    _require_free(Path(target))
     _copied(bundle.path, Path(target), digest)
     return f"srh-clinic bundle fetch {target} --sha256 {digest} --out {bundle.name}"
+
+
+def _require_free(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError("an existing file or folder", "a name that is not taken", out)
 
 
 def _copied(source: Path, out: Path, sha256: str | None) -> Bundle:

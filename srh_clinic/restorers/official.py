@@ -198,6 +198,10 @@ def _require_fitting(part: str, create: Any, config: dict[str, Any], tensors: Ma
             there = "missing" if name not in found else f"of shape {found[name]}"
             needed = "none of that name" if name not in wanted else f"one of shape {wanted[name]}"
             raise InputError(f"the {part}'s tensor {name} {there}", needed, path)
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() != tensors[name].is_floating_point():
+            kinds = [str(one.dtype).removeprefix("torch.") for one in (tensors[name], tensor)]
+            raise InputError(f"the {part}'s tensor {name} of {kinds[0]}", f"one of {kinds[1]}", path)
 
 
 def _card(name: str, imported: Mapping[str, Mapping[str, Any]], um_per_px: float) -> str:

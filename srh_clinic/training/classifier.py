@@ -15,9 +15,11 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
 from srh_clinic.classifiers import PatchClassifier, create_classifier, fit_temperature
+from srh_clinic.classifiers.network import require_serving
 from srh_clinic.diagnosis import CLASSES
 from srh_clinic.display import Recipe, three_channel
 from srh_clinic.errors import InputError
+from srh_clinic.inference import made_apart
 from srh_clinic.intensity import FULL_SCALE, Counts
 from srh_clinic.training.loop import ImageSettings
 from srh_clinic.training.pool import is_of_images
@@ -75,6 +77,8 @@ class ClassifierTask:
                 raise InputError(f"{len(labels)} patch", "at least two labelled patches", source)
             self.patches = PatchesInMemory(counts[:split], labels[:split], counts[split:], labels[split:])
         self.held_counts, self.held_labels = self.patches.held_out
+        with made_apart():
+            require_serving(self.create(), self.patch, settings.backbone)
 
     @property
     def seconds_reading(self) -> float | None:
@@ -177,7 +181,7 @@ class PatchesOfSlides:
     Raises
     ------
     InputError
-        When a tile is of an image of which nobody says what it shows.
+        When a tile is of an image of which nobody says what it shows, or all that are trained on show the same.
     """
 
     def __init__(self, pool: SlidePool, data: str) -> None:
@@ -190,6 +194,9 @@ class PatchesOfSlides:
         self.labels = np.array(labels, dtype=np.int64)
         training = self.labels[: pool.training_count]
         self.of_class = [np.flatnonzero(training == label) for label in np.unique(training)]
+        if len(self.of_class) < 2:
+            found = f"training images that all show {CLASSES[int(training[0])]}"
+            raise InputError(found, "images of two classes or more, among the patients that are trained on", data)
 
     @property
     def held_out(self) -> tuple[Counts, NDArray[np.int64]]:
@@ -214,7 +221,8 @@ def read_patches(folder: Path) -> tuple[Counts, NDArray[np.int64]]:
     """
     paths = sorted(folder.glob("class-*.npz"))
     if not paths:
-        raise InputError("no class-*.npz file", "a folder of labelled patches", folder)
+        needed = "an OpenSRH tree, a manifest with the column truth, or a folder of labelled patches (class-*.npz)"
+        raise InputError("no labelled patches" if folder.is_dir() else "no such file or folder", needed, folder)
     counts, labels = [], []
     for path in paths:
         with np.load(path) as content:

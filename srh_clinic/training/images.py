@@ -223,10 +223,12 @@ def split_images(
         if not stated[name]:
             strata.setdefault(tuple(sorted({one.label for one in members if one.label is not None})), []).append(name)
     parts = {name: part for name, part in stated.items() if part}
-    for names in strata.values():
+    drawn = 0  # over all strata, so that many small ones do not all hold out for the same part
+    for _, names in sorted(strata.items()):
         ranked = sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
         count = min(max(round(held_out * len(names)), 1), len(names) - 1)
-        parts |= {name: "val" if at % 2 == 0 else "test" for at, name in enumerate(ranked[:count])}
+        parts |= {name: "val" if at % 2 == 0 else "test" for at, name in enumerate(ranked[:count], start=drawn)}
+        drawn += count
         parts |= dict.fromkeys(ranked[count:], "train")
     parts = _both_sides(parts, seed)
     notes = _told(groups, stated)

@@ -177,7 +177,7 @@ def fit(
     torch.manual_seed(settings.seed)
     network = task.create().to(device).train()
     if initial is not None:
-        network.load_state_dict(initial)
+        _begin_from(network, initial, task.name)
     if settings.channels_last:
         network = network.to(memory_format=torch.channels_last)
     companions, turns = _turns(task, network, device)
@@ -230,6 +230,16 @@ def fit(
         run.save(step, elapsed())
     together.wait()
     return _on_cpu(average), step
+
+
+def _begin_from(network: nn.Module, initial: dict[str, Tensor], task: str) -> None:
+    try:
+        network.load_state_dict(initial)
+    except RuntimeError as error:
+        stray = sorted({*initial} ^ {*network.state_dict()})
+        which = f", such as {stray[0]}" if stray else ""
+        found = f"weights to begin from that do not fit the {task} of this configuration ({len(stray)} other tensors{which})"
+        raise InputError(found, "the configuration that they were trained with, or no weights to begin from") from error
 
 
 def _optimisers(turns: Sequence[Turn], settings: LoopSettings) -> list[torch.optim.Optimizer]:

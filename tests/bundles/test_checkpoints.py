@@ -47,6 +47,24 @@ def test_a_state_dict_is_what_torch_says_it_is(tmp_path: Path) -> None:
             assert read[name].dtype == tensor.dtype
 
 
+@pytest.mark.parametrize("name", ["state_dict", "model", "ema"])
+def test_a_state_dict_may_have_a_name_of_its_own(name: str, tmp_path: Path) -> None:
+    weights = {f"_orig_mod.module.{key}": tensor for key, tensor in nn.Linear(2, 3).state_dict().items()}
+    torch.save({"step": 5, name: weights, "opt": {"state": {0: {"exp_avg": torch.zeros(2)}}}}, tmp_path / "X.pt")
+    tensors = state_dict(read_checkpoint(tmp_path / "X.pt", of_tensors))
+    assert {key: tensor.tolist() for key, tensor in tensors.items()} == {
+        key.removeprefix("_orig_mod.module."): tensor.tolist() for key, tensor in weights.items()
+    }
+
+
+@pytest.mark.parametrize("other", ["ema", "state_dict", "ema_state_dict"])
+def test_of_several_state_dicts_none_is_guessed(other: str, tmp_path: Path) -> None:
+    """A network and the average of its weights fit each other's names."""
+    torch.save({"model": nn.Linear(2, 3).state_dict(), other: nn.Linear(2, 3).state_dict()}, tmp_path / "X.pt")
+    with pytest.raises(InputError, match=rf"several state dicts \('model', '{other}'\); needed a checkpoint with one of them"):
+        state_dict(read_checkpoint(tmp_path / "X.pt", of_tensors))
+
+
 def test_a_module_that_was_pickled_whole_gives_its_state_dict(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Sequential(nn.Linear(3, 1)))
     torch.save(network, tmp_path / "a.pt")

@@ -54,7 +54,7 @@ def test_a_hub_gives_what_was_pinned(hub: list[dict[str, Any]], tiny_bundle: Pat
 @pytest.mark.parametrize(
     ("source", "options", "says"),
     [
-        ("lab/tiny", {"sha256": "0" * 64}, "the revision None"),
+        ("lab/tiny", {"sha256": "0" * 64}, "no revision; needed a commit"),
         ("lab/tiny", {"revision": "main", "sha256": "0" * 64}, "the revision 'main'; needed a commit"),
         ("lab/tiny", {"revision": COMMIT}, "no sha256 for lab/tiny"),
         ("lab/tiny", {"revision": COMMIT, "sha256": "0" * 64}, "needed that of 000"),
@@ -96,3 +96,12 @@ def test_what_lies_in_another_folder_cannot_be_published(tiny_bundle: Path, tmp_
     heir = save_bundle(tmp_path / "heir", parts, {"extends": "../other"})
     with pytest.raises(InputError, match=r"a bundle that extends the folder \.\./other"):
         publish_bundle(heir, str(tmp_path / "shelf"))
+
+
+def test_what_is_there_is_not_published_over(tiny_bundle: Path, tmp_path: Path) -> None:
+    shelf = Path(shutil.copytree(tiny_bundle, tmp_path / "shelf"))
+    before = sorted(shelf.rglob("*"))
+    for target in (shelf, tmp_path):
+        with pytest.raises(InputError, match="an existing file or folder; needed a name that is not taken"):
+            publish_bundle(load_bundle(shelf), str(target))
+    assert sorted(shelf.rglob("*")) == before

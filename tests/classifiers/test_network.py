@@ -61,6 +61,9 @@ def test_weights_of_another_backbone_are_refused(tmp_path):
         load_classifier(bundle)
     with pytest.raises(InputError, match="resnet9000"):
         create_classifier({"backbone": "resnet9000"})
+    for name in ("hf-hub:someone/network", "local-dir:/somewhere"):  # a bundle that is loaded asks no hub
+        with pytest.raises(InputError, match="without a place before it"):
+            create_classifier({"backbone": name})
 
 
 def test_the_temperature_is_recovered_from_overconfident_logits():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from srh_clinic.bundles import load_bundle, save_bundle
 from srh_clinic.classifiers import load_classifier
-from srh_clinic.classifiers.network import create_classifier
+from srh_clinic.classifiers.network import create_classifier, require_serving
 from srh_clinic.classifiers.own import ENTRY_POINTS, MappedClasses, class_groups
 from srh_clinic.errors import InputError
 from srh_clinic.training import train
@@ -66,6 +66,48 @@ def test_a_network_of_a_package_is_trained_and_found_again(offered: None, tmp_pa
     np.testing.assert_allclose(classifier.predict_proba(seen).sum(axis=1), 1)
     with pytest.raises(InputError, match="a classifier of OurNet, which shows no features"):
         classifier.embed(seen)
+
+
+class Another(OurNet):
+    """Gives what the test says of the logits, or raises it."""
+
+    gives: Any = None
+
+    def forward(self, views: Tensor) -> Any:
+        return type(self).gives(super().forward(views))
+
+
+def raised(logits: Tensor) -> Tensor:
+    raise KeyError("views of 224 px")
+
+
+@pytest.mark.parametrize(
+    ("gives", "says"),
+    [
+        (lambda logits: logits[:, :2], r"gives shape \(2, 2\) of two views; needed logits of shape \(2, 3\)"),
+        (lambda logits: logits[:, 0], r"gives shape \(2,\) of two views"),
+        (lambda logits: (logits,), "gives a tuple of two views"),
+        (lambda logits: logits * float("nan"), "gives what is not finite"),
+        (raised, r"does not take views of 48 x 48 px \('views of 224 px'\)"),
+    ],
+)
+def test_a_network_that_does_not_serve_is_refused_before_it_is_trained(
+    gives: Any, says: str, offered: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["our_networks"], "OurNet", Another)
+    monkeypatch.setattr(Another, "gives", staticmethod(gives))
+    with pytest.raises(InputError, match=says):
+        train(
+            "classifier", str(patches(tmp_path)), None, tmp_path / "b", device="cpu", backbone="our-net", options={}, steps=1
+        )
+    assert not (tmp_path / "b" / "models").exists()
+
+
+def test_more_outputs_than_classes_are_refused(offered: None, tmp_path: Path) -> None:
+    """Those beyond the table would be left out of every sum without a word."""
+    network = MappedClasses(OurNet(5), class_groups({"a": "tumor", "b": "normal", "c": "nondiagnostic", "d": "tumor"}))
+    with pytest.raises(InputError, match=r"gives shape \(2, 5\) of two views; needed logits of shape \(2, 4\)"):
+        require_serving(network, 16, "our-net")
 
 
 def test_what_no_package_offers_is_never_imported(offered: None) -> None:

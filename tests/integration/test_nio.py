@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from scipy import ndimage as ndi
 
 from srh_clinic.errors import InputError
 from srh_clinic.guards.channels import look_at_channels
@@ -224,6 +225,47 @@ def test_a_strip_that_is_not_right_is_named(damage: str, tmp_path: Path) -> None
         read_slide(folder)
     assert "\n" not in str(caught.value)
     assert "OTHER" not in str(caught.value)
+
+
+def swapped(folder: Path, one: str, other: str) -> None:
+    (folder / one).rename(folder / "aside")
+    (folder / other).rename(folder / one)
+    (folder / "aside").rename(folder / other)
+
+
+def textured(width: int = 3 * 128, height: int = 128) -> np.ndarray:
+    """What both channels show, with noise of their own: nothing of it is alike 128 columns further on."""
+    rng = np.random.default_rng(1)
+    tissue = ndi.gaussian_filter(rng.normal(size=(height, width)), 1.0) * 20_000 + 25_000
+    return np.clip([tissue + rng.normal(0, 500, tissue.shape) for _ in range(2)], 0, 65_535).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("layout", "names", "says"),
+    [
+        ("folders", [FOLDERS[0].format(6), FOLDERS[0].format(11)], "IMG00007.dcm: .*shows what IMG00011.dcm of CH2 does"),
+        ("numbered", [IN_TURN.format(2), IN_TURN.format(6)], "NIO001_1_2.dcm: .*shows what NIO001_1_5.dcm of CH2 does"),
+    ],
+)
+def test_strips_that_changed_their_numbers_are_named(layout: NioLayout, names: list[str], says: str, tmp_path: Path) -> None:
+    """In one channel alone: CH2 and CH3 of a strip would show two places, and every result of them be nonsense."""
+    folder = write_nio(ArraySlide(textured(), 0.47), tmp_path / "nio", layout, Scan(128, 0, (0.4, -1.2)))
+    assert "3 pieces" in " ".join(read_slide(folder).notes)
+    swapped(folder, *names)
+    with pytest.raises(InputError, match=says):
+        read_slide(folder)
+
+
+def test_a_strip_that_tells_nothing_follows_the_others_and_is_counted(tmp_path: Path) -> None:
+    image = textured()
+    image[:, :, 128:256] = np.random.default_rng(2).normal(20_000, 500, (2, 128, 128)).astype(np.uint16)
+    slide = read_slide(write_nio(ArraySlide(image, 0.47), tmp_path / "nio", "folders", Scan(128, 0, (0.0, 2.0))))
+    assert "1 of them tells nothing and follows the others" in " ".join(slide.notes)
+
+
+def test_channels_that_lie_too_far_apart_are_told(tmp_path: Path) -> None:
+    slide = read_slide(write_nio(ArraySlide(textured(), 0.47), tmp_path / "nio", "folders", Scan(128, 0, (32.0, 0.0))))
+    assert "what resembles most lies 32 px away, and beyond 20 px that is chance" in " ".join(slide.notes)
 
 
 def test_a_flat_field_is_for_strips_alone(tmp_path: Path) -> None:

@@ -165,6 +165,10 @@ def test_a_hostile_checkpoint_is_refused_and_not_run(part: str, files: tuple[Pat
             "tensor final_conv.1.bias of shape .3,.; needed one of shape",
         ),
         (lambda w: w.pop("init_conv.weight"), "no weights of the released U-Net"),
+        (
+            lambda w: w.update({"final_conv.1.bias": torch.zeros(2, dtype=torch.int64)}),
+            "tensor final_conv.1.bias of int64; needed one of float32",
+        ),
     ],
 )
 def test_weights_load_strictly(change: Any, says: str, files: tuple[Path, Path, nn.Module], tmp_path: Path) -> None:
@@ -185,15 +189,30 @@ def test_each_checkpoint_has_its_place(files: tuple[Path, Path, nn.Module], tmp_
 @pytest.mark.skipif(not os.environ.get("SRH_FULL_WIDTH"), reason="takes minutes and 6 GB of memory: make full-width")
 def test_at_full_width_a_tile_is_restored_through_all_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """285 million random weights and a ResNet-50, saved as the released code saves them, by the command line."""
+    edge, began, done = int(os.environ["SRH_FULL_WIDTH"]), time.perf_counter(), 0
+    forward = OfficialUNet.forward
+
+    def told(what: str) -> None:
+        print(f"{time.perf_counter() - began:7.1f} s  {what}", flush=True)
+
+    def counted(network: OfficialUNet, x: Tensor, t: Tensor) -> Tensor:
+        nonlocal done
+        done += 1
+        noise = forward(network, x, t)
+        told(f"evaluation {done} of a tile of {x.shape[-1]} px, at index {int(t[0])}")
+        return noise
+
+    monkeypatch.setattr(OfficialUNet, "forward", counted)
     torch.manual_seed(2)
     torch.save({f"module.{name}": tensor for name, tensor in OfficialUNet().state_dict().items()}, tmp_path / "X.pt")
     pickled_calibrator(tmp_path / "Y.pt", monkeypatch, {}, steps=4.0)
+    told(f"{sum(one.numel() for one in OfficialUNet().parameters()) / 1e6:.0f} million weights saved")
     bundle_import_official(tmp_path / "bundle", tmp_path / "X.pt", tmp_path / "Y.pt", extends="phantom-demo")
+    told("imported")
     restorer = create_restorer("rscd", bundle=tmp_path / "bundle", device="cpu")
-    tile = np.random.default_rng(0).integers(5_000, 40_000, (1, 2, 256, 256)).astype(np.uint16)
-    began = time.perf_counter()
+    tile = np.random.default_rng(0).integers(5_000, 40_000, (1, 2, edge, edge)).astype(np.uint16)
     restored = restorer.restore(tile)
-    evaluations = int(restored.evaluations[0])
-    print(f"{evaluations} evaluations in {time.perf_counter() - began:.0f} s, index {int(restored.steps_predicted[0])}")
-    assert restored.steps[0] == restored.steps_predicted[0] + 3
+    index = int(restored.steps_predicted[0]) - 1
+    told(f"restored in {done} evaluations, calibrated to index {index}")
+    assert done == restored.steps[0] == index + 3, "as the released code's last round"
     assert (restored.counts != tile).mean() > 0.9

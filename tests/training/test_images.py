@@ -21,7 +21,7 @@ from srh_clinic.integration.opensrh import META, SPLIT
 from srh_clinic.integration.opensrh_writer import write_opensrh
 from srh_clinic.integration.tiff_writer import write_tiff
 from srh_clinic.slide import ArraySlide, Identity
-from srh_clinic.training import read_settings, slide_pool
+from srh_clinic.training import read_settings, slide_pool, train
 from srh_clinic.training.images import PARTS, find_images, split_images
 from srh_clinic.training.loop import ImageSettings
 from srh_clinic.training.slide_pool import Reading, SlidePool
@@ -215,6 +215,21 @@ def test_a_training_does_not_go_on_with_others_held_out(tree: Path, tmp_path: Pa
     (tree / SPLIT).write_text(json.dumps({"train": ["NIO_000", "NIO_001", "NIO_003"], "val": ["NIO_002"]}))
     with pytest.raises(InputError, match="others of them held out, than this training began with"):
         open_slides(str(tree), folder, CPU, settings, 2)
+
+
+def test_small_strata_hold_out_for_both_parts(tmp_path: Path) -> None:
+    """Of two classes of two patients each, one is to choose the weights by and one for the verdict."""
+    path = manifest_of(tmp_path, ["A", "B", "C", "D"])
+    path.write_text("case,patient,truth\n0.tif,A,tumor\n1.tif,B,tumor\n2.tif,C,normal\n3.tif,D,normal\n")
+    split = split_images(find_images(path))
+    assert split.patients == {"train": 2, "val": 1, "test": 1}
+    assert not {one.patient for one in split.images["val"]} & {one.patient for one in split.images["test"]}
+    assert not split.notes
+
+
+def test_a_classifier_of_one_class_is_refused(tree: Path) -> None:
+    with pytest.raises(InputError, match="training images that all show tumor; needed images of two classes or more"):
+        train("classifier", str(tree), None, tree / "out", device="cpu", steps=1)
 
 
 def test_manifests_of_spreadsheets_are_read(tmp_path: Path) -> None:

@@ -264,6 +264,12 @@ def test_a_run_can_begin_from_a_bundle(data, tmp_path):
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+def test_weights_of_another_network_are_refused_in_a_sentence(data, tmp_path):
+    with pytest.raises(InputError, match="weights to begin from that do not fit the denoiser of this configuration") as caught:
+        run("denoiser", data, tmp_path / "second", start_from="phantom-demo")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_bundle_to_begin_from_that_is_not_there_is_told_before_anything_is_simulated(tmp_path):
     with pytest.raises(InputError, match="no bundle"):
         run("denoiser", "phantom", tmp_path / "b", start_from=tmp_path / "nowhere", phantoms=3, holdout=1)
