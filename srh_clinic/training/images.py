@@ -216,8 +216,8 @@ def split_images(
     groups = _groups(images, shown)
     stated = {name: _stated_part(members) for name, members in groups.items()}
     if len(groups) < 2:
-        found = f"images of {len(groups)} patient ({_named(images)})"
-        raise InputError(found, "at least two patients: one to train on, one held out")
+        few = f"images of {len(groups)} patient ({_named(images)})"
+        raise InputError(few, "at least two patients: one to train on, one held out")
     strata: dict[tuple[int, ...], list[str]] = {}
     for name, members in groups.items():
         if not stated[name]:
