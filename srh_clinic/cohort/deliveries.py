@@ -64,6 +64,11 @@ class Deliveries:
     def __init__(self, ledger: Ledger, destination: str) -> None:
         self.ledger, self.destination = ledger, destination
 
+    def take_over(self) -> None:
+        """Wait no more for destinations of earlier calls that did not answer: what was late there is yet to be sent here."""
+        with self.ledger.transaction() as db:
+            db.execute("DELETE FROM deliveries WHERE state = 'late' AND destination != ?", (self.destination,))
+
     def due(self) -> Due | None:
         """The next case to deliver; None when there is none now."""
         with self.ledger.reading() as db:

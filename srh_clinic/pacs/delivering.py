@@ -118,6 +118,7 @@ def delivering(delivery: Delivery, ledger: Path) -> Iterator[Outgoing]:
     def run() -> None:
         try:
             with Ledger(ledger) as opened:
+                Deliveries(opened, delivery.destination.name).take_over()
                 while not over.is_set():
                     try:
                         more = delivery.deliver_next(opened)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -19,7 +20,7 @@ HEARD = 1.0
 """Seconds after which somebody who hears nothing looks whether to go on."""
 
 AGAIN = 10.0
-"""Seconds until a channel that broke is opened again."""
+"""Seconds until a channel that broke is opened again, and until one that could not be asked for is asked for once more."""
 
 CONNECTING = 10.0
 """Seconds for a channel to open."""
@@ -35,14 +36,16 @@ class CancelRequests:
         self.worklist = worklist
         self._wanted: dict[str, Json] = {}
         self._watched: set[str] = set()
+        self._asked: dict[str, float] = {}
         self._lock, self._over = threading.Lock(), threading.Event()
         self._thread: threading.Thread | None = None
 
     def watch(self, uid: str) -> None:
         """Hear of a workitem from now on; does nothing the second time."""
         with self._lock:
-            if uid in self._watched:
+            if uid in self._watched or time.monotonic() - self._asked.get(uid, -AGAIN) < AGAIN:
                 return
+            self._asked[uid] = time.monotonic()
         try:
             told = self.worklist.subscribe(uid)
         except ServiceError:  # the next time it may answer
@@ -65,6 +68,7 @@ class CancelRequests:
         with self._lock:
             self._wanted.pop(uid, None)
             self._watched.discard(uid)
+            self._asked.pop(uid, None)
 
     def close(self) -> None:
         """Hear no more."""

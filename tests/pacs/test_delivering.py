@@ -100,6 +100,15 @@ def test_one_who_does_not_answer_for_weeks_is_still_asked(ledger: Ledger, tmp_pa
     assert Deliveries(ledger, pacs.name).state_of("a" * 12) == ("late", "no-connection")
 
 
+def test_what_was_late_elsewhere_is_sent_to_where_results_go_now(ledger: Ledger, tmp_path: Path) -> None:
+    mistyped, pacs = Pacs(), Pacs()
+    mistyped.name, mistyped.answers = "dicom://PACS@pacs:140", [UnreachableError("no-connection")]
+    Delivery(tmp_path, mistyped, Audit(None)).deliver_next(ledger)
+    with delivering(Delivery(tmp_path, pacs, Audit(None)), ledger.path):
+        until(lambda: pacs.got and count_deliveries(ledger)["sent"])
+    assert count_deliveries(ledger) == {"sent": 1, "refused": 0, "late": 0, "kept": 0}  # no alarm for ever
+
+
 @pytest.mark.parametrize(("asked", "wait"), [(120.0, 120.0), (1e9, 900.0), (1.0, 5.0)])
 def test_one_who_says_when_to_come_again_is_left_alone_until_then(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: float, wait: float

@@ -30,7 +30,7 @@ from srh_clinic.pacs.dicom_json import Json, code_item, dataset_of, items, text
 from srh_clinic.pacs.events import CancelRequests
 from srh_clinic.pacs.inbox import Inbox
 from srh_clinic.pacs.listening import Listening, listen
-from srh_clinic.pacs.objects import Instance, objects_in
+from srh_clinic.pacs.objects import Instance, ServiceError, objects_in
 from srh_clinic.pacs.performing import Performer, Performing
 from srh_clinic.pacs.sending import destination_of
 from srh_clinic.pacs.web import WebArchive
@@ -425,6 +425,22 @@ def test_a_service_in_trouble_is_asked_less_and_less_often_and_not_before_it_say
     archive.answers.clear()
     assert asked_within(310) > 2
     assert here.stages == ["held"]
+
+
+def test_a_service_that_cannot_tell_of_cancel_requests_is_not_asked_in_every_step(
+    archive: Archive, service: str, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = site(tmp_path, service, slide)
+    asked: list[str] = []
+
+    def subscribe(uid: str) -> bool:
+        asked.append(uid)
+        raise ServiceError("the answer 500 to a subscription", "a service that does it", service, 500)
+
+    monkeypatch.setattr(here.performer.worklist, "subscribe", subscribe)
+    for _ in range(4):
+        here.beat()
+    assert (here.stages, asked) == (["held"], [UID])
 
 
 @pytest.mark.parametrize("step", ["_bring_input", "_follow", "_complete"])
