@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from srh_clinic.bundles import load_bundle
 from srh_clinic.bundles.bundle import MODEL_CARD
 from srh_clinic.cli.output import FRAMED, LEAST_WIDTH, folded
 from srh_clinic.cli.panel import CLASS_STYLES, SIDE_BY_SIDE, _classes, _narrow_classes, result_panel
+from srh_clinic.health import check_health
 
 NUMBER = re.compile(r"\d+\.\d%")
 EVERY_NUMBER = re.compile(r"(?<![\w.])\d[\d.,]*%?(?![\w])")
@@ -66,6 +68,8 @@ def assert_whole(shown: Callable[[int], str], everything: str, every: int = 1) -
 def test_every_number_of_a_card_and_of_doctor_is_whole(
     run: Run, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
+    monkeypatch.setattr("srh_clinic.health.check_health", cache(check_health))
+
     def shown(width: int) -> str:
         monkeypatch.setenv("COLUMNS", str(width))
         lines = run(*command).out.splitlines()

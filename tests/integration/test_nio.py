@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ STRIP = 512
 SHIFT = (-0.4, 1.3)
 
 
+@cache
 def tissue(quality: float = 0.5, size: int = 2 * STRIP) -> ArraySlide:
     phantom = simulate_case("tumor", quality, size, 3)
     return ArraySlide(phantom.counts, phantom.um_per_px, Identity("PHANTOM", "tumor-3"))
