@@ -99,7 +99,7 @@ def test_a_run_that_is_ended_goes_on_when_it_is_called_again_whatever_lies_in_it
                             break
                 time.sleep(0.05)
             first.send_signal(number)
-            _, said = first.communicate(timeout=60)
+            _, said = first.communicate(timeout=300)
         assert first.returncode == {signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}[number], said
         if number == signal.SIGTERM:
             assert "Terminated." in said
