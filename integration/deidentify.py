@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -231,7 +231,8 @@ def export_deidentified(
     out.parent.mkdir(parents=True, exist_ok=True)
     place = draft_of(out.absolute())
     anyone, draft = place / "anyone" / out.name, place / out.name
-    with claimed(out), _gone_afterwards(place), telling_of(out, place):
+    with claimed(out), ExitStack() as afterwards, telling_of(out, place):
+        afterwards.callback(shutil.rmtree, place, ignore_errors=True)
         anyone.parent.mkdir(parents=True)
         told = nameless(slide, pseudonyms)
         write(_anybodys(told), anyone, NO_DATE)
@@ -243,14 +244,6 @@ def export_deidentified(
             raise InputError("a text of the source in what would be written", "an export without; nothing was written")
         draft.replace(out)
     return out
-
-
-@contextmanager
-def _gone_afterwards(place: Path) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def words_of(slide: Slide) -> set[str]:

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from srh_clinic.errors import InputError
-from srh_clinic.files import whole_folder
+from srh_clinic.files import require_new_folder, whole_folder
 from srh_clinic.integration.dicom_header import derived_uid
 from srh_clinic.integration.strip_registration import moved
 from srh_clinic.intensity import Counts, rounded_counts
@@ -79,8 +79,7 @@ def write_nio(slide: Slide, out: Path, layout: NioLayout = "folders", scan: Scan
     if not 0 <= scan.overlap < scan.strip or slide.shape[1] < scan.strip:
         found = f"a slide {slide.shape[1]} px wide, strips of {scan.strip} px that share {scan.overlap}"
         raise InputError(found, "a slide of one strip or more")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("an existing file or folder", "a name that is not taken", out)
+    require_new_folder(out)
     with whole_folder(out) as draft:
         for name, channel, counts in _strips(slide, scan, layout):
             path = draft / name

@@ -11,7 +11,7 @@ import tifffile
 
 from srh_clinic.diagnosis import CLASSES, NORMAL, TUMOR
 from srh_clinic.errors import InputError
-from srh_clinic.files import whole_folder
+from srh_clinic.files import require_new_folder, whole_folder
 from srh_clinic.integration.opensrh import META, SPLIT
 from srh_clinic.intensity import Counts
 from srh_clinic.progress import Progress, silent
@@ -48,8 +48,7 @@ def write_opensrh(
     """
     if min(patients, slides, patches) < 1:
         raise InputError(f"{patients} patients of {slides} slides of {patches} patches", "one or more of each")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("an existing file or folder", "a name that is not taken", out)
+    require_new_folder(out)
     depths = [0.0] * (slides * patches)  # each patch is another field of the patient's tissue
     images = simulate_cohort(patients, 1, depths, PATCH, seed, KINDS)
     meta: dict[str, Any] = {}

@@ -306,6 +306,18 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def require_new_folder(out: Path) -> None:
+    """Refuse the name of a file, or of a folder that holds something.
+
+    Raises
+    ------
+    InputError
+        When ``out`` is one.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError("an existing file or folder", "a name that is not taken", out)
+
+
 def check_place(out: Path, *, folder: bool) -> None:
     """Refuse a place that cannot be written before hours of work, not after.
 

@@ -24,8 +24,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 sys.path.extend([str(Path(__file__).parent / name) for name in ("cohort", "pacs")])
@@ -104,8 +105,7 @@ def check(out: Path, cases: Sequence[Sequence[Path]], pacs: Archive) -> list[str
     given = {str(one.SOPInstanceUID): one.PixelData for files in cases for one in map(dcmread, files)}
     if received != given:
         wrong.append("what was received is not what was sent")
-    if left := [*(out / INBOX / RECEIVING).iterdir(), *out.rglob(".*-????????"), *out.rglob(".writing-*")]:
-        wrong.append(f"left behind: {left}")
+    wrong += left_behind(out)
     for name in names:
         read_result(out / CASES / name)
     written = {str(one.SOPInstanceUID): one for one in map(dcmread, (out / DICOM).glob("*/*.dcm"))}
@@ -121,46 +121,86 @@ def command() -> None:
     app.main()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+def left_behind(out: Path) -> list[str]:
+    """What lies half-written in a run's folder."""
+    left = [*(out / INBOX / RECEIVING).iterdir(), *out.rglob(".*-????????"), *out.rglob(".writing-*")]
+    return [f"left behind: {left}"] if left else []
+
+
+def asked_for(title: str | None, cases: str | None = None) -> argparse.Namespace:
+    """How often is killed, while how many ``cases`` come, and when."""
+    parser = argparse.ArgumentParser(description=title.partition("\n")[0] if title else None)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--cases", type=int, default=10)
+    parser.add_argument("--cases", type=int, default=10, help=cases)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--longest", type=float, default=30.0, help="seconds between two kills, at most")
-    asked = parser.parse_args()
-    rng, pacs, over = random.Random(asked.seed), Archive(), threading.Event()
+    return parser.parse_args()
+
+
+def begun(work: Path, doors: Sequence[str]) -> Listener:
+    """A listener by very small networks, whose folder is ``work/out`` and whose log ``work/log``."""
+    bundle = save_tiny_bundle(work / "tiny")
+    how = ["--bundle", str(bundle), "--device", "cpu", "--precision", "float32", "--deaths", "1000000"]
+    program = [sys.executable, __file__, "pacs", "listen"]
+    return Listener([*program, "--out", str(work / "out"), *doors, *how], work / "log")
+
+
+def disturb(
+    listener: Listener,
+    asked: argparse.Namespace,
+    rng: random.Random,
+    arrive: Callable[[float, float, threading.Event], None],
+    ended: Callable[[], None],
+) -> list[str]:
+    """Kill the listener while cases arrive, wait until all has ``ended``, and end it; what was wrong with its end.
+
+    ``arrive`` is given a seed, the seconds between two cases at most, and what says that nobody waits for more.
+    """
+    over = threading.Event()
+    coming = threading.Thread(target=arrive, args=(rng.random(), asked.kills * asked.longest / 3 / asked.cases, over))
+    coming.start()
+    try:
+        for _ in range(asked.kills):
+            time.sleep(0.2 + asked.longest * rng.random() ** 2)  # rather short than long
+            listener.kill()
+            listener.begin()
+        coming.join(900)
+        ended()
+    finally:
+        over.set()
+        listener.process.send_signal(signal.SIGTERM)
+        code = listener.process.wait(120)
+    return [] if code == 128 + signal.SIGTERM else [f"it ended with {code}"]
+
+
+def tell(wrong: Sequence[str], right: str, log: Path) -> None:
+    """Say what is wrong, with the end of the log, or that all is ``right``."""
+    print("\n".join(wrong) if wrong else right)
+    if wrong:
+        print(log.read_text()[-2000:])
+
+
+def main() -> None:
+    asked = asked_for(__doc__)
+    rng, pacs = random.Random(asked.seed), Archive()
     with tempfile.TemporaryDirectory(prefix="srh-clinic-listener-") as folder:
         work = Path(folder)
         cases = [slide_files(work / f"slide-{number}", number) for number in range(asked.cases)]
-        bundle, port, out = save_tiny_bundle(work / "tiny"), free_port(), work / "out"
+        port, out = free_port(), work / "out"
         with listening(pacs, {kind: list(SYNTAXES) for kind in OBJECT_CLASSES}) as theirs:
             doors = ["--port", str(port), "--accept", SENDER, "--to", f"PEER@127.0.0.1:{theirs}", "--settle", "1"]
-            how = ["--bundle", str(bundle), "--device", "cpu", "--precision", "float32", "--deaths", "1000000"]
-            program = [sys.executable, __file__, "pacs", "listen"]
-            listener = Listener([*program, "--out", str(out), *doors, *how], work / "log")
-            gap = asked.kills * asked.longest / 3 / asked.cases
-            sender = threading.Thread(target=send_cases, args=(cases, port, rng.random(), gap, over))
-            sender.start()
-            try:
-                for _ in range(asked.kills):
-                    time.sleep(0.2 + asked.longest * rng.random() ** 2)  # rather short than long
-                    listener.kill()
-                    listener.begin()
-                sender.join(900)
+
+            def ended() -> None:
                 until(lambda: all_sent(out, asked.cases), 900)
                 until(lambda: send(cases[0][:1], port) == [0], 300)  # it listens again, and has it already
-            finally:
-                over.set()
-                listener.process.send_signal(signal.SIGTERM)
-                ended = listener.process.wait(120)
-        wrong = check(out, cases, pacs) + ([] if ended == 128 + signal.SIGTERM else [f"it ended with {ended}"])
+
+            wrong = disturb(begun(work, doors), asked, rng, partial(send_cases, cases, port), ended)
+        wrong = check(out, cases, pacs) + wrong
         with Ledger(out / "ledger.sqlite", read=True) as ledger:
             attempts = [entry.attempts for entry in ledger.entries()]
         print(f"{asked.kills} kills, {asked.cases} cases, {sum(attempts)} attempts, ", end="")
         print(f"{len(pacs.got)} result objects, of which {sum(n > 1 for n in pacs.got.values())} were sent more than once")
-        print("\n".join(wrong) if wrong else "each case done exactly once, nothing half-written, nothing lost")
-        if wrong:
-            print((work / "log").read_text()[-2000:])
+        tell(wrong, "each case done exactly once, nothing half-written, nothing lost", work / "log")
     sys.exit(bool(wrong))
 
 

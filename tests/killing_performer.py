@@ -14,30 +14,25 @@ have been claimed once and ended once, each case done exactly once, and nothing 
 
 from __future__ import annotations
 
-import argparse
 import random
-import signal
 import sys
 import tempfile
 import threading
-import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 sys.path.extend([str(Path(__file__).parent / name) for name in ("cohort", "pacs")])
-import killing_listener
 from arriving_slides import series_uid, slide_files, until
-from killing_listener import Listener
+from killing_listener import asked_for, begun, disturb, left_behind, tell
 from pydicom import dcmread
-from tiny_networks import save_tiny_bundle
 from ups_server import Archive, serving
 
 from srh_clinic.cohort.cases import case_name
 from srh_clinic.cohort.ledger import Ledger
 from srh_clinic.cohort.settings import DICOM
 from srh_clinic.pacs.dicom_json import Json, dataset_of, items, text
-from srh_clinic.pacs.inbox import INBOX, RECEIVING
 from srh_clinic.pacs.performing import FETCHED
 from srh_clinic.pacs.worklist import outputs_of
 
@@ -89,19 +84,15 @@ def check(out: Path, archive: Archive, cases: Sequence[Sequence[Path]]) -> list[
         times = Counter(move.name for move in ledger.history() if (move.was, move.state) == ("running", "done"))
     if times != Counter(case_name(series_uid(files[0])) for files in cases[:-2]):
         wrong.append(f"done: {times}")
-    if left := [*(out / INBOX / RECEIVING).iterdir(), *out.glob(FETCHED), *out.rglob(".*-????????"), *out.rglob(".writing-*")]:
-        wrong.append(f"left behind: {left}")
+    wrong += left_behind(out)
+    if fetched := [*out.glob(FETCHED)]:
+        wrong.append(f"left behind: {fetched}")
     return wrong
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--cases", type=int, default=10, help="workitems, two of which cannot be done")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--longest", type=float, default=30.0, help="seconds between two kills, at most")
-    asked = parser.parse_args()
-    rng, archive, over = random.Random(asked.seed), Archive(), threading.Event()
+    asked = asked_for(__doc__, "workitems, two of which cannot be done")
+    archive = Archive()
     with tempfile.TemporaryDirectory(prefix="srh-clinic-performer-") as folder, serving(archive) as url:
         work = Path(folder)
         cases = [slide_files(work / f"slide-{number}", number) for number in range(asked.cases)]
@@ -109,35 +100,18 @@ def main() -> None:
         for file in [*(file for files in cases[:-1] for file in files), *half]:
             archive.add(file.read_bytes())
         inputs = [*map(input_of, cases[:-2]), input_of(cases[-2], "1.2.3.999"), input_of(half)]
-        bundle, out = save_tiny_bundle(work / "tiny"), work / "out"
-        how = ["--bundle", str(bundle), "--device", "cpu", "--precision", "float32", "--deaths", "1000000"]
-        doors = ["--ups", url, "--settle", "1", "--patience", "20"]
-        program = [sys.executable, killing_listener.__file__, "pacs", "listen"]
-        listener = Listener([*program, "--out", str(out), *doors, *how], work / "log")
-        gap = asked.kills * asked.longest / 3 / asked.cases
-        requester = threading.Thread(target=schedule, args=(archive, inputs, rng.random(), gap, over))
-        requester.start()
-        try:
-            for _ in range(asked.kills):
-                time.sleep(0.2 + asked.longest * rng.random() ** 2)  # rather short than long
-                listener.kill()
-                listener.begin()
-            requester.join(900)
+
+        def ended() -> None:
             until(lambda: sum(state in ("COMPLETED", "CANCELED") for _, state in archive.history) == asked.cases, 900)
-        finally:
-            over.set()
-            listener.process.send_signal(signal.SIGTERM)
-            ended = listener.process.wait(120)
-        wrong = check(out, archive, cases) + ([] if ended == 128 + signal.SIGTERM else [f"it ended with {ended}"])
+
+        listener, out = begun(work, ["--ups", url, "--settle", "1", "--patience", "20"]), work / "out"
+        wrong = disturb(listener, asked, random.Random(asked.seed), partial(schedule, archive, inputs), ended)
+        wrong = check(out, archive, cases) + wrong
         with Ledger(out / "ledger.sqlite", read=True) as ledger:
             attempts = sum(entry.attempts for entry in ledger.entries())
         states = Counter(archive.state(uid_of(number)) for number in range(asked.cases))
         print(f"{asked.kills} kills, {attempts} attempts at cases; workitems: {dict(states)}")
-        print(
-            "\n".join(wrong) if wrong else "each claimed once and ended once, its case done exactly once, nothing half-written"
-        )
-        if wrong:
-            print((work / "log").read_text()[-2000:])
+        tell(wrong, "each claimed once and ended once, its case done exactly once, nothing half-written", work / "log")
     sys.exit(bool(wrong))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from srh_clinic.bundles.bundle import METADATA, Bundle, load_bundle, verify_bundle
 from srh_clinic.errors import InputError
-from srh_clinic.files import sha256_of, whole_folder
+from srh_clinic.files import require_new_folder, sha256_of, whole_folder
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
 _REVISION = re.compile(r"[0-9a-f]{40}$")
@@ -39,7 +39,7 @@ def fetch_bundle(source: str, out: Path, *, revision: str | None = None, sha256:
     InputError
         When it is not to be had, no commit is named, or a hash is another; nothing is left at ``out`` then.
     """
-    _require_free(out)
+    require_new_folder(out)
     place = Path(source)
     if place.is_dir():
         return _copied(place, out, sha256)
@@ -75,14 +75,9 @@ def publish_bundle(bundle: Bundle, target: str, *, message: str = "A bundle of s
     if _NAME.match(target) and not Path(target).parent.is_dir():
         revision = _upload(bundle, target, message)
         return f"srh-clinic bundle fetch {target} --revision {revision} --sha256 {digest} --out {bundle.name}"
-    _require_free(Path(target))
+    require_new_folder(Path(target))
     _copied(bundle.path, Path(target), digest)
     return f"srh-clinic bundle fetch {target} --sha256 {digest} --out {bundle.name}"
-
-
-def _require_free(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("an existing file or folder", "a name that is not taken", out)
 
 
 def _copied(source: Path, out: Path, sha256: str | None) -> Bundle:

@@ -43,9 +43,8 @@ from srh_clinic.cli.output import Terminal, tell
 from srh_clinic.errors import ExitCode
 
 if TYPE_CHECKING:
-    from srh_clinic.case.record import CaseRecord
+    from srh_clinic.case.record import CaseOrigin, CaseRecord
     from srh_clinic.integration.deidentify import Pseudonyms
-    from srh_clinic.slide import Slide
 
 
 @guarded
@@ -257,12 +256,12 @@ def diagnose(
     selective = policy_named(policy)
     compared = None if reference is None else load_reference(reference)
     slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane, flat_field)
-    if out is None and (html or qupath or fhir or not json):
-        out = _named_folder(case, slide, "diagnosis", no_identity=no_identity)
     if out is not None:
         check_place(out, folder=True)
     slide, origin = told_case(slide, identity=not no_identity)
     name = "Case" if no_identity else case.name
+    if out is None and (html or qupath or fhir or not json):
+        out = _named_folder(case, origin, "diagnosis", no_identity=no_identity)
     if out is not None:
         require_own_folder(out, origin)
     settings = settings_of(sampler, profile, precision)
@@ -314,11 +313,13 @@ def _show(name: str, record: CaseRecord, out: Path | None, dicom_out: Path | Non
     terminal.print(result_panel(name, record, out, terminal.width, dicom_out))
 
 
-def _named_folder(case: Path, slide: Slide, what: str, *, no_identity: bool) -> Path:
+def _named_folder(case: Path, origin: CaseOrigin, what: str, *, no_identity: bool) -> Path:
     """Where a result goes when nobody says it: named as the case or, without identity, by its pixels, which name nobody."""
-    from srh_clinic.slide import pixels_sha256
+    from srh_clinic.files import check_place
 
-    return Path(f"{pixels_sha256(slide)[:12] if no_identity else case.resolve().stem}-{what}")
+    out = Path(f"{origin.pixels_sha256[:12] if no_identity else case.resolve().stem}-{what}")
+    check_place(out, folder=True)
+    return out
 
 
 @guarded
@@ -365,12 +366,13 @@ def judge(
     from srh_clinic.judging.page import PAGE, judgement_record
 
     slide = read_slide(case if ch3 is None else (case, ch3), um_per_px, full_scale, channels, plane, flat_field)
-    if out is None and not json:
-        out = _named_folder(case, slide, "judgement", no_identity=no_identity)
-    slide, origin = told_case(slide, identity=not no_identity)
-    name = "Case" if no_identity else case.name
     if out is not None:
         check_place(out, folder=True)
+    slide, origin = told_case(slide, identity=not no_identity)
+    name = "Case" if no_identity else case.name
+    if out is None and not json:
+        out = _named_folder(case, origin, "judgement", no_identity=no_identity)
+    if out is not None:
         require_own_folder(out, origin, JUDGEMENT)
     with shown_progress() as progress:
         found = rank(

@@ -42,6 +42,14 @@ SELECT name FROM cases WHERE state = 'done' AND changed < :before AND CASE WHEN 
 """
 
 
+def seconds_until_again(failed: int, after: float = 0.0, *, first: float = FIRST_WAIT, longest: float = LONGEST_WAIT) -> float:
+    """How long to leave a service alone that has ``failed`` so often before this time: twice as long each time.
+
+    Where it asks for more by the seconds ``after`` it gets them, up to :data:`LONGEST_WAIT`.
+    """
+    return max(min(first * 2.0 ** min(failed, 10), longest), min(after, LONGEST_WAIT))
+
+
 @dataclass(frozen=True)
 class Due:
     """A case whose results are to go somewhere; ``outputs`` says which results, ``attempts`` how often that has failed."""
@@ -84,8 +92,7 @@ class Deliveries:
 
         A late one is tried again after a while that grows, and not before the seconds ``after`` which the other side asks for.
         """
-        grown = FIRST_WAIT * 2.0 ** min(due.attempts, 10)
-        wait = min(max(grown, after), LONGEST_WAIT) if state == "late" else 0.0
+        wait = seconds_until_again(due.attempts, after) if state == "late" else 0.0
         now = time.time()
         row = (due.name, self.destination, due.outputs, state, due.attempts + 1, now + wait, kind, now)
         with self.ledger.transaction() as db:

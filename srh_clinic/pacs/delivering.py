@@ -55,8 +55,7 @@ class Delivery:
         except UnreachableError as error:
             self._note_late(deliveries, due, str(error), error.after)
         except (InputError, OSError) as error:
-            status = error.status if isinstance(error, ServiceError) else None
-            reason = "unusable" if status is None else f"answer-{status}"
+            reason = error.word if isinstance(error, ServiceError) and error.status is not None else "unusable"
             deliveries.note(due, "refused", reason)
             self.audit.note("refused", case=due.name, to=self.destination.name, reason=reason)
         except Exception as error:  # a defect of ours or a library's: the other cases go on, and this one is tried again

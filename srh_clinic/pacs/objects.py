@@ -88,6 +88,11 @@ class ServiceError(InputError):
         self.status, self.answer, self.after = status, answer, after
 
     @property
+    def word(self) -> str:
+        """What a log says of it."""
+        return "no-answer" if self.status is None else f"answer-{self.status}"
+
+    @property
     def may_pass(self) -> bool:
         """Whether the same request may succeed later."""
         return self.status is None or self.status in WAITING or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR

@@ -24,7 +24,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from srh_clinic.cohort.cases import case_name
-from srh_clinic.cohort.deliveries import LONGEST_WAIT, Deliveries
+from srh_clinic.cohort.deliveries import Deliveries, seconds_until_again
 from srh_clinic.cohort.ledger import ENDED, Entry, Ledger
 from srh_clinic.errors import InputError
 from srh_clinic.pacs.address import Node, WebAddress, parse_address, web_address
@@ -357,14 +357,9 @@ class Performer:
 
     def _note_trouble(self, what: str, error: InputError) -> None:
         times = self._later.get(what, (0, 0.0))[0]
-        wait = min(FIRST_WAIT * 2.0 ** min(times, 10), MOST_WAIT)
-        if isinstance(error, ServiceError):
-            wait = max(wait, min(error.after, LONGEST_WAIT))
+        word, after = (error.word, error.after) if isinstance(error, ServiceError) else ("unusable", 0.0)
+        wait = seconds_until_again(times, after, first=FIRST_WAIT, longest=MOST_WAIT)
         self._later[what] = (times + 1, time.monotonic() + wait)
-        status = error.status if isinstance(error, ServiceError) else None
-        word = (
-            "no-answer" if isinstance(error, ServiceError) and status is None else f"answer-{status}" if status else "unusable"
-        )
         now = time.monotonic()
         if word != self._trouble[0] or now - self._trouble[1] >= HEARTBEAT:  # one that is down all night fills no log
             self.audit.note("trouble", worklist=self.worklist.name, reason=word)

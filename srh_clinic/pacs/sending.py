@@ -68,8 +68,7 @@ class ArchiveDestination:
             faults = push(self.archive, files)
         except ServiceError as error:
             if error.may_pass:
-                word = "no-answer" if error.status is None else f"answer-{error.status}"
-                raise UnreachableError(word, error.after) from error
+                raise UnreachableError(error.word, error.after) from error
             raise
         if NOT_THERE in faults.values():
             raise UnreachableError("not-there-yet")

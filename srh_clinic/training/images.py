@@ -270,9 +270,7 @@ def _both_sides(parts: dict[str, str], seed: int) -> dict[str, str]:
     return parts
 
 
-def _groups(
-    images: Sequence[TrainingImage], shown: Callable[[TrainingImage], str | None] = lambda image: None
-) -> dict[str, list[TrainingImage]]:
+def _groups(images: Sequence[TrainingImage], shown: Callable[[TrainingImage], str | None]) -> dict[str, list[TrainingImage]]:
     """Images by patient, those who are spelt alike or share a copy of an image under one name."""
     leader: dict[str, str] = {}
 
