@@ -268,7 +268,7 @@ def train(
         typer.Option(metavar="FILE|NAME", help="YAML file, or the name of one in the package: denoiser-linear, ..."),
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="Stop after this many seconds; the same call goes on from there.")
+        float | None, typer.Option(min=0, help="Stop after this many seconds; the same call goes on from there.")
     ] = None,
     start_from: Annotated[
         str | None, typer.Option(metavar="NAME|DIR", help="Begin from this bundle's network instead of random weights.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from calling import Run
+from calling import Run, left_behind
 
 from srh_clinic.bundles import annotate_bundle, load_bundle
 from srh_clinic.errors import ExitCode
@@ -19,6 +19,14 @@ def test_what_a_bundle_promises_is_shown_and_what_it_does_not_is_refused(
     refused = run("diagnose", *call_of_case, "--restorer", "median", "--conservative")
     assert refused.code == ExitCode.INPUT
     assert "found a bundle without thresholds for its guards; needed" in refused.err.replace("\n", " ")
+
+
+def test_a_training_is_given_no_time_that_never_ends(run: Run, tmp_path: Path) -> None:
+    for seconds in ("nan", "-1"):
+        refused = run("train", "denoiser", "--out", tmp_path / "made", "--seconds", seconds)
+        assert refused.code == ExitCode.INPUT
+        assert "--seconds" in refused.err
+    assert left_behind(tmp_path) == []
 
 
 def test_bundles_are_listed_shown_and_verified(run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
