@@ -251,8 +251,30 @@ def _verify_card(bundle: Bundle, full: bool, phantoms: int, work: Path | None, d
         raise InputError(f"a model card that says {first}{more}", "the card that bundle card writes", bundle.card_file)
 
 
+FOR_BOTH = ("task", "out", "device", "data", "seconds")
+"""What ``train rscd`` takes."""
+
+OF_ONE = ("config", "start_from", "extends")
+"""What speaks of one network, wherever it is said."""
+
+
+def _refuse_for_both(context: typer.Context) -> None:
+    """Refuse options that ``train rscd`` would not read."""
+    given = [
+        name
+        for name, value in context.params.items()
+        # What a configuration file says of all trainings is for those that read it.
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE" or (name in OF_ONE and value is not None)
+    ]
+    given = [name for name in given if name not in FOR_BOTH]
+    if given:
+        options = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise InputError(f"rscd with {options}", "denoiser or calibrator, one at a time, for these")
+
+
 @guarded
 def train(
+    context: typer.Context,
     task: Annotated[
         str,
         typer.Argument(
@@ -268,7 +290,11 @@ def train(
         typer.Option(metavar="FILE|NAME", help="YAML file, or the name of one in the package: denoiser-linear, ..."),
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(min=0, help="Stop after this many seconds; the same call goes on from there.")
+        float | None,
+        typer.Option(
+            min=0,
+            help="Stop after this many seconds of training; the same call goes on from there. With rscd simulating counts.",
+        ),
     ] = None,
     start_from: Annotated[
         str | None, typer.Option(metavar="NAME|DIR", help="Begin from this bundle's network instead of random weights.")
@@ -331,11 +357,9 @@ def train(
         tell("  ".join(f"{name} {_short(value)}" for name, value in line.items()), err=True)
 
     if task == "rscd":
-        if config is not None or start_from is not None or extends is not None:
-            raise InputError(
-                "rscd with --config, --start-from or --extends", "denoiser or calibrator, one at a time, for these"
-            )
-        for name, step in train_rscd(data, out, seconds=seconds, device=device, report=report).items():
+        _refuse_for_both(context)
+        done = train_rscd(data, out, seconds=seconds, device=device, report=report)
+        for name, step in done.items():
             tell(f"{out}: {name} after {step} steps")
         return
     reading = {"um_per_px": um_per_px, "full_scale": full_scale, "channels": channels, "flat_field": flat_field}

@@ -29,6 +29,14 @@ def test_a_training_is_given_no_time_that_never_ends(run: Run, tmp_path: Path) -
     assert left_behind(tmp_path) == []
 
 
+def test_the_training_of_both_networks_refuses_what_it_does_not_read(run: Run, tmp_path: Path) -> None:
+    for given in (("--steps", "5"), ("--learning-rate", "0.1"), ("--judge",), ("--um-per-px", "0.3"), ("--config", "x")):
+        refused = run("train", "rscd", "--data", tmp_path, "--out", tmp_path / "made", *given)
+        assert refused.code == ExitCode.INPUT
+        assert f"found rscd with {given[0]}; needed denoiser or calibrator" in " ".join(refused.err.split())
+    assert left_behind(tmp_path) == []
+
+
 def test_bundles_are_listed_shown_and_verified(run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
     assert run("bundle", "list").code == ExitCode.DONE
     shown = run("bundle", "show", tiny_bundle)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +49,41 @@ def test_a_pool_that_was_cut_goes_on(tmp_path: Path) -> None:
     pools.training_pool(tmp_path, 4, workers=1)
     assert second.exists()
     assert first.stat().st_mtime_ns == kept
+
+
+def slow(seed: int) -> np.ndarray:
+    time.sleep(0.02)
+    return np.full((2, 4, 4), seed, np.uint16)
+
+
+def quick(seed: int) -> np.ndarray:
+    return np.full((2, 4, 4), 1000 + seed, np.uint16)
+
+
+def test_a_pool_that_runs_out_of_time_keeps_what_it_has_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "POOL_FILE", 200)
+    monkeypatch.setattr(pools, "clean_sample", slow)
+    began = time.monotonic()
+    assert not pools.training_pool(tmp_path, 200, workers=1, seconds=0.5)
+    assert time.monotonic() - began < 3  # all of it takes four seconds
+    assert not list(tmp_path.glob("pool-*"))
+    monkeypatch.setattr(pools, "clean_sample", quick)
+    assert pools.training_pool(tmp_path, 200, workers=1, seconds=60)
+    (file,) = tmp_path.iterdir()
+    made = np.load(file)[:, 0, 0, 0]
+    kept = int((made < 1000).sum())
+    assert 0 < kept < 200
+    np.testing.assert_array_equal(made, [*range(kept), *range(1000 + kept, 1200)])
+
+
+def test_a_pool_that_is_interrupted_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "clean_sample", slow)
+    interrupt = threading.Timer(0.5, signal.raise_signal, (signal.SIGINT,))
+    interrupt.start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        pools.training_pool(tmp_path, 400, workers=1)
+    assert time.monotonic() - began < 4  # all of it takes eight seconds
 
 
 def test_a_labelled_pool_holds_patches_and_classes(tmp_path: Path) -> None:

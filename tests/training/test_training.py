@@ -1,5 +1,6 @@
 import json
 import math
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -238,16 +239,46 @@ def test_a_run_that_is_killed_leaves_the_best_weights_so_far(data, tmp_path):
 def test_one_command_trains_both_networks_in_the_time_it_is_given(data, tmp_path):
     changes = {
         "denoiser": TINY["denoiser"] | EVERYTHING | {"channels_last": False},
-        "calibrator": TINY["calibrator"],
+        "calibrator": TINY["calibrator"] | {"steps": 3},  # those of the second call, where the first has no time for it
     }
-    done = train_rscd(str(data), tmp_path / "b", seconds=1.5, device="cpu", **changes)
-    assert load_bundle(tmp_path / "b").parts == ("denoiser", "calibrator")
+    said: list[str] = []
+
+    def note(line):
+        said.append(line.get("note", ""))
+
+    done = train_rscd(str(data), tmp_path / "b", seconds=1.5, device="cpu", report=note, **changes)
+    assert set(load_bundle(tmp_path / "b").parts) == set(done) >= {"denoiser"}  # a busy machine may leave no time for more
     for task, steps in done.items():
         planned = json.loads((tmp_path / "b/training" / task / "plan.json").read_text())["steps"]
         assert 0 <= steps <= planned  # a busy machine may do none after the trial
+        assert any(one.startswith(f"{task}: {planned} steps are planned, as many as fit into ") for one in said)
     # The same command goes on with the same plan, and without a time to its end.
-    again = train_rscd(str(data), tmp_path / "b", device="cpu", **changes)
+    said.clear()
+    again = train_rscd(str(data), tmp_path / "b", device="cpu", report=note, **changes)
     assert all(again[task] == json.loads((tmp_path / "b/training" / task / "plan.json").read_text())["steps"] for task in done)
+    assert load_bundle(tmp_path / "b").parts == ("denoiser", "calibrator")
+    assert any(
+        one.startswith(f"denoiser: an earlier call in this folder has planned {again['denoiser']} steps;") for one in said
+    )
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_one_command_without_time_left_plans_nothing_for_ever(whole, data, tmp_path, monkeypatch):
+    """As where the simulation takes all of it: a plan of one step would be kept to by every later call."""
+    monkeypatch.setattr("srh_clinic.simulation.training_pool", lambda out, count, seconds: time.sleep(0.02) or whole)
+    said: list[str] = []
+    changes = {task: TINY[task] for task in ("denoiser", "calibrator")}
+
+    def report(line):
+        said.append(line["note"])
+
+    assert train_rscd("phantom", tmp_path / "b", seconds=0.01, device="cpu", report=report, **changes) == {}
+    assert not (tmp_path / "b").exists()
+    assert said[-1] == (
+        "denoiser: no time is left for it; the same call goes on"
+        if whole
+        else "time is up before all 4000 phantoms are simulated; the same call goes on"
+    )
 
 
 def test_one_command_without_a_time_runs_the_configurations(data, tmp_path):
