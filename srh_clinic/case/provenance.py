@@ -120,17 +120,21 @@ def drift_made_with(bundle: Bundle, restorer: Restorer, conservative: bool) -> d
 
 
 def guard_policy_of(bundle: Bundle) -> GuardPolicy | None:
-    """What a bundle states about its guards; None when it states nothing, or its networks are others than it was said of.
+    """What a bundle states about its guards; None when it states nothing, or its networks or guards are others by now.
 
     Raises
     ------
     InputError
         When it cannot be read.
     """
+    from srh_clinic.guards import NUCLEUS_VERSION
     from srh_clinic.trust import GuardPolicy
 
     policy = _stated(bundle, "trust", GuardPolicy, "calibrate")
-    return policy if policy and policy.calibration.get("weights_sha256") == bundle.weights_sha256 else None
+    if policy is None or policy.calibration.get("weights_sha256") != bundle.weights_sha256:
+        return None
+    measured = policy.calibration.get("version of nucleus", 1)
+    return policy if "nucleus" not in policy.scales or measured == NUCLEUS_VERSION else None
 
 
 def selective_policy_of(bundle: Bundle) -> SelectivePolicy | None:

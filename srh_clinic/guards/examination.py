@@ -16,6 +16,9 @@ from srh_clinic.guards.residual import Residual
 GuardName = Literal["nucleus", "added", "removed", "one_channel", "brightness", "structure", "steps_left", "lattice"]
 GUARDS: tuple[GuardName, ...] = get_args(GuardName)
 
+NUCLEUS_VERSION = 2
+"""Version of what ``nucleus`` measures; thresholds that were calibrated on another hold for nothing."""
+
 
 @dataclass(frozen=True, eq=False)
 class Examination:

@@ -84,14 +84,19 @@ class Residual:
         """:attr:`ch2` as :meth:`in_spreads` has it; more than one guard asks for it."""
         return self.in_spreads(self.ch2)
 
-    def in_spreads(self, answers: Responses) -> Responses:
+    @cached_property
+    def ch3_in_spreads(self) -> Responses:
+        """The same of :attr:`ch3`."""
+        return self.in_spreads(self.ch3)
+
+    def in_spreads(self, answers: Responses, least: float = SLIGHT) -> Responses:
         """Answers ``(S, H, W)`` divided by their spread around each place.
 
-        The spread is ``1.4826 median |answer|`` in squares of :data:`BLOCK_UM`, at least :data:`SLIGHT`. It is measured and
-        not modelled, so noise may be of any colour and follow the signal.
+        The spread is ``1.4826 median |answer|`` in squares of :data:`BLOCK_UM`, with ``least`` added in squares. It is
+        measured and not modelled, so noise may be of any colour and follow the signal.
         """
         spread = _spread(answers, max(round(BLOCK_UM / self.um_per_px), 1))
-        return np.asarray(answers / np.sqrt(spread * spread + np.float32(SLIGHT**2)), dtype=np.float32)
+        return np.asarray(answers / np.sqrt(spread * spread + np.float32(least**2)), dtype=np.float32)
 
 
 def _spread(answers: Responses, block: int) -> Responses:

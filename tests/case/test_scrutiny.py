@@ -20,6 +20,7 @@ from srh_clinic.case.pipeline import RestoreThenClassify
 from srh_clinic.case.provenance import guard_policy_of
 from srh_clinic.case.result import CaseResult
 from srh_clinic.errors import InputError
+from srh_clinic.guards import NUCLEUS_VERSION
 from srh_clinic.intensity import Counts
 from srh_clinic.restorers import Restoration, RestoredTile, Tile
 from srh_clinic.restorers.diffusion import DiffusionRestorer
@@ -248,11 +249,17 @@ def test_tiles_beyond_what_the_promise_was_calibrated_on_are_counted() -> None:
     assert any(flag.startswith("beyond-calibration: 9 of 9 tiles") for flag in result.flags)
 
 
-def test_thresholds_hold_for_the_weights_that_they_were_calibrated_with_alone() -> None:
+def test_thresholds_hold_for_the_weights_and_the_guard_that_they_were_calibrated_with_alone() -> None:
     stated = {"um_per_px": 0.47, "tile": TILE, "trust": POLICY.model_dump(mode="json")}
     assert guard_policy_of(FakeBundle(metadata=stated)) == POLICY  # type: ignore[arg-type]
     assert guard_policy_of(FakeBundle(metadata=stated, weights_sha256="1" * 64)) is None  # type: ignore[arg-type]
     assert guard_policy_of(FakeBundle()) is None  # type: ignore[arg-type]
+    calibrated = {**POLICY.model_dump(mode="json"), "scales": {"nucleus": 6.0}}
+    for version, holds in ((None, False), (NUCLEUS_VERSION - 1, False), (NUCLEUS_VERSION, True)):
+        told = {} if version is None else {"version of nucleus": version}
+        entry = {**calibrated, "calibration": {**POLICY.calibration, **told}}
+        found = guard_policy_of(FakeBundle(metadata={**stated, "trust": entry}))  # type: ignore[arg-type]
+        assert (found is not None) == holds
     broken = {**stated, "trust": {**stated["trust"], "promises": []}}  # type: ignore[dict-item]
     with pytest.raises(InputError, match=r"metadata.json: found trust.promises: .*needed what srh-clinic bundle calibrate"):
         guard_policy_of(FakeBundle(metadata=broken))  # type: ignore[arg-type]

@@ -48,20 +48,25 @@ def test_the_ring_around_a_planted_nucleus_is_no_second_finding():
     assert [place.kind for place in evidence.places(5.0)] == ["added"]
 
 
-def test_two_answers_at_one_place_are_told_from_two_that_lie_apart():
-    """Nothing is invented where a body has changed in both channels, nor where one has in one; at one place both speak."""
-    clean, scanned = tissue(), noisy(tissue())
-    y, x = np.indices(clean.shape[1:])
-    disc = 1 / (1 + np.exp(np.hypot(y - PLACE[0], x - PLACE[1]) - RADIUS))
-    both = (clean * (1 - 0.25 * disc)).astype(np.float32)
-    nucleus, body, nothing = (evidence_of(scanned, image) for image in (with_nucleus(clean, 0.25), both, clean))
-    assert body.strength == pytest.approx(nucleus.strength, rel=0.35)  # this guard alone can hardly tell them apart
-    # The body is weaker by half, though each answers by itself.
-    assert nucleus.nucleus > 1.3 * body.nucleus > nothing.nucleus
+def test_a_faint_nucleus_is_heard_where_the_channels_changes_cancel():
+    """What RSCD takes away differs in sign between the channels; noise of one sign in both stays in what it restores."""
+    clean, scanned = tissue(), tissue()
+    noise = noisy(clean) - clean
+    scanned += np.stack([noise[0], -noise[0]]) + 0.2 * noise[1]
+    nucleus, nothing = evidence_of(scanned, with_nucleus(clean, 0.12)), evidence_of(scanned, clean)
+    assert nucleus.strength < 1.25 * nothing.strength  # each channel alone, or their difference, can hardly tell
+    assert nucleus.nucleus > 1.9 * nothing.nucleus
     (place,) = nucleus.places(0.8 * nucleus.nucleus, together=True)
     assert place.kind == "added"
     assert place.strength == nucleus.nucleus
     assert np.hypot(place.y - PLACE[0], place.x - PLACE[1]) < 2
+
+
+def test_channels_whose_changes_cancel_wholly_make_no_finding_of_every_rest():
+    clean = tissue()
+    noise = noisy(clean) - clean
+    cancelling = (clean + np.stack([noise[0], -noise[0]])).astype(np.float32)
+    assert evidence_of(cancelling, clean).total.max() < 2
 
 
 def test_a_nucleus_that_was_taken_away_is_found_as_such():

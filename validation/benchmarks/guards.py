@@ -20,7 +20,7 @@ from srh_clinic.bundles import Bundle, annotate_bundle, load_bundle
 from srh_clinic.case.provenance import guard_policy_of
 from srh_clinic.errors import InputError
 from srh_clinic.files import fingerprint
-from srh_clinic.guards import GUARDS, examine, steps_left
+from srh_clinic.guards import GUARDS, NUCLEUS_VERSION, examine, steps_left
 from srh_clinic.inference import choose_device
 from srh_clinic.intensity import Counts, counts_to_unit
 from srh_clinic.metrics import Interval, nuclei_changes, proportion
@@ -38,7 +38,7 @@ from srh_clinic.validation.reporting.figures import roc_curves
 from srh_clinic.validation.reporting.page import write_reports
 from srh_clinic.validation.reporting.report import CRITERIA, Column, Figure, Report, Table
 
-EXAMINED = 2
+EXAMINED = 3
 """Version of what :func:`examined` measures; cells of another are computed anew."""
 
 LEAST_AUC = 0.95
@@ -245,6 +245,7 @@ def policy_from(cases: Sequence[Case], protocol: Protocol, weights_sha256: str) 
             "images": f"phantoms of {phantoms.size} px, all kinds and severities, first seed {phantoms.first_seed}",
             "restored by": "rscd",
             "settings": RSCDSettings().model_dump_json(),
+            "version of nucleus": NUCLEUS_VERSION,
             "weights_sha256": weights_sha256,
         },
     )
