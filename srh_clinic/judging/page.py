@@ -6,6 +6,8 @@ import base64
 import io
 import json
 import re
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -103,20 +105,26 @@ def _finding(finding: Finding) -> dict[str, Any]:
 def _pictures(judgement: Judgement) -> dict[str, bytes]:
     """By file name, PNG: the tiles of most contrast, and their middles enlarged, as each restorer shows them."""
     contrast = judgement.scanned.astype(np.float64).std(axis=(1, 2, 3))
-    made = {}
+    made, stems = {}, file_names([one.name for one in judgement.restorers])
     for number, tile in enumerate(np.argsort(-contrast, kind="stable")[:SHOWN_TILES].tolist(), start=1):
         best = judgement.restorers[0].restored[tile]
         window = colour_window(judgement.scanned[tile], best)
         for one in judgement.restorers:
             picture = srh_colours(one.restored[tile], window)
-            made[f"tile{number}_{file_name(one.name)}.png"] = _png(picture)
-            made[f"tile{number}_{file_name(one.name)}_enlarged.png"] = _png(_enlarged(picture))
+            made[f"tile{number}_{stems[one.name]}.png"] = _png(picture)
+            made[f"tile{number}_{stems[one.name]}_enlarged.png"] = _png(_enlarged(picture))
     return made
 
 
-def file_name(name: str) -> str:
-    """A restorer's name as part of a file's."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.")
+def file_names(names: Sequence[str]) -> dict[str, str]:
+    """Restorers' names as parts of files', numbered where they would be the same."""
+    stems: dict[str, str] = {}
+    for name in names:
+        plain = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.")
+        free = (plain if number == 1 else f"{plain}-{number}" for number in count(1))
+        # A file system may take names for one that differ in capitals alone.
+        stems[name] = next(stem for stem in free if stem.lower() not in {one.lower() for one in stems.values()})
+    return stems
 
 
 def _enlarged(picture: RGB) -> RGB:
@@ -133,7 +141,7 @@ def _png(picture: NDArray[np.uint8]) -> bytes:
 
 def _page(judgement: Judgement, name: str, pictures: dict[str, bytes]) -> str:
     uris = {file: f"data:image/png;base64,{base64.b64encode(content).decode()}" for file, content in pictures.items()}
-    shown = min(SHOWN_TILES, len(judgement.scanned))
+    shown, stems = min(SHOWN_TILES, len(judgement.scanned)), file_names([one.name for one in judgement.restorers])
     return page_text(
         [Path(__file__).parent],
         "page.html",
@@ -161,8 +169,8 @@ def _page(judgement: Judgement, name: str, pictures: dict[str, bytes]) -> str:
             [
                 (
                     one.name,
-                    uris[f"tile{number}_{file_name(one.name)}.png"],
-                    uris[f"tile{number}_{file_name(one.name)}_enlarged.png"],
+                    uris[f"tile{number}_{stems[one.name]}.png"],
+                    uris[f"tile{number}_{stems[one.name]}_enlarged.png"],
                 )
                 for one in judgement.restorers
             ]

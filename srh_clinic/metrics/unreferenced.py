@@ -217,6 +217,18 @@ def gain_over(errors: ArrayLike, others: ArrayLike, *, resamples: int = 2000, se
     return Interval(_decibels(float(ours.mean())) - _decibels(float(theirs.mean())), float(low), float(high), len(ours))
 
 
+def nearer(errors: ArrayLike, others: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> bool:
+    """Whether one restoration is told to be nearer to the noise-free image than another, by the same blocks of both.
+
+    So it is where the interval of the difference of their errors lies above 0, also where the noise hides how large the errors
+    themselves are, and :func:`gain_over` has no decibels to tell.
+    """
+    apart = np.asarray(others, dtype=np.float64) - np.asarray(errors, dtype=np.float64)
+    if len(apart) < FEWEST_UNITS:
+        return False
+    return bool(np.quantile(draws(np.random.default_rng(seed), len(apart), resamples) @ apart, 0.025) > 0)
+
+
 def measured(images: ArrayLike, seed: int = 0) -> tuple[Measured, NoiseModel, float]:
     """Images ready to be judged by, the noise that was found in them, and the share of their pixels that were spikes."""
     clean, spikes = without_spikes(images)
@@ -249,4 +261,5 @@ def _along_rows(fine: Images) -> NDArray[np.float64]:
     power = (np.abs(spectra) ** 2).mean(axis=(0, 2))
     shared = np.abs((spectra[:, 0] * spectra[:, 1].conj()).mean(axis=(0, 1)))
     left = np.maximum(power - shared, 0.02 * power)
-    return np.asarray(left / left.mean(axis=-1, keepdims=True))
+    mean = left.mean(axis=-1, keepdims=True)
+    return np.divide(left, mean, out=np.ones_like(left), where=mean > 0)

@@ -10,11 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from srh_clinic.bundles import load_bundle
 from srh_clinic.errors import InputError
+from srh_clinic.estimates import Undefined
 from srh_clinic.intensity import counts_to_unit
 from srh_clinic.judging import Judgement, judge, save_judgement
-from srh_clinic.judging.judge import INPUT, _ranked
+from srh_clinic.judging.judge import INPUT, _by_name, _ranked
+from srh_clinic.judging.page import file_names
 from srh_clinic.metrics import psnr
+from srh_clinic.metrics.unreferenced import fit_noise, nearer
 from srh_clinic.simulation import Sources, degrade, simulate_case
 from srh_clinic.simulation.degradation import Degraded
 from srh_clinic.slide import ArraySlide
@@ -85,6 +89,55 @@ def test_whom_the_intervals_do_not_tell_apart_share_a_place() -> None:
     assert {one.name for one in ranked[:2]} == {"a", "b"}
 
 
+def test_a_place_is_told_where_noise_hides_the_error_of_the_first() -> None:
+    """As of a slide without noise: its own error is none, and decibels there are none to compare."""
+    random = np.random.default_rng(0)
+    errors = {
+        "input": np.zeros((64, 2)),
+        "blur": random.uniform(1e-5, 3e-5, (64, 2)),
+        "median": random.uniform(5e-5, 8e-5, (64, 2)),
+    }
+    ranked = _ranked(
+        dict.fromkeys(errors, np.zeros((1, 2, 64, 64), np.uint16)), np.zeros((1, 2, 64, 64), np.uint16), errors, 0
+    )
+    assert [(one.name, one.place) for one in ranked] == [("input", 1), ("blur", 2), ("median", 3)]
+    assert isinstance(ranked[1].behind, Undefined)
+    assert not nearer(np.zeros(4), np.ones(4))  # four blocks tell nothing
+
+
+def clipped() -> np.ndarray:
+    return np.minimum(2.5 * scanned()[0].read(0, 0, 256, 256), 65_520).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        (clipped, "saturated: "),
+        (lambda: np.random.default_rng(0).normal(1500, 300, (2, 512, 256)).clip(0).astype(np.uint16), "no-tissue: "),
+        (lambda: scanned()[0].read(0, 0, 256, 256)[::-1], "channels-swapped: "),
+    ],
+)
+def test_what_speaks_against_the_numbers_is_among_the_notes(counts: Callable[[], np.ndarray], said: str) -> None:
+    found = judge(ArraySlide(counts(), 0.47), ("gaussian",), tiles=2)
+    assert any(note.startswith(said) for note in found.notes), found.notes
+
+
+def test_an_even_channel_has_no_noise_and_no_colour_of_it() -> None:
+    tiles = np.stack([np.random.default_rng(0).random((1, 64, 64)), np.zeros((1, 64, 64))], axis=1)
+    np.testing.assert_array_equal(fit_noise(tiles).along_rows[1], np.ones(64))
+
+
+def test_pictures_of_no_two_restorers_have_one_name() -> None:
+    names = ["rscd @ ä", "rscd @ ö", "RSCD", "rscd-2", "nlm"]
+    assert len({stem.lower() for stem in file_names(names).values()}) == len(names)
+    assert file_names(["rscd @ one", "nlm"]) == {"rscd @ one": "rscd-one", "nlm": "nlm"}
+
+
+def test_bundles_of_one_name_are_told_apart() -> None:
+    bundle = load_bundle("phantom-demo")
+    assert list(_by_name([bundle, bundle])) == ["phantom-demo", "phantom-demo (2)"]
+
+
 def test_the_folder_is_whole_and_its_page_shows_names_as_text(judgement: Judgement, tmp_path: Path) -> None:
     out = save_judgement(judgement, tmp_path / "out", "<script>alert(1)</script>")
     said = json.loads((out / "judgement.json").read_text())
@@ -105,6 +158,11 @@ def test_the_folder_is_whole_and_its_page_shows_names_as_text(judgement: Judgeme
     )
 
 
+def with_ch3(slide: ArraySlide, made_of: Callable[[np.ndarray], np.ndarray]) -> ArraySlide:
+    ch2 = slide.read(0, 0, 300, 300)[0]
+    return ArraySlide(np.stack([ch2, made_of(ch2)]), 0.47)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -113,6 +171,13 @@ def test_the_folder_is_whole_and_its_page_shows_names_as_text(judgement: Judgeme
         (lambda slide: judge(slide, ("median",), ("nowhere",)), "nowhere"),
         (lambda slide: judge(ArraySlide(slide.read(0, 0, 100, 300), 0.47), ("median",)), "a slide of 100 x 300 px"),
         (lambda slide: judge(ArraySlide(np.zeros((2, 300, 300), np.uint16), 0.47), ("median",)), "no tile full of tissue"),
+        (lambda slide: judge(with_ch3(slide, lambda ch2: 0 * ch2), ("median",)), "CH3 that is 0 in all tiles"),
+        (lambda slide: judge(with_ch3(slide, lambda ch2: 0 * ch2 + 65_535), ("median",)), "CH3 that is 65535 in all tiles"),
+        (lambda slide: judge(with_ch3(slide, lambda ch2: ch2), ("median",)), "CH2 and CH3 that are the same image"),
+        (
+            lambda slide: judge(slide, ("median",), sampler="ddim"),
+            "the setting sampler, which no restorer that is judged takes",
+        ),
     ],
 )
 def test_what_cannot_be_judged_is_refused(call: Callable[[ArraySlide], Judgement], words: str) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from srh_clinic.bundles import load_bundle
 from srh_clinic.errors import InputError
 from srh_clinic.files import fingerprint
-from srh_clinic.intensity import Counts, counts_to_unit
+from srh_clinic.intensity import CHANNELS, Counts, counts_to_unit
 from srh_clinic.metrics import incoherent_noise, micro_ssim, period_2_amplitudes, psnr, residual_sharing, ssim
 from srh_clinic.metrics.sharing import SHARING_BANDS
 from srh_clinic.progress import Progress, silent
@@ -97,7 +97,7 @@ def read_fields(folder: Path, size: int, *, reading: Reading, halved: bool = Fal
     Raises
     ------
     InputError
-        When there is no image, or one cannot be read or is too small.
+        When there is no image, or one cannot be read, is too small, or shows nothing in a channel.
     """
     if not folder.is_dir():
         raise InputError("no such folder", "a folder of nearly clean fields", folder)
@@ -109,6 +109,9 @@ def read_fields(folder: Path, size: int, *, reading: Reading, halved: bool = Fal
             raise InputError(f"a field of {height} x {width} px", f"at least {edge} px a side", folder / name)
         counts = slide.read((height - edge) // 2, (width - edge) // 2, edge, edge)
         field = block_mean(counts, 2) if halved else counts
+        for channel, seen in zip(CHANNELS, field, strict=True):
+            if np.ptp(seen) == 0:
+                raise InputError(f"a field whose {channel} is {seen.flat[0]:g} everywhere", "tissue in both", folder / name)
         brightest = max(float(np.percentile(field, BRIGHTEST_PERCENTILE)), 1.0)
         orders.append(slide.identity.channel_order)
         fields[name] = np.rint(field / brightest * BRIGHTEST).clip(0, 65_535).astype(np.uint16)
@@ -190,6 +193,9 @@ def near_clean(bench: Bench, sets: Sequence[FieldSet], methods: Sequence[Method]
     for place, (one, strength) in enumerate((one, strength) for one in sets for strength in STRENGTHS):
         rows[one.title, strength] = _judged(bench, cells, one, strength, methods)
         bench.report("nearly clean fields", place + 1, len(sets) * len(STRENGTHS))
+    named = {one.title: one for one in sets}
+    noisy = {where: _too_noisy(named[where[0]], by_method["input"]) for where, by_method in rows.items()}
+    clean = "taken for nearly free, which not all of them are," if any(noisy.values()) else "nearly free"
     tables = [
         Table("What was asked", CRITERIA, [asked for one in sets for asked in _criteria(one, rows)]),
         _own_noise(sets),
@@ -198,6 +204,7 @@ def near_clean(bench: Bench, sets: Sequence[FieldSet], methods: Sequence[Method]
                 f"{title}, instrument noise of strength {strength}",
                 (Column("method", "Method"), *MEASURES),
                 [{"method": name, **_mean(fields)} for name, fields in by_method.items()],
+                noisy[title, strength],
             )
             for (title, strength), by_method in rows.items()
         ),
@@ -208,7 +215,7 @@ def near_clean(bench: Bench, sets: Sequence[FieldSet], methods: Sequence[Method]
         name="near_clean",
         title="Nearly clean real fields under simulated noise",
         summary=(
-            f"{sum(len(one.fields) for one in sets)} real fields of two channels that are nearly free of noise, degraded by "
+            f"{sum(len(one.fields) for one in sets)} real fields of two channels that are {clean} of noise, degraded by "
             "the simulator's instrument noise, and restored by every method; means over the fields of a set. Checkerboard, "
             "rows and columns are the amplitudes of the three patterns of period 2 as shares of the image's standard "
             "deviation, which tissue hardly has."
@@ -297,20 +304,42 @@ def _criteria(one: FieldSet, rows: Mapping[tuple[str, float], Mapping[str, list[
 PATTERNS = ("checkerboard", "rows", "columns")
 
 
+def _possible(reference: Counts) -> tuple[float, float, float]:
+    """A reference's own noise in CH2 and CH3, and the PSNR in dB that the noise-free truth would have against it."""
+    ch2, ch3 = incoherent_noise(counts_to_unit(reference), HIGH_FREQUENCY)
+    return ch2, ch3, float(-10 * np.log10(max((ch2**2 + ch3**2) / 2, 1e-12)))
+
+
+def _too_noisy(one: FieldSet, degraded: Sequence[Row]) -> str:
+    """Which references have more noise than was added, so that to be near to them is no merit; "" when none has."""
+    worse = [
+        f"{name} ({possible:.1f} dB against {row['psnr']:.1f})"
+        for (name, counts), row in zip(one.fields.items(), degraded, strict=True)
+        if (possible := _possible(counts)[2]) < row["psnr"]
+    ]
+    if not worse:
+        return ""
+    return (
+        f"Not nearly clean, for this strength: {', '.join(worse)}. There the noise-free truth itself would be farther from "
+        "the reference than the input is, because the reference's own noise exceeds what was added: whoever takes it away is "
+        "charged for it, and these numbers do not tell who restores best."
+    )
+
+
 def _own_noise(sets: Sequence[FieldSet]) -> Table:
     """How noisy each reference is, and what PSNR that leaves possible."""
     rows = []
     for one in sets:
         for name, counts in one.fields.items():
             unit = counts_to_unit(counts)
-            ch2, ch3 = incoherent_noise(unit, HIGH_FREQUENCY)
+            ch2, ch3, possible = _possible(counts)
             rows.append(
                 {
                     "set": one.title,
                     "field": name,
                     "ch2": ch2,
                     "ch3": ch3,
-                    "psnr": -10 * np.log10(max((ch2**2 + ch3**2) / 2, 1e-12)),
+                    "psnr": possible,
                     "difference": -10 * np.log10(max(ch2**2 + ch3**2, 1e-12)),
                     **period_2_amplitudes(unit)._asdict(),
                 }

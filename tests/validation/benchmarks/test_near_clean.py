@@ -21,6 +21,7 @@ from srh_clinic.validation.benchmarks.near_clean import (
     BRIGHTEST,
     STRENGTHS,
     FieldSet,
+    _too_noisy,
     default_methods,
     measures,
     near_clean,
@@ -105,6 +106,23 @@ def test_small_fields_and_missing_folders_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.ones((2, PX, PX), np.uint16))
     with pytest.raises(InputError, match="at least 128 px"):
         read_fields(tmp_path, PX, reading=READING, halved=True)
+
+
+def test_a_field_that_shows_nothing_is_refused_before_anything_is_restored(tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).integers(0, 3000, (2, PX, PX)).astype(np.uint16)
+    stack[1] = 7
+    tifffile.imwrite(tmp_path / "a.tif", stack)
+    with pytest.raises(InputError, match="a field whose CH3 is 112 everywhere"):
+        read_fields(tmp_path, PX, reading=READING)
+
+
+def test_references_noisier_than_what_is_added_are_told() -> None:
+    noise = np.random.default_rng(0).normal(0, 3000, (2, PX, PX))
+    fields = FieldSet("own", {"clean": clean(1, 256), "noisy": (clean(1) + noise).clip(0, 65_535).astype(np.uint16)})
+    said = _too_noisy(fields, [{"psnr": 33.0}, {"psnr": 33.0}])
+    assert said.startswith("Not nearly clean, for this strength: noisy (2")
+    assert "clean (" not in said.removeprefix("Not nearly clean")
+    assert _too_noisy(fields, [{"psnr": 15.0}, {"psnr": 15.0}]) == ""
 
 
 def test_the_report_compares_every_method_at_every_strength(bench: Bench) -> None:
