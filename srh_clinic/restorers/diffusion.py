@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from srh_clinic.bundles import Bundle, load_bundle
 from srh_clinic.engine import Engine, Precision, choose_precision, side_by_side
-from srh_clinic.errors import InputError, first_fault
+from srh_clinic.errors import InputError, first_fault, refused_setting
 from srh_clinic.inference import choose_device
 from srh_clinic.restorers.restorer import TileRestorer
 from srh_clinic.rscd.baselines import CCDF, RRD
@@ -108,10 +108,14 @@ def _of_bundle(bundle: Bundle, given: RSCDSettings) -> RSCDSettings:
     if {"profile", "sampler"} & set(chosen) or not stated:
         return given
     try:
-        return RSCDSettings(**{**stated, **chosen})
+        RSCDSettings(**stated)
     except (TypeError, ValidationError) as error:
         found = f"settings of rscd that are none ({first_fault(error) if isinstance(error, ValidationError) else error})"
         raise InputError(found, "an undamaged bundle", bundle.path) from error
+    try:
+        return RSCDSettings(**{**stated, **chosen})
+    except ValidationError as error:  # what was given does not go with what is stated
+        raise refused_setting(error, f"rscd as {bundle.name} states it", RSCDSettings.model_fields) from error
 
 
 def create_reverse_diffusion(

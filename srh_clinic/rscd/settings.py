@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,6 +21,9 @@ OF_ROUNDS = ("profile", "recalibration_interval", "max_rounds", "max_extra_steps
 
 OF_DIRECT = ("evaluations", "understate", "keep_difference", "turn_last")
 """Settings of the direct sampler alone."""
+
+OF_CALIBRATIONS = ("estimator", "cap", "skip_below", "understate")
+"""Settings that say how the answer of a calibration is got and taken."""
 
 ROUNDING = ("batch_size", "precision")
 """Settings that say how a result is computed; they change it by float rounding at most."""
@@ -102,15 +106,31 @@ class RSCDSettings(RestorerSettings):
 
     @model_validator(mode="after")
     def _nothing_without_effect(self) -> RSCDSettings:
-        direct = self.sampler == "direct"
-        for name in without_effect(self.sampler):
+        for name, beside, needed in self._idle():
             standard = RSCDSettings.model_fields[name].get_default(
                 call_default_factory=True, validated_data={"profile": self.profile}
             )
             if getattr(self, name) != standard:
-                needed = "a sampler that goes by rounds (ddim, ancestral, mean)" if direct else "the sampler direct"
-                raise ValueError(f"{name}, which has no effect with the sampler {self.sampler}; needed {needed}")
+                raise ValueError(f"{name}, which has no effect with {beside}; needed {needed}")
         return self
+
+    def _idle(self) -> Iterator[tuple[str, str, str]]:
+        """Settings that nothing reads beside another, that one, and what is needed instead."""
+        sampler = f"the sampler {self.sampler}"
+        by_rounds = "a sampler that goes by rounds (ddim, ancestral, mean)"
+        for name in without_effect(self.sampler):
+            yield name, sampler, by_rounds if self.sampler == "direct" else "the sampler direct"
+        yield from _of_other_samplers(self.sampler)
+        if self.fixed_steps is not None:
+            for name in OF_CALIBRATIONS:
+                yield name, "fixed_steps", "no fixed_steps, so that a calibration says how many"
+
+
+def _of_other_samplers(sampler: str) -> Iterator[tuple[str, str, str]]:
+    """Settings that one sampler by rounds alone reads, where it is another."""
+    for name, reader in (("variance", "ancestral"), ("ddim_stride", "ddim")):
+        if sampler != reader:
+            yield name, f"the sampler {sampler}", f"the sampler {reader}"
 
 
 def without_effect(sampler: SamplerName) -> tuple[str, ...]:
@@ -135,6 +155,13 @@ class ReverseSettings(RestorerSettings):
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """What the denoiser is computed in; ``auto`` is the faster of the two here, and a restorer's settings say which that was
     (:func:`~srh_clinic.engine.choose_precision`)."""
+
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> ReverseSettings:
+        for name, beside, needed in _of_other_samplers(self.sampler):
+            if getattr(self, name) != ReverseSettings.model_fields[name].default:
+                raise ValueError(f"{name}, which has no effect with {beside}; needed {needed}")
+        return self
 
     @property
     def stride(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from srh_clinic.inference import choose_device
 from srh_clinic.intensity import counts_to_model, model_to_counts
 from srh_clinic.restorers import Restorer, Tile, create_restorer
 from srh_clinic.restorers.classical import estimate_sigma
-from srh_clinic.restorers.diffusion import DiffusionRestorer
+from srh_clinic.restorers.diffusion import DiffusionRestorer, _of_bundle
 from srh_clinic.restorers.registry import KINDS
 from srh_clinic.rscd.baselines import CCDF, RRD
 from srh_clinic.rscd.noise_level import index_of_noise
@@ -173,6 +174,22 @@ def test_reverse_diffusions_serve_any_tile_size() -> None:
     assert np.abs(result.counts.astype(int) - expected).max() <= 1
     ccdf = CCDF(constant_restorer().diffusion.denoiser, create_schedule(), CCDFSettings(t0=3))
     assert DiffusionRestorer("ccdf", ccdf, size_multiple=8).restore(noisy).counts.shape == noisy.shape
+
+
+def test_a_setting_against_what_a_bundle_states_is_no_damage_of_the_bundle() -> None:
+    """As of an imported official bundle, which states how the released code runs."""
+    metadata = {"rscd": {"profile": "official", "sampler": "ancestral"}}
+    bundle: Any = SimpleNamespace(
+        parts=("denoiser",), name="released", path=Path("released"), holder=lambda part: SimpleNamespace(metadata=metadata)
+    )
+    assert _of_bundle(bundle, RSCDSettings(batch_size=3)).sampler == "ancestral"
+    with pytest.raises(
+        InputError, match=r"evaluations, which has no effect .* for rscd as released states it"
+    ):
+        _of_bundle(bundle, RSCDSettings(evaluations=3))
+    metadata["rscd"]["sampler"] = "euler"
+    with pytest.raises(InputError, match="an undamaged bundle"):
+        _of_bundle(bundle, RSCDSettings())
 
 
 def test_weights_that_do_not_fit_are_refused(tiny_bundle: Path, tmp_path: Path) -> None:
