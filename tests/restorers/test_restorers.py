@@ -183,9 +183,7 @@ def test_a_setting_against_what_a_bundle_states_is_no_damage_of_the_bundle() -> 
         parts=("denoiser",), name="released", path=Path("released"), holder=lambda part: SimpleNamespace(metadata=metadata)
     )
     assert _of_bundle(bundle, RSCDSettings(batch_size=3)).sampler == "ancestral"
-    with pytest.raises(
-        InputError, match=r"evaluations, which has no effect .* for rscd as released states it"
-    ):
+    with pytest.raises(InputError, match=r"evaluations, which has no effect .* for rscd as released states it"):
         _of_bundle(bundle, RSCDSettings(evaluations=3))
     metadata["rscd"]["sampler"] = "euler"
     with pytest.raises(InputError, match="an undamaged bundle"):
