@@ -56,7 +56,7 @@ def read_settings(task: str, config: str | Path | None = None, **changes: Any) -
     Raises
     ------
     InputError
-        When the task is unknown, or the file is not such a configuration.
+        When the task is unknown, or the file is not such a configuration; the file is named unless a change was refused.
     """
     module, settings, _ = _task_names(task)
     path = Path(task if config is None else config)
@@ -77,7 +77,8 @@ def read_settings(task: str, config: str | Path | None = None, **changes: Any) -
         return getattr(import_module(module), settings).model_validate({**values, **changes})
     except ValidationError as error:
         known = getattr(import_module(module), settings).model_fields
-        raise refused_setting(error, f"the {task}'s training", known, path) from error
+        changed = not changes.keys().isdisjoint(error.errors()[0]["loc"][:1])
+        raise refused_setting(error, f"the {task}'s training", known, None if changed else path) from error
 
 
 def train(

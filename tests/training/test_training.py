@@ -461,6 +461,15 @@ def test_wrong_calls_are_refused_in_a_sentence(data, tmp_path, call, words):
         call(data, tmp_path)
 
 
+def test_a_refused_setting_is_told_with_the_file_that_it_stands_in(tmp_path):
+    with pytest.raises(InputError, match="learning_rate = -1") as refused:
+        read_settings("classifier", learning_rate=-1)
+    assert refused.value.path is None
+    with pytest.raises(InputError, match="learning_rate = -1") as refused:
+        read_settings("classifier", _yaml(tmp_path, "learning_rate: -1"), steps=10)
+    assert refused.value.path.parent == tmp_path
+
+
 @pytest.mark.parametrize("task", ["denoiser", "calibrator", "classifier"])
 def test_the_shipped_configurations_are_valid(task):
     assert read_settings(task).steps >= 1000
