@@ -12,35 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from srh_clinic.rscd.networks import RAMAN_CHANNELS, CompactUNet, OverlapUNet, create_network
+from srh_clinic.rscd.networks import RAMAN_CHANNELS, OverlapUNet, create_network
 from srh_clinic.rscd.schedule import ScheduleName, create_schedule
-
-
-class RegressionUNet(nn.Module):
-    """:class:`~srh_clinic.rscd.networks.CompactUNet` that predicts the clean image in one pass.
-
-    It is asked at step 0 always: a regressor does not know how much noise there is.
-
-    Parameters
-    ----------
-    residual
-        The U-Net predicts what is to be taken away; False, the image itself.
-    unet
-        Keywords of :class:`~srh_clinic.rscd.networks.CompactUNet`.
-    """
-
-    def __init__(self, residual: bool = True, **unet: Any) -> None:
-        super().__init__()
-        self.residual = residual
-        self.unet = CompactUNet(**unet)
-        self.size_multiple = self.unet.size_multiple
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Restored model-space images of noisy ones, both ``(N, 2, H, W)``, H and W multiples of ``size_multiple``."""
-        output: Tensor = self.unet(x, torch.zeros(len(x), dtype=torch.long, device=x.device))
-        return x - output if self.residual else output
 
 
 class RegressionOverlapUNet(nn.Module):
@@ -72,59 +46,16 @@ class RegressionOverlapUNet(nn.Module):
         return x - output * self.unet.get_buffer("sigma")[self.INDEX] if self.residual else output
 
 
-class ResNetGenerator(nn.Module):
+class OverlapResNetGenerator(nn.Module):
     """CycleGAN's ResNet generator (Zhu et al. 2017, after Johnson et al. 2016), made affordable on two CPU cores.
 
     Theirs has 64 channels at full size, two strided convolutions and nine blocks of 256 channels at a quarter of the size.
-    Here a pixel unshuffle takes the place of the first strided convolution, and channels and blocks are fewer.
+    Here channels and blocks are fewer. So that it leaves no pattern of its own, layers overlap: images shrink by convolutions
+    of 4 x 4 pixels and grow by bilinear interpolation, where theirs are transposed convolutions.
 
     Instance norm takes every image's brightness and contrast away; theirs gives all images the same. Here each channel's mean
     and standard deviation are taken off before the network and given back after it, in place of the tanh. There is no other
     path around the network: with one, the identity is where the cycle costs nothing, and the training never leaves it.
-
-    Parameters
-    ----------
-    width
-        Channels behind the unshuffle; the blocks have twice as many.
-    blocks
-        Residual blocks.
-    """
-
-    unshuffle = 2
-    size_multiple = 4
-    least_contrast = 0.02
-    """Smallest standard deviation, in model units, that an image is scaled by: that of empty glass."""
-
-    def __init__(self, width: int = 32, blocks: int = 6) -> None:
-        super().__init__()
-        planes = RAMAN_CHANNELS * self.unshuffle**2
-        self.layers = nn.Sequential(
-            *_convolution(planes, width, 7),
-            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
-            nn.InstanceNorm2d(2 * width),
-            nn.ReLU(),
-            *(ResidualBlock(2 * width) for _ in range(blocks)),
-            nn.ConvTranspose2d(2 * width, width, 3, stride=2, padding=1, output_padding=1),
-            nn.InstanceNorm2d(width),
-            nn.ReLU(),
-            nn.ReflectionPad2d(3),
-            nn.Conv2d(width, planes, 7),
-        )
-        self.apply(_initialise)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Model-space images of the other domain, ``(N, 2, H, W)`` both, H and W multiples of ``size_multiple``."""
-        return keeping_contrast(self._behind_unshuffle, x, self.least_contrast)
-
-    def _behind_unshuffle(self, x: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.layers(F.pixel_unshuffle(x, self.unshuffle)), self.unshuffle)
-
-
-class OverlapResNetGenerator(nn.Module):
-    """:class:`ResNetGenerator` that leaves no pattern of its own, because its layers overlap.
-
-    The first and the last convolution work at full resolution, as theirs; images shrink by convolutions of 4 x 4 pixels and
-    grow by bilinear interpolation, where theirs are transposed convolutions.
 
     Parameters
     ----------
@@ -135,7 +66,8 @@ class OverlapResNetGenerator(nn.Module):
     """
 
     size_multiple = 4
-    least_contrast = ResNetGenerator.least_contrast
+    least_contrast = 0.02
+    """Smallest standard deviation, in model units, that an image is scaled by: that of empty glass."""
 
     def __init__(self, width: int = 32, blocks: int = 6) -> None:
         super().__init__()
@@ -154,7 +86,7 @@ class OverlapResNetGenerator(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
-        """As :meth:`ResNetGenerator.forward`."""
+        """Model-space images of the other domain, ``(N, 2, H, W)`` both, H and W multiples of ``size_multiple``."""
         return keeping_contrast(self.layers, x, self.least_contrast)
 
 
@@ -194,7 +126,7 @@ class PatchDiscriminator(nn.Sequential):
         self.apply(_initialise)
 
 
-class ConditionalUNet(nn.Module):
+class ConditionalOverlapUNet(nn.Module):
     """A denoiser that sees the degraded image beside the state (Saharia et al. 2022): 4 channels to 2.
 
     It says the clean image, not the noise: at a schedule's last steps a small error in the noise is a large one in the image,
@@ -209,7 +141,7 @@ class ConditionalUNet(nn.Module):
     condition_noise
         Standard deviation of a typical condition's noise, in model units.
     unet
-        Keywords of :class:`~srh_clinic.rscd.networks.CompactUNet`.
+        Keywords of :class:`~srh_clinic.rscd.networks.OverlapUNet`.
     """
 
     signal: Tensor
@@ -217,7 +149,7 @@ class ConditionalUNet(nn.Module):
 
     def __init__(self, schedule: ScheduleName = "cosine", condition_noise: float = 0.15, **unet: Any) -> None:
         super().__init__()
-        self.unet = self._create(schedule, in_channels=2 * RAMAN_CHANNELS, **unet)
+        self.unet = OverlapUNet(schedule=schedule, in_channels=2 * RAMAN_CHANNELS, **unet)
         self.size_multiple = self.unet.size_multiple
         self.condition_noise = condition_noise
         tables = create_schedule(schedule)
@@ -236,29 +168,12 @@ class ConditionalUNet(nn.Module):
         """Standard deviation of the noise in the weighted mean of state and condition, by step, model units."""
         return self.condition_noise * self.deviation[t] / torch.hypot(self.deviation[t], torch.tensor(self.condition_noise))
 
-    @staticmethod
-    def _create(schedule: ScheduleName, **unet: Any) -> CompactUNet | OverlapUNet:
-        return CompactUNet(**unet)
-
-
-class ConditionalOverlapUNet(ConditionalUNet):
-    """:class:`ConditionalUNet` with :class:`~srh_clinic.rscd.networks.OverlapUNet`, whose keywords ``unet`` are."""
-
-    @staticmethod
-    def _create(schedule: ScheduleName, **unet: Any) -> OverlapUNet:
-        return OverlapUNet(schedule=schedule, **unet)
-
 
 REGRESSORS: dict[str, Callable[..., nn.Module]] = {
-    "regression-unet": RegressionUNet,
     "regression-overlap-unet": RegressionOverlapUNet,
-    "resnet-generator": ResNetGenerator,
     "overlap-resnet-generator": OverlapResNetGenerator,
 }
-CONDITIONALS: dict[str, Callable[..., nn.Module]] = {
-    "conditional-unet": ConditionalUNet,
-    "conditional-overlap-unet": ConditionalOverlapUNet,
-}
+CONDITIONALS: dict[str, Callable[..., nn.Module]] = {"conditional-overlap-unet": ConditionalOverlapUNet}
 
 
 def create_regressor(config: dict[str, Any]) -> nn.Module:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srh_clinic.restorers.learned import sample_conditional
-from srh_clinic.restorers.networks import ConditionalUNet, create_conditional
+from srh_clinic.restorers.networks import ConditionalOverlapUNet, create_conditional
 from srh_clinic.rscd.calibrator import Gain, q_sample
 from srh_clinic.rscd.schedule import TOTAL_STEPS, TRAINED_STEPS, ScheduleName, create_schedule
 from srh_clinic.training.augmentation import CleanImageSettings, clean_images
@@ -22,7 +22,7 @@ from srh_clinic.training.pool import open_pool, phantom_pairs
 class ConditionalDiffusionSettings(CleanImageSettings):
     """Configuration of conditional diffusion's training (``configs/conditional_diffusion.yaml``)."""
 
-    network: dict[str, Any] = Field(default_factory=lambda: {"architecture": "conditional-unet"})
+    network: dict[str, Any] = Field(default_factory=lambda: {"architecture": "conditional-overlap-unet"})
     """Description for :func:`srh_clinic.restorers.networks.create_conditional`."""
     schedule: ScheduleName = "cosine"
     condition_t_max: int = Field(default=TRAINED_STEPS, gt=0, le=TOTAL_STEPS)
@@ -54,7 +54,7 @@ class ConditionalDiffusionTask:
         return create_conditional(self.description)
 
     def loss(self, network: nn.Module, rng: np.random.Generator) -> Tensor:
-        """Mean squared error, in units of the network's own :meth:`~srh_clinic.restorers.networks.ConditionalUNet.spread`.
+        """Mean squared error, in units of :meth:`~srh_clinic.restorers.networks.ConditionalOverlapUNet.spread`.
 
         Every other condition at gain 1 is clipped to the range of a detector.
         """
@@ -70,7 +70,7 @@ class ConditionalDiffusionTask:
         return self._error(network, x, condition, t, x0)
 
     def _error(self, network: nn.Module, x: Tensor, condition: Tensor, t: Tensor, x0: Tensor) -> Tensor:
-        spread = cast(ConditionalUNet, network).spread(t).view(-1, 1, 1, 1)
+        spread = cast(ConditionalOverlapUNet, network).spread(t).view(-1, 1, 1, 1)
         return F.mse_loss(network(x, condition, t).float() / spread, x0 / spread)
 
     def describe(self, network: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -20,11 +20,11 @@ from srh_clinic.training.regression import in_chunks
 class CycleGANSettings(DegradedPoolSettings):
     """Configuration of CycleGAN's training (``configs/cyclegan.yaml``); Adam is as theirs, ``beta1`` 0.5 at 2e-4.
 
-    Beside the network's (see :class:`~srh_clinic.restorers.networks.ResNetGenerator`) these differ from theirs: the decay of
-    the learning rate, gradients clipped at a norm that only an accident reaches, and the moving average of the weights.
+    Beside the network's (see :class:`~srh_clinic.restorers.networks.OverlapResNetGenerator`) these differ from theirs: the
+    decay of the learning rate, gradients clipped at a norm that only an accident reaches, and the moving average of weights.
     """
 
-    network: dict[str, Any] = Field(default_factory=lambda: {"architecture": "resnet-generator"})
+    network: dict[str, Any] = Field(default_factory=lambda: {"architecture": "overlap-resnet-generator"})
     """Description of both generators for :func:`srh_clinic.restorers.networks.create_regressor`."""
     discriminator_width: int = Field(default=64, gt=0)
     cycle_weight: float = Field(default=10.0, gt=0)

@@ -28,7 +28,7 @@ NoiseModel = Literal["gaussian", "poisson-gaussian", "mixture"]
 class SyntheticNoiseSettings(CleanImageSettings):
     """Configuration of the trainings on synthetic noise (``configs/synthetic_noise.yaml``, ``configs/noise2noise.yaml``)."""
 
-    network: dict[str, Any] = Field(default_factory=lambda: {"architecture": "regression-unet"})
+    network: dict[str, Any] = Field(default_factory=lambda: {"architecture": "regression-overlap-unet"})
     """Description for :func:`srh_clinic.restorers.networks.create_regressor`."""
     schedule: ScheduleName = "cosine"
     """Its ``sigma`` is the noise's standard deviation at each index."""
@@ -134,7 +134,7 @@ def add_noise(x0: Tensor, sigma: Tensor, shot: float) -> Tensor:
 class Noise2VoidSettings(DegradedPoolSettings):
     """Configuration of Noise2Void's training (``configs/noise2void.yaml``)."""
 
-    network: dict[str, Any] = Field(default_factory=lambda: {"architecture": "regression-unet", "residual": False})
+    network: dict[str, Any] = Field(default_factory=lambda: {"architecture": "regression-overlap-unet", "residual": False})
     """Description for :func:`srh_clinic.restorers.networks.create_regressor`."""
     masked_share: float = Field(default=1 / 64, gt=0, lt=1)
     """Share of pixels of each channel that are hidden; theirs is 64 of 64 x 64."""

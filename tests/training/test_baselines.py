@@ -22,10 +22,9 @@ from srh_clinic.training.pool import phantom_pairs
 from srh_clinic.training.regression import Noise2NoiseTask, SyntheticNoiseTask, add_noise, draw_shot_share, hide
 
 CPU = torch.device("cpu")
-UNET = {"channels": [8, 16], "norm_num_groups": 4}
 COMMON = {"holdout": 2, "validation_size": 16, "validation_phantoms": 1}
 OVERLAP = {"channels": [8, 16], "down": [1, 1], "up": [1], "condition": 8}
-REGRESSION = {"network": {"architecture": "regression-unet", **UNET}, "batch_size": 2, "crop_sizes": [16], **COMMON}
+REGRESSION = {"network": {"architecture": "regression-overlap-unet", **OVERLAP}, "batch_size": 2, "crop_sizes": [16], **COMMON}
 TINY = {
     "synthetic_noise": REGRESSION,
     "noise2noise": REGRESSION,

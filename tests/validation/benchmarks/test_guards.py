@@ -177,7 +177,7 @@ def test_the_report_is_made_from_end_to_end(bundle: Bundle, small_protocol: Path
     path.write_text(yaml.safe_dump(entries))
     copy = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
     calibrate_guards(copy, tmp_path / "work", device="cpu", protocol=path)
-    generator = {"architecture": "resnet-generator", "width": 4, "blocks": 1}
+    generator = {"architecture": "overlap-resnet-generator", "width": 4, "blocks": 1}
     save_bundle(tmp_path / "weights" / BASELINES, {"cyclegan": (generator, create_regressor(generator).state_dict())})
     out = tmp_path / "out"
     report = run_guards(out, bundle=copy, weights=tmp_path / "weights", device="cpu", protocol=path)
