@@ -78,11 +78,15 @@ def test_a_pool_that_runs_out_of_time_keeps_what_it_has_made(tmp_path: Path, mon
 
 def test_a_pool_that_is_interrupted_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "clean_sample", slow)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # under nohup the tests themselves do not hear it
     interrupt = threading.Timer(0.5, signal.raise_signal, (signal.SIGINT,))
     interrupt.start()
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        pools.training_pool(tmp_path, 400, workers=1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            pools.training_pool(tmp_path, 400, workers=1)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - began < 4  # all of it takes eight seconds
 
 
