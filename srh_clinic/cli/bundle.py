@@ -61,7 +61,7 @@ def _promises(bundle: Bundle) -> Iterator[str]:
     policy = guard_policy_of(bundle)
     if policy is None:
         yield ""
-        yield "guards: no thresholds for these weights; srh-clinic bundle calibrate makes them"
+        yield "guards: no thresholds for these weights and guards; srh-clinic bundle calibrate makes them"
         return
     yield ""
     yield "guards:"
@@ -358,8 +358,7 @@ def train(
 
     if task == "rscd":
         _refuse_for_both(context)
-        done = train_rscd(data, out, seconds=seconds, device=device, report=report)
-        for name, step in done.items():
+        for name, step in train_rscd(data, out, seconds=seconds, device=device, report=report).items():
             tell(f"{out}: {name} after {step} steps")
         return
     reading = {"um_per_px": um_per_px, "full_scale": full_scale, "channels": channels, "flat_field": flat_field}

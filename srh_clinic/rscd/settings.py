@@ -16,11 +16,16 @@ Profile = Literal["paper-text", "paper-algorithm1", "official"]
 
 SamplerName = Literal["direct", "ddim", "ancestral", "mean"]
 
-OF_ROUNDS = ("profile", "recalibration_interval", "max_rounds", "max_extra_steps", "ddim_stride", "recalibrate")
-"""Settings of samplers that go by rounds."""
+BY_ROUNDS: tuple[SamplerName, ...] = ("ddim", "ancestral", "mean")
+"""Samplers that go by rounds."""
 
-OF_DIRECT = ("evaluations", "understate", "keep_difference", "turn_last")
-"""Settings of the direct sampler alone."""
+READERS: dict[str, tuple[SamplerName, ...]] = {
+    **dict.fromkeys(("profile", "recalibration_interval", "max_rounds", "max_extra_steps", "recalibrate"), BY_ROUNDS),
+    **dict.fromkeys(("evaluations", "understate", "keep_difference", "turn_last"), ("direct",)),
+    "variance": ("ancestral",),
+    "ddim_stride": ("ddim",),
+}
+"""Which samplers read a setting; what is not here, all of them read."""
 
 OF_CALIBRATIONS = ("estimator", "cap", "skip_below", "understate")
 """Settings that say how the answer of a calibration is got and taken."""
@@ -116,26 +121,23 @@ class RSCDSettings(RestorerSettings):
 
     def _idle(self) -> Iterator[tuple[str, str, str]]:
         """Settings that nothing reads beside another, that one, and what is needed instead."""
-        sampler = f"the sampler {self.sampler}"
-        by_rounds = "a sampler that goes by rounds (ddim, ancestral, mean)"
-        for name in without_effect(self.sampler):
-            yield name, sampler, by_rounds if self.sampler == "direct" else "the sampler direct"
         yield from _of_other_samplers(self.sampler)
         if self.fixed_steps is not None:
             for name in OF_CALIBRATIONS:
                 yield name, "fixed_steps", "no fixed_steps, so that a calibration says how many"
 
 
-def _of_other_samplers(sampler: str) -> Iterator[tuple[str, str, str]]:
-    """Settings that one sampler by rounds alone reads, where it is another."""
-    for name, reader in (("variance", "ancestral"), ("ddim_stride", "ddim")):
-        if sampler != reader:
-            yield name, f"the sampler {sampler}", f"the sampler {reader}"
+def _of_other_samplers(sampler: SamplerName) -> Iterator[tuple[str, str, str]]:
+    """The same of settings that the sampler does not read."""
+    for name in without_effect(sampler):
+        readers = READERS[name]
+        by_rounds = f"a sampler that goes by rounds ({', '.join(readers)})"
+        yield name, f"the sampler {sampler}", by_rounds if readers == BY_ROUNDS else f"the sampler {readers[0]}"
 
 
 def without_effect(sampler: SamplerName) -> tuple[str, ...]:
     """Names of the settings of RSCD that a sampler does not read."""
-    return OF_ROUNDS if sampler == "direct" else OF_DIRECT
+    return tuple(name for name, readers in READERS.items() if sampler not in readers)
 
 
 LowPassName = Literal["official", "corrected"]
@@ -159,7 +161,8 @@ class ReverseSettings(RestorerSettings):
     @model_validator(mode="after")
     def _nothing_without_effect(self) -> ReverseSettings:
         for name, beside, needed in _of_other_samplers(self.sampler):
-            if getattr(self, name) != ReverseSettings.model_fields[name].default:
+            fields = ReverseSettings.model_fields
+            if name in fields and getattr(self, name) != fields[name].default:
                 raise ValueError(f"{name}, which has no effect with {beside}; needed {needed}")
         return self
 
