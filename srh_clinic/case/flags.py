@@ -107,7 +107,7 @@ def trust_flags(scrutiny: Scrutiny, withheld: int, restored: int, promised: bool
     """What the guards have to say in the result's flags; ``promised`` is what :func:`promised_for` says."""
     if scrutiny.threshold is None:
         if restored:
-            yield "unexamined: the bundle states no thresholds for its guards, so nobody looked for what was invented"
+            yield "unexamined: no thresholds for these weights and guards, so nobody looked for what was invented"
         return
     if restored and not scrutiny.patterns:
         yield "pattern-unexamined: the bundle states no limit for patterns of a grid, so nobody listened for them"

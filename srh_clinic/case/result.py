@@ -245,7 +245,7 @@ class CaseResult:
 
     def _guards_in_words(self) -> str:
         if self.scrutiny.threshold is None:
-            return "The guards examined nothing: no thresholds for these weights."
+            return "The guards examined nothing: no thresholds for these weights and guards."
         return f"The guards flag {len(self.scrutiny.failed)} of {len(self.scrutiny.index)} tiles that they examined."
 
     def _boxes(self, regions: Sequence[Region]) -> list[Box]:
